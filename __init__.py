@@ -1,0 +1,1 @@
+"""Novum: train generative models and judge whether what they make is good, and new."""

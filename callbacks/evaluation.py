@@ -1,0 +1,112 @@
+"""One evaluation for all callbacks of a trainer: samples once, features once, references once."""
+
+import sys
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.distributed as dist
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from novum.callbacks.protocols import ImageGenerator
+from novum.metrics.features import extract_features, load_extractor, reference_features
+
+BLOCK = 256  # samples per seed; blocks are dealt to the ranks in turn
+
+_evaluations: "WeakKeyDictionary[Trainer, Evaluation]" = WeakKeyDictionary()
+
+
+class Evaluation:
+    """Samples of one generator state, their features, and the references they are held against.
+
+    Samples depend on neither the number of ranks nor what else is evaluated: block b is
+    `sample(256, seed=b)`, and every rank ends with the features of all blocks.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.images_seen = -1
+        self._limit = BLOCK if trainer.fast_dev_run else sys.maxsize  # a trial judges one block
+        self._samples: dict[int, Tensor] = {}
+        self._features: dict[str, dict[int, Tensor]] = {}
+        self._references: dict[tuple[str, str], Tensor] = {}
+
+    @classmethod
+    def of(cls, trainer: Trainer, generator: ImageGenerator) -> "Evaluation":
+        """The trainer's evaluation of the generator as it is now."""
+        evaluation = _evaluations.setdefault(trainer, cls(trainer))
+        if evaluation.images_seen != generator.images_seen:
+            evaluation._samples.clear()
+            evaluation._features.clear()
+            evaluation.images_seen = generator.images_seen
+        evaluation.generator = generator
+        return evaluation
+
+    def samples(self, n: int) -> Tensor:
+        """The first n samples, uint8 (n, c, h, w) on the CPU, made whole on every rank."""
+        return torch.cat([self._sample_block(b) for b in range(-(-n // BLOCK))])[:n]
+
+    def features(self, name: str, n: int) -> Tensor:
+        """Features (n, d) float32 of the first n samples, extracted in shares by the ranks."""
+        n = min(n, self._limit)
+        known = self._features.setdefault(name, {})
+        missing = [b for b in range(-(-n // BLOCK)) if b not in known]
+        rank, ranks = self.trainer.global_rank, self.trainer.world_size
+        extractor = load_extractor(name).to(self.trainer.strategy.root_device)
+        mine = {
+            b: extract_features(extractor, self._sample_block(b)).cpu()
+            for i, b in enumerate(missing)
+            if i % ranks == rank
+        }
+        known.update(_gather_dicts(mine, ranks))
+        return torch.cat([known[b] for b in range(-(-n // BLOCK))])[:n]
+
+    def reference(self, name: str, split: str) -> Tensor:
+        """Features (n, d) of the `train` or `heldout` set: cached on disk, extracted once."""
+        if (name, split) not in self._references:
+            extractor = load_extractor(name).to(self.trainer.strategy.root_device)
+            # rank 0 first: the others then find what it cached
+            if self.trainer.global_rank > 0:
+                self.trainer.strategy.barrier()
+            source = self.source(split)
+            if self.trainer.fast_dev_run:
+                found = extract_features(extractor, source[: self._limit])
+            else:
+                found = reference_features(source, extractor)
+            self._references[name, split] = found
+            if self.trainer.global_rank == 0:
+                self.trainer.strategy.barrier()
+        return self._references[name, split]
+
+    def source(self, split: str) -> Any:
+        """The images of `train` or `heldout`."""
+        data = self.trainer.datamodule
+        return data.train_reference() if split == "train" else data.heldout_reference()
+
+    def _sample_block(self, block: int) -> Tensor:
+        if block not in self._samples:
+            self._samples[block] = self.generator.sample(BLOCK, seed=block).cpu()
+        return self._samples[block]
+
+
+def _gather_dicts(mine: dict[int, Tensor], ranks: int) -> dict[int, Tensor]:
+    if ranks == 1:
+        return mine
+    shares: list[dict[int, Tensor]] = [{} for _ in range(ranks)]
+    dist.all_gather_object(shares, mine)
+    return {block: features for share in shares for block, features in share.items()}
+
+
+class EvaluationCallback(Callback):
+    """A callback that does its work in `evaluate`, after validation and in `test`."""
+
+    def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        raise NotImplementedError
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self.evaluate(trainer, pl_module)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.evaluate(trainer, pl_module)

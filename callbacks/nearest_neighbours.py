@@ -1,0 +1,152 @@
+"""Is it copying? Each sample beside its nearest training and its nearest held-out image."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from scipy import stats
+from torch import Tensor
+
+from novum.callbacks.evaluation import Evaluation, EvaluationCallback
+from novum.callbacks.logging import log_metrics, log_picture
+from novum.metrics.neighbours import knn
+from novum.report.pictures import captioned_table, encode
+
+
+class Neighbours(NamedTuple):
+    """Per sample: distance to and row of the nearest training and the nearest held-out image."""
+
+    train_distance: Tensor  # (n,) float64
+    train_row: Tensor  # (n,) int64
+    heldout_distance: Tensor
+    heldout_row: Tensor
+    closer_to_train: Tensor  # (n,) in [0, 1]: mean over training folds of the held-out set's size
+
+
+def find_neighbours(fake: Tensor, train: Tensor, heldout: Tensor) -> Neighbours:
+    """Exact neighbours over both whole sets, from features (n, d).
+
+    A larger set is nearer by chance. So training is cut into random folds of the held-out set's
+    size, and `closer_to_train` counts in how many a sample is nearer to the fold (a tie: half):
+    a fair coin for any generator that does not copy.
+    """
+    size = min(len(train), len(heldout))
+    heldout_distance, heldout_row = _nearest(fake, heldout)
+    rival = heldout_distance
+    if len(heldout) > size:
+        rival, _ = _nearest(fake, heldout[_shuffled(len(heldout))[:size]])
+    folds = _shuffled(len(train)).split(size)  # the last may be smaller: no coin is tossed for it
+    distance, row = map(torch.stack, zip(*(_nearest(fake, train[f]) for f in folds), strict=True))
+    full = distance[: len(train) // size]
+    coins = (full < rival).double() + 0.5 * (full == rival)
+    best = distance.min(0)
+    rows = torch.stack([f[r] for f, r in zip(folds, row, strict=True)])
+    return Neighbours(
+        best.values,
+        rows.gather(0, best.indices[None])[0],
+        heldout_distance,
+        heldout_row,
+        coins.mean(0),
+    )
+
+
+def _nearest(queries: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    distances, rows = knn(queries, reference, 1)
+    return distances[:, 0], rows[:, 0]
+
+
+def _shuffled(n: int) -> Tensor:
+    return torch.randperm(n, generator=torch.Generator().manual_seed(0))
+
+
+def share_interval(found: Neighbours) -> tuple[float, float, float]:
+    """Share of samples closer to training, with its 95% interval.
+
+    Samples near one training or one held-out image share their luck, so residuals are summed
+    within such clusters, both ways (Cameron, Gelbach & Miller, 2011), and Student's t has as many
+    degrees of freedom as there are clusters, each weighted by its size: samples that all lie near
+    the same few images say little.
+    """
+    mean = found.closer_to_train.mean()
+    residuals = found.closer_to_train - mean
+    pair = torch.stack([found.train_row, found.heldout_row], 1)
+    by_train, by_heldout, by_pair = (
+        _cluster_variance(residuals, ids) for ids in (found.train_row, found.heldout_row, pair)
+    )
+    variance = max(by_train + by_heldout - by_pair, by_train, by_heldout)
+    clusters = min(_effective_clusters(found.train_row), _effective_clusters(found.heldout_row))
+    half = float(stats.t.ppf(0.975, max(clusters - 1, 1))) * math.sqrt(variance)
+    return float(mean), max(float(mean) - half, 0.0), min(float(mean) + half, 1.0)
+
+
+def _effective_clusters(ids: Tensor) -> float:
+    """(sum of sizes)^2 / sum of squared sizes: as many as there are when all are alike."""
+    sizes = ids.unique(return_counts=True)[1].double()
+    return float(sizes.sum() ** 2 / sizes.square().sum())
+
+
+def _cluster_variance(residuals: Tensor, ids: Tensor) -> float:
+    """Variance of the mean of residuals (n,) that may only be correlated within a cluster."""
+    _, cluster = ids.unique(dim=0, return_inverse=True)
+    sums = torch.zeros(int(cluster.max()) + 1, dtype=torch.float64)
+    return float(sums.index_add_(0, cluster, residuals).square().sum()) / len(residuals) ** 2
+
+
+class NearestNeighbours(EvaluationCallback):
+    """novelty/nearest_neighbours and novelty/closer_to_train/<features>.
+
+    The picture shows samples, their nearest training and nearest held-out images with the
+    distances (Goodfellow et al., 2014, figure 2), the most suspicious first. The scalars are the
+    share of samples that lie closer to training than to held-out data, with its 95% interval:
+    a fair coin is .5, copying pushes the lower end above it.
+
+    Args:
+        features: Spaces to search in; `pixels` and any feature extractor.
+        num_samples: Samples to search for.
+        rows: Samples shown.
+    """
+
+    def __init__(
+        self,
+        features: tuple[str, ...] = ("pixels", "efficientnet_lite0"),
+        num_samples: int = 1000,
+        rows: int = 8,
+    ) -> None:
+        self.features, self.num_samples, self.rows = tuple(features), num_samples, rows
+
+    def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        evaluation = Evaluation.of(trainer, pl_module)
+        found = {}
+        for name in self.features:
+            found[name] = find_neighbours(
+                evaluation.features(name, self.num_samples),
+                evaluation.reference(name, "train"),
+                evaluation.reference(name, "heldout"),
+            )
+            share = share_interval(found[name])
+            tags = ("closer_to_train", "closer_to_train_low", "closer_to_train_high")
+            tagged = {f"novelty/{t}/{name}": v for t, v in zip(tags, share, strict=True)}
+            log_metrics(trainer, pl_module, tagged)
+        if trainer.is_global_zero:
+            self._show(trainer, evaluation, found)
+
+    def _show(self, trainer: Trainer, evaluation: Evaluation, found: dict[str, Neighbours]) -> None:
+        ratios = [n.train_distance / n.heldout_distance.clamp_min(1e-12) for n in found.values()]
+        shown = torch.stack(ratios).amin(0).argsort(stable=True)[: self.rows]
+        columns, headings = [evaluation.samples(self.num_samples)[shown]], ["sample"]
+        captions: list[list[str]] = [[]]
+        for name, neighbours in found.items():
+            for split in ("train", "heldout"):
+                rows = getattr(neighbours, f"{split}_row")[shown]
+                distances = getattr(neighbours, f"{split}_distance")[shown].tolist()
+                columns.append(evaluation.source(split)[rows])
+                captions.append([f"{d:.3g}" for d in distances])
+                label = "training" if split == "train" else "held-out"
+                headings.append(f"{label}\n{name.split(':')[0]}")
+        log_picture(
+            trainer,
+            "novelty/nearest_neighbours",
+            lambda: encode(captioned_table(columns, headings, captions)),
+            evaluation.images_seen,
+        )

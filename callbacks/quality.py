@@ -1,0 +1,107 @@
+"""How good samples are, by set metrics of one shared feature pass."""
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor
+
+from novum.callbacks.evaluation import Evaluation, EvaluationCallback
+from novum.callbacks.logging import log_metrics
+from novum.metrics.functional import (
+    density_coverage,
+    frechet_distance_from_features,
+    kernel_distance,
+    precision_recall,
+)
+
+
+class QualityCallback(EvaluationCallback):
+    """Logs quality/<metric>/<features> for each feature extractor named.
+
+    Args:
+        features: Names of feature extractors; `inception` gives the customary FID.
+        num_samples: Samples to judge; never compare figures of different numbers.
+    """
+
+    def __init__(
+        self, features: tuple[str, ...] = ("efficientnet_lite0",), num_samples: int = 10_000
+    ) -> None:
+        self.features, self.num_samples = tuple(features), num_samples
+
+    def measure(self, real: Tensor, fake: Tensor) -> dict[str, float]:
+        """Metric name -> value, from features (n, d)."""
+        raise NotImplementedError
+
+    def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        evaluation = Evaluation.of(trainer, pl_module)
+        for name in self.features:
+            values = self.measure(
+                evaluation.reference(name, "train"), evaluation.features(name, self.num_samples)
+            )
+            tagged = {f"quality/{metric}/{name}": value for metric, value in values.items()}
+            log_metrics(trainer, pl_module, tagged)
+
+
+class FrechetDistanceCallback(QualityCallback):
+    """quality/frechet_distance/<features>: Fréchet distance to the training set (FID)."""
+
+    def measure(self, real: Tensor, fake: Tensor) -> dict[str, float]:
+        return {"frechet_distance": frechet_distance_from_features(real, fake)}
+
+
+class KernelDistance(QualityCallback):
+    """quality/kernel_distance/<features>: the exact unbiased MMD^2 of KID."""
+
+    def measure(self, real: Tensor, fake: Tensor) -> dict[str, float]:
+        return {"kernel_distance": kernel_distance(*equal_sizes(real, fake))}
+
+
+class PrecisionRecall(QualityCallback):
+    """quality/precision and quality/recall: shares inside the other set's manifold.
+
+    Args:
+        features: Names of feature extractors.
+        num_samples: Samples to judge.
+        k: Neighbours that make the manifold.
+    """
+
+    def __init__(
+        self,
+        features: tuple[str, ...] = ("efficientnet_lite0",),
+        num_samples: int = 10_000,
+        k: int = 3,
+    ) -> None:
+        super().__init__(features, num_samples)
+        self.k = k
+
+    def measure(self, real: Tensor, fake: Tensor) -> dict[str, float]:
+        return precision_recall(*equal_sizes(real, fake), k=self.k)._asdict()
+
+
+class DensityCoverage(QualityCallback):
+    """quality/density and quality/coverage: how densely, and how widely, the real set is met.
+
+    Args:
+        features: Names of feature extractors.
+        num_samples: Samples to judge.
+        k: Neighbours that make the manifold.
+    """
+
+    def __init__(
+        self,
+        features: tuple[str, ...] = ("efficientnet_lite0",),
+        num_samples: int = 10_000,
+        k: int = 5,
+    ) -> None:
+        super().__init__(features, num_samples)
+        self.k = k
+
+    def measure(self, real: Tensor, fake: Tensor) -> dict[str, float]:
+        return density_coverage(*equal_sizes(real, fake), k=self.k)._asdict()
+
+
+def equal_sizes(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """As many real as generated rows, a fixed random choice: these metrics vary with the sizes."""
+    if len(real) > len(fake):
+        chosen = torch.randperm(len(real), generator=torch.Generator().manual_seed(0))
+        real = real[chosen[: len(fake)]]
+    return real, fake[: len(real)]

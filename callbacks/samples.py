@@ -1,0 +1,145 @@
+"""Pictures of what a generator makes: a grid, its history as one strip, a walk through latents."""
+
+import math
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor
+
+from novum.callbacks.evaluation import EvaluationCallback
+from novum.callbacks.logging import log_picture
+from novum.callbacks.protocols import LatentGenerator
+from novum.report.pictures import captioned_table, encode, encode_gif, enlarge, tile, to_pil, to_rgb
+
+
+class SampleGrid(EvaluationCallback):
+    """samples/grid: the same latents at every evaluation; one row per class if conditional.
+
+    Args:
+        rows: Rows of the grid (a conditional generator has one per class).
+        columns: Samples per row.
+        seed: Of the latents.
+    """
+
+    def __init__(self, rows: int = 8, columns: int = 8, seed: int = 0) -> None:
+        self.rows, self.columns, self.seed = rows, columns, seed
+
+    def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        num_classes = getattr(pl_module, "num_classes", 0)
+        labels = torch.arange(num_classes).repeat_interleave(self.columns) if num_classes else None
+        n = self.columns * (num_classes or self.rows)
+        images = pl_module.sample(n, seed=self.seed, labels=labels).cpu()
+        log_picture(
+            trainer,
+            "samples/grid",
+            lambda: encode(to_pil(tile(enlarge(images), self.columns))),
+            pl_module.images_seen,
+        )
+
+
+class FilmStrip(EvaluationCallback):
+    """samples/film_strip: rows are fixed latents, columns evaluations spaced evenly in log time.
+
+    One picture holds the whole history (TensorBoard itself keeps ten images of a tag), and it is
+    part of every checkpoint.
+
+    Args:
+        rows: Fixed latents.
+        columns: Evaluations shown at most.
+        seed: Of the latents.
+    """
+
+    def __init__(self, rows: int = 8, columns: int = 12, seed: int = 0) -> None:
+        self.rows, self.columns, self.seed = rows, columns, seed
+        self.history: dict[int, Tensor] = {}  # images_seen -> uint8 (rows, c, h, w)
+
+    def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        images = pl_module.sample(self.rows, seed=self.seed).cpu()  # on all ranks: part of state
+        self.history[pl_module.images_seen] = images
+        if len(self.history) > self.columns:
+            del self.history[most_crowded(sorted(self.history))]
+        strip = dict(sorted(self.history.items()))
+        log_picture(trainer, "samples/film_strip", lambda: _draw_strip(strip), max(strip))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": dict(self.history)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.history = dict(state["history"])
+
+
+def most_crowded(times: list[int]) -> int:
+    """The inner time whose neighbours are closest together on a log scale."""
+    logs = [math.log(max(t, 1)) for t in times]
+    return times[min(range(1, len(times) - 1), key=lambda i: logs[i + 1] - logs[i - 1])]
+
+
+def _draw_strip(history: dict[int, Tensor]) -> bytes:
+    headings = [format_count(images_seen) for images_seen in history]
+    return encode(captioned_table(list(history.values()), headings, [()] * len(headings)))
+
+
+def format_count(n: int) -> str:
+    """12800 -> 12.8k."""
+    for limit, suffix in ((1_000_000, "M"), (1_000, "k")):
+        if n >= limit:
+            return f"{n / limit:.3g}{suffix}"
+    return str(n)
+
+
+class Interpolation(EvaluationCallback):
+    """samples/interpolation: a closed walk through latents along great circles, as an animation.
+
+    Args:
+        rows: Walks shown side by side.
+        stops: Latents each walk visits.
+        frames: Frames between two stops.
+        seed: Of the latents.
+    """
+
+    def __init__(self, rows: int = 6, stops: int = 3, frames: int = 12, seed: int = 0) -> None:
+        self.rows, self.stops, self.frames, self.seed = rows, stops, frames, seed
+
+    def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        if not isinstance(pl_module, LatentGenerator):
+            raise ValueError(
+                f"Interpolation needs a generator with sample_latents and decode, which"
+                f" {type(pl_module).__name__} has not; take it out of trainer.callbacks"
+            )
+        latents = pl_module.sample_latents(self.rows * self.stops, seed=self.seed)
+        walk = closed_walk(latents.view(self.rows, self.stops, -1), self.frames)
+        steps = walk.shape[1]
+        num_classes = getattr(pl_module, "num_classes", 0)
+        labels = (
+            (torch.arange(self.rows) % num_classes).repeat_interleave(steps)
+            if num_classes
+            else None
+        )
+        images = pl_module.decode(walk.flatten(0, 1), labels=labels).cpu()
+        frames = enlarge(to_rgb(images)).unflatten(0, (self.rows, steps)).transpose(0, 1)
+        log_picture(
+            trainer,
+            "samples/interpolation",
+            lambda: encode_gif(torch.stack([tile(f, self.rows) for f in frames])),
+            pl_module.images_seen,
+        )
+
+
+def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Great-circle interpolation of a, b (..., d) at t (k,) -> (..., k, d) (Shoemake, 1985)."""
+    a, b = a.unsqueeze(-2), b.unsqueeze(-2)
+    cosine = torch.cosine_similarity(a, b, dim=-1).clamp(-1, 1).unsqueeze(-1)
+    angle = torch.acos(cosine).clamp_min(1e-4)  # parallel latents: sin(x) / x is 1
+    t = t[:, None]
+    return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
+
+
+def closed_walk(stops: Tensor, frames: int) -> Tensor:
+    """Stops (rows, s, d) -> latents (rows, s * frames, d) that visit each stop and return."""
+    t = torch.arange(frames) / frames
+    return slerp(stops, stops.roll(-1, dims=1), t).flatten(1, 2)

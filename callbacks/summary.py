@@ -1,0 +1,194 @@
+"""What a run ends with: a table, a verdict, report.json, the HParams tab; and samples as files."""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import BasePredictionWriter
+from pytorch_lightning.loggers import TensorBoardLogger
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from novum.callbacks.health import TrainingHealth
+from novum.callbacks.logging import log_text, wait_for_pictures
+from novum.report.pictures import to_pil, to_rgb
+
+LOWER_IS_BETTER = ("frechet_distance", "kernel_distance")
+SHOWN = ("quality/", "novelty/", "health/", "speed/images_per_second")
+
+
+class RunSummary(Callback):
+    """Prints first, best and last value of each metric and the verdict when training ends.
+
+    Writes them to report.json beside the run's config and to TensorBoard's HParams tab.
+    """
+
+    def __init__(self) -> None:
+        self.history: list[tuple[int, dict[str, float]]] = []  # (images_seen, tag -> value)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        wait_for_pictures()  # drawn while metrics were computed; a failed drawing is raised here
+        values = {
+            tag: float(value)
+            for tag, value in trainer.callback_metrics.items()
+            if tag.startswith(SHOWN)
+        }
+        self.history.append((pl_module.images_seen, values))
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero or not self.history:
+            return
+        verdict = f"{quality_verdict(self.history)} {novelty_verdict(self.history[-1][1])}"
+        for callback in trainer.callbacks:
+            if isinstance(callback, TrainingHealth):
+                verdict = f"{verdict} {callback.verdict}"
+        self._log_hyperparameters(trainer, pl_module)
+        log_text(trainer, "verdict", verdict, pl_module.images_seen)
+        folder = Path(trainer.log_dir or ".")
+        write_json(folder / "report.json", self._report(verdict))
+        self._print(trainer, verdict, folder)
+
+    def _print(self, trainer: Trainer, verdict: str, folder: Path) -> None:
+        table = Table(title=f"{self.history[-1][0]:,} images seen")
+        for heading in ("metric", "first", "best", "last", "95% interval"):
+            table.add_column(heading, justify="left" if heading == "metric" else "right")
+        final = self.history[-1][1]
+        for tag, last in final.items():
+            if _interval_end(tag):
+                continue  # shown with its estimate
+            values = [v[tag] for _, v in self.history if tag in v]
+            best = min(values) if _lower_is_better(tag) else max(values)
+            shown = f"{best:.4g}" if tag.startswith("quality/") else ""
+            table.add_row(tag, f"{values[0]:.4g}", shown, f"{last:.4g}", _interval(tag, final))
+        console = Console(width=None if os.isatty(1) else 100)
+        console.print(table)
+        console.print(f"[bold]Verdict:[/bold] {verdict}")
+        console.print(f"Report:      {folder / 'report.json'}", soft_wrap=True)
+        console.print(f"Checkpoints: {folder / 'checkpoints'}", soft_wrap=True)
+        console.print(f"Look at it:  tensorboard --logdir {folder.parent}", soft_wrap=True)
+
+    def _report(self, verdict: str) -> dict[str, Any]:
+        images_seen, last = self.history[-1]
+        features: dict[str, Any] = {}
+        for tag, value in last.items():
+            group, *rest = tag.split("/")
+            if group in ("quality", "novelty"):
+                metric, name = rest
+                space = features.setdefault(name, {"quality": {}, "novelty": {}})
+                space[group][metric] = {"value": value} if group == "quality" else value
+        history = [{"images_seen": n, **values} for n, values in self.history]
+        return {
+            "schema": 1,
+            "verdict": verdict,
+            "samples": {"images_seen": images_seen},
+            "features": features,
+            "history": history,
+        }
+
+    def _log_hyperparameters(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        final = {f"hparam/{tag}": value for tag, value in self.history[-1][1].items()}
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(dict(pl_module.hparams), final)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": list(self.history)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.history = [(n, dict(values)) for n, values in state["history"]]
+
+
+def _interval_end(tag: str) -> bool:
+    return tag.split("/")[1].endswith(("_low", "_high"))
+
+
+def _interval(tag: str, values: dict[str, float]) -> str:
+    """The interval logged beside an estimate as <metric>_low and <metric>_high, if any."""
+    group, metric, *name = tag.split("/")
+    ends = [values.get("/".join([group, f"{metric}_{end}", *name])) for end in ("low", "high")]
+    return "" if None in ends else f"{ends[0]:.4g} to {ends[1]:.4g}"
+
+
+def _lower_is_better(tag: str) -> bool:
+    return tag.split("/")[1] in LOWER_IS_BETTER
+
+
+def quality_verdict(history: Sequence[tuple[int, dict[str, float]]]) -> str:
+    """First and last Fréchet distance in words."""
+    sentences = []
+    for tag, last in history[-1][1].items():
+        if tag.startswith("quality/frechet_distance/"):
+            first = history[0][1].get(tag, math.nan)
+            name = tag.rsplit("/", 1)[1]
+            sentences.append(
+                f"Fréchet distance ({name}) {last:.3g}, {last / first:.0%} of the first,"
+                f" {first:.3g}."
+            )
+    return " ".join(sentences)
+
+
+def novelty_verdict(last: dict[str, float]) -> str:
+    """Whether samples lie closer to training than chance allows, in words."""
+    sentences = []
+    for tag, share in last.items():
+        group, metric, *name = tag.split("/")
+        if (group, metric) == ("novelty", "closer_to_train"):
+            low = last[f"novelty/closer_to_train_low/{name[0]}"]
+            high = last[f"novelty/closer_to_train_high/{name[0]}"]
+            found = "more than chance: copying?" if low > 0.5 else "no sign of copying"
+            sentences.append(
+                f"In {name[0]}, {share:.1%} of samples are closer to training than to held-out"
+                f" images (95%: {low:.1%} to {high:.1%}; a fair coin is 50%): {found}."
+            )
+    return " ".join(sentences)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Whole or not at all: written beside, flushed, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w") as file:
+        json.dump(content, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+class WriteSamples(BasePredictionWriter):
+    """`predict` writes each sample as a PNG.
+
+    Args:
+        folder: Where to; by default `samples` in the run's folder.
+    """
+
+    def __init__(self, folder: str | None = None) -> None:
+        super().__init__("batch")
+        self.folder = folder
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Tensor,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        folder = Path(self.folder or Path(trainer.log_dir or ".") / "samples")
+        folder.mkdir(parents=True, exist_ok=True)
+        start = batch[0] * trainer.predict_dataloaders[0][1]  # chunk number times chunk size
+        for i, image in enumerate(to_rgb(prediction)):
+            to_pil(image).save(folder / f"{start + i:06d}.png")
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            folder = self.folder or Path(trainer.log_dir or ".") / "samples"
+            print(f"Samples: {folder}")

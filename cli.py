@@ -1,0 +1,145 @@
+"""The LightningCLI behind train.py."""
+
+import difflib
+import inspect
+import logging
+import pickle
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+import novum.callbacks
+import novum.datamodules
+import novum.lightning_modules
+from novum.errors import ROOT, one_line_errors, program_name, stop
+from novum.lightning_modules import networks
+
+DEFAULT_CONFIG = ROOT / "configs" / "default.yaml"
+
+
+class Parser(LightningArgumentParser):
+    """Says what is wrong with a config or an option in one line, and what may have been meant."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:
+        stop(program_name(), one_line(message))
+
+
+def one_line(message: str) -> str:
+    """jsonargparse's message without the alternatives it tried and the value's whole text."""
+    noise = ("Subtypes:", "Errors:", "- Expected a <class 'NoneType'>")
+    lines = [line.strip() for line in message.split("Given value type:")[0].splitlines()]
+    text = " ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise))
+    text = text.replace("Does not validate against any of the Union subtypes", "").strip()
+    unknown = re.search(
+        r"Option '([\w.]+)' is not|arguments?: --([\w.]+)|Key \"([\w.]+)\" is", text
+    )
+    if unknown is None:
+        return text
+    name = next(group for group in unknown.groups() if group).rsplit(".", 1)[-1]
+    near = difflib.get_close_matches(name, _known_names(), n=1)
+    return f"{text}; did you mean {near[0]}?" if near else text
+
+
+def _known_names() -> set[str]:
+    """Every argument of the trainer and of our classes."""
+    modules = (novum.callbacks, novum.datamodules, novum.lightning_modules, networks)
+    classes = [getattr(module, name) for module in modules for name in module.__all__]
+    names = {name for c in (Trainer, *classes) for name in inspect.signature(c).parameters}
+    return names | {"init_args", "class_path", "trainer", "model", "data", "ckpt_path", "config"}
+
+
+class SaveFitConfig(SaveConfigCallback):
+    """Writes config.yaml for `fit` alone: `test` would overwrite it with one `fit` refuses."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
+
+
+class TrainCLI(LightningCLI):
+    """Links data to networks, names a run after its config, and finds its last checkpoint."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+        parser.link_arguments("seed_everything", "model.init_args.seed")
+        for network in ("generator", "discriminator"):
+            for attribute in ("image_size", "channels"):
+                parser.link_arguments(
+                    f"data.{attribute}",
+                    f"model.init_args.{network}.init_args.{attribute}",
+                    apply_on="instantiate",
+                )
+
+    def _parse_ckpt_path(self) -> None:
+        """Overrides Lightning's rule that a checkpoint's hyper-parameters beat the config."""
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        logger = config.trainer.get("logger")
+        if not logger or "name" not in logger.get("init_args", {}):
+            return
+        if logger.init_args.name is None:
+            files = config.get("config") or []
+            logger.init_args.name = Path(str(files[-1])).stem if files else "default"
+        if config.get("ckpt_path") == "last":
+            config.ckpt_path = _continue_last_run(logger.init_args)
+        elif config.get("ckpt_path"):
+            read_checkpoint(config.ckpt_path)  # a bad one is told before data is loaded
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint's contents, tensors left on disk; ValueError in one line if it is none."""
+    if not Path(path).is_file():
+        raise ValueError(f"no checkpoint at {path}: give a .ckpt file of a run, or `last`")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        raise ValueError(f"{path} is no checkpoint of ours, or is damaged") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ValueError(f"{path} is no Lightning checkpoint: it has no state_dict")
+    return checkpoint
+
+
+def _continue_last_run(logger: dict) -> str | None:
+    """The newest last.ckpt of the run, whose folder and curves then go on; None starts anew."""
+    runs = Path(logger.save_dir, logger.name)
+    found = runs.glob("version_*/checkpoints/last.ckpt")
+    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    if newest is None:
+        print(f"no last.ckpt under {runs}: starting from the beginning")
+        return None
+    logger.version = newest.parent.parent.name
+    checkpoint = read_checkpoint(newest)
+    if "images_seen" in checkpoint:  # drop what was logged after the checkpoint
+        logger.purge_step = checkpoint["images_seen"] + 1
+    return str(newest)
+
+
+def _quiet() -> None:
+    """Lightning's advertising, and a deprecation inside it that no user can mend."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
+        lambda record: "Tip:" not in record.getMessage()
+    )
+    warnings.filterwarnings("ignore", message=".*treespec.*", category=FutureWarning)
+
+
+def run() -> None:
+    """Parses sys.argv and does what it says."""
+    _quiet()
+    with one_line_errors():
+        TrainCLI(
+            save_config_callback=SaveFitConfig,
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_class=Parser,
+            parser_kwargs={
+                name: {"default_config_files": [str(DEFAULT_CONFIG)]}
+                for name in LightningCLI.subcommands()
+            },
+        )

@@ -1,0 +1,5 @@
+"""Where data comes from; nothing about models."""
+
+from novum.datamodules.images import ImageDataModule
+
+__all__ = ["ImageDataModule"]

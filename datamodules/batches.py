@@ -1,0 +1,73 @@
+"""Index batches to image batches, in this process or in worker processes."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from novum.datamodules.sources import ImageArray, ImageSource
+
+Batch = dict[str, Tensor]
+
+
+class Cut(Dataset):
+    """A whole batch for a tensor of indices."""
+
+    def __init__(self, source: ImageSource) -> None:
+        self.source = source
+
+    def __getitem__(self, indices: Tensor) -> Batch:
+        batch = {"image": self.source[indices]}
+        if self.source.labels is not None:
+            batch["label"] = self.source.labels[indices]
+        return batch
+
+
+class Forwarded(Cut):
+    """The same in a worker, which hands a bad image's error over rather than a long traceback."""
+
+    def __getitem__(self, indices: Tensor) -> Batch | ValueError:
+        try:
+            return super().__getitem__(indices)
+        except ValueError as error:
+            return error
+
+
+def cut(source: ImageSource, index_batches: Iterable[Tensor], num_workers: int) -> Iterator[Batch]:
+    """A batch for each of `index_batches`, in their order; workers only for data on disk."""
+    if isinstance(source, ImageArray) or num_workers == 0:
+        yield from map(Cut(source).__getitem__, index_batches)
+        return
+    loader = DataLoader(
+        Forwarded(source),
+        batch_size=None,
+        sampler=index_batches,
+        num_workers=num_workers,
+        generator=torch.Generator(),  # else it draws from the global one, which training uses
+    )
+    for batch in loader:
+        if isinstance(batch, ValueError):
+            raise batch
+        yield batch
+
+
+class Batches:
+    """An iterable without length that asks for a new iterator each time it is entered."""
+
+    def __init__(self, start: Callable[[], Iterator[Batch]]) -> None:
+        self.start = start
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.start()
+
+
+class CountedBatches(Batches):
+    """The same, with a length."""
+
+    def __init__(self, start: Callable[[], Iterator[Batch]], length: int) -> None:
+        super().__init__(start)
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length

@@ -1,0 +1,175 @@
+"""Image sets that Hugging Face `datasets` can open: on the hub, or parquet, arrow, tar, folders."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from novum.datamodules.decode import first_line
+from novum.datamodules.rows import RawSet, Splits, TableRows
+
+BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
+HELDOUT_NAMES = ("test", "validation", "valid", "val")
+
+
+def load_tables(
+    path: str, image_column: str | None, label_column: str | None, split: str | None
+) -> Splits:
+    """Map-style tables; the test split (or else the validation split) is held out."""
+    train, heldout = open_splits(path, split, streaming=False)
+    image = find_image_column(train.features, image_column, path)
+    label = find_label_column(train.features, label_column, path)
+    labels, names = _labels([train] if heldout is None else [train, heldout], label, path)
+    train = RawSet(TableRows(undecoded(train, image), image, path), labels[0], names)
+    if heldout is None:
+        return Splits(train)
+    rows = TableRows(undecoded(heldout, image), image, f"{path} (held out)")
+    return Splits(train, RawSet(rows, labels[1], names))
+
+
+def open_splits(path: str, split: str | None, streaming: bool) -> tuple[Any, Any | None]:
+    """The table or stream to train on, and the held-out one if there is an official one."""
+    tables = _open(path, streaming)
+    train = split or ("train" if "train" in tables else None)
+    if train is None and len(tables) > 1:
+        raise ValueError(f"{path} has no split 'train': choose split from {', '.join(tables)}")
+    train = train or next(iter(tables))
+    heldout = next((name for name in HELDOUT_NAMES if name in tables), None)
+    if heldout and re.match(rf"{heldout}\b", train):
+        heldout = None
+    return _table(path, tables, train, streaming), heldout and tables[heldout]
+
+
+def _open(path: str, streaming: bool) -> dict[str, Any]:
+    """All splits by name."""
+    import datasets
+
+    place = Path(path).expanduser()
+    if not place.exists() and (place.suffix in BUILDERS or path[0] in "/~." or path.count("/") > 1):
+        raise FileNotFoundError(
+            f"no file or folder {path}: give path a hub name or an existing one"
+        )
+    if place.is_file() and place.suffix not in BUILDERS:
+        raise ValueError(f"{path} is none of {', '.join(BUILDERS)}, nor a folder")
+    saved = any((place / name).is_file() for name in ("dataset_dict.json", "state.json"))
+    with _one_line(path):
+        tables = datasets.load_from_disk(place) if saved else _load(path, streaming)
+    if isinstance(tables, datasets.Dataset):
+        tables = {"train": tables}
+    if saved and streaming:
+        return {name: table.to_iterable_dataset() for name, table in tables.items()}
+    return dict(tables)
+
+
+def _load(path: str, streaming: bool, split: str | None = None) -> Any:
+    from datasets import load_dataset
+
+    place = Path(path).expanduser()
+    if place.is_file():
+        files = {"train": str(place)}
+        return load_dataset(
+            BUILDERS[place.suffix], data_files=files, streaming=streaming, split=split
+        )
+    if place.is_dir():
+        return load_dataset(str(place), streaming=streaming, split=split)
+    name, _, config = path.partition(":")
+    return load_dataset(name, config or None, streaming=streaming, split=split)
+
+
+def _table(path: str, tables: dict[str, Any], split: str, streaming: bool) -> Any:
+    """A split by its name, or a part of one (`train[:10%]`)."""
+    if split in tables:
+        return tables[split]
+    if re.split(r"[\[+]", split)[0] in tables and not streaming:
+        with _one_line(path):
+            return _load(path, streaming, split)
+    raise ValueError(f"{path} has no split {split!r}: there are {', '.join(tables)}")
+
+
+@contextmanager
+def _one_line(path: str) -> Iterator[None]:
+    """Errors of `datasets`, which run over many lines, as one that names the data set."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"huggingface cannot open {path!r} ({first_line(error)}); give path a hub name, "
+            "or a local parquet, arrow or tar file, or a folder of them or of images"
+        ) from error
+
+
+def find_image_column(features: dict[str, Any], wanted: str | None, path: str) -> str:
+    there = [name for name, feature in features.items() if _holds_images(feature)]
+    if wanted:
+        if wanted not in features:
+            raise ValueError(f"no column {wanted!r} in {path}: there are {', '.join(features)}")
+        there = [wanted] if wanted in there else []
+    if not there:
+        what = f"column {wanted!r}" if wanted else "no column"
+        raise ValueError(
+            f"{path}: {what} holds {'no ' if wanted else ''}images; columns are "
+            + ", ".join(f"{name} ({_kind(feature)})" for name, feature in features.items())
+        )
+    if len(there) > 1 and "image" not in there:
+        raise ValueError(f"{path} has several image columns: choose image_column from {there}")
+    return "image" if "image" in there else there[0]
+
+
+def _holds_images(feature: Any) -> bool:
+    """datasets.Image, or what it is stored as: bytes, or a struct of bytes and path."""
+    plain = feature.get("bytes") if isinstance(feature, dict) else feature
+    return _kind(feature) == "Image" or getattr(plain, "dtype", "") in ("binary", "large_binary")
+
+
+def _kind(feature: Any) -> str:
+    kind = type(feature).__name__
+    return feature.dtype if kind == "Value" else kind
+
+
+def find_label_column(features: dict[str, Any], wanted: str | None, path: str) -> str | None:
+    if wanted and wanted not in features:
+        raise ValueError(f"no column {wanted!r} in {path}: there are {', '.join(features)}")
+    classes = [name for name, feature in features.items() if _kind(feature) == "ClassLabel"]
+    whole = [name for name, feature in features.items() if _kind(feature) in ("int64", "int32")]
+    usual = [name for name in ("label", "labels", "cls") if name in classes + whole]
+    return wanted or next(iter(usual or classes), None)
+
+
+def undecoded(table: Any, image: str) -> Any:
+    """The same table giving the bytes of its images, which are decoded by us, once."""
+    from datasets import Image
+
+    if isinstance(table.features[image], Image):
+        return table.cast_column(image, Image(decode=False))
+    return table
+
+
+def _labels(
+    tables: list[Any], column: str | None, path: str
+) -> tuple[list[Tensor | None], list[str] | None]:
+    """The labels of each table, and the names of the classes, if they have names."""
+    if column is None:
+        return [None] * len(tables), None
+    names = getattr(tables[0].features[column], "names", None)
+    values = [_column(table, column) for table in tables]
+    kinds = {value.dtype.kind for value in values}
+    if kinds <= {"U", "T", "O"}:
+        names = sorted({str(name) for value in values for name in value})
+        code = {name: i for i, name in enumerate(names)}
+        values = [np.array([code[str(name)] for name in value]) for value in values]
+    elif not kinds <= set("iub"):
+        raise ValueError(
+            f"{path}: column {column!r} holds {_kind(tables[0].features[column])}: "
+            "labels are whole numbers or names; choose another label_column"
+        )
+    # A test set whose labels are kept secret has -1 everywhere.
+    return [None if v.min() < 0 else torch.from_numpy(v.astype(np.int64)) for v in values], names
+
+
+def _column(table: Any, column: str) -> np.ndarray:
+    return np.asarray(table.select_columns([column]).with_format("numpy")[:][column])

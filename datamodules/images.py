@@ -1,0 +1,251 @@
+"""Images for training, and the held-out ones that novelty is measured against."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from novum.datamodules import loaders
+from novum.datamodules.batches import Batch, Batches, CountedBatches, cut
+from novum.datamodules.decode import ImageTransform, first_channels
+from novum.datamodules.preload import decode_all, drop_bad
+from novum.datamodules.rows import RawSet, Splits
+from novum.datamodules.sampler import InfiniteSampler
+from novum.datamodules.sources import ImageArray, ImageSource, LazyImages
+from novum.datamodules.stream import ImageStream
+
+
+class ImageDataModule(LightningDataModule):
+    """Images of one size as uint8 batches, in an endless order that any batch can be entered at.
+
+    Args:
+        dataset: digits, mnist, fashion_mnist, cifar10, celeba, folder or huggingface.
+        path: Where the files are; for huggingface a hub name (`name` or `name:config`) or a local
+            file or folder. Not needed for sets that are embedded, installed or downloaded.
+        image_size: Height and width; other sizes are cropped to a square and resized.
+        channels: 1 for gray, 3 for RGB; null keeps what the (first) image has.
+        batch_size: Images per process and step.
+        heldout_fraction: Share of images kept from training where the data has no test split.
+        split_seed: Decides which images are held out, and which are in the subset.
+        subset: Train on this many images only; null for all.
+        horizontal_flip: Mirror every other training image, at random.
+        memory_budget_gb: A set that fits is decoded once and stays in memory.
+        num_workers: Processes that read a set that does not fit.
+        on_bad_image: Stop at an image that cannot be read, or skip all such images.
+        image_column: For huggingface; null finds it.
+        label_column: For huggingface (null finds it), or the attribute of celeba.
+        split: For huggingface: the split to train on.
+        streaming: For huggingface: read as a stream, for data larger than the disk.
+        seed: Decides the order of the training images, and the flips.
+    """
+
+    def __init__(
+        self,
+        dataset: str = "digits",
+        path: str | None = None,
+        image_size: int = 32,
+        channels: int | None = None,
+        batch_size: int = 64,
+        heldout_fraction: float = 0.2,
+        split_seed: int = 0,
+        subset: int | None = None,
+        horizontal_flip: bool = False,
+        memory_budget_gb: float = 4.0,
+        num_workers: int = 0,
+        on_bad_image: Literal["error", "skip"] = "error",
+        image_column: str | None = None,
+        label_column: str | None = None,
+        split: str | None = None,
+        streaming: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        loaders.check_name(dataset)
+        _check_positive(image_size=image_size, batch_size=batch_size, subset=subset)
+        _check_choice("channels", channels, (1, 3, None))
+        _check_choice("on_bad_image", on_bad_image, ("error", "skip"))
+        if not 0 < heldout_fraction < 1:
+            raise ValueError(f"heldout_fraction is {heldout_fraction}: it must lie between 0 and 1")
+        if dataset != "huggingface" and (image_column or split or streaming):
+            raise ValueError("image_column, split and streaming are for dataset: huggingface")
+        if label_column and dataset not in ("huggingface", "celeba"):
+            raise ValueError("label_column is for dataset: huggingface or celeba")
+        if streaming and (subset or not path):
+            raise ValueError("streaming needs a path, and takes no subset")
+        self.dataset, self.path = dataset, path
+        self.image_size, self.batch_size = image_size, batch_size
+        self.heldout_fraction, self.split_seed, self.subset = heldout_fraction, split_seed, subset
+        self.horizontal_flip, self.num_workers, self.seed = horizontal_flip, num_workers, seed
+        self.memory_budget, self.skip_bad = memory_budget_gb * 1e9, on_bad_image == "skip"
+        self.columns = image_column, label_column, split
+        self._splits: Splits | None = None
+        self._train: ImageSource | None = None
+        self._heldout: ImageSource | None = None
+        self._stream = self._open_stream(channels) if streaming else None
+        self.channels = channels or self._native_channels()
+        self.num_classes = self._count_classes()
+
+    def _open_stream(self, channels: int | None) -> ImageStream:
+        return ImageStream(
+            self.path,
+            *self.columns,
+            self.image_size,
+            channels,
+            self.heldout_fraction,
+            self.split_seed,
+            self.skip_bad,
+        )
+
+    def _native_channels(self) -> int:
+        """Known before anything is downloaded, for the sets that are downloaded."""
+        if self._stream:
+            return self._stream.transform.channels
+        if self.dataset in loaders.FIXED:
+            return loaders.FIXED[self.dataset][0]
+        return first_channels(self._open().train.named(), self.skip_bad)
+
+    def _count_classes(self) -> int:
+        if self._stream:
+            return len(self._stream.class_names or [])
+        if self.dataset == "celeba":
+            return 2 if self.columns[1] else 0
+        if self.dataset in loaders.FIXED:
+            return loaders.FIXED[self.dataset][1]
+        return max(part.num_classes for part in self._open() if part)
+
+    def _open(self) -> Splits:
+        if self._splits is None:
+            self._splits = loaders.load(self.dataset, self.path, *self.columns)
+        return self._splits
+
+    def prepare_data(self) -> None:
+        """Downloads, on one process of each machine."""
+        if not self._stream:
+            self._open()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads what fits in memory; a stream is read when it is asked for."""
+        if self._stream or self._train:
+            return
+        train, heldout = self._cut_splits()
+        if (len(train) + len(heldout)) * self._image_bytes() <= self.memory_budget:
+            self._train, self._heldout = (decode_all(s, self.skip_bad) for s in (train, heldout))
+        elif self.skip_bad:
+            self._train, self._heldout = drop_bad(train), drop_bad(heldout)
+        else:
+            self._train, self._heldout = train, heldout
+
+    def _image_bytes(self) -> int:
+        return self.channels * self.image_size**2
+
+    def _cut_splits(self) -> tuple[LazyImages, LazyImages]:
+        train, heldout = map(self._lazy, self._open())
+        if heldout is None:
+            train, heldout = self._cut_heldout(train)
+        if self.subset is None:
+            return train, heldout
+        if self.subset > len(train):
+            raise ValueError(f"subset is {self.subset}, but there are {len(train)} training images")
+        return train.select(_shuffled(len(train), self.split_seed)[: self.subset]), heldout
+
+    def _lazy(self, raw: RawSet | None) -> LazyImages | None:
+        transform = ImageTransform(self.image_size, self.channels)
+        return raw and LazyImages(raw.rows, transform, raw.labels, raw.class_names)
+
+    def _cut_heldout(self, images: LazyImages) -> tuple[LazyImages, LazyImages]:
+        count = max(1, round(len(images) * self.heldout_fraction))
+        if count >= len(images):
+            raise ValueError(f"{len(images)} images are too few to hold out {count} of them")
+        order = _shuffled(len(images), self.split_seed)
+        return images.select(order[count:].sort()[0]), images.select(order[:count].sort()[0])
+
+    def train_reference(self) -> ImageSource:
+        """The training images, not shuffled and not flipped (of a stream, the first that fit)."""
+        self.setup()
+        if self._train is None:
+            self._train = self._stream.reference(False, self._fitting(1 - self.heldout_fraction))
+        return self._train
+
+    def heldout_reference(self) -> ImageSource:
+        """Images that are never trained on (of a stream, the first that fit)."""
+        self.setup()
+        if self._heldout is None:
+            self._heldout = self._stream.reference(True, self._fitting(self.heldout_fraction))
+        return self._heldout
+
+    def _fitting(self, share: float) -> int:
+        return max(1, int(self.memory_budget * share / self._image_bytes()))
+
+    def train_dataloader(self) -> Batches:
+        return Batches(self._train_batches)
+
+    def _train_batches(self) -> Iterator[Batch]:
+        """Starts at the batch that the trainer has reached, which is the whole of exact resume."""
+        rank, world_size, start = self._position()
+        order = self.batch_size, self.seed, rank, world_size, start
+        if self._stream:
+            batches = self._stream.batches(*order, self.num_workers)
+        else:
+            source = self._on_device(self.train_reference())
+            batches = cut(source, InfiniteSampler(len(source), *order), self.num_workers)
+        for number, batch in enumerate(batches, start):
+            if self.horizontal_flip:
+                batch["flip"] = self._flips(number, world_size)[rank::world_size]
+            yield batch
+
+    def _flips(self, batch: int, world_size: int) -> Tensor:
+        """Which images of a global batch are mirrored: a function of the seed and its number."""
+        generator = torch.Generator().manual_seed((self.seed << 32) + batch)
+        return torch.rand(self.batch_size * world_size, generator=generator) < 0.5
+
+    def _position(self) -> tuple[int, int, int]:
+        """Rank, number of ranks, and batches done (a checkpoint's loops know it on resume)."""
+        if self.trainer is None:
+            return 0, 1, 0
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        return self.trainer.global_rank, self.trainer.world_size, progress.total.processed
+
+    def _on_device(self, source: ImageSource) -> ImageSource:
+        """Moves images to the GPU when they take at most half of its free memory."""
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if device.type != "cuda" or not isinstance(source, ImageArray):
+            return source
+        if source.images.numel() > torch.cuda.mem_get_info(device)[0] / 2:
+            return source
+        labels = None if source.labels is None else source.labels.to(device)
+        return ImageArray(source.images.to(device), labels)
+
+    def val_dataloader(self) -> CountedBatches:
+        """Held-out images in their own order, every rank its share, each image once."""
+        rank, world_size, _ = self._position()
+        heldout = self.heldout_reference()
+        indices = torch.arange(rank, len(heldout), world_size).split(self.batch_size)
+        return CountedBatches(lambda: cut(heldout, indices, self.num_workers), len(indices))
+
+    def test_dataloader(self) -> CountedBatches:
+        return self.val_dataloader()
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """To float32 in [-1, 1], and mirrored where the batch says so (training only)."""
+        image, flip = batch["image"], batch.get("flip")
+        if flip is not None:
+            image = torch.where(flip[:, None, None, None], image.flip(-1), image)
+        rest = {key: value for key, value in batch.items() if key not in ("image", "flip")}
+        return {"image": image.float().div_(127.5).sub_(1), **rest}
+
+
+def _shuffled(size: int, seed: int) -> Tensor:
+    return torch.randperm(size, generator=torch.Generator().manual_seed(seed))
+
+
+def _check_choice(name: str, value: object, choices: tuple) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is {value}: choose from {', '.join(map(str, choices))}")
+
+
+def _check_positive(**values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}: it must be at least 1")

@@ -1,0 +1,172 @@
+"""Built-in image data by name: where each is found, and its official split where it has one."""
+
+import difflib
+import gzip
+import math
+import os
+import struct
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from novum.datamodules.decode import first_line
+from novum.datamodules.folders import load_celeba, load_folder
+from novum.datamodules.huggingface import load_tables
+from novum.datamodules.rows import ArrayRows, RawSet, Splits
+
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
+IDX_FILES = [  # images and labels of train and of test
+    ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+]
+FIXED = {  # channels and number of classes of the sets that are known before they are read
+    "digits": (1, 10),
+    "mnist": (1, 10),
+    "fashion_mnist": (1, 10),
+    "cifar10": (3, 10),
+    "celeba": (3, 0),
+}
+NAMES = (*FIXED, "folder", "huggingface")
+
+
+def check_name(name: str) -> None:
+    if name not in NAMES:
+        near = difflib.get_close_matches(name, NAMES, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown dataset {name!r}: {hint}there are {', '.join(NAMES)}")
+
+
+def load(
+    name: str,
+    path: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    split: str | None = None,
+) -> Splits:
+    """The undecoded training and held-out images of a built-in data set."""
+    check_name(name)
+    place = Path(path).expanduser() if path else None
+    if name in ("folder", "huggingface") and place is None:
+        raise ValueError(f"dataset: {name} needs a path, which says where the images are")
+    if name == "digits":
+        return load_digits()
+    if name == "cifar10":
+        return load_cifar10(place)
+    if name == "celeba":
+        return load_celeba(place or _downloaded_celeba(), label_column)
+    if name == "folder":
+        return load_folder(place)
+    if name == "huggingface":
+        return load_tables(path, image_column, label_column, split)
+    return load_mnist(name, place)
+
+
+def cache_folder() -> Path:
+    """Where downloads go when no path is given."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "novum"
+
+
+def load_digits() -> Splits:
+    """1,797 handwritten digits of 8 x 8 pixels, embedded in scikit-learn."""
+    from sklearn.datasets import load_digits as sklearn_digits
+
+    digits = sklearn_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)  # grays 0 to 16 in the original
+    names = [str(name) for name in digits.target_names]
+    return Splits(RawSet(ArrayRows(images, "digits"), torch.from_numpy(digits.target), names))
+
+
+def load_mnist(name: str, path: Path | None) -> Splits:
+    """MNIST or Fashion-MNIST from its four IDX files, gzipped or not; downloaded if not found."""
+    from torchvision import datasets
+
+    kind = datasets.MNIST if name == "mnist" else datasets.FashionMNIST
+    places = [path, path / kind.__name__ / "raw"] if path else []
+    if name == "fashion_mnist" and not path:
+        places.append(DEBIAN_FASHION_MNIST)
+    if not path:
+        places.append(cache_folder() / kind.__name__ / "raw")
+    files = [file for pair in IDX_FILES for file in pair]
+    if path and not _holding(files, places):
+        raise FileNotFoundError(f"{path} does not hold {name}: put {', '.join(files)} (.gz) there")
+    if not _holding(files, places):
+        with downloading(name, f"{', '.join(files)} (.gz)"):
+            kind(str(cache_folder()), download=True)
+    folder = _holding(files, places)
+    return Splits(*(_read_pair(folder, name, *pair, kind.classes) for pair in IDX_FILES))
+
+
+def _holding(files: list[str], places: list[Path]) -> Path | None:
+    """The first of `places` that has all files, plain or gzipped."""
+    return next((place for place in places if all(_plain_or_gz(place, f) for f in files)), None)
+
+
+def _plain_or_gz(folder: Path, file: str) -> Path | None:
+    return next((p for p in (folder / file, folder / f"{file}.gz") if p.is_file()), None)
+
+
+def _read_pair(folder: Path, name: str, images: str, labels: str, classes: list[str]) -> RawSet:
+    pixels, targets = (read_idx(_plain_or_gz(folder, file)) for file in (images, labels))
+    if len(pixels) != len(targets):
+        raise ValueError(f"{folder}: {images} and {labels} differ in length; fetch them again")
+    return RawSet(ArrayRows(pixels, name), torch.from_numpy(targets).long(), list(classes))
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """An IDX file of bytes (LeCun's format): two zeros, type 8, rank, big-endian sizes, data."""
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        zeros, kind, rank = struct.unpack(">HBB", data[:4])
+        shape = struct.unpack(f">{rank}I", data[4 : 4 + 4 * rank])
+    except (EOFError, OSError, struct.error, zlib.error) as error:
+        raise ValueError(f"{path}: cannot be read ({error}); fetch it again") from error
+    if zeros or kind != 8 or len(data) != 4 + 4 * rank + math.prod(shape):
+        raise ValueError(f"{path}: not an IDX file of bytes, or cut short; fetch it again")
+    return np.frombuffer(bytearray(data), np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def load_cifar10(path: Path | None) -> Splits:
+    """CIFAR-10 as its authors packed it (`cifar-10-batches-py`), downloaded if no path is given."""
+    from torchvision.datasets import CIFAR10
+
+    root = path or cache_folder()
+    if root.name == CIFAR10.base_folder:
+        root = root.parent
+    if not path:
+        with downloading("cifar10", f"the folder {CIFAR10.base_folder}"):
+            CIFAR10(str(root), download=True)
+    try:
+        parts = [CIFAR10(str(root), train=train) for train in (True, False)]
+    except RuntimeError as error:
+        raise FileNotFoundError(
+            f"{root} does not hold cifar10, or a damaged copy: unpack cifar-10-python.tar.gz there"
+        ) from error
+    return Splits(*(_cifar_part(part) for part in parts))
+
+
+def _cifar_part(part) -> RawSet:
+    return RawSet(ArrayRows(part.data, "cifar10"), torch.tensor(part.targets), list(part.classes))
+
+
+def _downloaded_celeba() -> Path:
+    from torchvision.datasets import CelebA
+
+    if not (cache_folder() / "celeba" / "img_align_celeba").is_dir():
+        with downloading("celeba", "the folder img_align_celeba (and its lists)"):
+            CelebA(str(cache_folder()), download=True)
+    return cache_folder() / "celeba"
+
+
+@contextmanager
+def downloading(name: str, files: str):
+    """Turns whatever a downloader raises into one line that says what to do without network."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"cannot download {name} ({first_line(error)}); put {files} in a folder, "
+            "and give it as path"
+        ) from error

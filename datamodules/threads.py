@@ -1,0 +1,24 @@
+"""Work on many images at once, with a bar when it takes long."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from tqdm import tqdm
+
+CHUNK = 64  # images a thread takes at a time
+
+
+def in_threads(
+    function: Callable, chunks: Sequence, doing: str, threads: int | None = None
+) -> Iterator:
+    """`function` of each chunk, in order; decoding, hashing and file reads release the GIL."""
+    with ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1)) as pool:
+        results = pool.map(function, chunks)
+        yield from bar(results, doing, total=len(chunks), unit_scale=CHUNK)
+
+
+def bar(items, doing: str, **kwargs) -> tqdm:
+    """A progress bar on one rank, that shows only what takes more than 2 seconds."""
+    return tqdm(items, doing, delay=2, leave=False, disable=rank_zero_only.rank != 0, **kwargs)

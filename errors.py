@@ -1,0 +1,45 @@
+"""A user's mistake ends in one line and exit code 2; a bug of ours keeps its traceback."""
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+EXIT_BAD_INPUT = 2
+
+
+def raised_by_us(error: BaseException) -> bool:
+    """Whether the `raise` stands in our own code: such messages are written for the user."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return False
+    path = Path(frames[-1].filename).resolve()
+    return path.is_relative_to(ROOT) and "site-packages" not in path.relative_to(ROOT).parts
+
+
+def program_name() -> str:
+    """As the user typed it: `python train.py` in the repository, `novum-train` installed."""
+    name = Path(sys.argv[0]).name
+    return f"python {name}" if name.endswith(".py") else name
+
+
+def stop(program: str, message: str) -> None:
+    """Prints one line and exits."""
+    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(EXIT_BAD_INPUT)
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turns errors that we raise on purpose into one line; Ctrl-C into exit code 130."""
+    try:
+        yield
+    except (ValueError, OSError, FloatingPointError) as error:
+        if not raised_by_us(error):
+            raise
+        stop(program_name(), str(error))
+    except KeyboardInterrupt:
+        print(f"{program_name()}: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None

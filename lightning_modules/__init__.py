@@ -1,0 +1,6 @@
+"""Techniques: each a LightningModule in a file of its own."""
+
+from novum.lightning_modules.augment import DiffAugment
+from novum.lightning_modules.gan import GAN
+
+__all__ = ["GAN", "DiffAugment"]

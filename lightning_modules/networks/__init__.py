@@ -1,0 +1,12 @@
+"""Plain nn.Modules, chosen by class_path in a config."""
+
+from novum.lightning_modules.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from novum.lightning_modules.networks.maxout import Maxout, MaxoutDiscriminator, MaxoutGenerator
+
+__all__ = [
+    "DCGANDiscriminator",
+    "DCGANGenerator",
+    "Maxout",
+    "MaxoutDiscriminator",
+    "MaxoutGenerator",
+]

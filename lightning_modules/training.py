@@ -1,0 +1,113 @@
+"""What every adversarial module shares: gradients, EMA, seeds, losses, checkpoints."""
+
+import hashlib
+import inspect
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from pytorch_lightning import LightningModule
+from pytorch_lightning.core.mixins.hparams_mixin import _given_hyperparameters
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """One flat all-reduce of the gradients: exact, and half of DDP's traffic for two networks."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+@torch.no_grad()
+def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """average <- decay * average + (1 - decay) * network; buffers are copied."""
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
+    for copy, buffer in zip(average.buffers(), network.buffers(), strict=True):
+        copy.copy_(buffer)
+
+
+def ema_decay(batch_size: int, half_life_kimg: float) -> float:
+    """Decay per step of `batch_size` images for a half-life in thousands of images."""
+    return 0.5 ** (batch_size / (1000 * half_life_kimg)) if half_life_kimg > 0 else 0.0
+
+
+class LossWindow:
+    """Losses since the last log, kept as tensors so that no step waits for the device."""
+
+    def __init__(self) -> None:
+        self._losses: dict[str, list[tuple[int, Tensor]]] = {}
+
+    def add(self, step: int, **losses: Tensor) -> None:
+        for name, loss in losses.items():
+            self._losses.setdefault(name, []).append((step, loss.detach()))
+
+    def check_finite(self) -> dict[str, float]:
+        """Mean of each loss; raises FloatingPointError naming the first that is not finite."""
+        values = {
+            name: torch.stack([loss.float() for _, loss in losses]).tolist()
+            for name, losses in self._losses.items()
+        }
+        bad = [
+            (step, name, value)
+            for name, losses in self._losses.items()
+            for (step, _), value in zip(losses, values[name], strict=True)
+            if not math.isfinite(value)
+        ]
+        if bad:
+            step, name, value = min(bad, key=lambda item: item[0])
+            raise FloatingPointError(
+                f"loss/{name} is {value} at step {step}: lower the learning rate or clip the"
+                " gradients, and go on from the last checkpoint, which was written before it"
+            )
+        return {name: sum(v) / len(v) for name, v in values.items()}
+
+    def pop(self) -> dict[str, float]:
+        means = self.check_finite()
+        self._losses.clear()
+        return means
+
+
+def derived_seed(*parts: int) -> int:
+    """A seed for each (seed, step, rank): what torch draws from it depends on nothing else."""
+    text = ",".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest())
+
+
+def random_generator(seed: int | None) -> torch.Generator:
+    """A CPU generator at `seed`, or at a fresh one."""
+    generator = torch.Generator()
+    generator.seed() if seed is None else generator.manual_seed(seed)
+    return generator
+
+
+def save_plain_hyperparameters(module: LightningModule) -> None:
+    """Under the CLI all hyper-parameters (a config, plain values); else those that are plain.
+
+    A checkpoint with anything but plain values would not load with weights_only=True.
+    """
+    frame = inspect.currentframe().f_back
+    if _given_hyperparameters.get() is not None:
+        module.save_hyperparameters(frame=frame)
+    else:
+        plain = (bool, int, float, str, tuple, list, type(None))
+        names = [k for k, v in frame.f_locals.items() if isinstance(v, plain)]
+        module.save_hyperparameters(*names, frame=frame)
+
+
+def require_same_model(module: nn.Module, checkpoint: dict[str, Any]) -> None:
+    """ValueError in one line when the checkpoint's weights are those of another model."""
+    theirs = {name: tuple(t.shape) for name, t in checkpoint["state_dict"].items()}
+    ours = {name: tuple(t.shape) for name, t in module.state_dict().items()}
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name):
+            raise ValueError(
+                f"the checkpoint is of another model: {name} is {theirs.get(name, 'missing')} in it"
+                f" and {ours.get(name, 'missing')} in this config; use the config.yaml that lies"
+                " beside the checkpoints folder"
+            )

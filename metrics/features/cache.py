@@ -1,0 +1,131 @@
+"""Reference features and moments on disk, under a key of all that they depend on."""
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from novum.metrics.features.extractor import FeatureExtractor, extract_features
+from novum.metrics.features.weights import cache_folder
+from novum.metrics.functional.frechet import Moments
+
+SCHEMA = 1  # raise it whenever the same key would mean other numbers
+
+_warned: set[str] = set()
+
+
+def reference_features(
+    source: Any,
+    extractor: FeatureExtractor,
+    batch_size: int = 256,
+    *,
+    progress: bool = True,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Features float32 (n, d) of a reference set, mapped from the cache or extracted into it."""
+    path = _path(source, extractor, "features.npy")
+    features = _load_features(path, len(source))
+    if features is None:
+        features = extract_features(extractor, source, batch_size, progress=progress, device=device)
+        _store(path, lambda file: np.save(file, features.numpy()))
+    return features
+
+
+def reference_moments(
+    source: Any,
+    extractor: FeatureExtractor,
+    batch_size: int = 256,
+    *,
+    progress: bool = True,
+    device: torch.device | str | None = None,
+) -> Moments:
+    """Moments of a reference set with their covariance factor, from the cache or computed once."""
+    path = _path(source, extractor, "moments.npz")
+    moments = _load_moments(path, len(source))
+    if moments is None:
+        features = reference_features(
+            source, extractor, batch_size, progress=progress, device=device
+        )
+        moments = Moments().update(features)
+        arrays = {name: x.numpy() for name, x in moments.state().items()}
+        _store(path, lambda file: np.savez(file, **arrays))
+    return moments
+
+
+def fingerprint(source: Any) -> str:
+    """What identifies the contents of a set of images: its own `fingerprint`, or a sha256."""
+    known = getattr(source, "fingerprint", None)
+    if known is not None:
+        return str(known)
+    digest = hashlib.sha256()
+    for start in range(0, len(source), 1024):
+        block = torch.as_tensor(source[start : min(start + 1024, len(source))]).cpu().contiguous()
+        if not start:
+            digest.update(f"{len(source)} {tuple(block.shape[1:])} {block.dtype}".encode())
+        digest.update(block.numpy())
+    return digest.hexdigest()
+
+
+def _path(source: Any, extractor: FeatureExtractor, suffix: str) -> Path:
+    key = json.dumps([SCHEMA, fingerprint(source), len(source), extractor.spec])
+    name = hashlib.sha256(key.encode()).hexdigest()
+    return cache_folder() / "references" / f"{name}.{suffix}"
+
+
+def _load_features(path: Path, n: int) -> Tensor | None:
+    """The file as a private, memory-mapped tensor, or None if it is not whole and ours."""
+    with suppress(OSError, ValueError, EOFError):
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
+        whole = path.stat().st_size == array.offset + array.nbytes
+        if whole and array.dtype == np.float32 and array.ndim == 2 and len(array) == n:
+            return torch.from_numpy(array)
+    return None
+
+
+def _load_moments(path: Path, n: int) -> Moments | None:
+    with suppress(Exception):  # a damaged zip raises about anything
+        with np.load(path, allow_pickle=False) as file:
+            moments = Moments.from_state({name: torch.from_numpy(file[name]) for name in file})
+        if moments.n == n:
+            return moments
+    return None
+
+
+def _store(path: Path, write: Callable[[Any], None]) -> None:
+    """Write a file whole or not at all; a full or read-only disk costs a warning."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _renamed_when_done(path) as file:
+            write(file)
+    except OSError as error:
+        _warn_once(f"not cached: cannot write to {path.parent} ({error.strerror or error})")
+
+
+@contextmanager
+def _renamed_when_done(path: Path) -> Any:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _warn_once(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        warnings.warn(message, stacklevel=4)

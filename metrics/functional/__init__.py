@@ -1,0 +1,64 @@
+"""Set metrics: pure functions of (n, d) feature tensors."""
+
+from novum.metrics.functional.diversity import InceptionScore, inception_score, vendi_score
+from novum.metrics.functional.frechet import (
+    Moments,
+    covariance_factor,
+    frechet_distance,
+    frechet_distance_from_features,
+)
+from novum.metrics.functional.intervals import (
+    Interval,
+    clopper_pearson_interval,
+    normal_interval,
+    wilson_interval,
+)
+from novum.metrics.functional.kernel import kernel_distance, kernel_distance_interval
+from novum.metrics.functional.manifold import (
+    DensityCoverage,
+    PrecisionRecall,
+    density_coverage,
+    expected_coverage,
+    precision_recall,
+    rarity,
+    realism,
+)
+from novum.metrics.functional.memorization import (
+    authenticity,
+    data_copying_test,
+    memorization_distance,
+    memorization_informed_frechet_distance,
+)
+from novum.metrics.functional.parzen import LogLikelihood, parzen_log_likelihood, parzen_sigma
+from novum.metrics.functional.sliced import sliced_wasserstein_distance
+
+__all__ = [
+    "DensityCoverage",
+    "InceptionScore",
+    "Interval",
+    "LogLikelihood",
+    "Moments",
+    "PrecisionRecall",
+    "authenticity",
+    "clopper_pearson_interval",
+    "covariance_factor",
+    "data_copying_test",
+    "density_coverage",
+    "expected_coverage",
+    "frechet_distance",
+    "frechet_distance_from_features",
+    "inception_score",
+    "kernel_distance",
+    "kernel_distance_interval",
+    "memorization_distance",
+    "memorization_informed_frechet_distance",
+    "normal_interval",
+    "parzen_log_likelihood",
+    "parzen_sigma",
+    "precision_recall",
+    "rarity",
+    "realism",
+    "sliced_wasserstein_distance",
+    "vendi_score",
+    "wilson_interval",
+]

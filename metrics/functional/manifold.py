@@ -1,0 +1,128 @@
+"""Metrics on the manifold that balls to the k-th neighbour make of a feature set."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from novum.metrics.checks import check_features, check_same_width
+from novum.metrics.neighbours import distinct_rows, knn, kth_neighbour_radii, sphere_sides
+
+
+class PrecisionRecall(NamedTuple):
+    precision: float
+    recall: float
+
+
+class DensityCoverage(NamedTuple):
+    density: float
+    coverage: float
+
+
+def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PrecisionRecall:
+    """Share of each set inside the other's k-NN balls (Kynkäänniemi et al., 2019, 1904.06991)."""
+    _check(real, fake, k)
+    check_features(fake, "fake", at_least=k + 1)
+    precision = _inside_any(fake, real, kth_neighbour_radii(real, k)).double().mean()
+    recall = _inside_any(real, fake, kth_neighbour_radii(fake, k)).double().mean()
+    return PrecisionRecall(float(precision), float(recall))
+
+
+def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> DensityCoverage:
+    """How many real balls hold a fake, and the share of balls that do (Naeem, 2020, 2002.09797).
+
+    A ball is open. Where duplicates crowd its sphere they share the places left of its k, and an
+    exact copy is always inside: a set against itself gives 1 and 1, duplicates or not.
+    """
+    _check(real, fake, k)
+    near = knn(real, real, k + 1).distances  # the first is the row itself
+    radii = near[:, k]
+    inside, on_sphere = _counts_by_ball(fake, real, radii)
+    density = (inside + _sphere_share(real, near) * on_sphere).sum() / (k * len(fake))
+    nearest = knn(real, fake, 1).distances[:, 0]
+    coverage = ((nearest < radii) | (nearest == 0)).double().mean()
+    return DensityCoverage(float(density), float(coverage))
+
+
+def expected_coverage(n: int, m: int, k: int = 5) -> float:
+    """Coverage that m samples of the real distribution itself reach on n real ones (Naeem, 2020).
+
+    1 - prod (n - i) / (n + m - i) over i = 1..k: the chance that a fake is among the k nearest.
+    """
+    missed = 1.0
+    for i in range(1, k + 1):
+        missed *= (n - i) / (n + m - i)
+    return 1 - missed
+
+
+def realism(real: Tensor, fake: Tensor, k: int = 3) -> Tensor:
+    """max over real balls of radius / distance, (m,) float64 (Kynkäänniemi et al., 2019).
+
+    Only the half of the balls with the smaller radii counts; a copy of a centre scores infinity.
+    """
+    _check(real, fake, k)
+    radii = kth_neighbour_radii(real, k)
+    kept = radii <= radii.median()
+    real, radii = real[kept].double(), radii[kept]
+    best = [
+        (radii / _distances(block, real)).nan_to_num(nan=torch.inf).amax(1)
+        for block in fake.split(256)
+    ]
+    return torch.cat(best)
+
+
+def rarity(real: Tensor, fake: Tensor, k: int = 3) -> Tensor:
+    """Smallest radius of the real balls that hold a sample, (m,) float64 (Han, 2022, 2206.08549).
+
+    NaN for a sample outside all balls.
+    """
+    _check(real, fake, k)
+    radii = kth_neighbour_radii(real, k)
+    score = torch.full((len(fake),), torch.inf, dtype=torch.float64, device=radii.device)
+    for rows, columns, side in sphere_sides(fake, real, radii):
+        smallest = torch.where(side <= 0, radii[columns], torch.inf).amin(1)
+        score[rows] = torch.minimum(score[rows], smallest)
+    return score.masked_fill(score.isinf(), torch.nan)
+
+
+def _inside_any(queries: Tensor, centres: Tensor, radii: Tensor) -> Tensor:
+    """Whether each query lies in a closed ball, (m,) bool; equal rows are looked at once."""
+    first, inverse = distinct_rows(queries)
+    kept, _ = distinct_rows(centres)
+    inside = torch.zeros(len(first), dtype=torch.bool, device=radii.device)
+    for rows, _, side in sphere_sides(queries[first], centres[kept], radii[kept]):
+        inside[rows] |= (side <= 0).any(1)
+    return inside[inverse]
+
+
+def _sphere_share(real: Tensor, near: Tensor) -> Tensor:
+    """Places of a ball's k that are left for each row on its sphere: 0 where there are no ties."""
+    k, radii = near.shape[1] - 1, near[:, -1]
+    left = k - (near[:, :k] < radii[:, None]).sum(1).double()
+    tied = left > 0
+    if tied.any():
+        left[tied] /= _counts_by_ball(real, real[tied], radii[tied])[1]
+    return left
+
+
+def _counts_by_ball(queries: Tensor, centres: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries inside and on the sphere of each ball, two (n,) float64."""
+    first, inverse = distinct_rows(queries)
+    times = inverse.bincount().double()
+    kept, group = distinct_rows(centres)
+    inside, on_sphere = torch.zeros(2, len(kept), dtype=torch.float64, device=radii.device)
+    for rows, columns, side in sphere_sides(queries[first], centres[kept], radii[kept]):
+        inside[columns] += times[rows] @ (side < 0).double()
+        on_sphere[columns] += times[rows] @ (side == 0).double()
+    return inside[group], on_sphere[group]
+
+
+def _distances(queries: Tensor, reference: Tensor) -> Tensor:
+    """Exact (b, n) distances by direct difference."""
+    return torch.cdist(queries.double(), reference, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _check(real: Tensor, fake: Tensor, k: int) -> None:
+    check_features(real, "real", at_least=k + 1)
+    check_features(fake, "fake")
+    check_same_width(real=real, fake=fake)

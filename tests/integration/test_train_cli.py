@@ -1,0 +1,263 @@
+"""train.py as a user types it."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from novum.lightning_modules import GAN
+from novum.errors import ROOT
+from novum.train import CONFIGS, expand_arguments, main
+from tests.tiny import states_equal
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*treespec.*", "ignore:.*litlogger.*", "ignore:Trying to infer the `batch_size`"
+)
+
+TINY = [
+    "--model.init_args.generator.init_args.width=8",
+    "--model.init_args.discriminator.init_args.width=8",
+    "--data.init_args.image_size=8",
+    "--data.init_args.batch_size=16",
+    "--trainer.accelerator=cpu",
+    "--trainer.log_every_n_steps=2",
+]
+EXPERIMENTS = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "default")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs train.py in an empty folder; returns the printed text."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["train.py"])
+        main(list(arguments))
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def fails(run, capsys):
+    """Runs train.py on a user's mistake; returns the one line on stderr."""
+
+    def call(*arguments: str) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            run(*arguments)
+        assert exit_.value.code == 2
+        lines = [
+            line
+            for line in capsys.readouterr().err.splitlines()
+            if line.startswith(("python train.py: ", "train: "))
+        ]
+        assert len(lines) == 1
+        return lines[0]
+
+    return call
+
+
+def tiny_config(tmp_path: Path, callbacks: list[str], **settings) -> str:
+    """A config of its own: digits at 8 px with the callbacks named."""
+    config = yaml.safe_load((CONFIGS / "dcgan_digits.yaml").read_text())
+    by_name = {c["class_path"].rsplit(".", 1)[1]: c for c in config["trainer"]["callbacks+"]}
+    config["trainer"] = {
+        "max_steps": 8,
+        "val_check_interval": 4,
+        "callbacks+": [by_name[name] for name in callbacks],
+        **settings,
+    }
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return str(path)
+
+
+def events(run_folder: Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(run_folder), size_guidance={"images": 0, "tensors": 0})
+    return accumulator.Reload()
+
+
+def test_help_answers_at_once():
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "--help"], capture_output=True, text=True
+    )
+    assert time.perf_counter() - start < 5
+    assert done.returncode == 0
+    assert "fit" in done.stdout
+    assert all(name in done.stdout for name in EXPERIMENTS)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_config_opens_with_its_command(name):
+    head = (CONFIGS / f"{name}.yaml").read_text().split("model:")[0]
+    assert f"fit --config configs/{name}.yaml" in head
+
+
+@pytest.mark.slow
+def test_a_run_leaves_everything_a_user_looks_for(run, tmp_path):
+    out = run("fit", "--config", "dcgan_digits", *TINY, "--trainer.max_steps=8",
+              "--trainer.val_check_interval=4")  # fmt: skip
+    folder = tmp_path / "runs" / "dcgan_digits" / "version_0"
+    assert (folder / "checkpoints" / "best.ckpt").is_file()
+    assert (folder / "checkpoints" / "last.ckpt").is_file()
+    assert "Verdict" in out
+    assert "tensorboard --logdir" in out
+    report = json.loads((folder / "report.json").read_text())
+    assert report["schema"] == 1
+    space = report["features"]["efficientnet_lite0"]
+    assert space["quality"]["frechet_distance"]["value"] > 0
+    assert 0 <= space["novelty"]["closer_to_train"] <= 1
+
+    logged = events(folder)
+    tags = logged.Tags()
+    for tag in ("samples/grid", "samples/film_strip", "samples/interpolation",
+                "novelty/nearest_neighbours"):  # fmt: skip
+        assert tag in tags["images"]
+    for tag in (
+        "loss/generator",
+        "loss/discriminator",
+        "quality/frechet_distance/efficientnet_lite0",
+        "quality/kernel_distance/efficientnet_lite0",
+        "quality/precision/efficientnet_lite0",
+        "quality/coverage/efficientnet_lite0",
+        "novelty/closer_to_train/pixels",
+        "novelty/closer_to_train_low/efficientnet_lite0",
+        "health/diversity",
+        "health/duplicate_rate",
+        "health/class_coverage",
+        "health/discriminator_heldout",
+        "speed/images_per_second",
+    ):
+        assert tag in tags["scalars"], tag
+        steps = [event.step for event in logged.Scalars(tag)]
+        assert steps[-1] == 8 * 16  # images_seen, not batches
+    assert "health/verdict/text_summary" in tags["tensors"]
+    assert any("_hparams_" in tag for tag in logged.summary_metadata)
+
+
+@pytest.mark.slow
+def test_checkpoint_commands_need_no_config(run, tmp_path):
+    config = tiny_config(tmp_path, ["FrechetDistanceCallback", "BestCheckpoint"])
+    run("fit", "--config", config, *TINY)
+    folder = tmp_path / "runs" / "tiny" / "version_0"
+    before = (folder / "config.yaml").read_text()
+    best = str(folder / "checkpoints" / "best.ckpt")
+    assert "quality/frechet_distance/efficientnet_lite0" in run("test", "--ckpt_path", best)
+    run("predict", "--ckpt_path", best, "--model.init_args.predict_samples=70")
+    written = list(tmp_path.glob("runs/tiny/version_*/samples/*.png"))
+    assert len(written) == 70
+    assert (folder / "config.yaml").read_text() == before  # and fit still takes it
+    run("fit", "--config", str(folder / "config.yaml"), "--trainer.max_steps=1",
+        "--trainer.callbacks=null")  # fmt: skip
+    gan = GAN.load_from_checkpoint(best)  # rebuilds its networks from plain values
+    assert gan.sample(2, seed=0).shape == (2, 1, 8, 8)
+    assert torch.load(best, weights_only=True)["images_seen"] == gan.images_seen
+
+
+@pytest.mark.slow
+def test_last_goes_on_bit_for_bit_in_the_same_folder(run, tmp_path):
+    config = tiny_config(tmp_path, ["FilmStrip", "TrainingHealth", "RunSummary"])
+    run("fit", "--config", config, *TINY, "--trainer.logger.init_args.name=whole")
+    out = run("fit", "--config", config, *TINY, "--trainer.max_steps=4", "--ckpt_path=last")
+    assert "starting from the beginning" in out
+    run("fit", "--config", config, *TINY, "--ckpt_path=last")
+    assert [p.name for p in (tmp_path / "runs" / "tiny").iterdir()] == ["version_0"]
+    whole, resumed = (
+        torch.load(tmp_path / "runs" / name / "version_0/checkpoints/last.ckpt", weights_only=True)
+        for name in ("whole", "tiny")
+    )
+    assert states_equal(whole["state_dict"], resumed["state_dict"])
+    assert whole["images_seen"] == resumed["images_seen"] == 8 * 16
+    for ours, theirs in zip(whole["optimizer_states"], resumed["optimizer_states"], strict=True):
+        for key, state in ours["state"].items():
+            assert states_equal(state, theirs["state"][key])
+    strips = [c["callbacks"]["FilmStrip"]["history"] for c in (whole, resumed)]
+    assert list(strips[0]) == list(strips[1]) == [64, 128]
+
+
+def test_config_beats_checkpoint(run, tmp_path):
+    config = tiny_config(tmp_path, [], max_steps=2, val_check_interval=2)
+    run("fit", "--config", config, *TINY)
+    last = str(tmp_path / "runs/tiny/version_0/checkpoints/last.ckpt")
+    run("fit", "--config", config, *TINY, "--trainer.max_steps=4", "--ckpt_path", last,
+        "--model.init_args.ema_kimg=3")  # fmt: skip
+    saved = yaml.safe_load((tmp_path / "runs/tiny/version_1/config.yaml").read_text())
+    assert saved["model"]["init_args"]["ema_kimg"] == 3
+
+
+def test_print_config_shows_every_value(run, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run("fit", "--config", "dcgan_digits", "--print_config")
+    assert exit_.value.code == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["model"]["init_args"]["betas"] == [0.5, 0.999]
+    names = [c["class_path"].rsplit(".", 1)[1] for c in config["trainer"]["callbacks"]]
+    assert names[:2] == ["ProgressBar", "LastCheckpoint"]
+    assert "NearestNeighbours" in names
+
+
+def test_config_names_and_runs_are_found(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "config.yaml").touch()
+    checkpoint = str(tmp_path / "checkpoints" / "best.ckpt")
+    assert expand_arguments(["fit", "--config=dcgan_digits"])[2].endswith(
+        "configs/dcgan_digits.yaml"
+    )
+    assert expand_arguments(["test", "--ckpt_path", checkpoint]) == [
+        "test", "--config", str(tmp_path / "config.yaml"), "--ckpt_path", checkpoint
+    ]  # fmt: skip
+
+
+class TestMistakes:
+    """Each ends in one line that names the thing and the mend, and exit code 2."""
+
+    def test_misspelt_key(self, fails):
+        line = fails("fit", "--config", "dcgan_digits", "--model.init_args.generator.init_args.latentdim=3")
+        assert "latentdim" in line and "did you mean latent_dim?" in line
+
+    def test_misspelt_key_in_file(self, fails, tmp_path):
+        path = tmp_path / "typo.yaml"
+        path.write_text("model:\n  class_path: novum.lightning_modules.GAN\n  init_arg: {}\n")
+        assert "init_arg" in fails("fit", "--config", str(path))
+
+    def test_missing_config(self, fails):
+        assert "nowhere.yaml" in fails("fit", "--config", "nowhere.yaml")
+
+    def test_missing_folder(self, fails):
+        line = fails("fit", "--config", "dcgan_digits", "--data.init_args.dataset=folder",
+                     "--data.init_args.path=/no/such/folder")  # fmt: skip
+        assert "/no/such/folder" in line
+
+    def test_unknown_data(self, fails):
+        line = fails("fit", "--config", "dcgan_digits", "--data.init_args.dataset=digit")
+        assert "digits" in line
+
+    def test_missing_checkpoint(self, fails):
+        line = fails("fit", "--config", "dcgan_digits", *TINY, "--ckpt_path=nowhere.ckpt")
+        assert "nowhere.ckpt" in line
+
+    def test_checkpoint_of_another_model(self, run, fails, tmp_path):
+        config = tiny_config(tmp_path, [], max_steps=1, val_check_interval=1)
+        run("fit", "--config", config, *TINY)
+        last = str(tmp_path / "runs/tiny/version_0/checkpoints/last.ckpt")
+        line = fails("fit", "--config", config, *TINY, "--ckpt_path", last,
+                     "--model.init_args.generator.init_args.width=4")  # fmt: skip
+        assert "another model" in line
+
+    def test_file_that_is_no_checkpoint(self, fails, tmp_path):
+        (tmp_path / "x.ckpt").write_text("hello")
+        line = fails("fit", "--config", "dcgan_digits", *TINY, "--ckpt_path",
+                     str(tmp_path / "x.ckpt"))  # fmt: skip
+        assert "x.ckpt" in line
+
+    def test_monitor_that_nothing_logs(self, fails, tmp_path):
+        config = tiny_config(tmp_path, ["BestCheckpoint"])
+        assert "which no callback logs" in fails("fit", "--config", config, *TINY)

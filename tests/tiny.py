@@ -1,0 +1,81 @@
+"""Tiny data and networks: 8x8 images, width 8."""
+
+import itertools
+
+import torch
+from pytorch_lightning import LightningDataModule, Trainer
+from torch import Tensor
+
+from novum.lightning_modules import GAN
+from novum.lightning_modules.networks import DCGANDiscriminator, DCGANGenerator
+
+
+class TinyImages(LightningDataModule):
+    """Random 8x8 gray images in an order that is a function of the step."""
+
+    def __init__(self, batch_size: int = 8, num_classes: int = 0) -> None:
+        super().__init__()
+        self.batch_size, self.num_classes = batch_size, num_classes
+
+    def _batches(self):
+        for step in itertools.count(
+            self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        ):
+            generator = torch.Generator().manual_seed(step)
+            shape = (self.batch_size, 1, 8, 8)
+            batch = {"image": torch.rand(shape, generator=generator) * 2 - 1}
+            if self.num_classes:
+                batch["label"] = torch.arange(self.batch_size) % self.num_classes
+            yield batch
+
+    def train_dataloader(self):
+        return _Endless(self._batches)
+
+    def val_dataloader(self):
+        return [next(self._batches())]
+
+
+class _Endless:
+    def __init__(self, make):
+        self._make = make
+
+    def __iter__(self):
+        return self._make()
+
+
+def tiny_gan(num_classes: int = 0, batch_norm: bool = True, **settings) -> GAN:
+    torch.manual_seed(0)
+    return GAN(
+        DCGANGenerator(8, 1, latent_dim=4, width=8, num_classes=num_classes),
+        DCGANDiscriminator(8, 1, width=8, num_classes=num_classes, batch_norm=batch_norm),
+        **settings,
+    )
+
+
+def tiny_trainer(tmp_path, **settings) -> Trainer:
+    defaults = dict(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=-1,
+        max_steps=4,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=str(tmp_path),
+        use_distributed_sampler=False,
+        log_every_n_steps=1,
+        limit_val_batches=0,
+    )
+    return Trainer(**{**defaults, **settings})
+
+
+def train_tiny(tmp_path, gan: GAN | None = None, ckpt_path: str | None = None, **settings) -> GAN:
+    gan = gan if gan is not None else tiny_gan()
+    trainer = tiny_trainer(tmp_path, **settings)
+    trainer.fit(gan, TinyImages(num_classes=gan.num_classes), ckpt_path=ckpt_path)
+    return gan
+
+
+def states_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)

@@ -1,0 +1,76 @@
+"""Train, validate, test and sample: `python train.py fit --config configs/dcgan_digits.yaml`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from novum.errors import ROOT, program_name
+
+CONFIGS = ROOT / "configs"
+
+HELP = """\
+usage: {program} {{fit,validate,test,predict}} [--config FILE] [--KEY VALUE ...]
+
+  {program} fit --config configs/dcgan_digits.yaml            train
+  {program} fit --config ... --ckpt_path last                 go on where the last run stopped
+  {program} test --ckpt_path runs/.../checkpoints/best.ckpt   judge a checkpoint
+  {program} predict --ckpt_path runs/.../checkpoints/best.ckpt  write samples as PNG
+  {program} fit --config ... --print_config                   show every value
+  {program} fit --help                                        explain every key
+
+experiments:
+{experiments}
+"""
+
+
+def print_help(program: str) -> None:
+    """Answers at once: the full parser needs seconds to import Lightning."""
+    lines = []
+    for path in sorted(CONFIGS.glob("*.yaml")):
+        title = path.read_text().split("\n", 1)[0].removeprefix("#").strip()
+        lines.append(f"  {path.stem:<22} {title}")
+    print(HELP.format(program=program, experiments="\n".join(lines)))
+
+
+def resolve_config(name: str) -> str:
+    """A path as given, or the bundled config of that name (`dcgan_digits`)."""
+    bundled = CONFIGS / f"{Path(name).stem}.yaml"
+    if Path(name).is_file() or not bundled.is_file():
+        return name
+    return str(bundled)
+
+
+def expand_arguments(arguments: Sequence[str]) -> list[str]:
+    """Config names become paths; a checkpoint without a config brings that of its own run."""
+    expanded = [part for a in arguments for part in _split_option(a)]
+    for i, option in enumerate(expanded[:-1]):
+        if option == "--config":
+            expanded[i + 1] = resolve_config(expanded[i + 1])
+    if expanded and expanded[0] != "fit" and "--config" not in expanded:
+        for option, value in zip(expanded, expanded[1:], strict=False):
+            config = Path(value).parent.parent / "config.yaml"
+            if option == "--ckpt_path" and config.is_file():
+                expanded[1:1] = ["--config", str(config)]
+                break
+    return expanded
+
+
+def _split_option(argument: str) -> list[str]:
+    option, equals, value = argument.partition("=")
+    return [option, value] if equals and option in ("--config", "--ckpt_path") else [argument]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; a user's mistake ends in one line and exit code 2."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print_help(program_name())
+        return
+    from novum.cli import run  # imports Lightning
+
+    sys.argv[1:] = expand_arguments(given)
+    run()
+
+
+if __name__ == "__main__":
+    main()

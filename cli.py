@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 import novum.callbacks
@@ -19,6 +19,7 @@ import novum.lightning_modules
 from novum.errors import ROOT, one_line_errors, program_name, stop
 from novum.lightning_modules import networks
 
+UNION = "Does not validate against any of the Union subtypes"  # jsonargparse, of optional classes
 DEFAULT_CONFIG = ROOT / "configs" / "default.yaml"
 
 
@@ -34,13 +35,15 @@ def one_line(message: str) -> str:
     noise = ("Subtypes:", "Errors:", "- Expected a <class 'NoneType'>")
     lines = [line.strip() for line in message.split("Given value type:")[0].splitlines()]
     text = " ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise))
-    text = text.replace("Does not validate against any of the Union subtypes", "").strip()
+    text = text.replace(UNION, "").strip()
     unknown = re.search(
         r"Option '([\w.]+)' is not|arguments?: --([\w.]+)|Key \"([\w.]+)\" is", text
     )
     if unknown is None:
         return text
     name = next(group for group in unknown.groups() if group).rsplit(".", 1)[-1]
+    if name == "class_path":  # so it says where a key beside class_path is misspelt
+        return f"{text} here: beside class_path only init_args can stand, is a key misspelt?"
     near = difflib.get_close_matches(name, _known_names(), n=1)
     return f"{text}; did you mean {near[0]}?" if near else text
 
@@ -78,6 +81,14 @@ class TrainCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Overrides Lightning's rule that a checkpoint's hyper-parameters beat the config."""
 
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            if UNION not in str(error):
+                raise
+            raise ValueError(one_line(str(error))) from error  # what a constructor of ours said
+
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         logger = config.trainer.get("logger")
@@ -90,6 +101,11 @@ class TrainCLI(LightningCLI):
             config.ckpt_path = _continue_last_run(logger.init_args)
         elif config.get("ckpt_path"):
             read_checkpoint(config.ckpt_path)  # a bad one is told before data is loaded
+            run = Path(config.ckpt_path).parent.parent
+            if self.subcommand != "fit" and (run / "config.yaml").is_file():
+                # what is found out about a checkpoint goes into the folder of its run
+                logger.init_args.save_dir = str(run.parent.parent)
+                logger.init_args.name, logger.init_args.version = run.parent.name, run.name
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -121,11 +137,17 @@ def _continue_last_run(logger: dict) -> str | None:
 
 
 def _quiet() -> None:
-    """Lightning's advertising, and a deprecation inside it that no user can mend."""
+    """Lightning's advertising, and warnings of it about what we do on purpose or cannot mend."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
         lambda record: "Tip:" not in record.getMessage()
     )
-    warnings.filterwarnings("ignore", message=".*treespec.*", category=FutureWarning)
+    for message in (
+        ".*treespec",
+        "The dirpath has changed",
+        "Checkpoint directory .* exists and is not empty",
+        ".*does not have many workers",
+    ):
+        warnings.filterwarnings("ignore", message=message)
 
 
 def run() -> None:
@@ -133,6 +155,8 @@ def run() -> None:
     _quiet()
     with one_line_errors():
         TrainCLI(
+            datamodule_class=LightningDataModule,
+            subclass_mode_data=True,
             save_config_callback=SaveFitConfig,
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,

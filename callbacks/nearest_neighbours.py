@@ -11,7 +11,7 @@ from torch import Tensor
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_picture
 from novum.metrics.neighbours import knn
-from novum.report.pictures import captioned_table, encode
+from novum.report.pictures import captioned_table, encode, to_rgb
 
 
 class Neighbours(NamedTuple):
@@ -134,13 +134,13 @@ class NearestNeighbours(EvaluationCallback):
     def _show(self, trainer: Trainer, evaluation: Evaluation, found: dict[str, Neighbours]) -> None:
         ratios = [n.train_distance / n.heldout_distance.clamp_min(1e-12) for n in found.values()]
         shown = torch.stack(ratios).amin(0).argsort(stable=True)[: self.rows]
-        columns, headings = [evaluation.samples(self.num_samples)[shown]], ["sample"]
+        columns, headings = [to_rgb(evaluation.samples(self.num_samples)[shown])], ["sample"]
         captions: list[list[str]] = [[]]
         for name, neighbours in found.items():
             for split in ("train", "heldout"):
                 rows = getattr(neighbours, f"{split}_row")[shown]
                 distances = getattr(neighbours, f"{split}_distance")[shown].tolist()
-                columns.append(evaluation.source(split)[rows])
+                columns.append(to_rgb(evaluation.source(split)[rows]))
                 captions.append([f"{d:.3g}" for d in distances])
                 label = "training" if split == "train" else "held-out"
                 headings.append(f"{label}\n{name.split(':')[0]}")

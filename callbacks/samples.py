@@ -10,7 +10,7 @@ from torch import Tensor
 from novum.callbacks.evaluation import EvaluationCallback
 from novum.callbacks.logging import log_picture
 from novum.callbacks.protocols import LatentGenerator
-from novum.report.pictures import captioned_table, encode, encode_gif, enlarge, tile, to_pil, to_rgb
+from novum.report.pictures import captioned_table, encode, encode_gif, enlarge, tile, to_rgb
 
 
 class SampleGrid(EvaluationCallback):
@@ -35,7 +35,7 @@ class SampleGrid(EvaluationCallback):
         log_picture(
             trainer,
             "samples/grid",
-            lambda: encode(to_pil(tile(enlarge(images), self.columns))),
+            lambda: encode(tile(enlarge(to_rgb(images)), self.columns)),
             pl_module.images_seen,
         )
 
@@ -79,7 +79,7 @@ def most_crowded(times: list[int]) -> int:
 
 def _draw_strip(history: dict[int, Tensor]) -> bytes:
     headings = [format_count(images_seen) for images_seen in history]
-    return encode(captioned_table(list(history.values()), headings, [()] * len(headings)))
+    return encode(captioned_table([to_rgb(images) for images in history.values()], headings))
 
 
 def format_count(n: int) -> str:
@@ -121,11 +121,11 @@ class Interpolation(EvaluationCallback):
             else None
         )
         images = pl_module.decode(walk.flatten(0, 1), labels=labels).cpu()
-        frames = enlarge(to_rgb(images)).unflatten(0, (self.rows, steps)).transpose(0, 1)
+        frames = images.unflatten(0, (self.rows, steps)).transpose(0, 1)  # (steps, rows, c, h, w)
         log_picture(
             trainer,
             "samples/interpolation",
-            lambda: encode_gif(torch.stack([tile(f, self.rows) for f in frames])),
+            lambda: encode_gif([tile(enlarge(to_rgb(f)), self.rows) for f in frames]),
             pl_module.images_seen,
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import BasePredictionWriter
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from novum.callbacks.health import TrainingHealth
 from novum.callbacks.logging import log_text, wait_for_pictures
-from novum.report.pictures import to_pil, to_rgb
+from novum.report.pictures import to_rgb
 
 LOWER_IS_BETTER = ("frechet_distance", "kernel_distance")
 SHOWN = ("quality/", "novelty/", "health/", "speed/images_per_second")
@@ -186,7 +187,7 @@ class WriteSamples(BasePredictionWriter):
         folder.mkdir(parents=True, exist_ok=True)
         start = batch[0] * trainer.predict_dataloaders[0][1]  # chunk number times chunk size
         for i, image in enumerate(to_rgb(prediction)):
-            to_pil(image).save(folder / f"{start + i:06d}.png")
+            Image.fromarray(image).save(folder / f"{start + i:06d}.png")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:

@@ -24,7 +24,7 @@ def load_tables(
     train, heldout = open_splits(path, split, streaming=False)
     image = find_image_column(train.features, image_column, path)
     label = find_label_column(train.features, label_column, path)
-    labels, names = _labels([train] if heldout is None else [train, heldout], label, path)
+    labels, names = _labels([train] if heldout is None else [train, heldout], label)
     train = RawSet(TableRows(undecoded(train, image), image, path), labels[0], names)
     if heldout is None:
         return Splits(train)
@@ -134,10 +134,20 @@ def _kind(feature: Any) -> str:
 def find_label_column(features: dict[str, Any], wanted: str | None, path: str) -> str | None:
     if wanted and wanted not in features:
         raise ValueError(f"no column {wanted!r} in {path}: there are {', '.join(features)}")
+    if wanted and not _holds_labels(features[wanted]):
+        raise ValueError(
+            f"{path}: column {wanted!r} holds {_kind(features[wanted])}: labels are whole numbers, "
+            "names or ClassLabel; choose another label_column"
+        )
     classes = [name for name, feature in features.items() if _kind(feature) == "ClassLabel"]
-    whole = [name for name, feature in features.items() if _kind(feature) in ("int64", "int32")]
-    usual = [name for name in ("label", "labels", "cls") if name in classes + whole]
+    usual = [name for name in ("label", "labels", "cls") if _holds_labels(features.get(name))]
     return wanted or next(iter(usual or classes), None)
+
+
+def _holds_labels(feature: Any) -> bool:
+    return _kind(feature).startswith(
+        ("ClassLabel", "int", "uint", "bool", "string", "large_string")
+    )
 
 
 def undecoded(table: Any, image: str) -> Any:
@@ -149,24 +159,16 @@ def undecoded(table: Any, image: str) -> Any:
     return table
 
 
-def _labels(
-    tables: list[Any], column: str | None, path: str
-) -> tuple[list[Tensor | None], list[str] | None]:
+def _labels(tables: list[Any], column: str | None) -> tuple[list[Tensor | None], list[str] | None]:
     """The labels of each table, and the names of the classes, if they have names."""
     if column is None:
         return [None] * len(tables), None
     names = getattr(tables[0].features[column], "names", None)
     values = [_column(table, column) for table in tables]
-    kinds = {value.dtype.kind for value in values}
-    if kinds <= {"U", "T", "O"}:
+    if "string" in _kind(tables[0].features[column]):
         names = sorted({str(name) for value in values for name in value})
         code = {name: i for i, name in enumerate(names)}
         values = [np.array([code[str(name)] for name in value]) for value in values]
-    elif not kinds <= set("iub"):
-        raise ValueError(
-            f"{path}: column {column!r} holds {_kind(tables[0].features[column])}: "
-            "labels are whole numbers or names; choose another label_column"
-        )
     # A test set whose labels are kept secret has -1 everywhere.
     return [None if v.min() < 0 else torch.from_numpy(v.astype(np.int64)) for v in values], names
 

@@ -65,8 +65,9 @@ def load(
 
 
 def cache_folder() -> Path:
-    """Where downloads go when no path is given."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "novum"
+    """Where downloads go when no path is given: `data` in $NOVUM_CACHE, or in ~/.cache/novum."""
+    cache = os.environ.get("NOVUM_CACHE") or Path.home() / ".cache" / "novum"
+    return Path(cache).expanduser() / "data"
 
 
 def load_digits() -> Splits:

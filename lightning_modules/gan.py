@@ -271,6 +271,9 @@ class GAN(LightningModule):
         )
         self.log("val/discriminator_loss", loss, logger=False, batch_size=len(latents))
 
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.validation_step(batch, batch_idx)
+
     # -- sampling ------------------------------------------------------------------------------
 
     def sample_latents(self, n: int, *, seed: int | None = None) -> Tensor:

@@ -13,7 +13,9 @@ def check_features(features: Tensor, name: str = "features", *, at_least: int = 
         raise ValueError(
             f"{name} has {len(features)} samples, this metric needs at least {at_least}: add some"
         )
-    if features.is_floating_point() and not all(map(torch.isfinite, features.aminmax())):
+    if not len(features) or not features.is_floating_point():
+        return features
+    if not all(map(torch.isfinite, features.aminmax())):
         rows = sum(int((~block.isfinite()).any(1).sum()) for block in features.split(4096))
         raise ValueError(
             f"{name} has NaN or infinite values in {rows} of {len(features)} rows: drop those rows"

@@ -46,12 +46,9 @@ def knn(queries: Tensor, reference: Tensor, k: int, *, max_bytes: int = MAX_BYTE
 def kth_neighbour_radii(reference: Tensor, k: int, *, max_bytes: int = MAX_BYTES) -> Tensor:
     """Distance of each row to its k-th nearest other row, (n,) float64."""
     if len(reference) <= k:
-        raise ValueError(
-            f"{len(reference)} samples have no {k}-th neighbour: need at least {k + 1}"
-        )
-    return knn(reference, reference, k + 1, max_bytes=max_bytes).distances[
-        :, k
-    ]  # itself comes first
+        raise ValueError(f"{len(reference)} samples have no {k}-th neighbour: {k + 1} are needed")
+    found = knn(reference, reference, k + 1, max_bytes=max_bytes)
+    return found.distances[:, k]  # the first is the row itself
 
 
 def sphere_sides(

@@ -65,7 +65,7 @@ def realism(real: Tensor, fake: Tensor, k: int = 3) -> Tensor:
     kept = radii <= radii.median()
     real, radii = real[kept].double(), radii[kept]
     best = [
-        (radii / _distances(block, real)).nan_to_num(nan=torch.inf).amax(1)
+        (radii / _distances(block, real)).nan_to_num(nan=torch.inf, posinf=torch.inf).amax(1)
         for block in fake.split(256)
     ]
     return torch.cat(best)

@@ -47,6 +47,5 @@ def _log_likelihoods(
         squared = torch.addmm(norms, x, samples.T, alpha=-2) + x.square().sum(1, keepdim=True)
         squared.clamp_(min=0)
         parts.append(torch.stack([(squared / (-2 * sigma**2)).logsumexp(1) for sigma in sigmas]))
-    normaliser = torch.tensor([d * math.log(s * math.sqrt(2 * math.pi)) for s in sigmas])
-    constant = math.log(len(samples)) + normaliser.double().to(samples.device)
-    return torch.cat(parts, 1) - constant[:, None]
+    constants = [math.log(len(samples)) + d * math.log(s * math.sqrt(2 * math.pi)) for s in sigmas]
+    return torch.cat(parts, 1) - samples.new_tensor(constants)[:, None]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.utilities.model_helpers import is_overridden
 
 import novum.callbacks
 import novum.datamodules
@@ -88,6 +89,10 @@ class TrainCLI(LightningCLI):
             if UNION not in str(error):
                 raise
             raise ValueError(one_line(str(error))) from error  # what a constructor of ours said
+
+    def after_instantiate_classes(self) -> None:
+        if self.subcommand == "predict" and is_overridden("predict_dataloader", self.model):
+            self.datamodule = None  # a generator says itself what to make
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]

@@ -9,7 +9,6 @@ from typing import Any
 
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import BasePredictionWriter
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.table import Table
@@ -33,15 +32,14 @@ class RunSummary(Callback):
         self.history: list[tuple[int, dict[str, float]]] = []  # (images_seen, tag -> value)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking:
-            return
-        wait_for_pictures()  # drawn while metrics were computed; a failed drawing is raised here
-        values = {
-            tag: float(value)
-            for tag, value in trainer.callback_metrics.items()
-            if tag.startswith(SHOWN)
-        }
-        self.history.append((pl_module.images_seen, values))
+        if not trainer.sanity_checking:
+            wait_for_pictures()  # drawn meanwhile; a failed drawing is raised here
+            self.history.append((pl_module.images_seen, _shown_metrics(trainer)))
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        wait_for_pictures()
+        if trainer.is_global_zero:
+            print_table([(pl_module.images_seen, _shown_metrics(trainer))])
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero or not self.history:
@@ -54,22 +52,7 @@ class RunSummary(Callback):
         log_text(trainer, "verdict", verdict, pl_module.images_seen)
         folder = Path(trainer.log_dir or ".")
         write_json(folder / "report.json", self._report(verdict))
-        self._print(trainer, verdict, folder)
-
-    def _print(self, trainer: Trainer, verdict: str, folder: Path) -> None:
-        table = Table(title=f"{self.history[-1][0]:,} images seen")
-        for heading in ("metric", "first", "best", "last", "95% interval"):
-            table.add_column(heading, justify="left" if heading == "metric" else "right")
-        final = self.history[-1][1]
-        for tag, last in final.items():
-            if _interval_end(tag):
-                continue  # shown with its estimate
-            values = [v[tag] for _, v in self.history if tag in v]
-            best = min(values) if _lower_is_better(tag) else max(values)
-            shown = f"{best:.4g}" if tag.startswith("quality/") else ""
-            table.add_row(tag, f"{values[0]:.4g}", shown, f"{last:.4g}", _interval(tag, final))
-        console = Console(width=None if os.isatty(1) else 100)
-        console.print(table)
+        console = print_table(self.history)
         console.print(f"[bold]Verdict:[/bold] {verdict}")
         console.print(f"Report:      {folder / 'report.json'}", soft_wrap=True)
         console.print(f"Checkpoints: {folder / 'checkpoints'}", soft_wrap=True)
@@ -104,6 +87,35 @@ class RunSummary(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.history = [(n, dict(values)) for n, values in state["history"]]
+
+
+def _shown_metrics(trainer: Trainer) -> dict[str, float]:
+    metrics = trainer.callback_metrics
+    return {tag: float(value) for tag, value in metrics.items() if tag.startswith(SHOWN)}
+
+
+def print_table(history: Sequence[tuple[int, dict[str, float]]]) -> Console:
+    """First, best and last value of each metric; the last alone where there is but one."""
+    final = history[-1][1]
+    table = Table(title=f"{history[-1][0]:,} images seen")
+    table.add_column("metric")
+    several = len(history) > 1
+    values = ("first", "best", "last") if several else ("value",)
+    for heading in (*values, "95% interval"):
+        table.add_column(heading, justify="right")
+    for tag, last in final.items():
+        if _interval_end(tag):
+            continue  # shown with its estimate
+        if not several:
+            table.add_row(tag, f"{last:.4g}", _interval(tag, final))
+            continue
+        values = [v[tag] for _, v in history if tag in v]
+        best = min(values) if _lower_is_better(tag) else max(values)
+        shown = f"{best:.4g}" if tag.startswith("quality/") else ""
+        table.add_row(tag, f"{values[0]:.4g}", shown, f"{last:.4g}", _interval(tag, final))
+    console = Console(width=None if os.isatty(1) else 110)
+    console.print(table)
+    return console
 
 
 def _interval_end(tag: str) -> bool:
@@ -162,34 +174,35 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
-class WriteSamples(BasePredictionWriter):
-    """`predict` writes each sample as a PNG.
+class WriteSamples(Callback):
+    """`predict` writes each sample as a PNG; a batch is (number of the first sample, how many).
 
     Args:
         folder: Where to; by default `samples` in the run's folder.
     """
 
     def __init__(self, folder: str | None = None) -> None:
-        super().__init__("batch")
         self.folder = folder
 
-    def write_on_batch_end(
+    def _folder(self, trainer: Trainer) -> Path:
+        return Path(self.folder or Path(trainer.log_dir or ".") / "samples")
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._folder(trainer).mkdir(parents=True, exist_ok=True)
+
+    def on_predict_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        prediction: Tensor,
-        batch_indices: Sequence[int] | None,
-        batch: Any,
+        outputs: Tensor,
+        batch: tuple[int, int],
         batch_idx: int,
-        dataloader_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
-        folder = Path(self.folder or Path(trainer.log_dir or ".") / "samples")
-        folder.mkdir(parents=True, exist_ok=True)
-        start = batch[0] * trainer.predict_dataloaders[0][1]  # chunk number times chunk size
-        for i, image in enumerate(to_rgb(prediction)):
-            Image.fromarray(image).save(folder / f"{start + i:06d}.png")
+        first, _ = batch
+        for i, image in enumerate(to_rgb(outputs), first):
+            Image.fromarray(image).save(self._folder(trainer) / f"{i:06d}.png")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            folder = self.folder or Path(trainer.log_dir or ".") / "samples"
-            print(f"Samples: {folder}")
+            print(f"Samples: {self._folder(trainer)}")

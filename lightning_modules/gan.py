@@ -11,6 +11,7 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from novum.lightning_modules.losses import (
     logistic_discriminator_loss,
@@ -314,14 +315,15 @@ class GAN(LightningModule):
         self.discriminator.train(was_training)
         return logits
 
-    def predict_dataloader(self) -> list[tuple[int, int]]:
-        """(seed, number of images) of each chunk that `predict` makes."""
-        starts = range(0, self.predict_samples, SAMPLE_CHUNK)
-        return [(i, min(SAMPLE_CHUNK, self.predict_samples - s)) for i, s in enumerate(starts)]
+    def predict_dataloader(self) -> DataLoader:
+        """(first, number) of each chunk of samples that `predict` makes, dealt to the ranks."""
+        n = self.predict_samples
+        chunks = [(i, min(SAMPLE_CHUNK, n - i)) for i in range(0, n, SAMPLE_CHUNK)]
+        return DataLoader(chunks[self.global_rank :: self.trainer.world_size], batch_size=None)
 
     def predict_step(self, batch: tuple[int, int], batch_idx: int) -> Tensor:
-        chunk, n = batch
-        return self.sample(n, seed=derived_seed(self.seed, chunk))
+        first, n = batch
+        return self.sample(n, seed=derived_seed(self.seed, first))
 
     # -- checkpoints ---------------------------------------------------------------------------
 

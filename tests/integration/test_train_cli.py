@@ -11,8 +11,8 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from novum.lightning_modules import GAN
 from novum.errors import ROOT
+from novum.lightning_modules import GAN
 from novum.train import CONFIGS, expand_arguments, main
 from tests.tiny import states_equal
 
@@ -145,7 +145,7 @@ def test_a_run_leaves_everything_a_user_looks_for(run, tmp_path):
 
 @pytest.mark.slow
 def test_checkpoint_commands_need_no_config(run, tmp_path):
-    config = tiny_config(tmp_path, ["FrechetDistanceCallback", "BestCheckpoint"])
+    config = tiny_config(tmp_path, ["FrechetDistanceCallback", "BestCheckpoint", "RunSummary"])
     run("fit", "--config", config, *TINY)
     folder = tmp_path / "runs" / "tiny" / "version_0"
     before = (folder / "config.yaml").read_text()
@@ -220,7 +220,9 @@ class TestMistakes:
     """Each ends in one line that names the thing and the mend, and exit code 2."""
 
     def test_misspelt_key(self, fails):
-        line = fails("fit", "--config", "dcgan_digits", "--model.init_args.generator.init_args.latentdim=3")
+        line = fails(
+            "fit", "--config", "dcgan_digits", "--model.init_args.generator.init_args.latentdim=3"
+        )
         assert "latentdim" in line and "did you mean latent_dim?" in line
 
     def test_misspelt_key_in_file(self, fails, tmp_path):

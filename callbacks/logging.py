@@ -16,7 +16,7 @@ _pending: list[Future] = []
 
 def log_metrics(trainer: Trainer, pl_module: LightningModule, metrics: Mapping[str, float]) -> None:
     """Scalars for every logger, and for callbacks that monitor one; equal on all ranks."""
-    pl_module.log_dict(dict(metrics), logger=False)
+    pl_module.log_dict(dict(metrics), logger=False, sync_dist=True)
     for logger in trainer.loggers:
         logger.log_metrics(dict(metrics), step=pl_module.images_seen)
 

@@ -42,6 +42,7 @@ class RunSummary(Callback):
             print_table([(pl_module.images_seen, _shown_metrics(trainer))])
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        folder = Path(trainer.log_dir or ".")  # a collective: on all ranks
         if not trainer.is_global_zero or not self.history:
             return
         verdict = f"{quality_verdict(self.history)} {novelty_verdict(self.history[-1][1])}"
@@ -50,7 +51,6 @@ class RunSummary(Callback):
                 verdict = f"{verdict} {callback.verdict}"
         self._log_hyperparameters(trainer, pl_module)
         log_text(trainer, "verdict", verdict, pl_module.images_seen)
-        folder = Path(trainer.log_dir or ".")
         write_json(folder / "report.json", self._report(verdict))
         console = print_table(self.history)
         console.print(f"[bold]Verdict:[/bold] {verdict}")
@@ -184,11 +184,10 @@ class WriteSamples(Callback):
     def __init__(self, folder: str | None = None) -> None:
         self.folder = folder
 
-    def _folder(self, trainer: Trainer) -> Path:
-        return Path(self.folder or Path(trainer.log_dir or ".") / "samples")
-
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._folder(trainer).mkdir(parents=True, exist_ok=True)
+        run = trainer.log_dir or "."  # a collective: once, on all ranks
+        self._target = Path(self.folder or Path(run) / "samples")
+        self._target.mkdir(parents=True, exist_ok=True)
 
     def on_predict_batch_end(
         self,
@@ -201,8 +200,8 @@ class WriteSamples(Callback):
     ) -> None:
         first, _ = batch
         for i, image in enumerate(to_rgb(outputs), first):
-            Image.fromarray(image).save(self._folder(trainer) / f"{i:06d}.png")
+            Image.fromarray(image).save(self._target / f"{i:06d}.png")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            print(f"Samples: {self._folder(trainer)}")
+            print(f"Samples: {self._target}")

@@ -61,6 +61,12 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         return self.start()
 
+    def state_dict(self) -> dict:
+        """Empty: `start` itself knows how far training is. Lightning warns of loaders without."""
+        return {}
+
+    def load_state_dict(self, state: dict) -> None: ...
+
 
 class CountedBatches(Batches):
     """The same, with a length."""

@@ -63,7 +63,8 @@ class ImageDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         loaders.check_name(dataset)
-        _check_positive(image_size=image_size, batch_size=batch_size, subset=subset)
+        _check_least(1, image_size=image_size, batch_size=batch_size, subset=subset)
+        _check_least(0, memory_budget_gb=memory_budget_gb, num_workers=num_workers)
         _check_choice("channels", channels, (1, 3, None))
         _check_choice("on_bad_image", on_bad_image, ("error", "skip"))
         if not 0 < heldout_fraction < 1:
@@ -245,7 +246,7 @@ def _check_choice(name: str, value: object, choices: tuple) -> None:
         raise ValueError(f"{name} is {value}: choose from {', '.join(map(str, choices))}")
 
 
-def _check_positive(**values: int | None) -> None:
+def _check_least(least: int, **values: float | None) -> None:
     for name, value in values.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}: it must be at least 1")
+        if value is not None and value < least:
+            raise ValueError(f"{name} is {value}: it must be at least {least}")

@@ -54,7 +54,7 @@ class ImageStream:
         skip_bad: bool = False,
     ) -> None:
         self.path, self.fraction, self.split_seed = path, heldout_fraction, split_seed
-        self.skip_bad = skip_bad
+        self.skip_bad, self.skipped = skip_bad, 0
         train, heldout = open_splits(path, split, streaming=True)
         self.image = find_image_column(train.features, image_column, path)
         self.label, self.class_names = self._find_label(train.features, label_column)
@@ -117,7 +117,10 @@ class ImageStream:
         except Exception as error:
             if not self.skip_bad:
                 raise unreadable(self.name(record), error) from error
-            rank_zero_warn(f"skipped {self.name(record)}: not a readable image")
+            self.skipped += 1
+            if str(self.skipped).strip("0") == "1":  # the 1st, 10th, 100th ...
+                what = f"images that cannot be read, up to {self.name(record)}"
+                rank_zero_warn(f"skipped {self.skipped} {what}")
             return None
 
     def batches(

@@ -22,6 +22,7 @@ from novum.lightning_modules.losses import (
 from novum.lightning_modules.training import (
     LossWindow,
     average_gradients,
+    broadcast_buffers,
     derived_seed,
     ema_decay,
     random_generator,
@@ -255,22 +256,28 @@ class GAN(LightningModule):
             nn.utils.clip_grad_norm_(parameters, self.clip_gradient_norm)
 
     def _log_losses(self) -> None:
-        means = {f"loss/{name}": value for name, value in self.losses.pop().items()}
+        own = torch.tensor([*(losses := self.losses.pop()).values()], device=self.device)
+        mean = self.trainer.strategy.reduce(own, reduce_op="mean").tolist()  # over the ranks
+        means = {f"loss/{name}": value for name, value in zip(losses, mean, strict=True)}
         self.log_dict(means, prog_bar=True, logger=False)  # for the bar and the callbacks
         for logger in self.loggers:
             logger.log_metrics(means, step=self.images_seen)
 
+    def on_validation_start(self) -> None:
+        if self.trainer.world_size > 1:  # batch norms keep a rank's own running statistics
+            broadcast_buffers(self)
+
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """The discriminator's loss on held-out images: above its training loss, it memorises."""
         labels = batch["label"] if self.num_classes else None
-        latents = torch.randn(
+        z = torch.randn(
             len(batch["image"]), self.latent_dim, generator=random_generator(batch_idx)
         ).to(self.device)
         loss = self.discriminator_loss(
             self.discriminator(batch["image"], labels).float(),
-            self.discriminator(self.ema(latents, labels), labels).float(),
+            self.discriminator(self.ema(z, labels), labels).float(),
         )
-        self.log("val/discriminator_loss", loss, logger=False, batch_size=len(latents))
+        self.log("val/discriminator_loss", loss, logger=False, sync_dist=True, batch_size=len(z))
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         self.validation_step(batch, batch_idx)

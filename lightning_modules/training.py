@@ -25,6 +25,13 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 @torch.no_grad()
+def broadcast_buffers(module: nn.Module) -> None:
+    """Every rank takes rank 0's buffers, which are those that a checkpoint holds."""
+    for buffer in module.buffers():
+        dist.broadcast(buffer, src=0)
+
+
+@torch.no_grad()
 def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
     """average <- decay * average + (1 - decay) * network; buffers are copied."""
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)

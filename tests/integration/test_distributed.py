@@ -1,0 +1,79 @@
+"""Two real processes (gloo) run the command line."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from novum.errors import ROOT
+from novum.train import CONFIGS
+
+
+def train(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *arguments],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "NOVUM_CACHE": str(folder / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def run_of_two(tmp_path_factory):
+    """A run of two ranks, 8 images each a step; and the same checkpoint judged by one process."""
+    folder = tmp_path_factory.mktemp("ddp")
+    config = yaml.safe_load((CONFIGS / "dcgan_digits.yaml").read_text())
+    keep = ("FilmStrip", "FrechetDistanceCallback", "NearestNeighbours", "BestCheckpoint",
+            "RunSummary")  # fmt: skip
+    config["trainer"]["callbacks+"] = [
+        c for c in config["trainer"]["callbacks+"] if c["class_path"].endswith(keep)
+    ]
+    config["trainer"] |= {"max_steps": 6, "val_check_interval": 3, "log_every_n_steps": 3}
+    config["data"]["init_args"] |= {"image_size": 8, "batch_size": 8}
+    (folder / "two.yaml").write_text(yaml.safe_dump(config))
+    two = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
+    done = train(folder, "fit", "--config", "two.yaml", *two)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = folder / "runs" / "two" / "version_0"
+    last = str(run / "checkpoints" / "last.ckpt")
+    one = ("--trainer.devices=1", "--trainer.strategy=auto")
+    tested = train(folder, "test", "--ckpt_path", last, *one)
+    assert tested.returncode == 0, tested.stderr[-3000:]
+    return run, done, tested
+
+
+@pytest.mark.slow
+def test_two_ranks_train_and_log_once(run_of_two):
+    run, done, _ = run_of_two
+    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 6
+    assert saved["images_seen"] == 6 * 8 * 2
+    assert all(v.isfinite().all() for v in saved["state_dict"].values())
+    assert done.stdout.count("Verdict") == 1
+    assert "Traceback" not in done.stderr
+    assert len(list(run.glob("events*"))) <= 2  # one of the fit, one of the later test
+
+
+@pytest.mark.slow
+def test_metrics_do_not_depend_on_the_number_of_ranks(run_of_two):
+    run, *_ = run_of_two
+    scalars = EventAccumulator(str(run)).Reload()
+    report = json.loads((run / "report.json").read_text())
+    for tag in (
+        "quality/frechet_distance/efficientnet_lite0",
+        "novelty/closer_to_train/pixels",
+        "novelty/closer_to_train/efficientnet_lite0",
+    ):
+        by_two, by_one = [e.value for e in scalars.Scalars(tag) if e.step == 6 * 8 * 2]
+        assert by_two == pytest.approx(by_one, rel=1e-6)
+    quality = report["features"]["efficientnet_lite0"]["quality"]
+    assert quality["frechet_distance"]["value"] == pytest.approx(
+        scalars.Scalars("quality/frechet_distance/efficientnet_lite0")[-1].value, rel=1e-6
+    )

@@ -1,17 +1,18 @@
 """Is it copying? Each sample beside its nearest training and its nearest held-out image."""
 
-import math
 from typing import NamedTuple
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
-from scipy import stats
 from torch import Tensor
 
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_picture
+from novum.metrics.functional import Interval, wilson_interval
 from novum.metrics.neighbours import knn
 from novum.report.pictures import captioned_table, encode, to_rgb
+
+FEW_CLUSTERS = 30  # below, cluster-robust variances are known to be too small
 
 
 class Neighbours(NamedTuple):
@@ -60,24 +61,26 @@ def _shuffled(n: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(0))
 
 
-def share_interval(found: Neighbours) -> tuple[float, float, float]:
+def share_interval(found: Neighbours) -> Interval:
     """Share of samples closer to training, with its 95% interval.
 
-    Samples near one training or one held-out image share their luck, so residuals are summed
-    within such clusters, both ways (Cameron, Gelbach & Miller, 2011), and Student's t has as many
-    degrees of freedom as there are clusters, each weighted by its size: samples that all lie near
-    the same few images say little.
+    Samples near one training or one held-out image share their luck: residuals are summed within
+    such clusters, both ways (Cameron, Gelbach & Miller, 2011). The interval is Wilson's with as
+    many draws as that variance amounts to; with few clusters (a collapsed generator) that variance
+    is not to be trusted, and there are no more draws than clusters.
     """
-    mean = found.closer_to_train.mean()
-    residuals = found.closer_to_train - mean
+    share = float(found.closer_to_train.mean())
+    residuals = found.closer_to_train - share
     pair = torch.stack([found.train_row, found.heldout_row], 1)
     by_train, by_heldout, by_pair = (
         _cluster_variance(residuals, ids) for ids in (found.train_row, found.heldout_row, pair)
     )
     variance = max(by_train + by_heldout - by_pair, by_train, by_heldout)
+    draws = share * (1 - share) / variance if variance > 1e-12 else len(residuals)
     clusters = min(_effective_clusters(found.train_row), _effective_clusters(found.heldout_row))
-    half = float(stats.t.ppf(0.975, max(clusters - 1, 1))) * math.sqrt(variance)
-    return float(mean), max(float(mean) - half, 0.0), min(float(mean) + half, 1.0)
+    if clusters < FEW_CLUSTERS:
+        draws = min(draws, clusters)
+    return wilson_interval(share * draws, draws)
 
 
 def _effective_clusters(ids: Tensor) -> float:

@@ -38,6 +38,11 @@ def test_other_weights_are_refused(tmp_path):
         TinyDino(feature_extractor_weights_path=tmp_path / "other.safetensors")
 
 
+def _state():
+    positions = torch.randn(1, 1 + 4 * 4, 6)
+    return {"pos_embed": positions, "patch_embed.proj.weight": torch.zeros(6, 3, 14, 14)}
+
+
 def test_positions_are_resized_as_dinov2_does():
     torch.manual_seed(0)
     state = {

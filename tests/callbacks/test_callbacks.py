@@ -1,0 +1,259 @@
+"""Callbacks on generators whose answers are known, without any model of ours."""
+
+import math
+
+import pytest
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor
+
+from novum.callbacks import (
+    BestCheckpoint,
+    Evaluation,
+    FilmStrip,
+    Interpolation,
+    TrainingHealth,
+)
+from novum.callbacks.health import PhaseClock, class_coverage, diversity, duplicate_rate
+from novum.callbacks.nearest_neighbours import Neighbours, find_neighbours, share_interval
+from novum.callbacks.quality import equal_sizes
+from novum.callbacks.samples import closed_walk, format_count, most_crowded, slerp
+from novum.callbacks.summary import novelty_verdict, quality_verdict, write_json
+
+
+class Painter(LightningModule):
+    """The least that the protocol asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images_seen = 100
+        self.calls: list[int] = []
+
+    def sample(self, n: int, *, seed: int | None = None, labels: Tensor | None = None) -> Tensor:
+        self.calls.append(n)
+        generator = torch.Generator().manual_seed(seed or 0)
+        return torch.randint(0, 256, (n, 1, 8, 8), dtype=torch.uint8, generator=generator)
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    return Trainer(
+        logger=False,
+        accelerator="cpu",
+        devices=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        default_root_dir=tmp_path,
+    )
+
+
+def test_one_pass_serves_every_callback(trainer):
+    painter = Painter()
+    first = Evaluation.of(trainer, painter).features("pixels", 300)
+    calls = len(painter.calls)
+    again = Evaluation.of(trainer, painter)
+    assert torch.equal(again.features("pixels", 200), first[:200])
+    assert torch.equal(again.samples(256), again.samples(300)[:256])
+    assert len(painter.calls) == calls == 2  # two blocks, drawn once
+    painter.images_seen += 1
+    Evaluation.of(trainer, painter).features("pixels", 10)
+    assert len(painter.calls) == calls + 1  # the generator has moved on
+
+
+class TestNeighbours:
+    def test_exact_rows_and_distances(self):
+        train, heldout = torch.randn(50, 6), torch.randn(20, 6)
+        fake = torch.cat([train[:3], heldout[:2], torch.randn(5, 6)])
+        found = find_neighbours(fake, train, heldout)
+        brute = torch.cdist(fake.double(), train.double())
+        assert torch.equal(found.train_row, brute.argmin(1))
+        torch.testing.assert_close(found.train_distance, brute.amin(1), atol=1e-5, rtol=1e-5)
+        assert found.train_distance[:3].tolist() == [0, 0, 0]
+        assert found.heldout_row[3:5].tolist() == [0, 1]
+        assert found.closer_to_train[3:5].tolist() == [0, 0]
+
+    @pytest.mark.parametrize(("n_train", "n_heldout"), [(400, 100), (100, 100), (100, 300)])
+    def test_a_fresh_generator_is_a_fair_coin(self, n_train, n_heldout):
+        """However the sizes differ; 40 seeds, the mean share within 4 standard errors of .5."""
+        shares = []
+        for seed in range(40):
+            generator = torch.Generator().manual_seed(seed)
+            train, heldout, fake = (
+                torch.randn(n, 4, generator=generator) for n in (n_train, n_heldout, 200)
+            )
+            shares.append(float(find_neighbours(fake, train, heldout).closer_to_train.mean()))
+        shares = torch.tensor(shares)
+        assert abs(shares.mean() - 0.5) < 4 * shares.std() / math.sqrt(40)
+
+    def test_interval_covers_the_coin(self):
+        """95% of intervals should hold .5 for fresh samples; 60 seeds, at least 85% must."""
+        covered = 0
+        for seed in range(60):
+            generator = torch.Generator().manual_seed(1000 + seed)
+            sets = (torch.randn(n, 4, generator=generator) for n in (300, 100, 200))
+            train, heldout, fake = sets
+            _, low, high = share_interval(find_neighbours(fake, train, heldout))
+            covered += low <= 0.5 <= high
+        assert covered >= 51
+
+    def test_samples_at_one_image_say_little(self):
+        """A collapsed generator may lie near one training image by chance: no alarm."""
+        n = 500
+        found = Neighbours(
+            torch.ones(n), torch.zeros(n, dtype=torch.long), torch.ones(n),
+            torch.zeros(n, dtype=torch.long), torch.ones(n, dtype=torch.float64) * 0.8,
+        )  # fmt: skip
+        share, low, high = share_interval(found)
+        assert share == pytest.approx(0.8)
+        assert low < 0.5 < high
+
+    def test_copies_push_the_interval_above_the_coin(self):
+        generator = torch.Generator().manual_seed(0)
+        train, heldout = (torch.randn(300, 8, generator=generator) for _ in range(2))
+        fresh = torch.randn(150, 8, generator=generator)
+        fake = torch.cat([fresh, train[:150] + 0.01])
+        _, low, _ = share_interval(find_neighbours(fake, train, heldout))
+        assert low > 0.6
+
+
+class TestHealth:
+    def test_diversity_of_scaled_data(self):
+        data = torch.randn(500, 5)
+        assert diversity(data, data * 0.25) == pytest.approx(0.25, rel=1e-5)
+
+    def test_duplicates_are_found(self):
+        data = torch.randn(400, 6)
+        fresh = torch.randn(400, 6)
+        assert duplicate_rate(data, fresh) < 0.05
+        collapsed = fresh[:10].repeat(40, 1) + 1e-3 * torch.randn(400, 6)
+        assert duplicate_rate(data, collapsed) > 0.9
+
+    def test_class_coverage(self):
+        centers = 10 * torch.eye(4)
+        labels = torch.arange(400) % 4
+        data = centers[labels] + 0.1 * torch.randn(400, 4)
+        assert class_coverage(data, labels, data) == pytest.approx(1)
+        assert class_coverage(data, labels, data[labels == 2]) == pytest.approx(0.25)
+
+    def test_verdict_names_the_trouble(self, trainer):
+        health = TrainingHealth()
+        figures = {"diversity": 0.1, "duplicate_rate": 0.01, "discriminator_gap": 0.9}
+        verdict = health._judge(trainer, Painter(), figures)
+        assert verdict.startswith("Trouble:")
+        assert "samples vary 10%" in verdict
+        assert "memorises" in verdict
+        assert "near-twin" not in verdict
+        assert health._judge(trainer, Painter(), {"diversity": 0.9}) == "Healthy."
+
+    def test_verdict_remembers_better_days(self, trainer):
+        health, painter = TrainingHealth(), Painter()
+        tag = "quality/frechet_distance/pixels"
+        trainer.callback_metrics[tag] = torch.tensor(50.0)
+        assert health._judge(trainer, painter, {}) == "Healthy."
+        painter.images_seen = 200
+        trainer.callback_metrics[tag] = torch.tensor(90.0)
+        verdict = health._judge(trainer, painter, {})
+        assert "is 90, and was 50 at 100 images" in verdict
+        restored = TrainingHealth()
+        restored.load_state_dict(health.state_dict())
+        assert restored.best == health.best
+
+    def test_clock_counts_training_alone(self, monkeypatch):
+        now = [0.0]
+        monkeypatch.setattr("time.perf_counter", lambda: now[0])
+        clock = PhaseClock()
+        clock.start(1000)
+        for seen in (1010, 1020):
+            now[0] += 1  # data
+            clock.enter("step", 0)
+            now[0] += 3  # step
+            clock.enter("data", seen)
+        clock.enter("evaluation", 0)
+        now[0] += 100
+        clock.enter("data", 0)
+        figures = clock.figures()
+        assert figures["speed/step_seconds"] == 3
+        assert figures["speed/data_seconds"] == 1
+        assert figures["speed/images_per_second"] == 20 / 8
+        assert figures["speed/evaluation_seconds"] == 100
+
+
+class TestSamples:
+    def test_film_strip_keeps_evenly_spaced_columns_and_survives_a_checkpoint(self, trainer):
+        strip, painter = FilmStrip(rows=2, columns=5), Painter()
+        for step in range(1, 41):
+            painter.images_seen = 100 * step
+            strip.evaluate(trainer, painter)
+        times = sorted(strip.history)
+        assert len(times) == 5
+        assert times[0] == 100 and times[-1] == 4000
+        ratios = [b / a for a, b in zip(times, times[1:], strict=False)]
+        assert max(ratios) / min(ratios) < 3
+        restored = FilmStrip(rows=2, columns=5)
+        restored.load_state_dict(strip.state_dict())
+        assert all(torch.equal(restored.history[t], strip.history[t]) for t in times)
+
+    def test_most_crowded_is_never_an_end(self):
+        assert most_crowded([1, 10, 11, 100]) in (10, 11)
+        assert most_crowded([1, 2, 1000]) == 2
+
+    def test_slerp_keeps_the_norm_and_the_ends(self):
+        a, b = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 3.0])
+        points = slerp(a, b, torch.linspace(0, 1, 5))
+        torch.testing.assert_close(points.norm(dim=-1), torch.full((5,), 3.0))
+        torch.testing.assert_close(points[0], a)
+        torch.testing.assert_close(points[-1], b)
+        torch.testing.assert_close(points[2], torch.full((2,), 3 / math.sqrt(2)))
+
+    def test_slerp_of_equal_latents(self):
+        a = torch.randn(4)
+        points = slerp(a, a, torch.linspace(0, 1, 3))
+        torch.testing.assert_close(points, a.expand(3, 4), atol=1e-3, rtol=1e-3)
+
+    def test_walk_visits_every_stop_and_returns(self):
+        stops = torch.randn(2, 3, 5)
+        walk = closed_walk(stops, frames=4)
+        assert walk.shape == (2, 12, 5)
+        torch.testing.assert_close(walk[:, ::4], stops)
+
+    def test_interpolation_needs_latents_and_says_so(self, trainer):
+        with pytest.raises(ValueError, match="Interpolation needs .* Painter has not"):
+            Interpolation().evaluate(trainer, Painter())
+
+    def test_counts_in_short(self):
+        assert [format_count(n) for n in (950, 12_800, 2_500_000)] == ["950", "12.8k", "2.5M"]
+
+
+def test_best_checkpoint_names_what_is_logged(trainer):
+    trainer.callback_metrics["quality/frechet_distance/pixels"] = torch.tensor(1.0)
+    with pytest.raises(ValueError, match="no callback logs; logged: quality/frechet_dist"):
+        BestCheckpoint(monitor="fid").on_validation_end(trainer, Painter())
+
+
+def test_equal_sizes_draws_at_random():
+    real, fake = torch.arange(100.0)[:, None], torch.zeros(10, 1)
+    chosen, same = equal_sizes(real, fake)
+    assert len(chosen) == len(same) == 10
+    assert chosen.max() > 10  # not the first rows, which may all be of one class
+    assert torch.equal(chosen, equal_sizes(real, fake)[0])
+
+
+def test_verdicts_in_words():
+    tag = "quality/frechet_distance/pixels"
+    assert "5, 50% of the first, 10" in quality_verdict([(1, {tag: 10.0}), (2, {tag: 5.0})])
+    share = {
+        "novelty/closer_to_train/pixels": 0.6,
+        "novelty/closer_to_train_low/pixels": 0.55,
+        "novelty/closer_to_train_high/pixels": 0.65,
+    }
+    assert "copying?" in novelty_verdict(share)
+    share["novelty/closer_to_train_low/pixels"] = 0.45
+    assert "no sign of copying" in novelty_verdict(share)
+
+
+def test_json_is_whole_or_not_there(tmp_path):
+    path = tmp_path / "deep" / "report.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert path.read_text() == '{\n  "a": 1\n}'

@@ -9,6 +9,7 @@ from novum.callbacks.quality import (
     DensityCoverage,
     FrechetDistanceCallback,
     KernelDistance,
+    ParzenLogLikelihood,
     PrecisionRecall,
 )
 from novum.callbacks.samples import FilmStrip, Interpolation, SampleGrid
@@ -25,6 +26,7 @@ __all__ = [
     "KernelDistance",
     "LastCheckpoint",
     "NearestNeighbours",
+    "ParzenLogLikelihood",
     "PrecisionRecall",
     "ProgressBar",
     "RunSummary",

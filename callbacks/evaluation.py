@@ -1,6 +1,7 @@
 """One evaluation for all callbacks of a trainer: samples once, features once, references once."""
 
 import sys
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -10,7 +11,13 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from novum.callbacks.protocols import ImageGenerator
-from novum.metrics.features import extract_features, load_extractor, reference_features
+from novum.metrics.features import (
+    extract_features,
+    load_extractor,
+    reference_features,
+    reference_moments,
+)
+from novum.metrics.functional import Moments
 
 BLOCK = 256  # samples per seed; blocks are dealt to the ranks in turn
 
@@ -30,7 +37,7 @@ class Evaluation:
         self._limit = BLOCK if trainer.fast_dev_run else sys.maxsize  # a trial judges one block
         self._samples: dict[int, Tensor] = {}
         self._features: dict[str, dict[int, Tensor]] = {}
-        self._references: dict[tuple[str, str], Tensor] = {}
+        self._references: dict[tuple[str, str, str], Any] = {}
 
     @classmethod
     def of(cls, trainer: Trainer, generator: ImageGenerator) -> "Evaluation":
@@ -64,20 +71,26 @@ class Evaluation:
 
     def reference(self, name: str, split: str) -> Tensor:
         """Features (n, d) of the `train` or `heldout` set: cached on disk, extracted once."""
-        if (name, split) not in self._references:
+        return self._once(reference_features, name, split)
+
+    def reference_moments(self, name: str, split: str) -> Moments:
+        """Mean and covariance of those features, cached likewise."""
+        return self._once(reference_moments, name, split)
+
+    def _once(self, compute: Callable[..., Any], name: str, split: str) -> Any:
+        key = (compute.__name__, name, split)
+        if key not in self._references:
             extractor = load_extractor(name).to(self.trainer.strategy.root_device)
+            source = self.source(split)
+            if self.trainer.fast_dev_run:
+                source = source[: self._limit]
             # rank 0 first: the others then find what it cached
             if self.trainer.global_rank > 0:
                 self.trainer.strategy.barrier()
-            source = self.source(split)
-            if self.trainer.fast_dev_run:
-                found = extract_features(extractor, source[: self._limit])
-            else:
-                found = reference_features(source, extractor)
-            self._references[name, split] = found
+            self._references[key] = compute(source, extractor)
             if self.trainer.global_rank == 0:
                 self.trainer.strategy.barrier()
-        return self._references[name, split]
+        return self._references[key]
 
     def source(self, split: str) -> Any:
         """The images of `train` or `heldout`."""

@@ -1,99 +1,12 @@
 """Is it copying? Each sample beside its nearest training and its nearest held-out image."""
 
-from typing import NamedTuple
-
 import torch
 from pytorch_lightning import LightningModule, Trainer
-from torch import Tensor
 
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_picture
-from novum.metrics.functional import Interval, wilson_interval
-from novum.metrics.neighbours import knn
+from novum.metrics.novelty import Neighbours, find_neighbours, share_interval
 from novum.report.pictures import captioned_table, encode, to_rgb
-
-FEW_CLUSTERS = 30  # below, cluster-robust variances are known to be too small
-
-
-class Neighbours(NamedTuple):
-    """Per sample: distance to and row of the nearest training and the nearest held-out image."""
-
-    train_distance: Tensor  # (n,) float64
-    train_row: Tensor  # (n,) int64
-    heldout_distance: Tensor
-    heldout_row: Tensor
-    closer_to_train: Tensor  # (n,) in [0, 1]: mean over training folds of the held-out set's size
-
-
-def find_neighbours(fake: Tensor, train: Tensor, heldout: Tensor) -> Neighbours:
-    """Exact neighbours over both whole sets, from features (n, d).
-
-    A larger set is nearer by chance. So training is cut into random folds of the held-out set's
-    size, and `closer_to_train` counts in how many a sample is nearer to the fold (a tie: half):
-    a fair coin for any generator that does not copy.
-    """
-    size = min(len(train), len(heldout))
-    heldout_distance, heldout_row = _nearest(fake, heldout)
-    rival = heldout_distance
-    if len(heldout) > size:
-        rival, _ = _nearest(fake, heldout[_shuffled(len(heldout))[:size]])
-    folds = _shuffled(len(train)).split(size)  # the last may be smaller: no coin is tossed for it
-    distance, row = map(torch.stack, zip(*(_nearest(fake, train[f]) for f in folds), strict=True))
-    full = distance[: len(train) // size]
-    coins = (full < rival).double() + 0.5 * (full == rival)
-    best = distance.min(0)
-    rows = torch.stack([f[r] for f, r in zip(folds, row, strict=True)])
-    return Neighbours(
-        best.values,
-        rows.gather(0, best.indices[None])[0],
-        heldout_distance,
-        heldout_row,
-        coins.mean(0),
-    )
-
-
-def _nearest(queries: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    distances, rows = knn(queries, reference, 1)
-    return distances[:, 0], rows[:, 0]
-
-
-def _shuffled(n: int) -> Tensor:
-    return torch.randperm(n, generator=torch.Generator().manual_seed(0))
-
-
-def share_interval(found: Neighbours) -> Interval:
-    """Share of samples closer to training, with its 95% interval.
-
-    Samples near one training or one held-out image share their luck: residuals are summed within
-    such clusters, both ways (Cameron, Gelbach & Miller, 2011). The interval is Wilson's with as
-    many draws as that variance amounts to; with few clusters (a collapsed generator) that variance
-    is not to be trusted, and there are no more draws than clusters.
-    """
-    share = float(found.closer_to_train.mean())
-    residuals = found.closer_to_train - share
-    pair = torch.stack([found.train_row, found.heldout_row], 1)
-    by_train, by_heldout, by_pair = (
-        _cluster_variance(residuals, ids) for ids in (found.train_row, found.heldout_row, pair)
-    )
-    variance = max(by_train + by_heldout - by_pair, by_train, by_heldout)
-    draws = share * (1 - share) / variance if variance > 1e-12 else len(residuals)
-    clusters = min(_effective_clusters(found.train_row), _effective_clusters(found.heldout_row))
-    if clusters < FEW_CLUSTERS:
-        draws = min(draws, clusters)
-    return wilson_interval(share * draws, draws)
-
-
-def _effective_clusters(ids: Tensor) -> float:
-    """(sum of sizes)^2 / sum of squared sizes: as many as there are when all are alike."""
-    sizes = ids.unique(return_counts=True)[1].double()
-    return float(sizes.sum() ** 2 / sizes.square().sum())
-
-
-def _cluster_variance(residuals: Tensor, ids: Tensor) -> float:
-    """Variance of the mean of residuals (n,) that may only be correlated within a cluster."""
-    _, cluster = ids.unique(dim=0, return_inverse=True)
-    sums = torch.zeros(int(cluster.max()) + 1, dtype=torch.float64)
-    return float(sums.index_add_(0, cluster, residuals).square().sum()) / len(residuals) ** 2
 
 
 class NearestNeighbours(EvaluationCallback):

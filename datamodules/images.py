@@ -193,7 +193,8 @@ class ImageDataModule(LightningDataModule):
             batches = cut(source, InfiniteSampler(len(source), *order), self.num_workers)
         for number, batch in enumerate(batches, start):
             if self.horizontal_flip:
-                batch["flip"] = self._flips(number, world_size)[rank::world_size]
+                mirrored = self._flips(number, world_size)[rank::world_size]
+                batch["flip"] = mirrored.nonzero().flatten()  # rows, counted before the device
             yield batch
 
     def _flips(self, batch: int, world_size: int) -> Tensor:
@@ -232,9 +233,7 @@ class ImageDataModule(LightningDataModule):
         """To float32 in [-1, 1], and mirrored where the batch says so (training only)."""
         image, flip = batch["image"], batch.get("flip")
         if flip is not None:
-            both = torch.cat([image, image.flip(-1)])  # 4 times as fast as where() on bytes
-            rows = torch.arange(len(image), device=flip.device) + len(image) * flip
-            image = both.index_select(0, rows)
+            image = image.index_put((flip,), image.index_select(0, flip).flip(-1))
         rest = {key: value for key, value in batch.items() if key not in ("image", "flip")}
         return {"image": (image / 127.5).sub_(1), **rest}
 

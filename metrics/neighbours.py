@@ -151,17 +151,22 @@ def _search_block(
     n, d = reference.shape
     q = _centred(queries, centre)
     scores, candidates, largest_norm = _candidates(q, reference, centre, k + MARGIN, quarter)
-    squared, indices = _rerank(queries, reference, candidates, k)
-    if candidates.shape[1] == n:
-        return squared, indices, torch.ones(len(q), dtype=torch.bool, device=q.device)
+    squared = torch.full(candidates.shape, torch.inf, dtype=torch.float64, device=q.device)
+    squared[:, :k] = _distances_to(queries, reference, candidates[:, :k])
+    kth = squared[:, :k].amax(1, keepdim=True)
     # A row farther than 2|q| + 2 d_k from the centre is no neighbour; the others' scores are this
     # sure: products, norms and centring each add a share of (|q| + |r|)^2.
-    q_norm, kth = q.double().norm(dim=1), squared[:, -1].sqrt()
-    reach = q_norm + (2 * q_norm + 2 * kth).clamp(max=largest_norm)
+    q_norm = q.double().norm(dim=1, keepdim=True)
+    reach = q_norm + (2 * q_norm + 2 * kth.sqrt()).clamp(max=largest_norm)
     finfo = torch.finfo(torch.float32)
     error = _gamma(d + 16, torch.float32) * reach.square() + 8 * d * finfo.tiny
-    farther = scores[:, -1].double() + q_norm.square() - error > squared[:, -1]
-    return squared, indices, farther & (reach.square() < finfo.max / 4)
+    farther = (scores + q_norm.square() - error > kth) & (reach.square() < finfo.max / 4)
+    row, column = (~farther[:, k:]).nonzero(as_tuple=True)  # the others need no exact distance
+    column += k
+    squared[row, column] = _pair_distances(queries, reference, row, candidates[row, column])
+    squared, indices = _sorted(squared, candidates)
+    certain = farther[:, -1] if candidates.shape[1] < n else torch.ones_like(farther[:, -1])
+    return squared[:, :k], indices[:, :k], certain
 
 
 def _search_again(
@@ -209,20 +214,21 @@ def _candidates(
     return scores, indices, largest * (1 + 1e-3)
 
 
-def _rerank(
-    queries: Tensor, reference: Tensor, candidates: Tensor, k: int
-) -> tuple[Tensor, Tensor]:
-    """The k nearest candidates by exact distance, ties by the smaller index."""
-    candidates = candidates.sort(1).values
+def _distances_to(queries: Tensor, reference: Tensor, candidates: Tensor) -> Tensor:
+    """Exact squared distances (m, c) of queries (m, d) to their candidates (m, c)."""
     rows = max(1, 2**20 // (candidates.shape[1] * queries.shape[1]))  # stays in the CPU's cache
-    squared = torch.cat(
-        [
-            squared_distances(q[:, None], reference[c])
-            for q, c in zip(queries.split(rows), candidates.split(rows), strict=True)
-        ]
-    )
-    squared, order = squared.sort(dim=1, stable=True)
-    return squared[:, :k], candidates.gather(1, order)[:, :k]
+    parts = [
+        squared_distances(q[:, None], reference[c])
+        for q, c in zip(queries.split(rows), candidates.split(rows), strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def _sorted(squared: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows by ascending distance, ties by the smaller index."""
+    indices, order = indices.sort(1)
+    squared, by_distance = squared.gather(1, order).sort(dim=1, stable=True)
+    return squared, indices.gather(1, by_distance)
 
 
 def _search_in_float64(
@@ -319,7 +325,6 @@ def _expand_groups(
         position = (starts[g][:, :, None] + offset).clamp(max=len(members) - 1)
         index = torch.where(exists, members[position], len(members)).flatten(1)
         distance = torch.where(exists, d[:, :, None], torch.inf).flatten(1)
-        index, order = index.sort(1)
-        distance, by_distance = distance.gather(1, order).sort(dim=1, stable=True)
-        parts.append((distance[:, :k], index.gather(1, by_distance)[:, :k]))
+        distance, index = _sorted(distance, index)
+        parts.append((distance[:, :k], index[:, :k]))
     return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])

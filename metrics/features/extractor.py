@@ -79,8 +79,9 @@ def extract_features(
     with tqdm(
         total=len(source), desc=f"{name} features", unit="img", delay=5, disable=not progress
     ) as bar:
-        for start in range(0, len(source), batch_size):
-            images = to_uint8(source[start : min(start + batch_size, len(source))])
+        step = -(-batch_size // MICRO_BATCH) * MICRO_BATCH  # only the last one needs padding
+        for start in range(0, len(source), step):
+            images = to_uint8(source[start : min(start + step, len(source))])
             features = _in_micro_batches(extractor, images.to(device, non_blocking=True))
             if out is None:
                 out = torch.empty(len(source), features.shape[1])

@@ -21,7 +21,7 @@ def sliced_wasserstein_distance(
     directions = (directions / directions.norm(dim=1, keepdim=True)).to(real.device)
     i, j, weight = (x.to(real.device) for x in _matched_quantiles(len(real), len(fake)))
     total = 0.0
-    for block in directions.split(32):
+    for block in directions.split(max(1, 2**24 // len(i))):
         x = _project(real, block).sort(dim=1).values[:, i]
         y = _project(fake, block).sort(dim=1).values[:, j]
         total += float(((x - y).abs().pow(p) * weight).sum())

@@ -63,6 +63,21 @@ def test_distance_to_itself_is_zero(normal, n):
     assert frechet_distance_from_features(x, x.flip(0)) < 1e-6
 
 
+def test_constant_sets():
+    black, white = torch.zeros(10, 4), torch.ones(10, 4)
+    assert frechet_distance_from_features(black, black) == 0
+    assert frechet_distance_from_features(black, white) == pytest.approx(4)
+    moments = [Moments().update(x.repeat(10, 1)) for x in (black, white)]
+    assert moments[0].frechet_distance(moments[1]) == pytest.approx(4)
+
+
+@pytest.mark.parametrize(("n", "m"), [(40, 500), (500, 40), (30, 40), (500, 400)])
+def test_moments_alone_know_the_distance(normal, n, m):
+    real, fake = normal(n, 64), normal(m, 64, seed=1) + 0.5
+    value = Moments().update(real).frechet_distance(Moments().update(fake))
+    assert value == pytest.approx(frechet_distance_from_features(real, fake), rel=1e-7)
+
+
 def test_is_symmetric(normal):
     a, b = normal(100, 16), normal(90, 16, seed=1) + 1
     there, back = frechet_distance_from_features(a, b), frechet_distance_from_features(b, a)

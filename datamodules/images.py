@@ -123,7 +123,7 @@ class ImageDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Downloads, on one process of each machine."""
-        if not self._stream:
+        if not self._stream and not self._train:
             self._open()
 
     def setup(self, stage: str | None = None) -> None:
@@ -137,6 +137,7 @@ class ImageDataModule(LightningDataModule):
             self._train, self._heldout = drop_bad(train), drop_bad(heldout)
         else:
             self._train, self._heldout = train, heldout
+        self._splits = None  # frees the undecoded images of what is now in memory
 
     def _image_bytes(self) -> int:
         return self.channels * self.image_size**2
@@ -149,7 +150,8 @@ class ImageDataModule(LightningDataModule):
             return train, heldout
         if self.subset > len(train):
             raise ValueError(f"subset is {self.subset}, but there are {len(train)} training images")
-        return train.select(_shuffled(len(train), self.split_seed)[: self.subset]), heldout
+        chosen = _shuffled(len(train), self.split_seed)[: self.subset]
+        return train.select(chosen.sort()[0]), heldout
 
     def _lazy(self, raw: RawSet | None) -> LazyImages | None:
         transform = ImageTransform(self.image_size, self.channels)

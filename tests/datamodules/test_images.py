@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from jsonargparse import ArgumentParser
+from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 
 from novum.datamodules import ImageDataModule
@@ -103,6 +104,14 @@ def test_official_split_of_a_folder(tree):
     assert data.heldout_reference().ids == [f"a/{i}.png" for i in (0, 2, 4, 6, 8)]
 
 
+def test_mixed_sizes_and_modes_of_one_folder(tree):
+    for i, mode in enumerate(("L", "LA", "P", "RGBA", "CMYK", "I;16")):
+        Image.new(mode, (5 + i, 20 - i)).save(tree / "cat" / f"{mode.replace(';', '')}.tiff")
+    for channels in (1, 3):
+        data = ImageDataModule("folder", str(tree), image_size=12, channels=channels)
+        assert data.train_reference()[:].shape == (13, channels, 12, 12)
+
+
 def test_too_few_images(tree):
     for file in list(tree.rglob("*.png"))[1:]:
         file.unlink()
@@ -190,6 +199,15 @@ def test_heldout_in_its_order_each_image_once_on_any_number_of_ranks(options):
         assert torch.equal(labels, want.labels) and torch.equal(images, want[:])
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_each_rank_continues_after_the_batches_done(rank):
+    options = {"batch_size": 8, "horizontal_flip": True}
+    whole = take(on_rank(digits(**options), rank, 2), 130)
+    rest = take(on_rank(digits(**options), rank, 2, done=127), 3)
+    for a, b in zip(whole[127:], rest, strict=True):
+        assert all(torch.equal(a[key], b[key]) for key in ("image", "label", "flip"))
+
+
 @pytest.mark.parametrize("options", [{}, LAZY | {"num_workers": 2}])
 def test_order_and_flips_do_not_depend_on_the_number_of_ranks(options):
     options = options | {"horizontal_flip": True}
@@ -270,6 +288,15 @@ def test_resume_continues_order_and_flips_exactly(tmp_path, options, settings):
     assert all(map(torch.equal, whole.seen, first.seen + rest.seen))
     assert first.checked == 359  # once, after the third batch
     assert torch.load(tmp_path / "mid.ckpt", weights_only=True)["global_step"] == 5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("options", [{}, LAZY | {"num_workers": 2}])
+def test_gpu_gets_the_same_batches(options):
+    options = {"horizontal_flip": True, **options}
+    here, there = fit(digits(**options), 5), fit(digits(**options), 5, accelerator="gpu", devices=1)
+    for a, b in zip(here.seen, there.seen, strict=True):
+        torch.testing.assert_close(a, b.cpu())
 
 
 def test_a_batch_that_failed_is_given_again(tmp_path):

@@ -1,9 +1,12 @@
 """Callbacks on generators whose answers are known, without any model of ours."""
 
+import io
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
@@ -12,6 +15,7 @@ from novum.callbacks import (
     Evaluation,
     FilmStrip,
     Interpolation,
+    SampleGrid,
     TrainingHealth,
 )
 from novum.callbacks.health import PhaseClock, class_coverage, diversity, duplicate_rate
@@ -122,6 +126,24 @@ class TestHealth:
 
 
 class TestSamples:
+    def test_conditional_grid_has_a_row_per_class(self, trainer, monkeypatch):
+        drawn = []
+        monkeypatch.setattr(
+            "novum.callbacks.samples.log_picture", lambda t, tag, draw, step: drawn.append(draw())
+        )
+
+        class Classes(Painter):
+            num_classes = 3
+
+            def sample(self, n, *, seed=None, labels=None):
+                return (labels * 100).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 64, 64)
+
+        SampleGrid(columns=2).evaluate(trainer, Classes())
+        picture = np.asarray(Image.open(io.BytesIO(drawn[0])))[:, :, 0]
+        rows = [picture[2 + 66 * i + 30, 2:130] for i in range(3)]
+        assert picture.shape == (3 * 66 + 2, 2 * 66 + 2)
+        assert [int(np.median(row)) for row in rows] == [0, 100, 200]
+
     def test_film_strip_keeps_evenly_spaced_columns_and_survives_a_checkpoint(self, trainer):
         strip, painter = FilmStrip(rows=2, columns=5), Painter()
         for step in range(1, 41):

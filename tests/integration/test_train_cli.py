@@ -102,6 +102,15 @@ def test_every_config_opens_with_its_command(name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_config_runs(run, name):
+    """One step and one evaluation of each, on digits where its own data is a download."""
+    size = "28" if "goodfellow" in name else "8"
+    run("fit", "--config", name, "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu",
+        "--data.init_args.dataset=digits", f"--data.init_args.image_size={size}")  # fmt: skip
+
+
+@pytest.mark.slow
 def test_a_run_leaves_everything_a_user_looks_for(run, tmp_path):
     out = run("fit", "--config", "dcgan_digits", *TINY, "--trainer.max_steps=8",
               "--trainer.val_check_interval=4")  # fmt: skip

@@ -1,0 +1,73 @@
+"""The wheel installs under one name and trains from another folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from novum.errors import ROOT
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A folder that holds what `pip install` of the wheel puts into site-packages."""
+    folder = tmp_path_factory.mktemp("wheel")
+    copy = folder / "source"
+    shutil.copytree(
+        ROOT,
+        copy,
+        ignore=shutil.ignore_patterns(".*", "runs", "build", "*.egg-info", "__pycache__"),
+    )
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
+    subprocess.run([*build, str(copy)], check=True, capture_output=True)
+    (wheel,) = folder.glob("novum-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+@pytest.mark.slow
+def test_only_novum_lands_in_site_packages(site):
+    names = {path.name for path in site.iterdir() if not path.name.endswith(".dist-info")}
+    assert names == {"novum"}
+    assert not (site / "novum" / "tests").exists()
+    assert (site / "novum" / "configs" / "dcgan_digits.yaml").is_file()
+    (entry_points,) = site.glob("*.dist-info/entry_points.txt")
+    assert "novum-train = novum.train:main" in entry_points.read_text()
+    assert "novum-evaluate = novum.evaluate:main" in entry_points.read_text()
+
+
+@pytest.mark.slow
+def test_installed_command_trains_a_config_by_name(site, tmp_path):
+    script = tmp_path / "novum-train"  # what pip writes for an entry point
+    script.write_text("import sys\nfrom novum.train import main\nsys.exit(main())\n")
+    done = subprocess.run(
+        [sys.executable, str(script), "fit", "--config", "dcgan_digits",
+         "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(site), "PYTHONVERBOSE": ""},
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    where = subprocess.run(
+        [sys.executable, "-c", "import novum.train; print(novum.train.__file__)"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+    )
+    assert where.stdout.strip().startswith(str(site))
+    mistake = subprocess.run(
+        [sys.executable, str(script), "fit", "--config", "nowhere"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+    )
+    assert mistake.returncode == 2
+    assert mistake.stderr.splitlines()[-1].startswith("novum-train: ")

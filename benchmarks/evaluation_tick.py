@@ -109,7 +109,8 @@ def main() -> None:
             enable_model_summary=False,
         )
         trainer.fit(gan, data)
-        grids = {size: picture_seconds(trainer, size) for size in (64, 256)}
+        fresh = Trainer(logger=TensorBoardLogger(folder, "pictures"), accelerator="cpu", devices=1)
+        grids = {size: picture_seconds(fresh, size) for size in (64, 256)}
     rows = [
         {"part": "sampling", "seconds": samples.sampling},
         {"part": "features", "seconds": samples.extraction},

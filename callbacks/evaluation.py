@@ -10,6 +10,7 @@ import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from novum.callbacks.logging import wait_for_pictures
 from novum.callbacks.protocols import ImageGenerator
 from novum.metrics.features import (
     extract_features,
@@ -123,3 +124,9 @@ class EvaluationCallback(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.evaluate(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        wait_for_pictures()  # drawn while metrics were computed; a failed drawing is raised here
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        wait_for_pictures()

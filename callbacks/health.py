@@ -131,6 +131,7 @@ class TrainingHealth(EvaluationCallback):
         self.clock.enter("evaluation", 0)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
         self.clock.enter("data", 0)
 
 

@@ -1,2 +1,87 @@
-def main():
-    print("e")
+"""Judges samples of any generator: `python evaluate.py --samples DIR --train DIR --heldout DIR`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from novum.errors import one_line_errors, program_name, stop
+
+EXIT_COPYING = 3
+
+DESCRIPTION = """\
+Is it good, and is it new? Judges samples of any generator against its training data, and against
+held-out data that it has never seen. Prints a table and a verdict; writes report.json, TensorBoard
+events and nearest_neighbours.png.
+
+A PATH is a folder of images; a .npy or .npz file of uint8 images; a .parquet, .arrow or .tar
+(webdataset) file or a folder of those; or, for --samples, a checkpoint (.ckpt) of train.py, whose
+training and held-out data are then known. A NAME is digits, mnist, fashion_mnist, cifar10 or
+celeba. One place given for both --train and --heldout is split as training splits it.
+"""
+EPILOG = """\
+examples:
+  {program} --samples out/ --train data/train --heldout data/test
+  {program} --samples out.npz --train cifar10 --heldout cifar10 --fail-on-copying
+  {program} --samples runs/dcgan_digits/version_0/checkpoints/best.ckpt
+
+exit codes: 0 judged; 2 bad input; 3 copying found and --fail-on-copying given
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        stop(program_name(), f"{message} (--help explains)")
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options; what contradicts itself is an error."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.kind == "text":
+        parser.error("--kind text: this version judges images only")
+    if options.fail_on_copying and options.heldout == "none":
+        parser.error("--fail-on-copying needs --heldout: without it copying cannot be judged")
+    if not 0 <= options.seed < 2**31:
+        parser.error(f"--seed {options.seed}: give a number from 0 to {2**31 - 1}")
+    if options.num_samples < 2:
+        parser.error(f"--num-samples {options.num_samples}: at least 2 are needed")
+    return options
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        program_name(),
+        description=DESCRIPTION,
+        epilog=EPILOG.format(program=program_name()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--samples", metavar="PATH", required=True, help="what to judge")
+    add("--train", metavar="PATH|NAME", help="what the generator was trained on")
+    add("--heldout", metavar="PATH|NAME|none", help="data like it, never trained on")
+    add("--kind", choices=("image", "text"), default="image", help="only image in this version")
+    add("--features", metavar="NAME[,NAME]", help="default: efficientnet_lite0,pixels")
+    add("--output", metavar="DIR", type=Path, default="evaluation", help="default: evaluation")
+    add("--fail-on-copying", action="store_true", help="exit code 3 if copying is found")
+    add("--seed", metavar="S", type=int, default=0, help="of samples drawn, and of cells")
+    add("--num-samples", metavar="N", type=int, default=10_000, help="drawn from a checkpoint")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; a user's mistake ends in one line and exit code 2."""
+    options = parse(arguments)
+    with one_line_errors():
+        from novum.judge import run  # imports torch
+
+        copying = run(options)
+    if copying and options.fail_on_copying:
+        raise SystemExit(EXIT_COPYING)
+
+
+if __name__ == "__main__":
+    main()

@@ -42,17 +42,16 @@ def log_picture(
     if experiment is None:
         return
 
-    def write() -> None:
-        encoded = draw()
-        width, height = Image.open(io.BytesIO(encoded)).size
-        image = Summary.Image(
-            encoded_image_string=encoded, height=height, width=width, colorspace=3
-        )
-        summary = Summary(value=[Summary.Value(tag=tag, image=image)])
-        experiment.file_writer.add_summary(summary, step)
-
     wait_for_pictures(at_most=8)
-    _pending.append(_encoder.submit(write))
+    _pending.append(_encoder.submit(lambda: add_encoded(experiment, tag, draw(), step)))
+
+
+def add_encoded(experiment: SummaryWriter, tag: str, encoded: bytes, step: int) -> None:
+    """A picture as it is, where TensorBoard's add_image would encode it anew."""
+    width, height = Image.open(io.BytesIO(encoded)).size
+    image = Summary.Image(encoded_image_string=encoded, height=height, width=width, colorspace=3)
+    summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+    experiment.file_writer.add_summary(summary, step)
 
 
 def wait_for_pictures(at_most: int = 0) -> None:

@@ -1,12 +1,15 @@
 """Is it copying? Each sample beside its nearest training and its nearest held-out image."""
 
+from typing import Any
+
 import torch
 from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor
 
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_picture
 from novum.metrics.novelty import Neighbours, find_neighbours, share_interval
-from novum.report.pictures import captioned_table, encode, to_rgb
+from novum.report.pictures import Pixels, captioned_table, encode, to_rgb
 
 
 class NearestNeighbours(EvaluationCallback):
@@ -48,21 +51,45 @@ class NearestNeighbours(EvaluationCallback):
             self._show(trainer, evaluation, found)
 
     def _show(self, trainer: Trainer, evaluation: Evaluation, found: dict[str, Neighbours]) -> None:
-        ratios = [n.train_distance / n.heldout_distance.clamp_min(1e-12) for n in found.values()]
-        shown = torch.stack(ratios).amin(0).argsort(stable=True)[: self.rows]
-        columns, headings = [to_rgb(evaluation.samples(self.num_samples)[shown])], ["sample"]
-        captions: list[list[str]] = [[]]
-        for name, neighbours in found.items():
-            for split in ("train", "heldout"):
-                rows = getattr(neighbours, f"{split}_row")[shown]
-                distances = getattr(neighbours, f"{split}_distance")[shown].tolist()
-                columns.append(to_rgb(evaluation.source(split)[rows]))
-                captions.append([f"{d:.3g}" for d in distances])
-                label = "training" if split == "train" else "held-out"
-                headings.append(f"{label}\n{name.split(':')[0]}")
+        columns = neighbour_columns(
+            evaluation.samples(self.num_samples),
+            {split: evaluation.source(split) for split in ("train", "heldout")},
+            found,
+            self.rows,
+        )
         log_picture(
             trainer,
             "novelty/nearest_neighbours",
-            lambda: encode(captioned_table(columns, headings, captions)),
+            lambda: encode(captioned_table(*columns)),
             evaluation.images_seen,
         )
+
+
+def neighbour_columns(
+    samples: Any, sources: dict[str, Any], found: dict[str, Neighbours], rows: int = 8
+) -> tuple[list[Pixels], list[str], list[list[str]]]:
+    """What `captioned_table` shows: the most suspicious samples and their neighbours.
+
+    Args:
+        samples: Images (n, c, h, w) by row.
+        sources: The images of `train` and, if there are any, of `heldout`.
+        found: The neighbours of all samples in each feature space.
+        rows: Samples shown.
+    """
+    suspicion = torch.stack([_relative_distance(neighbours) for neighbours in found.values()])
+    shown = suspicion.amin(0).argsort(stable=True)[:rows]
+    columns, headings, captions = [to_rgb(samples[shown])], ["sample"], [[]]
+    for name, neighbours in found.items():
+        for split, source in sources.items():
+            distances = getattr(neighbours, f"{split}_distance")[shown].tolist()
+            columns.append(to_rgb(source[getattr(neighbours, f"{split}_row")[shown]]))
+            captions.append([f"{d:.3g}" for d in distances])
+            label = "training" if split == "train" else "held-out"
+            headings.append(f"{label}\n{name.split(':')[0]}")
+    return columns, headings, captions
+
+
+def _relative_distance(found: Neighbours) -> Tensor:
+    """Distance to training over that to held-out data, or over its mean where there are none."""
+    usual = found.heldout_distance if found.heldout_row is not None else found.train_distance.mean()
+    return found.train_distance / usual.clamp_min(1e-12)

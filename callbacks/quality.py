@@ -1,6 +1,5 @@
 """How good samples are, by set metrics of one shared feature pass."""
 
-import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from novum.metrics.functional import (
     parzen_sigma,
     precision_recall,
 )
+from novum.metrics.judging import equal_sizes
 
 
 class QualityCallback(EvaluationCallback):
@@ -136,11 +136,3 @@ class DensityCoverage(QualityCallback):
 
     def measure(self, real: Tensor, fake: Tensor) -> dict[str, float]:
         return density_coverage(*equal_sizes(real, fake), k=self.k)._asdict()
-
-
-def equal_sizes(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """As many real as generated rows, a fixed random choice: these metrics vary with the sizes."""
-    if len(real) > len(fake):
-        chosen = torch.randperm(len(real), generator=torch.Generator().manual_seed(0))
-        real = real[chosen[: len(fake)]]
-    return real, fake[: len(real)]

@@ -1,21 +1,21 @@
 """What a run ends with: a table, a verdict, report.json, the HParams tab; and samples as files."""
 
-import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from torch.utils.tensorboard.summary import hparams
 
 from novum.callbacks.health import TrainingHealth
-from novum.callbacks.logging import log_text, wait_for_pictures
+from novum.callbacks.logging import log_text, wait_for_pictures, writer
+from novum.report.files import write_json
 from novum.report.pictures import to_rgb
 
 LOWER_IS_BETTER = ("frechet_distance", "kernel_distance")
@@ -77,10 +77,11 @@ class RunSummary(Callback):
         }
 
     def _log_hyperparameters(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        final = {f"hparam/{tag}": value for tag, value in self.history[-1][1].items()}
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(dict(pl_module.hparams), final)
+        """The HParams tab: settings beside the last value of each tag, with no tag of its own."""
+        experiment = writer(trainer)
+        if experiment is not None:
+            for summary in hparams(flat_settings(pl_module.hparams), self.history[-1][1]):
+                experiment.file_writer.add_summary(summary)
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": list(self.history)}
@@ -129,6 +130,21 @@ def _interval(tag: str, values: dict[str, float]) -> str:
     return "" if None in ends else f"{ends[0]:.4g} to {ends[1]:.4g}"
 
 
+def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str | float | bool]:
+    """Nested settings as a flat table; class paths by their last name."""
+    flat: dict[str, str | float | bool] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flat_settings(value.get("init_args", {}), f"{prefix}{key}.")
+            value = value.get("class_path")
+        if not key.startswith("_") and value is not None:
+            named = isinstance(value, str) and value.startswith(("novum.", "torch."))
+            plain = isinstance(value, bool | int | float)
+            text = str(value).rsplit(".", 1)[-1] if named else str(value)
+            flat[prefix + key] = value if plain else text
+    return flat
+
+
 def _lower_is_better(tag: str) -> bool:
     return tag.split("/")[1] in LOWER_IS_BETTER
 
@@ -161,17 +177,6 @@ def novelty_verdict(last: dict[str, float]) -> str:
                 f" images (95%: {low:.1%} to {high:.1%}; a fair coin is 50%): {found}."
             )
     return " ".join(sentences)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all: written beside, flushed, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w") as file:
-        json.dump(content, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 class WriteSamples(Callback):

@@ -77,10 +77,16 @@ def from_16_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(((pixels + 128) // 257).astype(np.uint8))
 
 
+def native_shape(data: Encoded) -> tuple[int, int, int]:
+    """(c, h, w) before any resize; c is 1 for a gray image, 3 for any other."""
+    image = open_image(data)
+    gray = image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
+    return 1 if gray else 3, image.height, image.width
+
+
 def native_channels(data: Encoded) -> int:
     """1 for a gray image, 3 for any other."""
-    mode = open_image(data).mode
-    return 1 if mode in ("1", "L", "LA", "La", "F") or mode.startswith("I") else 3
+    return native_shape(data)[0]
 
 
 def first_channels(images: Iterable[tuple[str, Encoded]], skip_bad: bool) -> int:
@@ -98,7 +104,7 @@ def unreadable(name: str, error: Exception) -> ValueError:
     """What a user needs to know of an image that cannot be decoded."""
     return ValueError(
         f"{name}: not a readable image ({first_line(error)}); "
-        "mend or remove it, or set on_bad_image: skip"
+        "mend or remove it (training can skip it: on_bad_image: skip)"
     )
 
 

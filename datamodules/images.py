@@ -1,6 +1,7 @@
 """Images for training, and the held-out ones that novelty is measured against."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Literal
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from novum.datamodules import loaders
 from novum.datamodules.batches import Batch, Batches, CountedBatches, cut
-from novum.datamodules.decode import ImageTransform, first_channels
+from novum.datamodules.decode import ImageTransform, first_channels, native_shape
 from novum.datamodules.preload import decode_all, drop_bad
 from novum.datamodules.rows import RawSet, Splits
 from novum.datamodules.sampler import InfiniteSampler
@@ -121,6 +122,15 @@ class ImageDataModule(LightningDataModule):
             self._splits = loaders.load(self.dataset, self.path, *self.columns)
         return self._splits
 
+    def native_shape(self) -> tuple[int, int, int] | None:
+        """(c, h, w) of the first readable training image as it is stored; None for a stream."""
+        if self._stream:
+            return None
+        for _, image in self._open().train.named():
+            with suppress(Exception):  # reading the images will tell
+                return native_shape(image)
+        return None
+
     def prepare_data(self) -> None:
         """Downloads, on one process of each machine."""
         if not self._stream and not self._train:
@@ -201,7 +211,8 @@ class ImageDataModule(LightningDataModule):
 
     def _flips(self, batch: int, world_size: int) -> Tensor:
         """Which images of a global batch are mirrored: a function of the seed and its number."""
-        generator = torch.Generator().manual_seed((self.seed << 32) + batch)
+        # a product, no shift: torch's CPU generator keeps the low 32 bits of a seed alone
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + batch)
         return torch.rand(self.batch_size * world_size, generator=generator) < 0.5
 
     def _position(self) -> tuple[int, int, int]:

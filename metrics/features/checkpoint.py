@@ -1,11 +1,14 @@
 """A module of ours as a feature extractor: `checkpoint:PATH`."""
 
-import importlib
+import importlib.util
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from pytorch_lightning import LightningModule
+from torch import Tensor
 
 from novum.metrics.features.extractor import FeatureExtractor, check_images, weights_hash
 
@@ -25,9 +28,18 @@ class Checkpoint(FeatureExtractor):
             return (self.module.features(images).float(),)
 
 
-def load_module(path: Path) -> nn.Module:
-    """The module with a `features` method that a checkpoint holds, built by its saved arguments."""
-    cls = _module_class(_read(path).get("hyper_parameters", {}).get("_class_path", ""), path)
+def load_module(
+    path: Path, method: str = "features", kind: str = "feature extractor"
+) -> LightningModule:
+    """The module with that method that a checkpoint holds, built by its saved arguments."""
+    arguments = _read(path).get("hyper_parameters", {})
+    cls = _module_class(arguments.get("_class_path", ""), path, method, kind)
+    foreign = sorted(_foreign_names(arguments))
+    if foreign:
+        raise ValueError(
+            f"{path} names {', '.join(foreign)}: nothing but novum and torch is imported at a"
+            " checkpoint's word; let `predict` write samples, and judge those"
+        )
     return cls.load_from_checkpoint(path, map_location="cpu", weights_only=True)
 
 
@@ -42,15 +54,30 @@ def _read(path: Path) -> dict[str, Any]:
     return checkpoint if isinstance(checkpoint, dict) else {}
 
 
-def _module_class(class_path: str, path: Path) -> type:
+def _module_class(class_path: str, path: Path, method: str, kind: str) -> type[LightningModule]:
     module, _, name = class_path.rpartition(".")
     cls = None
     if module.split(".")[0] == "novum":  # never import what a file names, but from our own house
         cls = getattr(importlib.import_module(module), name, None)
-    if not callable(getattr(cls, "features", None)):
+    if not callable(getattr(cls, method, None)):
         found = class_path or "no module's class"
         raise ValueError(
-            f"{path} is not a feature extractor checkpoint: it holds {found}, and a module of novum"
-            " with a method features(images) is needed"
+            f"{path} is not a {kind} checkpoint: it holds {found}, and a module of novum"
+            f" with a method {method} is needed"
         )
     return cls
+
+
+def _foreign_names(value: Any, key: str = "") -> Iterator[str]:
+    """Dotted names in saved arguments that building the module would import from elsewhere."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _foreign_names(part, name)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _foreign_names(part)
+    elif isinstance(value, str) and re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", value):
+        head = value.split(".")[0]
+        importable = key == "class_path" or importlib.util.find_spec(head) is not None
+        if importable and head not in ("novum", "torch") and key != "_instantiator":
+            yield value  # Lightning itself holds _instantiator to a list

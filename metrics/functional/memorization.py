@@ -29,15 +29,17 @@ def memorization_distance(real: Tensor, fake: Tensor) -> float:
     return float((1 - similarity).clamp(min=0).mean())
 
 
-def memorization_informed_frechet_distance(real: Tensor, fake: Tensor, tau: float = 0.1) -> float:
+def memorization_informed_frechet_distance(
+    real: Tensor, fake: Tensor, tau: float = 0.1, *, distance: float | None = None
+) -> float:
     """Fréchet distance divided by the memorization distance where that is below tau (MiFID).
 
-    `tau` belongs to the feature space: 0.1 is Kaggle's for Inception.
+    `tau` belongs to the feature space: 0.1 is Kaggle's for Inception. `distance` is the Fréchet
+    distance where it is known.
     """
-    distance, nearness = (
-        frechet_distance_from_features(real, fake),
-        memorization_distance(real, fake),
-    )
+    if distance is None:
+        distance = frechet_distance_from_features(real, fake)
+    nearness = memorization_distance(real, fake)
     return distance / (nearness + 1e-15) if nearness < tau else distance
 
 

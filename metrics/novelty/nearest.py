@@ -12,22 +12,28 @@ FEW_CLUSTERS = 30  # below, cluster-robust variances are known to be too small
 
 
 class Neighbours(NamedTuple):
-    """Per sample: distance to and row of the nearest training and the nearest held-out image."""
+    """Per sample: distance to and row of the nearest training and the nearest held-out image.
+
+    Without held-out images the last three are None.
+    """
 
     train_distance: Tensor  # (n,) float64
     train_row: Tensor  # (n,) int64
-    heldout_distance: Tensor
-    heldout_row: Tensor
-    closer_to_train: Tensor  # (n,) in [0, 1]: mean over training folds of the held-out set's size
+    heldout_distance: Tensor | None = None
+    heldout_row: Tensor | None = None
+    # (n,) in [0, 1]: mean over training folds of the held-out set's size
+    closer_to_train: Tensor | None = None
 
 
-def find_neighbours(fake: Tensor, train: Tensor, heldout: Tensor) -> Neighbours:
+def find_neighbours(fake: Tensor, train: Tensor, heldout: Tensor | None = None) -> Neighbours:
     """Exact neighbours over both whole sets, from features (n, d).
 
     A larger set is nearer by chance. So training is cut into random folds of the held-out set's
     size, and `closer_to_train` counts in how many a sample is nearer to the fold (a tie: half):
     a fair coin for any generator that does not copy.
     """
+    if heldout is None:
+        return Neighbours(*_nearest(fake, train))
     size = min(len(train), len(heldout))
     heldout_distance, heldout_row = _nearest(fake, heldout)
     rival = heldout_distance

@@ -19,9 +19,8 @@ from novum.callbacks import (
     TrainingHealth,
 )
 from novum.callbacks.health import PhaseClock, class_coverage, diversity, duplicate_rate
-from novum.callbacks.quality import equal_sizes
 from novum.callbacks.samples import closed_walk, format_count, most_crowded, slerp
-from novum.callbacks.summary import novelty_verdict, quality_verdict, write_json
+from novum.callbacks.summary import flat_settings, novelty_verdict, quality_verdict
 
 
 class Painter(LightningModule):
@@ -195,14 +194,6 @@ def test_best_checkpoint_names_what_is_logged(trainer):
         BestCheckpoint(monitor="fid").on_validation_end(trainer, Painter())
 
 
-def test_equal_sizes_draws_at_random():
-    real, fake = torch.arange(100.0)[:, None], torch.zeros(10, 1)
-    chosen, same = equal_sizes(real, fake)
-    assert len(chosen) == len(same) == 10
-    assert chosen.max() > 10  # not the first rows, which may all be of one class
-    assert torch.equal(chosen, equal_sizes(real, fake)[0])
-
-
 def test_verdicts_in_words():
     tag = "quality/frechet_distance/pixels"
     assert "5, 50% of the first, 10" in quality_verdict([(1, {tag: 10.0}), (2, {tag: 5.0})])
@@ -216,9 +207,14 @@ def test_verdicts_in_words():
     assert "no sign of copying" in novelty_verdict(share)
 
 
-def test_json_is_whole_or_not_there(tmp_path):
-    path = tmp_path / "deep" / "report.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(TypeError):
-        write_json(path, {"a": object()})
-    assert path.read_text() == '{\n  "a": 1\n}'
+def test_settings_become_a_flat_table():
+    settings = {
+        "_class_path": "novum.lightning_modules.GAN",
+        "generator": {"class_path": "novum.x.DCGANGenerator", "init_args": {"width": 32}},
+        "betas": (0.5, 0.9),
+        "augment": None,
+        "lr": 0.1,
+    }
+    assert flat_settings(settings) == {
+        "generator": "DCGANGenerator", "generator.width": 32, "betas": "(0.5, 0.9)", "lr": 0.1,
+    }  # fmt: skip

@@ -63,6 +63,19 @@ def test_other_checkpoints_are_refused(save, class_path, found):
         load_extractor(f"checkpoint:{save(class_path)}")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [{"network": {"class_path": "nowhere.Net"}}, {"loss": "os.system"}, {"parts": ["json.loads"]}],
+)
+def test_nothing_else_is_imported_at_a_checkpoints_word(save, arguments):
+    path = save("novum.stand_in.Brightness")
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["hyper_parameters"] |= {"file": "weights.pth", "act": "torch.nn.ReLU", **arguments}
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match="last.ckpt names (nowhere.Net|os.system|json.loads): no"):
+        load_extractor(f"checkpoint:{path}")
+
+
 def test_missing_and_damaged_files(tmp_path):
     with pytest.raises(ValueError, match="there is no checkpoint"):
         load_extractor(f"checkpoint:{tmp_path}/none.ckpt")

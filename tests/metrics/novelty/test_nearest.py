@@ -20,6 +20,13 @@ def test_exact_rows_and_distances():
     assert found.closer_to_train[3:5].tolist() == [0, 0]
 
 
+def test_without_heldout_rows_nothing_is_compared():
+    train = torch.randn(50, 6)
+    found = find_neighbours(train[3:5], train)
+    assert found.train_row.tolist() == [3, 4]
+    assert found.heldout_distance is found.heldout_row is found.closer_to_train is None
+
+
 @pytest.mark.parametrize(("n_train", "n_heldout"), [(400, 100), (100, 100), (100, 300)])
 def test_a_fresh_generator_is_a_fair_coin(n_train, n_heldout):
     """However the sizes differ; 40 seeds, the mean share within 4 standard errors of .5."""

@@ -1,0 +1,232 @@
+"""Behind evaluate.py: opens the sets, judges them in each feature space, writes it all down."""
+
+import argparse
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from rich.console import Console
+from torch.utils.tensorboard import SummaryWriter
+from tqdm.auto import trange
+
+from novum.callbacks.evaluation import BLOCK
+from novum.callbacks.logging import add_encoded
+from novum.callbacks.nearest_neighbours import neighbour_columns
+from novum.datamodules.opening import Opened, open_images, open_references
+from novum.datamodules.sources import ImageArray
+from novum.lightning_modules.training import derived_seed
+from novum.metrics.features import (
+    extract_features,
+    load_extractor,
+    reference_features,
+    reference_moments,
+)
+from novum.metrics.features.checkpoint import load_module
+from novum.metrics.judging import WIDEST, Features, Judgement, judge
+from novum.report.evaluation import Report, metric_table, scalars, spaces_with_copying, verdict
+from novum.report.files import write_json
+from novum.report.pictures import captioned_table, encode
+
+MOST_PIXELS = 4096  # values of an image up to which the default feature space is `pixels`
+
+
+class Sets(NamedTuple):
+    """The images that are judged and what they are held against."""
+
+    samples: Opened
+    train: Opened
+    heldout: Opened | None
+    images_seen: int = 0  # by the checkpoint that drew the samples
+
+    def opened(self) -> dict[str, Opened]:
+        sides = {"samples": self.samples, "train": self.train, "heldout": self.heldout}
+        return {name: side for name, side in sides.items() if side}
+
+
+def run(options: argparse.Namespace) -> list[str]:
+    """Judges, prints and writes; the feature spaces in which copying was found."""
+    start = time.perf_counter()
+    prepare_output(options.output)
+    names = feature_names(options.features)
+    sets = open_sets(options)
+    judged = {
+        name: judge_space(name, sets, options.seed) for name in names or default_features(sets)
+    }
+    report = make_report(sets, judged, options.seed)
+    report["cost"] = cost(sets, time.perf_counter() - start)
+    write(report, sets, judged, options.output)
+    show(report, options.output)
+    return spaces_with_copying(report)
+
+
+def prepare_output(folder: Path) -> None:
+    """Creates the folder before the work: a mistake shall not cost its results."""
+    probe = folder / "report.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"cannot write to {folder} ({error.strerror}): change --output") from error
+
+
+def feature_names(listed: str | None) -> list[str]:
+    """The feature spaces asked for, loaded once: one that is not there is told before the work."""
+    names = [name.strip() for name in listed.split(",")] if listed is not None else []
+    for name in names:
+        load_extractor(name)
+    return list(dict.fromkeys(names))
+
+
+def default_features(sets: Sets) -> list[str]:
+    """Large images are compared as thumbnails: millions of distances in 196,608 values are slow."""
+    channels, height, width = sets.samples.images.shape
+    pixels = "pixels" if channels * height * width <= MOST_PIXELS else "pixels@32"
+    return ["efficientnet_lite0", pixels]
+
+
+def open_sets(options: argparse.Namespace) -> Sets:
+    """The samples first: the references are read at their size."""
+    if options.samples.endswith(".ckpt"):
+        trained_on = run_data(options.samples)
+        places = reference_places(options, trained_on)
+        samples, images_seen = draw_samples(options.samples, options.num_samples, options.seed)
+    else:
+        trained_on, images_seen = None, 0
+        places = reference_places(options, trained_on)
+        samples = open_images(options.samples)
+    channels, size, _ = samples.images.shape
+    sets = Sets(samples, *open_references(*places, size, channels, trained_on), images_seen)
+    for side in sets.opened().values():
+        if len(side.images) < 2:
+            raise ValueError(f"{side.where} holds 1 image: give at least 2")
+    return sets
+
+
+def reference_places(
+    options: argparse.Namespace, trained_on: dict[str, Any] | None
+) -> tuple[str, str | None]:
+    """Where training and held-out images are: as given, else as the checkpoint's run says."""
+    known = trained_on and (trained_on.get("path") or trained_on.get("dataset"))
+    train, heldout = options.train or known, options.heldout or known
+    if not train:
+        raise ValueError("--train is needed: the images that the generator was trained on")
+    if not heldout:
+        raise ValueError(
+            "--heldout is needed: images like those of --train, but never trained on; or none"
+        )
+    return train, None if heldout == "none" else heldout
+
+
+def run_data(checkpoint: str) -> dict[str, Any] | None:
+    """The ImageDataModule's arguments of a checkpoint's run, from config.yaml beside its folder."""
+    if not Path(checkpoint).is_file():
+        raise FileNotFoundError(f"there is no checkpoint {checkpoint}")
+    config = Path(checkpoint).parent.parent / "config.yaml"
+    if not config.is_file():
+        return None
+    try:
+        data = yaml.safe_load(config.read_text())["data"]
+        return data["init_args"] if data["class_path"].endswith(".ImageDataModule") else None
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise ValueError(f"{config} is no config of a run: mend it or move it away") from error
+
+
+def draw_samples(checkpoint: str, n: int, seed: int) -> tuple[Opened, int]:
+    """n samples of a generator, and its images_seen; seed 0 draws those that training judged."""
+    generator = load_module(Path(checkpoint), "sample", "generator").to(device()).eval()
+    blocks = trange(-(-n // BLOCK), desc="sampling", delay=2, leave=False, unit_scale=BLOCK)
+    # torch's CPU generator reads the low 32 bits of a seed alone, so others are hashed
+    seeds = (derived_seed(seed, block) if seed else block for block in blocks)
+    images = [generator.sample(BLOCK, seed=s).cpu() for s in seeds]
+    return Opened(checkpoint, ImageArray(torch.cat(images)[:n]), None), generator.images_seen
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def judge_space(name: str, sets: Sets, seed: int) -> Judgement:
+    """One pass over each set; those of the references are remembered for the next evaluation."""
+    extractor = load_extractor(name).to(device())
+    fake = extract_features(extractor, sets.samples.images)
+    train = reference_features(sets.train.images, extractor)
+    heldout = sets.heldout and reference_features(sets.heldout.images, extractor)
+    narrow = train.shape[1] <= WIDEST
+    moments = reference_moments(sets.train.images, extractor) if narrow else None
+    return judge(Features(train, heldout, fake, moments, seed))
+
+
+def make_report(sets: Sets, judged: dict[str, Judgement], seed: int) -> Report:
+    """The contents of report.json."""
+    sides = {name: describe(side) for name, side in sets.opened().items()}
+    if sets.images_seen:
+        sides["samples"] |= {"images_seen": sets.images_seen, "seed": seed}
+    notes = list(dict.fromkeys(side.note for side in sets.opened().values() if side.note))
+    for name, found in judged.items():
+        notes += [f"{name}: not computed: {reason}" for reason in found.missing]
+    spaces = {
+        name: {
+            "extractor": load_extractor(name).spec,
+            "quality": found.quality,
+            "novelty": found.novelty,
+        }
+        for name, found in judged.items()
+    }
+    report = {"schema": 1, "verdict": "", **sides, "features": spaces, "notes": notes}
+    report.setdefault("heldout", None)
+    report["verdict"] = verdict(report)
+    return report
+
+
+def describe(opened: Opened) -> dict[str, Any]:
+    images = opened.images
+    return {
+        "path": opened.where,
+        "n": len(images),
+        "shape": list(images.shape),
+        "fingerprint": images.fingerprint,
+    }
+
+
+def cost(sets: Sets, seconds: float) -> dict[str, float]:
+    """Time and memory of the whole evaluation, imports not counted."""
+    images = sum(len(side.images) for side in sets.opened().values())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "seconds": seconds,
+        "peak_rss_bytes": peak * (1 if sys.platform == "darwin" else 1024),
+        "images_per_second": images / seconds,
+    }
+
+
+def write(report: Report, sets: Sets, judged: dict[str, Judgement], folder: Path) -> None:
+    """report.json, nearest_neighbours.png and TensorBoard's events."""
+    write_json(folder / "report.json", report)
+    references = {name: side.images for name, side in sets.opened().items() if name != "samples"}
+    neighbours = {name: found.neighbours for name, found in judged.items()}
+    columns = neighbour_columns(sets.samples.images, references, neighbours)
+    picture = captioned_table(*columns)
+    picture.save(folder / "nearest_neighbours.png")
+    step = sets.images_seen
+    with SummaryWriter(str(folder), purge_step=step) as writer:
+        for tag, value in scalars(report).items():
+            writer.add_scalar(tag, value, step)
+        add_encoded(writer, "novelty/nearest_neighbours", encode(picture), step)
+        writer.add_text("verdict", report["verdict"], step)
+
+
+def show(report: Report, folder: Path) -> None:
+    console = Console(width=None if os.isatty(1) else 110, highlight=False)
+    console.print(metric_table(report))
+    for note in report["notes"]:
+        console.print(f"Note: {note}", markup=False)
+    console.print(f"[bold]Verdict:[/bold] {report['verdict']}")
+    console.print(f"Report:   {folder / 'report.json'}", soft_wrap=True, markup=False)
+    console.print(f"Pictures: {folder / 'nearest_neighbours.png'}", soft_wrap=True, markup=False)
+    console.print(f"Look at it: tensorboard --logdir {folder}", soft_wrap=True, markup=False)

@@ -1,0 +1,326 @@
+"""evaluate.py as a user types it."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from novum.datamodules import ImageDataModule
+from novum.errors import ROOT
+from novum.evaluate import main
+from tests.datamodules.test_opening import write
+
+PIXELS = ("--features", "pixels")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """All 1,797 digits (n, 1, 8, 8), shuffled: any two parts of them are alike."""
+    data = ImageDataModule("digits", image_size=8)
+    images = torch.cat([data.train_reference()[:], data.heldout_reference()[:]])
+    return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))].numpy()
+
+
+@pytest.fixture
+def sets(digits, tmp_path, monkeypatch):
+    """Arrays on disk: 400 fresh samples, 100 of them replaced by copies, training, held-out."""
+    monkeypatch.chdir(tmp_path)
+    fresh, train, heldout = digits[:400], digits[400:1200], digits[1200:]
+    copies = np.concatenate([fresh[100:], train[:100]])
+    named = {"fresh": fresh, "copies": copies, "train": train, "heldout": heldout}
+    for name, images in named.items():
+        np.save(f"{name}.npy", images)
+    return named
+
+
+@pytest.fixture
+def evaluate(monkeypatch, capsys):
+    """Runs evaluate.py; returns the report and the printed text."""
+    monkeypatch.setattr(sys, "argv", ["evaluate.py"])
+
+    def call(*arguments: str, train: str = "train.npy", heldout: str = "heldout.npy"):
+        main([*arguments, "--train", train, "--heldout", heldout])
+        return json.loads(Path("evaluation/report.json").read_text()), capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def fails(monkeypatch, capsys):
+    """Runs evaluate.py on a user's mistake; returns the one line on stderr."""
+    monkeypatch.setattr(sys, "argv", ["evaluate.py"])
+
+    def call(*arguments: str) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        assert exit_.value.code == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1
+        assert lines[0].startswith("python evaluate.py: ")
+        return lines[0]
+
+    return call
+
+
+def test_help_answers_at_once():
+    start = time.perf_counter()
+    command = [sys.executable, "-X", "importtime", str(ROOT / "evaluate.py"), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert time.perf_counter() - start < 5
+    assert done.returncode == 0
+    assert "--fail-on-copying" in done.stdout and "exit codes" in done.stdout
+    assert " torch" not in done.stderr and "lightning" not in done.stderr
+
+
+def test_fresh_samples_are_not_called_copies(sets, evaluate):
+    report, out = evaluate("--samples", "fresh.npy", "--fail-on-copying", *PIXELS)
+    assert report["verdict"].startswith("No sign of copying: ")
+    assert "fewer than about 1" in report["verdict"]  # of ten percent: 400 samples see no less
+    share = report["features"]["pixels"]["novelty"]["closer_to_train"]
+    assert share["low"] < 0.5 < share["high"]
+    assert " ".join(report["verdict"].split()) in " ".join(out.split())
+
+
+def test_planted_copies_are_found(sets, evaluate):
+    with pytest.raises(SystemExit) as exit_:
+        evaluate("--samples", "copies.npy", "--fail-on-copying", *PIXELS)
+    assert exit_.value.code == 3
+    report, _ = evaluate("--samples", "copies.npy", *PIXELS)  # code 0: judged
+    assert report["verdict"].startswith("Copying found: ")
+    novelty = report["features"]["pixels"]["novelty"]
+    assert novelty["closer_to_train"]["low"] > 0.5
+    assert novelty["data_copying_ct"] < -3
+
+
+def test_everything_that_is_measured_is_written(sets, evaluate):
+    report, out = evaluate("--samples", "fresh.npy")
+    assert list(report["features"]) == ["efficientnet_lite0", "pixels"]
+    quality = {"frechet_distance", "memorization_informed_frechet_distance", "kernel_distance",
+               "precision", "recall", "density", "coverage", "vendi_score"}  # fmt: skip
+    for space in report["features"].values():
+        assert set(space["quality"]) == quality
+        assert set(space["novelty"]) == {"closer_to_train", "authenticity", "data_copying_ct"}
+        assert space["quality"]["precision"]["value"] > 0.7
+        kernel = space["quality"]["kernel_distance"]
+        assert kernel["low"] < kernel["value"] < kernel["high"]
+        assert space["extractor"]
+    assert report["schema"] == 1
+    assert {"copies", "power"}.isdisjoint(report)  # not computed, so not there
+    assert report["samples"]["path"] == "fresh.npy"
+    assert [report[side]["n"] for side in ("samples", "train", "heldout")] == [400, 800, 597]
+    assert len({report[side]["fingerprint"] for side in ("samples", "train", "heldout")}) == 3
+    assert set(report["cost"]) == {"seconds", "peak_rss_bytes", "images_per_second"}
+    assert all(metric in out for metric in quality)
+    with Image.open("evaluation/nearest_neighbours.png") as picture:
+        assert picture.format == "PNG"
+
+    logged = EventAccumulator("evaluation", size_guidance={"images": 0, "tensors": 0}).Reload()
+    for tag in ("quality/frechet_distance/pixels", "quality/kernel_distance_low/pixels",
+                "novelty/closer_to_train/efficientnet_lite0", "novelty/authenticity/pixels",
+                "novelty/closer_to_train_high/pixels"):  # fmt: skip
+        assert tag in logged.Tags()["scalars"]
+    assert logged.Tags()["images"] == ["novelty/nearest_neighbours"]
+    distance = report["features"]["pixels"]["quality"]["frechet_distance"]["value"]
+    assert logged.Scalars("quality/frechet_distance/pixels")[0].value == pytest.approx(distance)
+
+
+@pytest.fixture
+def offline_datasets(tmp_path, monkeypatch):
+    import datasets
+
+    datasets.disable_progress_bars()
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)  # 5 s at each end
+
+
+@pytest.mark.parametrize("kind", [".npz", ".parquet", ".tar", "_folder"])
+def test_every_kind_of_samples_is_judged_alike(kind, sets, evaluate, offline_datasets):
+    np.save("few.npy", sets["fresh"][:40])
+    expected, _ = evaluate("--samples", "few.npy", *PIXELS)
+    where = write(kind, sets["fresh"][:40, 0], Path("."))
+    report, _ = evaluate("--samples", where, *PIXELS)
+    assert report["samples"]["fingerprint"] == expected["samples"]["fingerprint"]
+    assert report["features"] == expected["features"]
+
+
+def test_the_same_numbers_twice(sets, evaluate):
+    first, _ = evaluate("--samples", "fresh.npy", *PIXELS)
+    second, _ = evaluate("--samples", "fresh.npy", *PIXELS)
+    assert first.pop("cost") != second.pop("cost")
+    assert first == second
+    logged = EventAccumulator("evaluation").Reload()
+    assert len(logged.Scalars("quality/recall/pixels")) == 1  # the second replaces the first
+
+
+def test_without_heldout_images(sets, evaluate):
+    report, out = evaluate("--samples", "copies.npy", *PIXELS, heldout="none")
+    assert "Copying was not judged" in report["verdict"] and "uncalibrated" in report["verdict"]
+    assert report["heldout"] is None
+    assert set(report["features"]["pixels"]["novelty"]) == {"authenticity"}
+    assert "closer_to_train" not in out
+
+
+def test_swapped_references_are_doubted(sets, evaluate):
+    report, _ = evaluate(
+        "--samples", "copies.npy", *PIXELS, train="heldout.npy", heldout="train.npy"
+    )
+    assert report["verdict"].startswith("Doubtful held-out images: ")
+
+
+def test_few_samples_get_what_can_be_measured(sets, evaluate):
+    np.save("few.npy", sets["fresh"][:5])
+    report, out = evaluate("--samples", "few.npy", *PIXELS)
+    space = report["features"]["pixels"]
+    assert space["quality"]["precision"]["value"] is not None
+    assert space["quality"]["density"] == space["quality"]["coverage"] == {"value": None}
+    assert space["novelty"]["data_copying_ct"] is None
+    note = "pixels: not computed: density and coverage: needs at least 6 of each, there are 5"
+    assert any(line.startswith(note) for line in report["notes"])
+    assert "more than 20 of the 5 samples" in " ".join(out.split())
+
+
+def test_names_and_samples_of_another_size(sets, evaluate):
+    """Colour PNGs of 12 px, as `predict` writes gray samples, against digits of 8 px."""
+    Path("samples").mkdir()
+    for i, image in enumerate(sets["fresh"][:60, 0]):
+        Image.fromarray(image).convert("RGB").resize((12, 12)).save(f"samples/{i}.png")
+    report, _ = evaluate("--samples", "samples", *PIXELS, train="digits", heldout="digits")
+    assert [report[s]["shape"] for s in ("samples", "train", "heldout")] == [[3, 12, 12]] * 3
+    assert report["train"]["n"] == 1438 and report["heldout"]["n"] == 359
+    assert [note for note in report["notes"] if "8x8 gray are read as 12x12 RGB" in note]
+
+
+def test_large_images_are_compared_as_thumbnails(sets, evaluate):
+    for name in ("fresh", "train", "heldout"):
+        np.save(f"{name}.npy", sets[name][:30, 0].repeat(9, 1).repeat(9, 2))  # 72 px
+    report, _ = evaluate("--samples", "fresh.npy")
+    assert list(report["features"]) == ["efficientnet_lite0", "pixels@32"]
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    """A tiny GAN trained for two steps on a split of its own."""
+    from novum.train import main as train
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    nets = [f"--model.init_args.{n}.init_args.width=8" for n in ("generator", "discriminator")]
+    train(["fit", "--config", "dcgan_digits", *nets, "--data.init_args.image_size=8",
+           "--data.init_args.subset=300", "--data.init_args.split_seed=3",
+           "--trainer.max_steps=2", "--trainer.val_check_interval=2",
+           "--trainer.logger.init_args.save_dir=runs", "--trainer.accelerator=cpu",
+           "--trainer.callbacks=[{class_path: novum.callbacks.LastCheckpoint}]"])  # fmt: skip
+    return "runs/dcgan_digits/version_0/checkpoints/last.ckpt"
+
+
+@pytest.mark.filterwarnings("ignore:.*treespec.*", "ignore:.*litlogger.*")
+def test_a_checkpoint_brings_samples_and_its_own_split(checkpoint, monkeypatch, fails):
+    def report(*arguments: str) -> dict:
+        monkeypatch.setattr(sys, "argv", ["evaluate.py"])
+        main(["--samples", checkpoint, "--num-samples", "300", *PIXELS, *arguments])
+        return json.loads(Path("evaluation/report.json").read_text())
+
+    found = report()
+    assert found["samples"]["n"] == 300
+    assert found["samples"]["images_seen"] == 2 * 64
+    assert found["train"]["n"] == 300  # the run's subset
+    data = ImageDataModule("digits", image_size=8, split_seed=3, subset=300)
+    assert found["heldout"]["fingerprint"] == data.heldout_reference().fingerprint
+    again, named, other = report(), report("--train", "digits"), report("--seed", "1")
+    assert again["samples"] == named["samples"] == found["samples"]
+    assert named["train"] == found["train"]
+    assert other["samples"]["fingerprint"] != found["samples"]["fingerprint"]
+
+    saved = torch.load(checkpoint, weights_only=True)
+    saved["hyper_parameters"]["generator"]["class_path"] = "subprocess.Popen"
+    torch.save(saved, "evil.ckpt")
+    line = fails("--samples", "evil.ckpt", "--train", "digits", "--heldout", "digits")
+    assert "evil.ckpt names subprocess.Popen" in line
+    Path("runs/dcgan_digits/version_0/config.yaml").write_text(yaml.safe_dump({"data": 3}))
+    assert "config.yaml is no config of a run" in fails("--samples", checkpoint)
+
+
+class TestMistakes:
+    """Each ends in one line that names the thing and the mend, and exit code 2."""
+
+    references = ("--train", "train.npy", "--heldout", "heldout.npy", *PIXELS)
+
+    def test_missing_path(self, sets, fails):
+        assert "no file or folder nowhere" in fails("--samples", "nowhere", *self.references)
+
+    def test_missing_checkpoint(self, sets, fails):
+        assert "no checkpoint x.ckpt" in fails("--samples", "x.ckpt", *self.references)
+
+    def test_file_that_is_no_checkpoint(self, sets, fails):
+        Path("x.ckpt").write_text("hello")
+        assert "x.ckpt is no checkpoint" in fails("--samples", "x.ckpt", *self.references)
+
+    def test_empty_folder(self, sets, fails):
+        Path("empty").mkdir()
+        assert "no images in empty" in fails("--samples", "empty", *self.references)
+
+    def test_file_that_is_no_image(self, sets, fails):
+        Path("samples").mkdir()
+        Path("samples/0.png").write_text("hello")
+        assert "samples/0.png: not a readable" in fails("--samples", "samples", *self.references)
+
+    def test_floats(self, sets, fails):
+        np.savez("x.npz", sets["fresh"] / 255)
+        assert "x.npz holds float64" in fails("--samples", "x.npz", *self.references)
+
+    def test_pickled_objects(self, sets, fails):
+        np.save("x.npy", np.array([{}], dtype=object))
+        assert "x.npy cannot be read" in fails("--samples", "x.npy", *self.references)
+
+    def test_a_single_sample(self, sets, fails):
+        np.save("x.npy", sets["fresh"][:1])
+        assert "x.npy holds 1 image: give at least 2" in fails(
+            "--samples", "x.npy", *self.references
+        )
+
+    def test_channels_that_cannot_be_converted(self, sets, fails):
+        np.save("x.npy", np.zeros((9, 8, 8, 4), np.uint8))
+        line = fails("--samples", "fresh.npy", "--train", "x.npy", "--heldout", "none")
+        assert "x.npy has the shape (9, 8, 8, 4)" in line and "1 or 3 channels" in line
+
+    def test_unknown_name(self, sets, fails):
+        line = fails("--samples", "fresh.npy", "--train", "digit", "--heldout", "digits")
+        assert "did you mean 'digits'?" in line
+
+    def test_unknown_features(self, sets, fails):
+        line = fails("--samples", "fresh.npy", *self.references[:4], "--features", "pixel")
+        assert "did you mean 'pixels'?" in line
+
+    def test_same_images_on_both_sides(self, sets, fails):
+        line = fails("--samples", "fresh.npy", "--train", "train.npy", "--heldout", "train.npy")
+        assert "train.npy is given for both sides" in line
+
+    def test_output_that_cannot_be_written(self, sets, fails):
+        line = fails("--samples", "fresh.npy", *self.references, "--output", "train.npy")
+        assert "cannot write to train.npy" in line
+
+    def test_text(self, fails):
+        assert "this version judges images only" in fails("--samples", "x", "--kind", "text")
+
+    def test_missing_references(self, sets, fails):
+        assert "--train is needed" in fails("--samples", "fresh.npy")
+        assert "--heldout is needed" in fails("--samples", "fresh.npy", "--train", "train.npy")
+
+    def test_copying_cannot_fail_unjudged(self, fails):
+        line = fails("--samples", "x", "--train", "x", "--heldout", "none", "--fail-on-copying")
+        assert "needs --heldout" in line
+
+    def test_options(self, fails):
+        assert "--samples" in fails()
+        assert "--seed -1" in fails("--samples", "x", "--seed", "-1")
+        assert "--num-samples 1" in fails("--samples", "x", "--num-samples", "1")
+        assert "unrecognized arguments: --sample" in fails("--samples", "x", "--sample", "y")

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
 from novum.callbacks.health import TrainingHealth
-from novum.callbacks.logging import log_text, wait_for_pictures, writer
+from novum.callbacks.logging import log_text, writer
 from novum.report.files import write_json
 from novum.report.pictures import to_rgb
 
@@ -33,11 +33,9 @@ class RunSummary(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
-            wait_for_pictures()  # drawn meanwhile; a failed drawing is raised here
             self.history.append((pl_module.images_seen, _shown_metrics(trainer)))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        wait_for_pictures()
         if trainer.is_global_zero:
             print_table([(pl_module.images_seen, _shown_metrics(trainer))])
 

@@ -3,7 +3,6 @@
 import difflib
 import gzip
 import math
-import os
 import struct
 import zlib
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from novum.datamodules.decode import first_line
 from novum.datamodules.folders import load_celeba, load_folder
 from novum.datamodules.huggingface import load_tables
 from novum.datamodules.rows import ArrayRows, RawSet, Splits
+from novum.paths import cache_folder
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
 IDX_FILES = [  # images and labels of train and of test
@@ -64,10 +64,9 @@ def load(
     return load_mnist(name, place)
 
 
-def cache_folder() -> Path:
-    """Where downloads go when no path is given: `data` in $NOVUM_CACHE, or in ~/.cache/novum."""
-    cache = os.environ.get("NOVUM_CACHE") or Path.home() / ".cache" / "novum"
-    return Path(cache).expanduser() / "data"
+def downloads() -> Path:
+    """Where data goes that is downloaded because no path is given."""
+    return cache_folder() / "data"
 
 
 def load_digits() -> Splits:
@@ -89,13 +88,13 @@ def load_mnist(name: str, path: Path | None) -> Splits:
     if name == "fashion_mnist" and not path:
         places.append(DEBIAN_FASHION_MNIST)
     if not path:
-        places.append(cache_folder() / kind.__name__ / "raw")
+        places.append(downloads() / kind.__name__ / "raw")
     files = [file for pair in IDX_FILES for file in pair]
     if path and not _holding(files, places):
         raise FileNotFoundError(f"{path} does not hold {name}: put {', '.join(files)} (.gz) there")
     if not _holding(files, places):
         with downloading(name, f"{', '.join(files)} (.gz)"):
-            kind(str(cache_folder()), download=True)
+            kind(str(downloads()), download=True)
     folder = _holding(files, places)
     return Splits(*(_read_pair(folder, name, *pair, kind.classes) for pair in IDX_FILES))
 
@@ -133,7 +132,7 @@ def load_cifar10(path: Path | None) -> Splits:
     """CIFAR-10 as its authors packed it (`cifar-10-batches-py`), downloaded if no path is given."""
     from torchvision.datasets import CIFAR10
 
-    root = path or cache_folder()
+    root = path or downloads()
     if root.name == CIFAR10.base_folder:
         root = root.parent
     if not path:
@@ -155,10 +154,10 @@ def _cifar_part(part) -> RawSet:
 def _downloaded_celeba() -> Path:
     from torchvision.datasets import CelebA
 
-    if not (cache_folder() / "celeba" / "img_align_celeba").is_dir():
+    if not (downloads() / "celeba" / "img_align_celeba").is_dir():
         with downloading("celeba", "the folder img_align_celeba (and its lists)"):
-            CelebA(str(cache_folder()), download=True)
-    return cache_folder() / "celeba"
+            CelebA(str(downloads()), download=True)
+    return downloads() / "celeba"
 
 
 @contextmanager

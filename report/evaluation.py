@@ -88,8 +88,11 @@ def _novelty_verdict(report: Report) -> str:
             f"Doubtful held-out images: {_named(shares, reverse)}. Samples lie nearer to held-out"
             " than to training images; is it another kind of data, or was it trained on?"
         )
-    # a share c of copies raises a fair coin by c / 2, and the interval reaches as far below it
-    unseen = min(share["high"] - share["low"] for share in shares.values())
+    # A share c of copies raises a fair coin by c / 2, and the interval reaches as far below it.
+    # Training is cut into folds of the held-out set's size, and a copy shows in one of them.
+    train, heldout = report["train"]["n"], report["heldout"]["n"]
+    folds = max(train / heldout, 1)
+    unseen = min(folds * min(share["high"] - share["low"] for share in shares.values()), 1)
     return (
         f"No sign of copying: {_named(shares, list(shares))}. Copies would not show if they were"
         f" fewer than about {float(f'{100 * unseen:.1g}'):g}% of the samples."

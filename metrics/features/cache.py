@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from novum.metrics.features.extractor import FeatureExtractor, extract_features
-from novum.metrics.features.weights import cache_folder
 from novum.metrics.functional.frechet import Moments
+from novum.paths import cache_folder
 
 SCHEMA = 1  # raise it whenever the same key would mean other numbers
 

@@ -1,5 +1,7 @@
 """A module of ours as a feature extractor: `checkpoint:PATH`."""
 
+import contextlib
+import importlib
 import importlib.util
 import re
 from collections.abc import Iterator
@@ -32,7 +34,7 @@ def load_module(
     path: Path, method: str = "features", kind: str = "feature extractor"
 ) -> LightningModule:
     """The module with that method that a checkpoint holds, built by its saved arguments."""
-    arguments = _read(path).get("hyper_parameters", {})
+    arguments = _read(path).get("hyper_parameters") or {}
     cls = _module_class(arguments.get("_class_path", ""), path, method, kind)
     foreign = sorted(_foreign_names(arguments))
     if foreign:
@@ -58,7 +60,8 @@ def _module_class(class_path: str, path: Path, method: str, kind: str) -> type[L
     module, _, name = class_path.rpartition(".")
     cls = None
     if module.split(".")[0] == "novum":  # never import what a file names, but from our own house
-        cls = getattr(importlib.import_module(module), name, None)
+        with contextlib.suppress(ImportError):  # told below, with the name
+            cls = getattr(importlib.import_module(module), name, None)
     if not callable(getattr(cls, method, None)):
         found = class_path or "no module's class"
         raise ValueError(

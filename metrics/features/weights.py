@@ -10,10 +10,7 @@ from filelock import FileLock
 from safetensors.torch import load_file
 from torch import Tensor
 
-
-def cache_folder() -> Path:
-    """$NOVUM_CACHE, or ~/.cache/novum."""
-    return Path(os.environ.get("NOVUM_CACHE") or Path.home() / ".cache" / "novum").expanduser()
+from novum.paths import cache_folder
 
 
 def find_weights(name: str, url: str, filename: str, path: str | Path | None = None) -> Path:

@@ -57,6 +57,13 @@ def test_verdict_says_what_would_not_show():
     assert "fewer than about 0.8% of the samples" in verdict(report(0.496, 0.504))
 
 
+def test_a_small_heldout_set_hides_more():
+    """A copy of one training image shows in one fold of four alone."""
+    found = report(0.496, 0.504)
+    found["train"]["n"] = 4 * found["heldout"]["n"]
+    assert "fewer than about 3% of the samples" in verdict(found)
+
+
 def test_verdict_without_heldout_images():
     found = report(heldout=None)
     del found["features"]["pixels"]["novelty"]["closer_to_train"]

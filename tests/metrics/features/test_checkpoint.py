@@ -6,6 +6,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 
 from novum.metrics.features import extract_features, load_extractor
+from novum.metrics.features.checkpoint import load_module
 
 
 class Brightness(LightningModule):
@@ -82,3 +83,11 @@ def test_missing_and_damaged_files(tmp_path):
     (tmp_path / "bad.ckpt").write_bytes(b"PK not really")
     with pytest.raises(ValueError, match="bad.ckpt is no checkpoint, or a damaged one"):
         load_extractor(f"checkpoint:{tmp_path}/bad.ckpt")
+
+
+@pytest.mark.parametrize("arguments", [None, {"_class_path": "novum.no_such_room.GAN"}])
+def test_malformed_checkpoints_are_named(tmp_path, arguments):
+    path = tmp_path / "x.ckpt"
+    torch.save({"state_dict": {}, "hyper_parameters": arguments}, path)
+    with pytest.raises(ValueError, match="is not a feature extractor checkpoint"):
+        load_module(path)

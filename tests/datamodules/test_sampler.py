@@ -15,7 +15,7 @@ def take(n: int, *args, **kwargs) -> list[list[int]]:
 
 
 @given(sizes, batch_sizes, seeds)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_every_epoch_is_a_permutation(size, batch_size, seed):
     order = sum(take(3 * size // batch_size + 1, size, batch_size, seed), [])
     for epoch in range(3):
@@ -25,7 +25,7 @@ def test_every_epoch_is_a_permutation(size, batch_size, seed):
 
 
 @given(sizes, st.integers(1, 8), seeds, st.integers(1, 5), st.integers(0, 30))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_order_does_not_depend_on_the_number_of_ranks(size, batch_size, seed, world, start):
     together = take(3, size, batch_size * world, seed, start_batch=start)
     ranks = [take(3, size, batch_size, seed, rank, world, start) for rank in range(world)]
@@ -34,7 +34,7 @@ def test_order_does_not_depend_on_the_number_of_ranks(size, batch_size, seed, wo
 
 
 @given(sizes, batch_sizes, seeds, st.integers(0, 60))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_starting_late_equals_skipping(size, batch_size, seed, start):
     assert take(start + 3, size, batch_size, seed)[start:] == take(
         3, size, batch_size, seed, start_batch=start

@@ -3,13 +3,10 @@
 import difflib
 import inspect
 import logging
-import pickle
 import re
 import warnings
 from pathlib import Path
-from typing import Any
 
-import torch
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities.model_helpers import is_overridden
@@ -19,6 +16,7 @@ import novum.datamodules
 import novum.lightning_modules
 from novum.errors import ROOT, one_line_errors, program_name, stop
 from novum.lightning_modules import networks
+from novum.metrics.features.checkpoint import read_checkpoint
 
 UNION = "Does not validate against any of the Union subtypes"  # jsonargparse, of optional classes
 DEFAULT_CONFIG = ROOT / "configs" / "default.yaml"
@@ -111,19 +109,6 @@ class TrainCLI(LightningCLI):
                 # what is found out about a checkpoint goes into the folder of its run
                 logger.init_args.save_dir = str(run.parent.parent)
                 logger.init_args.name, logger.init_args.version = run.parent.name, run.name
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A checkpoint's contents, tensors left on disk; ValueError in one line if it is none."""
-    if not Path(path).is_file():
-        raise ValueError(f"no checkpoint at {path}: give a .ckpt file of a run, or `last`")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise ValueError(f"{path} is no checkpoint of ours, or is damaged") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ValueError(f"{path} is no Lightning checkpoint: it has no state_dict")
-    return checkpoint
 
 
 def _continue_last_run(logger: dict) -> str | None:

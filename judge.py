@@ -214,7 +214,8 @@ def write(report: Report, sets: Sets, judged: dict[str, Judgement], folder: Path
     picture = captioned_table(*columns)
     picture.save(folder / "nearest_neighbours.png")
     step = sets.images_seen
-    with SummaryWriter(str(folder), purge_step=step) as writer:
+    # a folder of their own, in which the second time replaces the first
+    with SummaryWriter(str(folder / "tensorboard"), purge_step=step) as writer:
         for tag, value in scalars(report).items():
             writer.add_scalar(tag, value, step)
         add_encoded(writer, "novelty/nearest_neighbours", encode(picture), step)

@@ -29,16 +29,22 @@ class QualityCallback(EvaluationCallback):
     ) -> None:
         self.features, self.num_samples = tuple(features), num_samples
 
-    def measure(self, real: Tensor, fake: Tensor) -> dict[str, float]:
-        """Metric name -> value, from features (n, d)."""
+    def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
+        """Metric -> value, in the feature space of that name."""
+        real, fake = (
+            evaluation.reference(name, "train"),
+            evaluation.features(name, self.num_samples),
+        )
+        return self.compare(*equal_sizes(real, fake))
+
+    def compare(self, real: Tensor, fake: Tensor) -> dict[str, float]:
+        """Metric -> value, from as many real as generated features (n, d)."""
         raise NotImplementedError
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         evaluation = Evaluation.of(trainer, pl_module)
         for name in self.features:
-            values = self.measure(
-                evaluation.reference(name, "train"), evaluation.features(name, self.num_samples)
-            )
+            values = self.measure(evaluation, name)
             tagged = {f"quality/{metric}/{name}": value for metric, value in values.items()}
             log_metrics(trainer, pl_module, tagged)
 
@@ -46,12 +52,31 @@ class QualityCallback(EvaluationCallback):
 class FrechetDistanceCallback(QualityCallback):
     """quality/frechet_distance/<features>: Fréchet distance to the training set (FID)."""
 
-    def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        evaluation = Evaluation.of(trainer, pl_module)
-        for name in self.features:
-            fake = Moments().update(evaluation.features(name, self.num_samples))
-            distance = evaluation.reference_moments(name, "train").frechet_distance(fake)
-            log_metrics(trainer, pl_module, {f"quality/frechet_distance/{name}": distance})
+    def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
+        fake = Moments().update(evaluation.features(name, self.num_samples))
+        distance = evaluation.reference_moments(name, "train").frechet_distance(fake)
+        return {"frechet_distance": distance}
+
+
+class KernelDistance(QualityCallback):
+    """quality/kernel_distance/<features>: the exact unbiased MMD^2 of KID."""
+
+    def compare(self, real: Tensor, fake: Tensor) -> dict[str, float]:
+        return {"kernel_distance": kernel_distance(real, fake)}
+
+
+class PrecisionRecall(QualityCallback):
+    """quality/precision and quality/recall: shares inside the other set's manifold, k = 3."""
+
+    def compare(self, real: Tensor, fake: Tensor) -> dict[str, float]:
+        return precision_recall(real, fake)._asdict()
+
+
+class DensityCoverage(QualityCallback):
+    """quality/density and quality/coverage: how densely, how widely the real set is met, k = 5."""
+
+    def compare(self, real: Tensor, fake: Tensor) -> dict[str, float]:
+        return density_coverage(real, fake)._asdict()
 
 
 class ParzenLogLikelihood(EvaluationCallback):
@@ -85,54 +110,3 @@ class ParzenLogLikelihood(EvaluationCallback):
                 "quality/parzen_sigma/pixels": sigma,
             },
         )
-
-
-class KernelDistance(QualityCallback):
-    """quality/kernel_distance/<features>: the exact unbiased MMD^2 of KID."""
-
-    def measure(self, real: Tensor, fake: Tensor) -> dict[str, float]:
-        return {"kernel_distance": kernel_distance(*equal_sizes(real, fake))}
-
-
-class PrecisionRecall(QualityCallback):
-    """quality/precision and quality/recall: shares inside the other set's manifold.
-
-    Args:
-        features: Names of feature extractors.
-        num_samples: Samples to judge.
-        k: Neighbours that make the manifold.
-    """
-
-    def __init__(
-        self,
-        features: tuple[str, ...] = ("efficientnet_lite0",),
-        num_samples: int = 10_000,
-        k: int = 3,
-    ) -> None:
-        super().__init__(features, num_samples)
-        self.k = k
-
-    def measure(self, real: Tensor, fake: Tensor) -> dict[str, float]:
-        return precision_recall(*equal_sizes(real, fake), k=self.k)._asdict()
-
-
-class DensityCoverage(QualityCallback):
-    """quality/density and quality/coverage: how densely, and how widely, the real set is met.
-
-    Args:
-        features: Names of feature extractors.
-        num_samples: Samples to judge.
-        k: Neighbours that make the manifold.
-    """
-
-    def __init__(
-        self,
-        features: tuple[str, ...] = ("efficientnet_lite0",),
-        num_samples: int = 10_000,
-        k: int = 5,
-    ) -> None:
-        super().__init__(features, num_samples)
-        self.k = k
-
-    def measure(self, real: Tensor, fake: Tensor) -> dict[str, float]:
-        return density_coverage(*equal_sizes(real, fake), k=self.k)._asdict()

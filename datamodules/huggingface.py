@@ -1,5 +1,6 @@
 """Image sets that Hugging Face `datasets` can open: on the hub, or parquet, arrow, tar, folders."""
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,13 +95,18 @@ def _table(path: str, tables: dict[str, Any], split: str, streaming: bool) -> An
 @contextmanager
 def _one_line(path: str) -> Iterator[None]:
     """Errors of `datasets`, which run over many lines, as one that names the data set."""
+    logger = logging.getLogger("datasets")  # tells each error a second time
+    level = logger.level
     try:
+        logger.setLevel(logging.CRITICAL)
         yield
     except Exception as error:
         raise ValueError(
             f"huggingface cannot open {path!r} ({first_line(error)}); give path a hub name, "
             "or a local parquet, arrow or tar file, or a folder of them or of images"
         ) from error
+    finally:
+        logger.setLevel(level)
 
 
 def find_image_column(features: dict[str, Any], wanted: str | None, path: str) -> str:

@@ -6,12 +6,9 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
 
 from novum.lightning_modules.losses import (
     logistic_discriminator_loss,
@@ -19,6 +16,7 @@ from novum.lightning_modules.losses import (
     r1_penalty,
     wasserstein_gradient_penalty,
 )
+from novum.lightning_modules.sampling import LatentSampling, to_float
 from novum.lightning_modules.training import (
     LossWindow,
     average_gradients,
@@ -31,20 +29,8 @@ from novum.lightning_modules.training import (
     update_ema,
 )
 
-SAMPLE_CHUNK = 64  # images the generator makes at once when sampling
 
-
-def to_float(images: Tensor) -> Tensor:
-    """uint8 to floats in [-1, 1]."""
-    return images.float().div(127.5).sub(1)
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """[-1, 1] floats to uint8, rounded to the nearest level."""
-    return images.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-class GAN(LightningModule):
+class GAN(LatentSampling):
     """A generator and a discriminator that learn against each other, in alternation.
 
     One training step is one discriminator update; every `discriminator_steps`-th is followed by a
@@ -113,14 +99,6 @@ class GAN(LightningModule):
         self.predict_samples, self.seed = predict_samples, seed
         self.images_seen = 0
         self.losses = LossWindow()
-
-    @property
-    def latent_dim(self) -> int:
-        return self.generator.latent_dim
-
-    @property
-    def num_classes(self) -> int:
-        return self.generator.num_classes
 
     # -- training ------------------------------------------------------------------------------
 
@@ -282,36 +260,6 @@ class GAN(LightningModule):
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         self.validation_step(batch, batch_idx)
 
-    # -- sampling ------------------------------------------------------------------------------
-
-    def sample_latents(self, n: int, *, seed: int | None = None) -> Tensor:
-        """n latents (n, latent_dim), a function of the seed alone; fresh ones without a seed."""
-        return torch.randn(n, self.latent_dim, generator=random_generator(seed))
-
-    @torch.inference_mode()
-    def decode(self, latents: Tensor, *, labels: Tensor | None = None) -> Tensor:
-        """Latents (n, latent_dim) -> uint8 images (n, c, h, w) by the averaged generator.
-
-        Without labels a class-conditional generator goes through the classes in turn.
-        """
-        n = len(latents)
-        labels = (
-            torch.arange(n) % self.num_classes if self.num_classes and labels is None else labels
-        )
-        # chunks of one size: what a convolution gives varies in the last bit with the batch size
-        latents = F.pad(latents, (0, 0, 0, -n % SAMPLE_CHUNK)).to(self.device)
-        chunks = latents.split(SAMPLE_CHUNK)
-        if self.num_classes:
-            labels = F.pad(labels, (0, -n % SAMPLE_CHUNK)).to(self.device)
-        label_chunks = labels.split(SAMPLE_CHUNK) if self.num_classes else [None] * len(chunks)
-        self.ema.eval()  # its batch norms use running statistics, always
-        images = [to_uint8(self.ema(z, y)) for z, y in zip(chunks, label_chunks, strict=True)]
-        return torch.cat(images)[:n]
-
-    def sample(self, n: int, *, seed: int | None = None, labels: Tensor | None = None) -> Tensor:
-        """n uint8 images (n, c, h, w) on the module's device; the same for the same seed."""
-        return self.decode(self.sample_latents(n, seed=seed), labels=labels)
-
     @torch.inference_mode()
     def discriminate(self, images: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """The discriminator's logits (n,) for uint8 images (n, c, h, w), in evaluation mode."""
@@ -321,16 +269,6 @@ class GAN(LightningModule):
         logits = self.discriminator(to_float(images.to(self.device)), labels).float()
         self.discriminator.train(was_training)
         return logits
-
-    def predict_dataloader(self) -> DataLoader:
-        """(first, number) of each chunk of samples that `predict` makes, dealt to the ranks."""
-        n = self.predict_samples
-        chunks = [(i, min(SAMPLE_CHUNK, n - i)) for i in range(0, n, SAMPLE_CHUNK)]
-        return DataLoader(chunks[self.global_rank :: self.trainer.world_size], batch_size=None)
-
-    def predict_step(self, batch: tuple[int, int], batch_idx: int) -> Tensor:
-        first, n = batch
-        return self.sample(n, seed=derived_seed(self.seed, first))
 
     # -- checkpoints ---------------------------------------------------------------------------
 

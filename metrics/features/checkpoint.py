@@ -34,7 +34,7 @@ def load_module(
     path: Path, method: str = "features", kind: str = "feature extractor"
 ) -> LightningModule:
     """The module with that method that a checkpoint holds, built by its saved arguments."""
-    arguments = _read(path).get("hyper_parameters") or {}
+    arguments = read_checkpoint(path).get("hyper_parameters") or {}
     cls = _module_class(arguments.get("_class_path", ""), path, method, kind)
     foreign = sorted(_foreign_names(arguments))
     if foreign:
@@ -45,15 +45,20 @@ def load_module(
     return cls.load_from_checkpoint(path, map_location="cpu", weights_only=True)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"there is no checkpoint {path}")
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A Lightning checkpoint's contents, tensors left on disk; no code in it is run."""
+    if not Path(path).is_file():
+        raise ValueError(f"there is no checkpoint {path}: give a .ckpt file of a run")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
+    except Exception as error:  # a damaged file raises about anything
         cause = str(error).strip().split("\n")[0]
         raise ValueError(f"{path} is no checkpoint, or a damaged one: {cause}") from error
-    return checkpoint if isinstance(checkpoint, dict) else {}
+    parts = ("state_dict", "pytorch-lightning_version")
+    missing = [x for x in parts if not isinstance(checkpoint, dict) or x not in checkpoint]
+    if missing:
+        raise ValueError(f"{path} is no Lightning checkpoint: it has no {missing[0]}")
+    return checkpoint
 
 
 def _module_class(class_path: str, path: Path, method: str, kind: str) -> type[LightningModule]:

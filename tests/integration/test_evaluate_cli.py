@@ -123,7 +123,9 @@ def test_everything_that_is_measured_is_written(sets, evaluate):
     with Image.open("evaluation/nearest_neighbours.png") as picture:
         assert picture.format == "PNG"
 
-    logged = EventAccumulator("evaluation", size_guidance={"images": 0, "tensors": 0}).Reload()
+    logged = EventAccumulator(
+        "evaluation/tensorboard", size_guidance={"images": 0, "tensors": 0}
+    ).Reload()
     for tag in ("quality/frechet_distance/pixels", "quality/kernel_distance_low/pixels",
                 "novelty/closer_to_train/efficientnet_lite0", "novelty/authenticity/pixels",
                 "novelty/closer_to_train_high/pixels"):  # fmt: skip
@@ -157,7 +159,7 @@ def test_the_same_numbers_twice(sets, evaluate):
     second, _ = evaluate("--samples", "fresh.npy", *PIXELS)
     assert first.pop("cost") != second.pop("cost")
     assert first == second
-    logged = EventAccumulator("evaluation").Reload()
+    logged = EventAccumulator("evaluation/tensorboard").Reload()
     assert len(logged.Scalars("quality/recall/pixels")) == 1  # the second replaces the first
 
 

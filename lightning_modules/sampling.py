@@ -1,0 +1,73 @@
+"""Sampling from latents, for every module that keeps an averaged generator."""
+
+import torch
+import torch.nn.functional as F
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from novum.lightning_modules.training import derived_seed, random_generator
+
+SAMPLE_CHUNK = 64  # images the generator makes at once
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 to floats in [-1, 1]."""
+    return images.float().div(127.5).sub(1)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """[-1, 1] floats to uint8, rounded to the nearest level."""
+    return images.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+class LatentSampling(LightningModule):
+    """Samples and predictions of `ema`: a network (z[, labels]) -> images in [-1, 1]."""
+
+    ema: nn.Module  # has latent_dim and num_classes
+    predict_samples: int
+    seed: int
+
+    @property
+    def latent_dim(self) -> int:
+        return self.ema.latent_dim
+
+    @property
+    def num_classes(self) -> int:
+        return self.ema.num_classes
+
+    def sample_latents(self, n: int, *, seed: int | None = None) -> Tensor:
+        """n latents (n, latent_dim), a function of the seed alone; fresh ones without a seed."""
+        return torch.randn(n, self.latent_dim, generator=random_generator(seed))
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor, *, labels: Tensor | None = None) -> Tensor:
+        """Latents (n, latent_dim) -> uint8 images (n, c, h, w).
+
+        Without labels a class-conditional generator goes through the classes in turn.
+        """
+        n = len(latents)
+        # chunks of one size: what a convolution gives varies in the last bit with the batch size
+        missing = -n % SAMPLE_CHUNK
+        chunks = F.pad(latents, (0, 0, 0, missing)).to(self.device).split(SAMPLE_CHUNK)
+        parts: list[Tensor | None] = [None] * len(chunks)
+        if self.num_classes:
+            labels = torch.arange(n) % self.num_classes if labels is None else labels
+            parts = list(F.pad(labels, (0, missing)).to(self.device).split(SAMPLE_CHUNK))
+        self.ema.eval()  # its batch norms use running statistics, always
+        images = [to_uint8(self.ema(z, y)) for z, y in zip(chunks, parts, strict=True)]
+        return torch.cat(images)[:n]
+
+    def sample(self, n: int, *, seed: int | None = None, labels: Tensor | None = None) -> Tensor:
+        """n uint8 images (n, c, h, w) on the module's device; the same for the same seed."""
+        return self.decode(self.sample_latents(n, seed=seed), labels=labels)
+
+    def predict_dataloader(self) -> DataLoader:
+        """(first, number) of each chunk of samples that `predict` makes, dealt to the ranks."""
+        n = self.predict_samples
+        chunks = [(i, min(SAMPLE_CHUNK, n - i)) for i in range(0, n, SAMPLE_CHUNK)]
+        return DataLoader(chunks[self.global_rank :: self.trainer.world_size], batch_size=None)
+
+    def predict_step(self, batch: tuple[int, int], batch_idx: int) -> Tensor:
+        first, n = batch
+        return self.sample(n, seed=derived_seed(self.seed, first))

@@ -36,7 +36,7 @@ def one_line(message: str) -> str:
     text = " ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise))
     text = text.replace(UNION, "").strip()
     unknown = re.search(
-        r"Option '([\w.]+)' is not|arguments?: --([\w.]+)|Key \"([\w.]+)\" is", text
+        r"Option '([\w.]+)' is not|arguments?: --([\w.]+)|Key ['\"]([\w.]+)['\"] is", text
     )
     if unknown is None:
         return text

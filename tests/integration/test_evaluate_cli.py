@@ -141,7 +141,9 @@ def offline_datasets(tmp_path, monkeypatch):
 
     datasets.disable_progress_bars()
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
-    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)  # 5 s at each end
+    monkeypatch.setattr(
+        datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False
+    )  # 5 s at each end
 
 
 @pytest.mark.parametrize("kind", [".npz", ".parquet", ".tar", "_folder"])

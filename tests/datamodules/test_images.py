@@ -69,7 +69,7 @@ def test_built_from_plain_arguments_with_help():
     for argument in ("dataset", "on_bad_image", "memory_budget_gb", "streaming"):
         assert argument in parser.format_help()
     config = parser.parse_args(["--data.dataset=digits", "--data.channels=3", "--data.subset=null"])
-    assert parser.instantiate(config).data.channels == 3
+    assert parser.instantiate_classes(config).data.channels == 3
 
 
 # splits

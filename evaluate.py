@@ -11,8 +11,8 @@ EXIT_COPYING = 3
 
 DESCRIPTION = """\
 Is it good, and is it new? Judges samples of any generator against its training data, and against
-held-out data that it has never seen. Prints a table and a verdict; writes report.json, TensorBoard
-events and nearest_neighbours.png.
+held-out data that it has never seen. Prints a table and a verdict; writes report.html,
+report.json and TensorBoard events.
 
 A PATH is a folder of images; a .npy or .npz file of uint8 images; a .parquet, .arrow or .tar
 (webdataset) file or a folder of those; or, for --samples, a checkpoint (.ckpt) of train.py, whose
@@ -24,6 +24,7 @@ examples:
   {program} --samples out/ --train data/train --heldout data/test
   {program} --samples out.npz --train cifar10 --heldout cifar10 --fail-on-copying
   {program} --samples runs/dcgan_digits/version_0/checkpoints/best.ckpt
+  {program} --compare A/report.json B/report.json
 
 exit codes: 0 judged; 2 bad input; 3 copying found and --fail-on-copying given
 """
@@ -40,6 +41,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; what contradicts itself is an error."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    if bool(options.samples) == bool(options.compare):
+        parser.error("--samples or --compare is needed, one of them")
     if options.kind == "text":
         parser.error("--kind text: this version judges images only")
     if options.fail_on_copying and options.heldout == "none":
@@ -60,7 +63,7 @@ def _parser() -> Parser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--samples", metavar="PATH", required=True, help="what to judge")
+    add("--samples", metavar="PATH", help="what to judge")
     add("--train", metavar="PATH|NAME", help="what the generator was trained on")
     add("--heldout", metavar="PATH|NAME|none", help="data like it, never trained on")
     add("--kind", choices=("image", "text"), default="image", help="only image in this version")
@@ -69,6 +72,7 @@ def _parser() -> Parser:
     add("--fail-on-copying", action="store_true", help="exit code 3 if copying is found")
     add("--seed", metavar="S", type=int, default=0, help="of samples drawn, and of cells")
     add("--num-samples", metavar="N", type=int, default=10_000, help="drawn from a checkpoint")
+    add("--compare", metavar="REPORT", type=Path, nargs="+", help="report.json files side by side")
     return parser
 
 
@@ -76,6 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; a user's mistake ends in one line and exit code 2."""
     options = parse(arguments)
     with one_line_errors():
+        if options.compare:
+            from novum.report.compare import compare
+
+            return compare(options.compare, options.output)
         from novum.judge import run  # imports torch
 
         copying = run(options)

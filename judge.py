@@ -18,7 +18,8 @@ from novum.callbacks.evaluation import BLOCK
 from novum.callbacks.logging import add_encoded
 from novum.callbacks.nearest_neighbours import neighbour_columns
 from novum.datamodules.opening import Opened, open_images, open_references
-from novum.datamodules.sources import ImageArray
+from novum.datamodules.sources import ImageArray, ImageSource
+from novum.gather import copies, evidence, projector_points
 from novum.lightning_modules.training import derived_seed
 from novum.metrics.features import (
     extract_features,
@@ -28,10 +29,15 @@ from novum.metrics.features import (
 )
 from novum.metrics.features.checkpoint import load_module
 from novum.metrics.judging import WIDEST, Features, Judgement, judge
-from novum.report.evaluation import Report, metric_table, scalars, spaces_with_copying, verdict
-from novum.report.files import write_json
+from novum.metrics.novelty.exchangeability import exchangeability_test
+from novum.report.evaluation import Report, metric_table, scalars
+from novum.report.files import prepare_output, write_json
+from novum.report.html import page
 from novum.report.pictures import captioned_table, encode
+from novum.report.projector import write_projector
+from novum.report.verdict import spaces_with_copying, verdict
 
+EVENTS = "tensorboard"  # a folder of their own, in which the second time replaces the first
 MOST_PIXELS = 4096  # values of an image up to which the default feature space is `pixels`
 
 
@@ -47,6 +53,9 @@ class Sets(NamedTuple):
         sides = {"samples": self.samples, "train": self.train, "heldout": self.heldout}
         return {name: side for name, side in sides.items() if side}
 
+    def images(self) -> dict[str, ImageSource]:
+        return {name: side.images for name, side in self.opened().items()}
+
 
 def run(options: argparse.Namespace) -> list[str]:
     """Judges, prints and writes; the feature spaces in which copying was found."""
@@ -54,25 +63,22 @@ def run(options: argparse.Namespace) -> list[str]:
     prepare_output(options.output)
     names = feature_names(options.features)
     sets = open_sets(options)
-    judged = {
-        name: judge_space(name, sets, options.seed) for name in names or default_features(sets)
-    }
-    report = make_report(sets, judged, options.seed)
+    report = new_report(sets, options)
+    judged = {}
+    for name in names or default_features(sets):
+        features = extract(name, sets, options.seed)
+        judged[name] = judge(features)
+        add_judgement(report, name, judged[name])
+        if len(judged) == 1:
+            check_heldout(report, features)
+            points, *shown = projector_points(features, judged[name], sets.images())
+            write_projector(options.output / EVENTS, {name: points}, *shown)
+    report["copies"] = copies(judged, sets.images())
+    report["verdict"] = verdict(report)
     report["cost"] = cost(sets, time.perf_counter() - start)
     write(report, sets, judged, options.output)
     show(report, options.output)
     return spaces_with_copying(report)
-
-
-def prepare_output(folder: Path) -> None:
-    """Creates the folder before the work: a mistake shall not cost its results."""
-    probe = folder / "report.tmp"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"cannot write to {folder} ({error.strerror}): change --output") from error
 
 
 def feature_names(listed: str | None) -> list[str]:
@@ -151,7 +157,7 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def judge_space(name: str, sets: Sets, seed: int) -> Judgement:
+def extract(name: str, sets: Sets, seed: int) -> Features:
     """One pass over each set; those of the references are remembered for the next evaluation."""
     extractor = load_extractor(name).to(device())
     fake = extract_features(extractor, sets.samples.images)
@@ -159,29 +165,35 @@ def judge_space(name: str, sets: Sets, seed: int) -> Judgement:
     heldout = sets.heldout and reference_features(sets.heldout.images, extractor)
     narrow = train.shape[1] <= WIDEST
     moments = reference_moments(sets.train.images, extractor) if narrow else None
-    return judge(Features(train, heldout, fake, moments, seed))
+    logits = extractor.logits(fake) if hasattr(extractor, "logits") else None
+    return Features(train, heldout, fake, moments, logits, seed)
 
 
-def make_report(sets: Sets, judged: dict[str, Judgement], seed: int) -> Report:
-    """The contents of report.json."""
-    sides = {name: describe(side) for name, side in sets.opened().items()}
+def new_report(sets: Sets, options: argparse.Namespace) -> Report:
+    """The contents of report.json before anything is measured."""
+    report: Report = {"schema": 1, "verdict": ""}
+    report |= {name: describe(side) for name, side in sets.opened().items()}
     if sets.images_seen:
-        sides["samples"] |= {"images_seen": sets.images_seen, "seed": seed}
-    notes = list(dict.fromkeys(side.note for side in sets.opened().values() if side.note))
-    for name, found in judged.items():
-        notes += [f"{name}: not computed: {reason}" for reason in found.missing]
-    spaces = {
-        name: {
-            "extractor": load_extractor(name).spec,
-            "quality": found.quality,
-            "novelty": found.novelty,
-        }
-        for name, found in judged.items()
-    }
-    report = {"schema": 1, "verdict": "", **sides, "features": spaces, "notes": notes}
+        report["samples"] |= {"images_seen": sets.images_seen, "seed": options.seed}
     report.setdefault("heldout", None)
-    report["verdict"] = verdict(report)
-    return report
+    notes = dict.fromkeys(side.note for side in sets.opened().values() if side.note)
+    return report | {"features": {}, "notes": list(notes)}
+
+
+def add_judgement(report: Report, name: str, found: Judgement) -> None:
+    report["notes"] += [f"{name}: not computed: {reason}" for reason in found.missing]
+    report["features"][name] = {
+        "extractor": load_extractor(name).spec,
+        "quality": found.quality,
+        "novelty": found.novelty,
+    }
+
+
+def check_heldout(report: Report, features: Features) -> None:
+    """What all that is said of novelty rests on."""
+    if features.heldout is not None:
+        found = exchangeability_test(features.train, features.heldout, seed=features.seed)
+        report["heldout"] |= {f"exchangeability_{k}": v for k, v in found._asdict().items()}
 
 
 def describe(opened: Opened) -> dict[str, Any]:
@@ -206,16 +218,16 @@ def cost(sets: Sets, seconds: float) -> dict[str, float]:
 
 
 def write(report: Report, sets: Sets, judged: dict[str, Judgement], folder: Path) -> None:
-    """report.json, nearest_neighbours.png and TensorBoard's events."""
+    """report.json, report.html, nearest_neighbours.png and TensorBoard's events."""
     write_json(folder / "report.json", report)
-    references = {name: side.images for name, side in sets.opened().items() if name != "samples"}
+    images = sets.images()
+    (folder / "report.html").write_text(page(report, evidence(judged, images)), encoding="utf-8")
+    references = {name: side for name, side in images.items() if name != "samples"}
     neighbours = {name: found.neighbours for name, found in judged.items()}
-    columns = neighbour_columns(sets.samples.images, references, neighbours)
-    picture = captioned_table(*columns)
+    picture = captioned_table(*neighbour_columns(images["samples"], references, neighbours))
     picture.save(folder / "nearest_neighbours.png")
     step = sets.images_seen
-    # a folder of their own, in which the second time replaces the first
-    with SummaryWriter(str(folder / "tensorboard"), purge_step=step) as writer:
+    with SummaryWriter(str(folder / EVENTS), purge_step=step) as writer:
         for tag, value in scalars(report).items():
             writer.add_scalar(tag, value, step)
         add_encoded(writer, "novelty/nearest_neighbours", encode(picture), step)
@@ -228,6 +240,6 @@ def show(report: Report, folder: Path) -> None:
     for note in report["notes"]:
         console.print(f"Note: {note}", markup=False)
     console.print(f"[bold]Verdict:[/bold] {report['verdict']}")
-    console.print(f"Report:   {folder / 'report.json'}", soft_wrap=True, markup=False)
-    console.print(f"Pictures: {folder / 'nearest_neighbours.png'}", soft_wrap=True, markup=False)
+    console.print(f"Report:     {folder / 'report.html'}", soft_wrap=True, markup=False)
+    console.print(f"As JSON:    {folder / 'report.json'}", soft_wrap=True, markup=False)
     console.print(f"Look at it: tensorboard --logdir {folder}", soft_wrap=True, markup=False)

@@ -1,6 +1,7 @@
 """What is logged while training. Each callback knows a model only through its protocol."""
 
 from novum.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from novum.callbacks.copying import StopOnCopying
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.health import TrainingHealth
 from novum.callbacks.nearest_neighbours import NearestNeighbours
@@ -31,6 +32,7 @@ __all__ = [
     "ProgressBar",
     "RunSummary",
     "SampleGrid",
+    "StopOnCopying",
     "TrainingHealth",
     "WriteSamples",
 ]

@@ -1,5 +1,6 @@
 """Is it copying? Each sample beside its nearest training and its nearest held-out image."""
 
+import math
 from typing import Any
 
 import torch
@@ -8,17 +9,22 @@ from torch import Tensor
 
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_picture
-from novum.metrics.novelty import Neighbours, find_neighbours, share_interval
+from novum.metrics.judging import RATIO, copying_figures, judge_copying
+from novum.metrics.novelty import Neighbours, find_matches, find_neighbours, share_interval
+from novum.report.evaluation import scalars
 from novum.report.pictures import Pixels, captioned_table, encode, to_rgb
 
 
 class NearestNeighbours(EvaluationCallback):
-    """novelty/nearest_neighbours and novelty/closer_to_train/<features>.
+    """novelty/nearest_neighbours, and scalars that say whether the samples are copies.
 
     The picture shows samples, their nearest training and nearest held-out images with the
-    distances (Goodfellow et al., 2014, figure 2), the most suspicious first. The scalars are the
-    share of samples that lie closer to training than to held-out data, with its 95% interval:
-    a fair coin is .5, copying pushes the lower end above it.
+    distances (Goodfellow et al., 2014, figure 2), the most suspicious first. The scalars, for each
+    feature space, with 95% intervals where they have one:
+
+    - copy_rate, copies_flagged, permutation_p: see docs/novelty.md.
+    - closer_to_train: share of samples that lie closer to training than to held-out data; a fair
+      coin is .5, copying pushes the lower end above it.
 
     Args:
         features: Spaces to search in; `pixels` and any feature extractor.
@@ -36,17 +42,15 @@ class NearestNeighbours(EvaluationCallback):
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         evaluation = Evaluation.of(trainer, pl_module)
-        found = {}
+        found, spaces = {}, {}
         for name in self.features:
-            found[name] = find_neighbours(
-                evaluation.features(name, self.num_samples),
-                evaluation.reference(name, "train"),
-                evaluation.reference(name, "heldout"),
-            )
-            share = share_interval(found[name])
-            tags = ("closer_to_train", "closer_to_train_low", "closer_to_train_high")
-            tagged = {f"novelty/{t}/{name}": v for t, v in zip(tags, share, strict=True)}
-            log_metrics(trainer, pl_module, tagged)
+            fake = evaluation.features(name, self.num_samples)
+            train, heldout = (evaluation.reference(name, s) for s in ("train", "heldout"))
+            found[name] = find_neighbours(fake, train, heldout)
+            copying = judge_copying(find_matches(train, heldout, fake), math.log(RATIO))
+            share = {"closer_to_train": share_interval(found[name])._asdict()}
+            spaces[name] = {"novelty": copying_figures(copying) | share}
+        log_metrics(trainer, pl_module, scalars({"features": spaces}))
         if trainer.is_global_zero:
             self._show(trainer, evaluation, found)
 

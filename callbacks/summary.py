@@ -1,6 +1,5 @@
 """What a run ends with: a table, a verdict, report.json, the HParams tab; and samples as files."""
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +12,14 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
+from novum.callbacks.copying import StopOnCopying
 from novum.callbacks.health import TrainingHealth
 from novum.callbacks.logging import log_text, writer
+from novum.report.evaluation import spaces_of_tags
 from novum.report.files import write_json
+from novum.report.html import page
 from novum.report.pictures import to_rgb
+from novum.report.verdict import verdict
 
 LOWER_IS_BETTER = ("frechet_distance", "kernel_distance")
 SHOWN = ("quality/", "novelty/", "health/", "speed/images_per_second")
@@ -25,7 +28,8 @@ SHOWN = ("quality/", "novelty/", "health/", "speed/images_per_second")
 class RunSummary(Callback):
     """Prints first, best and last value of each metric and the verdict when training ends.
 
-    Writes them to report.json beside the run's config and to TensorBoard's HParams tab.
+    Writes them to report.json and report.html beside the run's config, and to TensorBoard's HParams
+    tab.
     """
 
     def __init__(self) -> None:
@@ -43,36 +47,37 @@ class RunSummary(Callback):
         folder = Path(trainer.log_dir or ".")  # a collective: on all ranks
         if not trainer.is_global_zero or not self.history:
             return
-        verdict = f"{quality_verdict(self.history)} {novelty_verdict(self.history[-1][1])}"
+        report = self._report(trainer)
         for callback in trainer.callbacks:
+            if isinstance(callback, StopOnCopying) and callback.reason:
+                report["verdict"] += f" {callback.reason}"
             if isinstance(callback, TrainingHealth):
-                verdict = f"{verdict} {callback.verdict}"
+                report["verdict"] += f" {callback.verdict}"
         self._log_hyperparameters(trainer, pl_module)
-        log_text(trainer, "verdict", verdict, pl_module.images_seen)
-        write_json(folder / "report.json", self._report(verdict))
+        log_text(trainer, "verdict", report["verdict"], pl_module.images_seen)
+        write_json(folder / "report.json", report)
+        (folder / "report.html").write_text(page(report), encoding="utf-8")
         console = print_table(self.history)
-        console.print(f"[bold]Verdict:[/bold] {verdict}")
-        console.print(f"Report:      {folder / 'report.json'}", soft_wrap=True)
+        console.print(f"[bold]Verdict:[/bold] {report['verdict']}", highlight=False)
+        console.print(f"Report:      {folder / 'report.html'}", soft_wrap=True)
         console.print(f"Checkpoints: {folder / 'checkpoints'}", soft_wrap=True)
         console.print(f"Look at it:  tensorboard --logdir {folder.parent}", soft_wrap=True)
 
-    def _report(self, verdict: str) -> dict[str, Any]:
+    def _report(self, trainer: Trainer) -> dict[str, Any]:
+        """Of the last evaluation, with the history of all, in the shape of evaluate.py's."""
         images_seen, last = self.history[-1]
-        features: dict[str, Any] = {}
-        for tag, value in last.items():
-            group, *rest = tag.split("/")
-            if group in ("quality", "novelty"):
-                metric, name = rest
-                space = features.setdefault(name, {"quality": {}, "novelty": {}})
-                space[group][metric] = {"value": value} if group == "quality" else value
-        history = [{"images_seen": n, **values} for n, values in self.history]
-        return {
+        data = trainer.datamodule
+        references = {"train": data.train_reference(), "heldout": data.heldout_reference()}
+        report = {
             "schema": 1,
-            "verdict": verdict,
+            "verdict": "",
             "samples": {"images_seen": images_seen},
-            "features": features,
-            "history": history,
+            **{side: {"n": len(images)} for side, images in references.items()},
+            "features": spaces_of_tags(last),
+            "history": [{"images_seen": n, **values} for n, values in self.history],
         }
+        report["verdict"] = verdict(report) + quality_trend(self.history)
+        return report
 
     def _log_hyperparameters(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The HParams tab: settings beside the last value of each tag, with no tag of its own."""
@@ -147,34 +152,15 @@ def _lower_is_better(tag: str) -> bool:
     return tag.split("/")[1] in LOWER_IS_BETTER
 
 
-def quality_verdict(history: Sequence[tuple[int, dict[str, float]]]) -> str:
-    """First and last Fréchet distance in words."""
-    sentences = []
-    for tag, last in history[-1][1].items():
-        if tag.startswith("quality/frechet_distance/"):
-            first = history[0][1].get(tag, math.nan)
-            name = tag.rsplit("/", 1)[1]
-            sentences.append(
-                f"Fréchet distance ({name}) {last:.3g}, {last / first:.0%} of the first,"
-                f" {first:.3g}."
-            )
-    return " ".join(sentences)
-
-
-def novelty_verdict(last: dict[str, float]) -> str:
-    """Whether samples lie closer to training than chance allows, in words."""
-    sentences = []
-    for tag, share in last.items():
-        group, metric, *name = tag.split("/")
-        if (group, metric) == ("novelty", "closer_to_train"):
-            low = last[f"novelty/closer_to_train_low/{name[0]}"]
-            high = last[f"novelty/closer_to_train_high/{name[0]}"]
-            found = "more than chance: copying?" if low > 0.5 else "no sign of copying"
-            sentences.append(
-                f"In {name[0]}, {share:.1%} of samples are closer to training than to held-out"
-                f" images (95%: {low:.1%} to {high:.1%}; a fair coin is 50%): {found}."
-            )
-    return " ".join(sentences)
+def quality_trend(history: Sequence[tuple[int, dict[str, float]]]) -> str:
+    """What became of the first Fréchet distance."""
+    sentences = [
+        f" In {tag.rsplit('/', 1)[1]} it is {last / history[0][1][tag]:.0%} of the first"
+        f" evaluation's {history[0][1][tag]:.3g}."
+        for tag, last in history[-1][1].items()
+        if tag.startswith("quality/frechet_distance/") and tag in history[0][1] and len(history) > 1
+    ]
+    return "".join(sentences)
 
 
 class WriteSamples(Callback):

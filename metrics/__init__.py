@@ -1,5 +1,13 @@
-"""How good samples are, and how new: extractors, set metrics and exact neighbours."""
+"""How good samples are, and how new: metric classes, extractors, set metrics, exact neighbours."""
 
+from novum.metrics.classes import (
+    DensityCoverage,
+    FrechetDistance,
+    InceptionScore,
+    KernelDistance,
+    PrecisionRecall,
+    VendiScore,
+)
 from novum.metrics.features import (
     FeatureExtractor,
     extract_features,
@@ -12,8 +20,14 @@ from novum.metrics.functional import __all__ as _functional
 from novum.metrics.neighbours import Neighbours, knn, kth_neighbour_radii
 
 __all__ = [
+    "DensityCoverage",
     "FeatureExtractor",
+    "FrechetDistance",
+    "InceptionScore",
+    "KernelDistance",
     "Neighbours",
+    "PrecisionRecall",
+    "VendiScore",
     "extract_features",
     "knn",
     "kth_neighbour_radii",

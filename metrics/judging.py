@@ -1,7 +1,7 @@
 """All that is measured of samples in one feature space."""
 
+import math
 from collections.abc import Callable
-from math import isfinite
 from typing import Any, NamedTuple
 
 import torch
@@ -16,14 +16,35 @@ from novum.metrics.functional import (
     authenticity,
     data_copying_test,
     density_coverage,
+    expected_coverage,
+    frechet_distance_infinity,
+    frechet_distance_interval,
+    inception_score,
     kernel_distance_interval,
     memorization_informed_frechet_distance,
     precision_recall,
+    realism,
+    sliced_wasserstein_distance,
     vendi_score,
 )
-from novum.metrics.novelty import Neighbours, find_neighbours, share_interval
+from novum.metrics.novelty import (
+    CopyTest,
+    Matches,
+    Neighbours,
+    copy_rate_from_matches,
+    copy_test_from_matches,
+    find_matches,
+    find_neighbours,
+    permutation_test_from_matches,
+    share_interval,
+)
 
 WIDEST = 8192  # dimensions; a wider covariance takes over half a gigabyte
+MOST_ROWS = 50_000  # of each set, for what is fitted by iteration (k-means, mixtures)
+PLOTTED = 1000  # samples whose realism is computed
+RATIO = 2.0  # times nearer to one item than to others: what copy_rate counts
+
+Values = tuple[float | Interval | None, ...]
 
 
 class Features(NamedTuple):
@@ -33,7 +54,24 @@ class Features(NamedTuple):
     heldout: Tensor | None
     fake: Tensor
     moments: Moments | None = None  # of train; None where they are wider than WIDEST
-    seed: int = 0  # of the cells of C_T
+    logits: Tensor | None = None  # (n, classes) of fake, for the Inception score
+    seed: int = 0  # of the random choices that metrics make
+
+
+class Copying(NamedTuple):
+    """What matches with training and held-out items say."""
+
+    matches: Matches
+    rate: Interval
+    test: CopyTest
+    p: float
+
+
+class Realism(NamedTuple):
+    """Of some samples, the suspicious ones among them."""
+
+    rows: Tensor  # (k,) int64
+    values: Tensor  # (k,)
 
 
 class Judgement(NamedTuple):
@@ -43,6 +81,8 @@ class Judgement(NamedTuple):
     novelty: dict[str, Any]
     missing: list[str]
     neighbours: Neighbours
+    copying: Copying | None = None
+    realism: Realism | None = None
 
 
 class Measure(NamedTuple):
@@ -50,7 +90,7 @@ class Measure(NamedTuple):
 
     names: tuple[str, ...]
     at_least: int
-    compute: Callable[[Features], tuple[float | Interval, ...]]
+    compute: Callable[[Features], Values]
 
 
 def judge(sets: Features, *, progress: bool = True) -> Judgement:
@@ -59,37 +99,66 @@ def judge(sets: Features, *, progress: bool = True) -> Judgement:
         features = getattr(sets, name)
         if features is not None:
             check_features(features, f"{name} features", at_least=1)
+    quality_measures = QUALITY if sets.logits is None else QUALITY + CLASSES
     novelty_measures = UNCALIBRATED if sets.heldout is None else UNCALIBRATED + CALIBRATED
-    measures = QUALITY + novelty_measures
+    measures = quality_measures + novelty_measures
     found: dict[str, float | Interval | None] = {}
     missing: list[str] = []
-    with tqdm(total=1 + len(measures), desc="metrics", delay=5, disable=not progress) as bar:
+    with tqdm(total=2 + len(measures), desc="metrics", delay=5, disable=not progress) as bar:
         neighbours = find_neighbours(sets.fake, sets.train, sets.heldout)
+        bar.update()
+        copying = None
+        if sets.heldout is not None:
+            matches = find_matches(sets.train, sets.heldout, sets.fake)
+            copying = judge_copying(matches, math.log(RATIO), sets.seed)
+        bar.update()
         for measure in measures:
-            bar.update()
             values, reason = _try(measure, sets)
             found.update(zip(measure.names, values, strict=True))
             missing += [f"{' and '.join(measure.names)}: {reason}"] if reason else []
-    quality = {name: _plain(found[name]) for m in QUALITY for name in m.names}
+            bar.update()
+    quality = {name: _plain(found[name]) for m in quality_measures for name in m.names}
     novelty = {name: _plain(found[name])["value"] for m in novelty_measures for name in m.names}
-    if sets.heldout is not None:
-        novelty = {"closer_to_train": _plain(share_interval(neighbours)), **novelty}
-    return Judgement(quality, novelty, missing, neighbours)
+    if copying is not None:
+        share = {"closer_to_train": _plain(share_interval(neighbours))}
+        novelty = copying_figures(copying) | share | novelty
+    shown = _realism(sets, neighbours, copying)
+    return Judgement(quality, novelty, missing, neighbours, copying, shown)
+
+
+def judge_copying(matches: Matches, margin: float, seed: int = 0) -> Copying:
+    """Copy rate at this margin, copy test and permutation test of one set of matches."""
+    return Copying(
+        matches,
+        copy_rate_from_matches(matches, margin),
+        copy_test_from_matches(matches),
+        permutation_test_from_matches(matches, seed=seed),
+    )
+
+
+def copying_figures(copying: Copying) -> dict[str, Any]:
+    """As they stand in report.json."""
+    return {
+        "copy_rate": _plain(copying.rate),
+        "copies_flagged": int(copying.test.flagged.sum()),
+        "permutation_p": copying.p,
+    }
 
 
 def equal_sizes(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """As many real as generated rows, a fixed random choice: these metrics vary with the sizes."""
     size = min(len(real), len(fake))
-    return _choose(real, size), _choose(fake, size)
+    return choose_rows(real, size), choose_rows(fake, size)
 
 
-def _choose(rows: Tensor, size: int) -> Tensor:
-    if len(rows) == size:
+def choose_rows(rows: Tensor, size: int) -> Tensor:
+    """A fixed random choice of at most so many rows."""
+    if len(rows) <= size:
         return rows
     return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:size]]
 
 
-def _try(measure: Measure, sets: Features) -> tuple[tuple[float | Interval | None, ...], str]:
+def _try(measure: Measure, sets: Features) -> tuple[Values, str]:
     """The values, or Nones and the reason."""
     nothing = (None,) * len(measure.names)
     if min(len(sets.fake), len(sets.train)) < measure.at_least:
@@ -106,22 +175,56 @@ def _try(measure: Measure, sets: Features) -> tuple[tuple[float | Interval | Non
 def _plain(value: float | Interval | None) -> dict[str, float | None]:
     """For JSON, which knows no infinity and no NaN."""
     values = value._asdict() if isinstance(value, Interval) else {"value": value}
-    return {k: float(v) if v is not None and isfinite(v) else None for k, v in values.items()}
+    return {
+        k: float(v) if v is not None and math.isfinite(v) else None for k, v in values.items()
+    }
 
 
-def _frechet(sets: Features) -> tuple[float, float]:
+def _realism(sets: Features, neighbours: Neighbours, copying: Copying | None) -> Realism | None:
+    """Of the samples nearest to training, and of others by chance."""
+    if len(sets.train) < 8:
+        return None
+    suspicion = neighbours.train_distance if copying is None else copying.test.q_values
+    first = suspicion.argsort(stable=True)[: PLOTTED // 4]
+    others = choose_rows(torch.arange(len(sets.fake)), PLOTTED - len(first))
+    rows = torch.cat([first, others]).unique()
+    real = choose_rows(sets.train, 5 * PLOTTED)
+    return Realism(rows, realism(real, sets.fake[rows]))
+
+
+def _moments(sets: Features) -> Moments:
     if sets.moments is None:
         raise ValueError(
             f"{sets.train.shape[1]:,} dimensions are too many for a covariance (at most"
             f" {WIDEST:,}): use NAME@SIZE, such as pixels@32"
         )
-    distance = sets.moments.frechet_distance(Moments().update(sets.fake))
-    informed = memorization_informed_frechet_distance(sets.train, sets.fake, distance=distance)
+    return sets.moments
+
+
+def _frechet(sets: Features) -> Values:
+    distance = frechet_distance_interval(_moments(sets), sets.fake)
+    informed = memorization_informed_frechet_distance(
+        sets.train, sets.fake, distance=distance.value
+    )
     return distance, informed
+
+
+def _density_coverage(sets: Features) -> Values:
+    real, fake = equal_sizes(sets.train, sets.fake)
+    return *density_coverage(real, fake, k=5), expected_coverage(len(real), len(fake), k=5)
+
+
+def _fitted(sets: Features) -> tuple[Tensor, Tensor, Tensor]:
+    return tuple(choose_rows(x, MOST_ROWS) for x in (sets.train, sets.heldout, sets.fake))
 
 
 QUALITY = (
     Measure(("frechet_distance", "memorization_informed_frechet_distance"), 2, _frechet),
+    Measure(
+        ("frechet_distance_infinity",),
+        2,
+        lambda sets: (frechet_distance_infinity(_moments(sets), sets.fake, seed=sets.seed),),
+    ),
     Measure(
         ("kernel_distance",),
         3,
@@ -132,18 +235,20 @@ QUALITY = (
         4,
         lambda sets: precision_recall(*equal_sizes(sets.train, sets.fake), k=3),
     ),
+    Measure(("density", "coverage", "expected_coverage"), 6, _density_coverage),
     Measure(
-        ("density", "coverage"),
-        6,
-        lambda sets: density_coverage(*equal_sizes(sets.train, sets.fake), k=5),
+        ("sliced_wasserstein_distance",),
+        2,
+        lambda sets: (
+            sliced_wasserstein_distance(*equal_sizes(sets.train, sets.fake), seed=sets.seed),
+        ),
     ),
     Measure(("vendi_score",), 1, lambda sets: (vendi_score(sets.fake),)),
 )
+CLASSES = (Measure(("inception_score",), 10, lambda sets: (inception_score(sets.logits).mean,)),)
 UNCALIBRATED = (Measure(("authenticity",), 2, lambda sets: (authenticity(sets.train, sets.fake),)),)
 CALIBRATED = (
     Measure(
-        ("data_copying_ct",),
-        1,
-        lambda sets: (data_copying_test(sets.train, sets.heldout, sets.fake, seed=sets.seed),),
+        ("data_copying_ct",), 1, lambda sets: (data_copying_test(*_fitted(sets), seed=sets.seed),)
     ),
 )

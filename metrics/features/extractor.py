@@ -33,6 +33,7 @@ class FeatureExtractor(FeatureExtractorBase):
 
     def __init__(self, name: str, features_list: Sequence[str] | None = None) -> None:
         super().__init__(name, list(features_list or [self.LAYER]))
+        self.eval()
 
     def features(self, images: Tensor) -> Tensor:
         """float32 (b, 3, h, w) in [0, 255] -> (b, d)."""
@@ -60,7 +61,7 @@ class FeatureExtractor(FeatureExtractorBase):
 
 
 def extract_features(
-    extractor: FeatureExtractorBase,
+    extractor: nn.Module,
     source: Images,
     batch_size: int = 256,
     *,
@@ -139,11 +140,13 @@ def module_device(module: nn.Module) -> torch.device:
 
 
 @torch.inference_mode()
-def _in_micro_batches(extractor: FeatureExtractorBase, images: Tensor) -> Tensor:
+def _in_micro_batches(extractor: nn.Module, images: Tensor) -> Tensor:
     """Features by forwards of one shape, the last one padded with copies of its first image."""
     parts = []
     for part in images.split(MICRO_BATCH):
         missing = MICRO_BATCH - len(part)
         padded = torch.cat([part, part[:1].expand(missing, -1, -1, -1)]) if missing else part
-        parts.append(extractor(padded)[0][: len(part)])
+        features = extractor(padded)
+        features = features[0] if isinstance(features, tuple) else features  # any module will do
+        parts.append(features[: len(part)])
     return torch.cat(parts).float()

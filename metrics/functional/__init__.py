@@ -1,11 +1,13 @@
 """Set metrics: pure functions of (n, d) feature tensors."""
 
-from novum.metrics.functional.diversity import InceptionScore, inception_score, vendi_score
+from novum.metrics.functional.diversity import inception_score, vendi_score
 from novum.metrics.functional.frechet import (
     Moments,
     covariance_factor,
     frechet_distance,
     frechet_distance_from_features,
+    frechet_distance_infinity,
+    frechet_distance_interval,
 )
 from novum.metrics.functional.intervals import (
     Interval,
@@ -15,8 +17,6 @@ from novum.metrics.functional.intervals import (
 )
 from novum.metrics.functional.kernel import kernel_distance, kernel_distance_interval
 from novum.metrics.functional.manifold import (
-    DensityCoverage,
-    PrecisionRecall,
     density_coverage,
     expected_coverage,
     precision_recall,
@@ -33,12 +33,9 @@ from novum.metrics.functional.parzen import LogLikelihood, parzen_log_likelihood
 from novum.metrics.functional.sliced import sliced_wasserstein_distance
 
 __all__ = [
-    "DensityCoverage",
-    "InceptionScore",
     "Interval",
     "LogLikelihood",
     "Moments",
-    "PrecisionRecall",
     "authenticity",
     "clopper_pearson_interval",
     "covariance_factor",
@@ -47,6 +44,8 @@ __all__ = [
     "expected_coverage",
     "frechet_distance",
     "frechet_distance_from_features",
+    "frechet_distance_infinity",
+    "frechet_distance_interval",
     "inception_score",
     "kernel_distance",
     "kernel_distance_interval",

@@ -1,5 +1,30 @@
 """Novelty: what samples owe to the training set, always held against unseen data."""
 
+from novum.metrics.novelty.copying import (
+    CopyTest,
+    copy_rate,
+    copy_rate_from_matches,
+    copy_test,
+    copy_test_from_matches,
+)
+from novum.metrics.novelty.matches import Matches, find_matches
 from novum.metrics.novelty.nearest import Neighbours, find_neighbours, share_interval
+from novum.metrics.novelty.permutation import (
+    permutation_test_from_matches,
+    train_heldout_permutation_test,
+)
 
-__all__ = ["Neighbours", "find_neighbours", "share_interval"]
+__all__ = [
+    "CopyTest",
+    "Matches",
+    "Neighbours",
+    "copy_rate",
+    "copy_rate_from_matches",
+    "copy_test",
+    "copy_test_from_matches",
+    "find_matches",
+    "find_neighbours",
+    "permutation_test_from_matches",
+    "share_interval",
+    "train_heldout_permutation_test",
+]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from novum.metrics.functional import Interval, wilson_interval
+from novum.metrics.functional.intervals import Interval, wilson_interval
 from novum.metrics.neighbours import knn
 
 FEW_CLUSTERS = 30  # below, cluster-robust variances are known to be too small

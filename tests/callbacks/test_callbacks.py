@@ -16,11 +16,12 @@ from novum.callbacks import (
     FilmStrip,
     Interpolation,
     SampleGrid,
+    StopOnCopying,
     TrainingHealth,
 )
 from novum.callbacks.health import PhaseClock, class_coverage, diversity, duplicate_rate
 from novum.callbacks.samples import closed_walk, format_count, most_crowded, slerp
-from novum.callbacks.summary import flat_settings, novelty_verdict, quality_verdict
+from novum.callbacks.summary import flat_settings, quality_trend
 
 
 class Painter(LightningModule):
@@ -194,17 +195,46 @@ def test_best_checkpoint_names_what_is_logged(trainer):
         BestCheckpoint(monitor="fid").on_validation_end(trainer, Painter())
 
 
-def test_verdicts_in_words():
+def test_what_became_of_the_first_frechet_distance():
     tag = "quality/frechet_distance/pixels"
-    assert "5, 50% of the first, 10" in quality_verdict([(1, {tag: 10.0}), (2, {tag: 5.0})])
-    share = {
-        "novelty/closer_to_train/pixels": 0.6,
-        "novelty/closer_to_train_low/pixels": 0.55,
-        "novelty/closer_to_train_high/pixels": 0.65,
-    }
-    assert "copying?" in novelty_verdict(share)
-    share["novelty/closer_to_train_low/pixels"] = 0.45
-    assert "no sign of copying" in novelty_verdict(share)
+    history = [(1, {tag: 10.0}), (2, {tag: 5.0})]
+    assert quality_trend(history) == " In pixels it is 50% of the first evaluation's 10."
+    assert quality_trend(history[:1]) == ""
+
+
+class TestStopOnCopying:
+    def trained(self, trainer, low: float, **options) -> StopOnCopying:
+        stop = StopOnCopying(**options)
+        trainer.callback_metrics["novelty/copy_rate_low/pixels"] = torch.tensor(low)
+        stop.on_validation_end(trainer, Painter())
+        return stop
+
+    def test_stops_at_the_first_evaluation_that_shows_copies(self, trainer):
+        assert self.trained(trainer, 0.0).onset is None
+        assert not trainer.should_stop
+        stop = self.trained(trainer, 0.02)
+        assert trainer.should_stop
+        assert stop.onset == 100
+        assert "Copying began by 100 images: with 95% confidence at least 2.00%" in stop.reason
+
+    def test_mark_goes_on_and_remembers_the_first(self, trainer):
+        stop = self.trained(trainer, 0.02, action="mark")
+        assert not trainer.should_stop
+        again = StopOnCopying(action="mark")
+        again.load_state_dict(stop.state_dict())
+        later = Painter()
+        later.images_seen = 999
+        again.on_validation_end(trainer, later)
+        assert again.onset == 100
+
+    def test_limit_is_a_share_that_may_be_copies(self, trainer):
+        assert self.trained(trainer, 0.02, limit=0.02).onset is None
+        with pytest.raises(ValueError, match="limit is 2"):
+            StopOnCopying(limit=2)
+
+    def test_needs_the_neighbours(self, trainer):
+        with pytest.raises(ValueError, match="needs NearestNeighbours"):
+            StopOnCopying().on_validation_end(trainer, Painter())
 
 
 def test_settings_become_a_flat_table():

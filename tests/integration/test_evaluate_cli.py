@@ -83,10 +83,12 @@ def test_help_answers_at_once():
 
 def test_fresh_samples_are_not_called_copies(sets, evaluate):
     report, out = evaluate("--samples", "fresh.npy", "--fail-on-copying", *PIXELS)
-    assert report["verdict"].startswith("No sign of copying: ")
-    assert "fewer than about 1" in report["verdict"]  # of ten percent: 400 samples see no less
-    share = report["features"]["pixels"]["novelty"]["closer_to_train"]
-    assert share["low"] < 0.5 < share["high"]
+    assert report["verdict"].startswith("No copying found in 400 samples: copy rate ")
+    novelty = report["features"]["pixels"]["novelty"]
+    assert novelty["closer_to_train"]["low"] < 0.5 < novelty["closer_to_train"]["high"]
+    assert novelty["copies_flagged"] == 0 and novelty["copy_rate"]["low"] == 0
+    assert report["copies"] == []
+    assert report["heldout"]["exchangeability_p"] > 0.01
     assert " ".join(report["verdict"].split()) in " ".join(out.split())
 
 
@@ -98,6 +100,8 @@ def test_planted_copies_are_found(sets, evaluate):
     assert report["verdict"].startswith("Copying found: ")
     novelty = report["features"]["pixels"]["novelty"]
     assert novelty["closer_to_train"]["low"] > 0.5
+    assert novelty["copies_flagged"] == len(report["copies"])
+    assert novelty["permutation_p"] <= 0.01
     assert novelty["data_copying_ct"] < -3
 
 
@@ -105,16 +109,18 @@ def test_everything_that_is_measured_is_written(sets, evaluate):
     report, out = evaluate("--samples", "fresh.npy")
     assert list(report["features"]) == ["efficientnet_lite0", "pixels"]
     quality = {"frechet_distance", "memorization_informed_frechet_distance", "kernel_distance",
-               "precision", "recall", "density", "coverage", "vendi_score"}  # fmt: skip
+               "frechet_distance_infinity", "precision", "recall", "density", "coverage",
+               "expected_coverage", "sliced_wasserstein_distance", "vendi_score"}  # fmt: skip
+    novelty = {"copy_rate", "copies_flagged", "permutation_p", "closer_to_train", "authenticity",
+               "data_copying_ct"}  # fmt: skip
     for space in report["features"].values():
         assert set(space["quality"]) == quality
-        assert set(space["novelty"]) == {"closer_to_train", "authenticity", "data_copying_ct"}
+        assert set(space["novelty"]) == novelty
         assert space["quality"]["precision"]["value"] > 0.7
         kernel = space["quality"]["kernel_distance"]
         assert kernel["low"] < kernel["value"] < kernel["high"]
         assert space["extractor"]
     assert report["schema"] == 1
-    assert {"copies", "power"}.isdisjoint(report)  # not computed, so not there
     assert report["samples"]["path"] == "fresh.npy"
     assert [report[side]["n"] for side in ("samples", "train", "heldout")] == [400, 800, 597]
     assert len({report[side]["fingerprint"] for side in ("samples", "train", "heldout")}) == 3
@@ -187,7 +193,10 @@ def test_few_samples_get_what_can_be_measured(sets, evaluate):
     assert space["quality"]["precision"]["value"] is not None
     assert space["quality"]["density"] == space["quality"]["coverage"] == {"value": None}
     assert space["novelty"]["data_copying_ct"] is None
-    note = "pixels: not computed: density and coverage: needs at least 6 of each, there are 5"
+    note = (
+        "pixels: not computed: density and coverage and expected_coverage: needs at least 6 of"
+        " each, there are 5"
+    )
     assert any(line.startswith(note) for line in report["notes"])
     assert "more than 20 of the 5 samples" in " ".join(out.split())
 

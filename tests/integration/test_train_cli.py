@@ -123,7 +123,10 @@ def test_a_run_leaves_everything_a_user_looks_for(run, tmp_path):
     assert report["schema"] == 1
     space = report["features"]["efficientnet_lite0"]
     assert space["quality"]["frechet_distance"]["value"] > 0
-    assert 0 <= space["novelty"]["closer_to_train"] <= 1
+    share = space["novelty"]["closer_to_train"]
+    assert 0 <= share["low"] <= share["value"] <= share["high"] <= 1
+    assert space["novelty"]["copy_rate"]["low"] >= 0
+    assert "of the first evaluation" in (folder / "report.html").read_text()
 
     logged = events(folder)
     tags = logged.Tags()
@@ -138,6 +141,8 @@ def test_a_run_leaves_everything_a_user_looks_for(run, tmp_path):
         "quality/precision/efficientnet_lite0",
         "quality/coverage/efficientnet_lite0",
         "novelty/closer_to_train/pixels",
+        "novelty/copy_rate_low/pixels",
+        "novelty/permutation_p/pixels",
         "novelty/closer_to_train_low/efficientnet_lite0",
         "health/diversity",
         "health/duplicate_rate",

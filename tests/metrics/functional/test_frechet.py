@@ -13,6 +13,8 @@ from novum.metrics.functional import (
     covariance_factor,
     frechet_distance,
     frechet_distance_from_features,
+    frechet_distance_infinity,
+    frechet_distance_interval,
 )
 
 
@@ -183,10 +185,110 @@ def test_nan_moments_are_refused():
         frechet_distance(zero, one, zero, one * torch.nan)
 
 
+def test_interval_on_a_line(normal):
+    """sd of 2 (m2 - m1) (x - m2) + (1 - s1 / s2) (x - m2)^2, over root n."""
+    real, fake = normal(500, 1).double(), 3 * normal(400, 1, seed=1).double() + 1
+    x, slope = fake - fake.mean(), 2 * (fake.mean() - real.mean())
+    pulls = slope * x + (1 - real.std() / fake.std()) * x.square()
+    interval = frechet_distance_interval(real, fake)
+    assert interval.value == pytest.approx(frechet_distance_from_features(real, fake), rel=1e-9)
+    half = 1.959964 * float(pulls.std()) / 20
+    assert interval.high - interval.value == pytest.approx(half, rel=1e-6)
+    assert interval.value - interval.low == pytest.approx(half, rel=1e-6)
+
+
+@pytest.mark.parametrize(("n", "d", "near"), [(600, 4, 0.01), (30, 60, 0.25)])
+def test_interval_is_the_delete_one_jackknifes(normal, n, d, near):
+    real, fake = normal(300, d), 1.4 * normal(n, d, seed=1) + 0.3
+    without = torch.tensor(
+        [
+            frechet_distance_from_features(real, torch.cat([fake[:i], fake[i + 1 :]]))
+            for i in range(n)
+        ]
+    )
+    jackknife = float((n - 1) / n**0.5 * without.std(correction=0))
+    interval = frechet_distance_interval(real, fake)
+    assert (interval.high - interval.value) / 1.959964 == pytest.approx(jackknife, rel=near)
+
+
+@pytest.mark.parametrize(("n", "m"), [(40, 30), (500, 40), (40, 500), (500, 400)])
+def test_interval_is_around_the_distance(normal, n, m):
+    real, fake = normal(n, 64), normal(m, 64, seed=1) + 0.5
+    expected = frechet_distance_from_features(real, fake)
+    assert frechet_distance_interval(real, fake).value == pytest.approx(expected, rel=1e-7)
+    moments = Moments().update(real)
+    assert frechet_distance_interval(moments, fake) == frechet_distance_interval(real, fake)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.3])
+@pytest.mark.parametrize("n", [12, 60, 300])
+def test_interval_covers_the_mean_over_sets_of_its_size(normal, n, scale):
+    real = Moments().update(normal(1000, 16))
+    found = [frechet_distance_interval(real, scale * normal(n, 16, seed)) for seed in range(1, 201)]
+    mean = sum(interval.value for interval in found) / 200
+    assert sum(interval.low <= mean <= interval.high for interval in found) >= 180
+
+
+def test_interval_of_sets_without_variance():
+    black, white = torch.zeros(10, 4), torch.ones(10, 4)
+    assert frechet_distance_interval(black, white) == pytest.approx((4, 4, 4))
+    assert frechet_distance_interval(black.repeat(3, 1), white) == pytest.approx((4, 4, 4))
+
+
+def known_gaussian(mean: Tensor, cov: Tensor) -> Moments:
+    return Moments.from_state(
+        {"n": torch.tensor(10**6), "mean": mean, "scatter": cov * (10**6 - 1), "factor": None}
+    )
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (1.3, 0.3)])
+def test_infinity_covers_the_distance_of_the_distributions(normal, scale, shift):
+    """Where 130 samples of 16 dimensions are far off and their interval holds it never."""
+    zero, one = torch.zeros(16).double(), torch.eye(16).double()
+    real, truth = known_gaussian(zero, one), 16 * ((scale - 1) ** 2 + shift**2)
+    hits = misses = error = 0.0
+    for seed in range(100):
+        fake = scale * normal(130, 16, seed) + shift
+        interval = frechet_distance_infinity(real, fake, seed=seed)
+        hits += interval.low <= truth <= interval.high
+        misses += frechet_distance_interval(real, fake).low > truth
+        error += (interval.value - truth) / 100
+    assert hits >= 85
+    assert misses >= 60
+    assert abs(error) < 0.1 * (frechet_distance_interval(real, fake).value - truth)
+
+
+def test_infinity_is_seeded_and_independent_of_order(normal):
+    real, fake = normal(200, 8), normal(150, 8, seed=1) + 0.2
+    values = [frechet_distance_infinity(real, fake, seed=seed) for seed in (0, 0, 1)]
+    assert values[0] == values[1] != values[2]
+    sorted_by_size = fake[fake.norm(dim=1).argsort()]  # halves in order would differ much
+    assert frechet_distance_infinity(real, sorted_by_size).value == pytest.approx(
+        values[0].value, abs=values[0].high - values[0].value
+    )
+
+
+def test_infinity_needs_samples_for_its_halves(normal):
+    real = normal(100, 16)
+    with pytest.raises(ValueError, match="fake has 63 samples, this metric needs at least 64"):
+        frechet_distance_infinity(real, normal(63, 16, seed=1))
+    real[:, 8:] = 0  # dead features count for nothing
+    frechet_distance_infinity(real, normal(32, 16, seed=1))
+
+
+def test_a_reference_of_another_width_is_refused(normal):
+    for metric in (frechet_distance_interval, frechet_distance_infinity):
+        with pytest.raises(ValueError, match="real has d = 4, fake has d = 3"):
+            metric(Moments().update(normal(50, 4)), normal(50, 3))
+
+
 def test_goldens(goldens, generator_name):
     expected = goldens.values[generator_name]["frechet_distance"]
     value = frechet_distance_from_features(goldens.train, goldens.fake(generator_name))
     assert value == pytest.approx(expected, rel=1e-6)
+    interval = frechet_distance_interval(goldens.train, goldens.fake(generator_name))
+    assert interval.value == pytest.approx(expected, rel=1e-6)
+    assert interval.low < expected < interval.high
 
 
 if __name__ == "__main__":  # one rank of the test above

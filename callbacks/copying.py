@@ -1,0 +1,56 @@
+"""When does a generator begin to copy?"""
+
+from typing import Any, Literal
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities.rank_zero import rank_zero_info
+
+from novum.callbacks.logging import log_text
+
+BOUND = "novelty/copy_rate_low/"  # logged by NearestNeighbours, for each feature space
+
+
+class StopOnCopying(Callback):
+    """Ends or marks the run at the first evaluation that shows copying.
+
+    That is one whose 95% lower bound of the copy rate, in any feature space of NearestNeighbours,
+    exceeds the limit. `onset` is the images seen by then; the Text tab has it too.
+
+    Args:
+        limit: Share of samples that may provably be copies.
+        action: Stop training, or go on and only mark it.
+    """
+
+    def __init__(self, limit: float = 0.0, action: Literal["stop", "mark"] = "stop") -> None:
+        if not 0 <= limit < 1:
+            raise ValueError(f"limit is {limit}: it is a share of the samples, 0 or more, below 1")
+        self.limit, self.action = limit, action
+        self.onset: int | None = None  # images_seen
+        self.reason = ""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        bounds = {
+            tag.removeprefix(BOUND): float(value)
+            for tag, value in trainer.callback_metrics.items()
+            if tag.startswith(BOUND)
+        }
+        if not bounds:
+            raise ValueError("StopOnCopying needs NearestNeighbours among the callbacks: add it")
+        name = max(bounds, key=bounds.get)
+        if self.onset is None and bounds[name] > self.limit:
+            self.onset = pl_module.images_seen
+            self.reason = (
+                f"Copying began by {self.onset:,} images: with 95% confidence at least"
+                f" {bounds[name]:.2%} of the samples are copies in {name}."
+            )
+            rank_zero_info(self.reason)
+            log_text(trainer, "novelty/onset", self.reason, self.onset)
+        trainer.should_stop |= self.onset is not None and self.action == "stop"
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"onset": self.onset, "reason": self.reason}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.onset, self.reason = state["onset"], state["reason"]

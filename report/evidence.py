@@ -1,0 +1,249 @@
+"""What a page shows of single images: neighbours, exemplars, and how all of them are spread."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from novum.report.document import clean, legend, number, section
+from novum.report.evaluation import Report
+from novum.report.figures import difference, few, histogram_chart, picture, scatter_chart
+from novum.report.pictures import Pixels
+
+
+class NoveltyPanel(NamedTuple):
+    """Samples beside their neighbours in one feature space; k of each, in any order."""
+
+    space: str
+    samples: Pixels  # uint8 (k, h, w, 3)
+    train: Pixels  # nearest training images
+    train_distance: Sequence[float]
+    heldout: Pixels | None = None
+    heldout_distance: Sequence[float] | None = None
+    aligned: Pixels | None = None  # training images brought onto the samples, of their size
+    q: Sequence[float | None] | None = None  # of the copy test
+    copies: Sequence[bool] | None = None  # flagged by it
+    transform: Sequence[str | None] | None = None  # how a training image was altered
+    sample_names: Sequence[object] | None = None  # paths or row numbers
+    train_names: Sequence[object] | None = None
+
+
+class Exemplars(NamedTuple):
+    """Some samples of one sort."""
+
+    title: str
+    rows: np.ndarray  # (k,) among the m plotted
+    images: Pixels  # uint8 (k, h, w, 3)
+    names: Sequence[object]  # k paths or row numbers
+
+
+class Scatter(NamedTuple):
+    """Quality against novelty of m samples; larger is more of both."""
+
+    space: str
+    novelty: np.ndarray  # (m,)
+    quality: np.ndarray  # (m,)
+    copies: np.ndarray  # (m,) bool
+    exemplars: Sequence[Exemplars] = ()
+    novelty_label: str = "novelty: distance to the nearest training image"
+    quality_label: str = "quality: realism"
+
+
+class Margins(NamedTuple):
+    """How plainly each sample's nearest item, of training and held-out ones together, is that."""
+
+    margin: np.ndarray  # (m,)
+    side: np.ndarray  # (m,) 1 where the item was trained on, -1 where it is held out, else 0
+    odds: float = 1.0  # training items for each held-out one
+    threshold: float | None = None  # from here on samples are flagged
+
+
+class Distributions(NamedTuple):
+    """Distances of all m samples to their nearest images in one feature space."""
+
+    space: str
+    train_distance: np.ndarray  # (m,)
+    heldout_distance: np.ndarray | None = None
+    margins: Margins | None = None
+
+
+def exemplar_rows(
+    novelty: np.ndarray, quality: np.ndarray, copies: np.ndarray, each: int = 6
+) -> dict[str, np.ndarray]:
+    """Rows of the most novel, most typical and most copied samples, by the title they go under.
+
+    The most novel are of the better half: what is far from everything may be just broken.
+    """
+    good = np.flatnonzero(quality >= np.nanmedian(quality))
+    novel = good[np.argsort(-novelty[good], kind="stable")]
+    typical = np.argsort(_off_centre(novelty) + _off_centre(quality), kind="stable")
+    suspects = np.flatnonzero(copies) if copies.any() else np.arange(len(novelty))
+    copied = suspects[np.argsort(novelty[suspects], kind="stable")]
+    title = "Most copied" if copies.any() else "Least novel (none is flagged as a copy)"
+    found = {"Most novel of the better half": novel, "Most typical": typical, title: copied}
+    return {title: rows[:each] for title, rows in found.items()}
+
+
+def _off_centre(values: np.ndarray) -> np.ndarray:
+    """How far the rank of each lies from the middle."""
+    ranks = values.argsort(kind="stable").argsort(kind="stable")
+    return np.abs(ranks - (len(values) - 1) / 2)
+
+
+def panel_section(panel: NoveltyPanel) -> str:
+    """The most suspicious first, four pictures each."""
+    sentences = ["Each sample beside the training image nearest to it, most suspicious first."]
+    if panel.heldout is not None:
+        sentences.append(
+            "The held-out image was never trained on and shows how near is near by chance: a copy"
+            " is much nearer to training."
+        )
+    if panel.aligned is not None:
+        sentences.append(
+            "The difference, with its mean in grey levels of 255, is taken after the training image"
+            " was brought onto the sample; black is identical."
+        )
+    sentences.append("Numbers below neighbours are distances in this space.")
+    if panel.q is not None:
+        sentences.append("q: expected share of errors among those at least as suspicious.")
+    items = "".join(_suspect(panel, i) for i in by_suspicion(panel))
+    title = f"Nearest neighbours in {panel.space}"
+    return section(title, " ".join(sentences), f'<ol class="panel">{items}</ol>')
+
+
+def by_suspicion(panel: NoveltyPanel) -> np.ndarray:
+    """Rows by q, then by the distance to training in terms of that to held-out images."""
+    q = (
+        [1.0] * len(panel.samples)
+        if panel.q is None
+        else [1.0 if v is None else v for v in panel.q]
+    )
+    usual = np.ones(len(q)) if panel.heldout_distance is None else panel.heldout_distance
+    ratio = np.asarray(panel.train_distance) / np.maximum(np.asarray(usual), 1e-12)
+    return np.lexsort([ratio, q])
+
+
+def _suspect(panel: NoveltyPanel, i: int) -> str:
+    """One row: sample, training, held-out, difference."""
+    sample = _named("Sample", panel.sample_names, i)
+    train = _named("training image", panel.train_names, i)
+    figures = [
+        _figure(panel.samples[i], sample, "sample"),
+        _figure(panel.train[i], f"nearest {train}", "training", panel.train_distance[i]),
+    ]
+    if panel.heldout is not None:
+        distance = panel.heldout_distance[i]
+        figures.append(_figure(panel.heldout[i], "nearest held-out image", "held-out", distance))
+    if panel.aligned is not None:
+        apart = difference(panel.samples[i], panel.aligned[i])
+        figures.append(_figure(apart, "difference of the two", "difference", apart.mean()))
+    strip = f'<div class="strip">{"".join(figures)}</div>'
+    return f"<li><p>{_told(panel, i, sample, train)}</p>{strip}</li>"
+
+
+def _named(words: str, names: Sequence[object] | None, i: int) -> str:
+    return words if names is None else f"{words} {names[i]}"
+
+
+def _told(panel: NoveltyPanel, i: int, sample: str, train: str) -> str:
+    """Which two images these are, and what the copy test says of them."""
+    text = f"<b>{clean(sample)}</b>"
+    if panel.train_names is not None:
+        text += f' <span class="soft">and {clean(train)}</span>'
+    copy = panel.copies is not None and panel.copies[i]
+    tags = ["copy"] if copy else []
+    tags += [panel.transform[i]] if panel.transform is not None and panel.transform[i] else []
+    tags += [f"q {panel.q[i]:.3g}"] if panel.q is not None and panel.q[i] is not None else []
+    tone = " tone copying" if copy else ""
+    return text + (f' <span class="pill{tone}">{clean(", ".join(tags))}</span>' if tags else "")
+
+
+def _figure(image: Pixels, alt: str, caption: str, value: float | None = None) -> str:
+    told = "" if value is None else f" <b>{number(float(f'{value:.3g}'))}</b>"
+    return f"<figure>{picture(image, alt)}<figcaption>{clean(caption)}{told}</figcaption></figure>"
+
+
+def scatter_section(scatter: Scatter) -> str:
+    lead = (
+        "A dot for each sample: higher is better, farther right is newer. Broken samples lie at the"
+        " bottom, copies at the left; what is both new and good lies at the top right."
+    )
+    at = np.stack([scatter.novelty, scatter.quality], 1)
+    points = {"mass": at[few(np.flatnonzero(~scatter.copies))]}
+    if scatter.copies.any():
+        points["alarm"] = at[few(np.flatnonzero(scatter.copies))]
+    marks = [(f"c{i}", at[e.rows]) for i, e in enumerate(scatter.exemplars)]
+    drawn = sum(len(p) for p in points.values())
+    kinds = legend(["samples", "flagged as copies"][: len(points)], points)
+    caption = f"{drawn:,} of {len(at):,} samples; those beyond an axis stand on its edge."
+    chart = scatter_chart(points, marks, scatter.novelty_label, scatter.quality_label)
+    groups = "".join(_exemplars(e, i) for i, e in enumerate(scatter.exemplars))
+    figure = f"<figure>{kinds}{chart}<figcaption>{clean(caption)}</figcaption></figure>"
+    title = f"Quality against novelty in {scatter.space}"
+    return section(title, lead, f'<div class="split">{figure}<div>{groups}</div></div>')
+
+
+def _exemplars(exemplars: Exemplars, i: int) -> str:
+    figures = "".join(
+        f"<figure>{picture(image, f'sample {name}')}<figcaption>{clean(name)}</figcaption></figure>"
+        for image, name in zip(exemplars.images, exemplars.names, strict=True)
+    )
+    title = f'<h3><i class="mark c{i}"></i>{clean(exemplars.title)}</h3>'
+    return f'{title}<div class="thumbs">{figures}</div>'
+
+
+def distributions_section(report: Report, spaces: Sequence[Distributions]) -> str:
+    """A chart for each feature space, and one of the margins where they are known."""
+    if not spaces:
+        return ""
+    lead = (
+        "How far the samples lie from their nearest images: copies make a heap at the left, and the"
+        " last bar holds all that lie beyond."
+    )
+    if any(space.margins is not None for space in spaces):
+        lead += (
+            " The margin says how plainly one image is the nearest. By chance both curves agree;"
+            " copies are a right tail of training alone. A dashed line: flagged from there on."
+        )
+    charts = "".join(chart for space in spaces for chart in _charts(space))
+    return section("Distances", lead + _unequal(report), f'<div class="charts">{charts}</div>')
+
+
+def _unequal(report: Report) -> str:
+    """A larger set is nearer by chance."""
+    train, heldout = ((report.get(side) or {}).get("n") for side in ("train", "heldout"))
+    if not train or not heldout or max(train, heldout) < 1.2 * min(train, heldout):
+        return ""
+    return (
+        f" There are {train:,} training and {heldout:,} held-out images, and the larger set is"
+        " nearer by chance: the distances are not corrected for that, the shares above are."
+    )
+
+
+def _charts(found: Distributions) -> Iterator[str]:
+    """Distances, then margins."""
+    distances = {"to the nearest training image": np.asarray(found.train_distance)}
+    if found.heldout_distance is not None:
+        distances["to the nearest held-out image"] = np.asarray(found.heldout_distance)
+    chart = histogram_chart(distances, f"distance in {found.space}")
+    yield _histogram(found.space, distances, chart)
+    if found.margins is not None:
+        yield _margin_histogram(found.space, found.margins)
+
+
+def _margin_histogram(space: str, found: Margins) -> str:
+    """Held-out matches are scaled to what chance gives training."""
+    margin, side = np.asarray(found.margin), np.asarray(found.side)
+    scale = "" if found.odds == 1 else f", × {found.odds:.3g}"
+    series = {
+        "nearest is a training image": margin[side > 0],
+        f"nearest is a held-out image{scale}": margin[side < 0],
+    }
+    chart = histogram_chart(
+        series, "margin", log=True, weights=(1, found.odds), mark=found.threshold
+    )
+    return _histogram(space, series, chart)
+
+
+def _histogram(space: str, series: Mapping[str, np.ndarray], chart: str) -> str:
+    return f"<figure><figcaption><b>{clean(space)}</b></figcaption>{legend(series)}{chart}</figure>"

@@ -1,0 +1,207 @@
+"""The page: what was measured stands on it, and nothing on it can run or load."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from novum.report.evidence import Distributions, Margins, NoveltyPanel, Scatter
+from novum.report.html import Evidence, page, tone
+from novum.report.verdict import verdict
+from tests.report.pages import read
+from tests.report.test_verdict import report as plain_report
+
+CLEAR = "No copying found in 1,000 samples"
+HOSTILE = "<script>alert(1)</script>.png\"' onerror=x &amp; \udcff\x00\u202e"
+
+
+def report(**changes) -> dict:
+    found = plain_report()
+    found["verdict"] = verdict(found)
+    sides = {
+        side: {"path": f"{side}/path", "n": 1000, "shape": [1000, 1, 8, 8], "fingerprint": side}
+        for side in ("samples", "train", "heldout")
+    }
+    return {**found, **sides, **changes}
+
+
+def images(k: int, size: int = 8) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (k, size, size, 3), dtype=np.uint8)
+
+
+def margins(m: int) -> Margins:
+    return Margins(np.linspace(0, 1, m), np.arange(m) % 3 - 1)
+
+
+def panel(**changes) -> NoveltyPanel:
+    full = NoveltyPanel(
+        "pixels",
+        images(3),
+        images(3),
+        [1.0, 2.0, 3.0],
+        images(3),
+        [4.0, 4.0, 4.0],
+        images(3),
+        [0.5, 0.01, None],
+        [False, True, False],
+        [None, "mirrored", None],
+        ["a.png", "b.png", "c.png"],
+        [7, 8, 9],
+    )
+    return full._replace(**changes)
+
+
+def test_verdict_first_then_figures():
+    found = read(page(report()))
+    assert found.sections == [CLEAR, "Quality", "Novelty", "Settings and cost"]
+    assert "Fréchet distance 12.35" in found.text  # of the verdict
+    assert "0.1" in found.text and "0.05 to 0.15" in found.text  # kernel distance
+    assert "45.0% to 55.0%" in found.text  # closer to training
+    assert "1,000 held-out images" in found.text
+
+
+def test_all_parts_are_there_when_all_was_measured():
+    everything = report(
+        copies=[{"sample": "a.png", "train": 8, "q": 0.01, "distance": 0.5, "transform": "none"}],
+        power=[{"attack": "mirrored", "recall": 0.875, "low": 0.8, "high": 0.9}],
+        notes=["read at 8 px"],
+        cost={"seconds": 75.0, "peak_rss_bytes": 2**30, "images_per_second": 560.4},
+    )
+    everything["features"]["pixels"]["extractor"] = "pixels/native/float32"
+    rng = np.random.default_rng(0)
+    evidence = Evidence(
+        [panel()],
+        [Scatter("pixels", rng.random(50), rng.random(50), np.arange(50) < 5)],
+        [Distributions("pixels", rng.random(50), rng.random(50), margins(50))],
+    )
+    found = read(page(everything, evidence))
+    assert found.sections == [
+        CLEAR,
+        "Quality",
+        "Novelty",
+        "Nearest neighbours in pixels",
+        "Copies",
+        "Quality against novelty in pixels",
+        "Power of the copy test",
+        "Distances",
+        "Notes",
+        "Settings and cost",
+    ]
+    for told in ("87.5%", "80.0% to 90.0%", "1 min 15 s", "1,024 MiB", "560 images/s"):
+        assert told in found.text
+    assert "pixels/native/float32" in found.text
+
+
+@pytest.mark.parametrize(
+    "drop", ["notes", "copies", "power", "cost", "samples", "train", "heldout"]
+)
+def test_a_part_that_is_missing_is_no_mistake(drop):
+    whole = report(notes=["x"], copies=[], power=[], cost={"seconds": 1.0})
+    read(page({**whole, drop: None} if drop == "heldout" else _without(whole, drop)))
+
+
+def _without(found: dict, key: str) -> dict:
+    return {k: v for k, v in found.items() if k != key}
+
+
+def test_copies_not_searched_for_is_not_no_copies():
+    assert "Copies" not in read(page(report())).sections
+    assert "No sample was flagged" in read(page(report(copies=[]))).text
+
+
+def test_copies_are_listed_surest_first_and_counted():
+    copies = [{"sample": i, "train": 10_000 + i, "q": 1 - i / 100} for i in range(50)]
+    found = read(page(report(copies=copies))).text
+    assert "50 flagged" in found and "30 more are in report.json" in found
+    assert "10049" in found and "10000" not in found
+
+
+def test_unknown_metrics_appear_and_unknown_values_are_dashes():
+    found = report()
+    space = found["features"]["pixels"]
+    space["novelty"] |= {
+        "surprise_index": 0.25,
+        "odd": "words",
+        "copy_rate": {"value": 0.1, "low": 0.05},
+    }
+    space["quality"]["recall"] = {"value": float("nan"), "low": None, "high": None}
+    text = read(page(found)).text
+    assert "Surprise index" in text and "0.25" in text and "words" in text
+    assert "at least 5.0%" in text
+    assert text.count("–") == 3  # density, recall, data_copying_ct
+
+
+def test_names_from_outside_are_only_text():
+    found = report(
+        verdict=f"No sign of copying: {HOSTILE}",
+        notes=[HOSTILE],
+        copies=[{"sample": HOSTILE, "train": HOSTILE, "q": None, "transform": HOSTILE, HOSTILE: 1}],
+        power=[{"attack": HOSTILE, "recall": None, "low": None, "high": None}],
+        settings={HOSTILE: HOSTILE},
+        cost={HOSTILE: HOSTILE},
+    )
+    found["samples"]["path"] = HOSTILE
+    space = found["features"].pop("pixels")
+    space = {**space, "extractor": HOSTILE, "quality": {HOSTILE: {"value": HOSTILE}}}
+    found["features"][HOSTILE] = space
+    shown = panel(space=HOSTILE, transform=[HOSTILE] * 3, sample_names=[HOSTILE] * 3)
+    m = np.zeros(3)
+    dots = Scatter(HOSTILE, m, m, m > 0, (), HOSTILE, HOSTILE)
+    html = page(found, Evidence([shown], [dots], [Distributions(HOSTILE, m, m, margins(3))]))
+    text = read(html).text
+    assert text.count("<script>alert(1)</script>.png\"' onerror=x &amp; \\udcff\\x00\\u202e") > 10
+    assert "\x00" not in html and "\u202e" not in html
+
+
+@pytest.mark.parametrize(
+    ("changes", "colour"),
+    [
+        ({}, "clear"),
+        ({"flagged": 3, "rate": {"value": 0.02, "low": 0.01, "high": 0.03}}, "copying"),
+        ({"p": 0.001}, "doubtful"),
+        ({"share": {"value": 0.35, "low": 0.3, "high": 0.4}}, "doubtful"),
+        ({"heldout": {"n": 10, "exchangeability_p": 0.001}}, "doubtful"),
+        ({"heldout": None}, "unjudged"),
+    ],
+)
+def test_colour_follows_the_verdict(changes, colour):
+    found = plain_report(**changes)
+    found["verdict"] = verdict(found)
+    assert tone(found["verdict"]) == colour
+    assert f"banner {colour}" in [a.get("class") for a in read(page(found)).all("div")]
+
+
+def test_unknown_words_are_no_verdict():
+    assert tone("Something else entirely.") == "unjudged"
+
+
+def test_without_heldout_images_nothing_is_called_fair():
+    found = report(heldout=None)
+    del found["features"]["pixels"]["novelty"]["closer_to_train"]
+    found["verdict"] = verdict(found)
+    text = read(page(found)).text
+    assert "nothing here is calibrated" in text and "fair coin" not in text
+
+
+def test_report_of_a_training_run_shows_its_curves():
+    history = [
+        {
+            "images_seen": 1000 * i,
+            "quality/frechet_distance/pixels": 100.0 / i,
+            "novelty/closer_to_train_low/pixels": 0.4,
+            "health/diversity": 1.0,
+        }
+        for i in (1, 2, 3)
+    ]
+    novelty = {"closer_to_train": {"value": 0.5, "low": 0.4, "high": 0.6}}
+    run = {
+        "schema": 1,
+        "verdict": "No copying found: copy rate 0.00% (95% bound 0.40%) in pixels.",
+        "samples": {"images_seen": 3000},
+        "features": {"pixels": {"quality": {}, "novelty": novelty}},
+        "history": history,
+    }
+    found = read(page(copy.deepcopy(run)))
+    assert found.sections[0] == "No copying found" and "During training" in found.sections
+    assert "40.0% to 60.0%" in found.text
+    assert len(found.all("polyline")) == 1

@@ -1,0 +1,109 @@
+"""The words of one report."""
+
+import pytest
+
+from novum.report.verdict import spaces_with_copying, verdict
+
+FAIR = {"value": 0.5, "low": 0.45, "high": 0.55}
+NONE = {"value": 0.0, "low": 0.0, "high": 0.004}
+SOME = {"value": 0.02, "low": 0.012, "high": 0.03}
+
+
+def report(rate=NONE, flagged=0, p=0.5, share=FAIR, **changes) -> dict:
+    space = {
+        "quality": {
+            "frechet_distance": {"value": 12.345},
+            "kernel_distance": {"value": 0.1, "low": 0.05, "high": 0.15},
+            "precision": {"value": 0.5},
+            "density": {"value": None},
+        },
+        "novelty": {
+            "copy_rate": rate,
+            "copies_flagged": flagged,
+            "permutation_p": p,
+            "closer_to_train": share,
+            "authenticity": 0.6,
+            "data_copying_ct": None,
+        },
+    }
+    sides = {side: {"n": 1000} for side in ("samples", "train", "heldout")}
+    return {"schema": 1, **sides, "features": {"pixels": space}, **changes}
+
+
+@pytest.mark.parametrize(
+    ("found", "opening", "copied"),
+    [
+        ({}, "No copying found in 1,000 samples: copy rate 0.00% (95% bound 0.40%) in pix", []),
+        (
+            {"rate": SOME, "flagged": 21, "p": 0.001},
+            "Copying found: 21 of 1,000 samples are named as copies in pixels, 2.00% are copies"
+            " (95%: at least 1.20%)",
+            ["pixels"],
+        ),
+        ({"rate": SOME, "p": 0.004}, "Copying found: in pixels 2.00% are copies", ["pixels"]),
+        ({"rate": SOME, "p": 0.02}, "No copying found", []),
+        ({"p": 0.001}, "Samples lean on training data: they favour training over held-out", []),
+        (
+            {"share": {"value": 0.35, "low": 0.3, "high": 0.4}},
+            "Doubtful held-out images: 35.0% in pixels",
+            [],
+        ),
+    ],
+)
+def test_verdict_opens_with_the_finding(found, opening, copied):
+    made = report(**found)
+    assert verdict(made).startswith(opening)
+    assert spaces_with_copying(made) == copied
+    assert verdict(made).endswith("in pixels: Fréchet distance 12.35, precision 50%.")
+
+
+def test_several_spaces_share_the_chance_of_error():
+    made = report(p=0.006)
+    assert "lean" in verdict(made)
+    made["features"]["other"] = report()["features"]["pixels"]
+    assert verdict(made).startswith("No copying found")
+
+
+def test_no_copying_says_what_would_have_been_found():
+    power = [
+        {"attack": "mirrored", "recall": 0.99, "low": 0.9, "high": 1.0},
+        {"attack": "cropped", "recall": 0.93, "low": 0.9, "high": 1.0},
+    ]
+    told = "The detector would have found 99% of mirrored and 93% of cropped copies."
+    assert told in verdict(report(power=power))
+    assert told not in verdict(report(flagged=3, power=power))
+
+
+def test_doubts_about_heldout_images_are_told_whatever_was_found():
+    heldout = {"n": 1000, "exchangeability_p": 0.001, "near_duplicates": 12}
+    for made in (report(heldout=heldout), report(flagged=5, heldout=heldout)):
+        assert "Held-out images differ in kind from training images (p = 0.001)" in verdict(made)
+        assert "12 of 1,000 held-out images are near-duplicates of training" in verdict(made)
+    assert "differ" not in verdict(report(heldout={"n": 10, "exchangeability_p": 0.2}))
+
+
+def test_verdict_without_heldout_images():
+    made = report(heldout=None)
+    made["features"]["pixels"]["novelty"] = {"authenticity": 0.6}
+    assert verdict(made).startswith("Copying was not judged")
+    assert "uncalibrated: 60% in pixels" in verdict(made)
+
+
+def test_too_few_samples_for_any_quality():
+    made = report()
+    made["features"]["pixels"]["quality"] = {"frechet_distance": {"value": None}}
+    assert verdict(made).endswith("Quality was not judged: 1000 samples are too few.")
+
+
+def test_a_training_run_knows_no_number_of_samples():
+    made = report(rate=SOME, flagged=21.0, p=0.001)
+    made["samples"] = {"images_seen": 5}
+    assert verdict(made).startswith("Copying found: 21 samples are named as copies in pixels, 2")
+    assert spaces_with_copying(made) == ["pixels"]
+
+
+def test_nothing_measured_is_no_clean_bill():
+    made = report()
+    made["features"]["pixels"]["novelty"] = {}
+    assert verdict(made).startswith("Copying was not judged. Quality")
+    assert verdict(report(features={})) == "Copying was not judged."

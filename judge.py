@@ -19,7 +19,8 @@ from novum.callbacks.logging import add_encoded
 from novum.callbacks.nearest_neighbours import neighbour_columns
 from novum.datamodules.opening import Opened, open_images, open_references
 from novum.datamodules.sources import ImageArray, ImageSource
-from novum.gather import copies, evidence, projector_points
+from novum.errors import raised_by_us
+from novum.gather import ALIGNMENT, Altered, copies, evidence, projector_points
 from novum.lightning_modules.training import derived_seed
 from novum.metrics.features import (
     extract_features,
@@ -28,8 +29,18 @@ from novum.metrics.features import (
     reference_moments,
 )
 from novum.metrics.features.checkpoint import load_module
-from novum.metrics.judging import WIDEST, Features, Judgement, judge
+from novum.metrics.judging import (
+    WIDEST,
+    Features,
+    Judgement,
+    choose_rows,
+    copying_figures,
+    judge,
+    judge_copying,
+)
+from novum.metrics.novelty.altered import NEAR_DUPLICATE, AlteredCopyDetector
 from novum.metrics.novelty.exchangeability import exchangeability_test
+from novum.metrics.novelty.power import power
 from novum.report.evaluation import Report, metric_table, scalars
 from novum.report.files import prepare_output, write_json
 from novum.report.html import page
@@ -38,6 +49,7 @@ from novum.report.projector import write_projector
 from novum.report.verdict import spaces_with_copying, verdict
 
 EVENTS = "tensorboard"  # a folder of their own, in which the second time replaces the first
+HELDOUT_SEARCHED = 1000  # held-out images that near-duplicates are counted among
 MOST_PIXELS = 4096  # values of an image up to which the default feature space is `pixels`
 
 
@@ -64,8 +76,11 @@ def run(options: argparse.Namespace) -> list[str]:
     names = feature_names(options.features)
     sets = open_sets(options)
     report = new_report(sets, options)
-    judged = {}
+    judged, altered = {}, None
     for name in names or default_features(sets):
+        if name == ALIGNMENT:
+            altered = judge_altered(report, sets, options.seed)
+            continue
         features = extract(name, sets, options.seed)
         judged[name] = judge(features)
         add_judgement(report, name, judged[name])
@@ -73,10 +88,10 @@ def run(options: argparse.Namespace) -> list[str]:
             check_heldout(report, features)
             points, *shown = projector_points(features, judged[name], sets.images())
             write_projector(options.output / EVENTS, {name: points}, *shown)
-    report["copies"] = copies(judged, sets.images())
+    report["copies"] = copies(judged, altered, sets.images())
     report["verdict"] = verdict(report)
     report["cost"] = cost(sets, time.perf_counter() - start)
-    write(report, sets, judged, options.output)
+    write(report, sets, judged, altered, options.output)
     show(report, options.output)
     return spaces_with_copying(report)
 
@@ -85,7 +100,8 @@ def feature_names(listed: str | None) -> list[str]:
     """The feature spaces asked for, loaded once: one that is not there is told before the work."""
     names = [name.strip() for name in listed.split(",")] if listed is not None else []
     for name in names:
-        load_extractor(name)
+        if name != ALIGNMENT:
+            load_extractor(name)
     return list(dict.fromkeys(names))
 
 
@@ -93,7 +109,7 @@ def default_features(sets: Sets) -> list[str]:
     """Large images are compared as thumbnails: millions of distances in 196,608 values are slow."""
     channels, height, width = sets.samples.images.shape
     pixels = "pixels" if channels * height * width <= MOST_PIXELS else "pixels@32"
-    return ["efficientnet_lite0", pixels]
+    return ["efficientnet_lite0", pixels] + ([ALIGNMENT] if sets.heldout else [])
 
 
 def open_sets(options: argparse.Namespace) -> Sets:
@@ -189,6 +205,38 @@ def add_judgement(report: Report, name: str, found: Judgement) -> None:
     }
 
 
+def judge_altered(report: Report, sets: Sets, seed: int) -> Altered | None:
+    """Altered copies among the samples, and what the detector would have found."""
+    train, heldout, samples = sets.train.images, sets.heldout, sets.samples.images
+    if heldout is None:
+        return None
+    heldout = heldout.images
+    try:
+        detector = AlteredCopyDetector(train, heldout, device=device())
+        found = detector.search(samples)
+    except ValueError as error:
+        if not raised_by_us(error):
+            raise
+        report["notes"].append(f"{ALIGNMENT}: not computed: {error}")
+        return None
+    copying = judge_copying(found.matches, NEAR_DUPLICATE, seed)
+    report["features"][ALIGNMENT] = {
+        "extractor": "candidates by efficientnet_lite0 and views at 8 px, aligned at 32 px",
+        "quality": {},
+        "novelty": copying_figures(copying),
+    }
+    looked_at = choose_rows(torch.arange(len(heldout)), HELDOUT_SEARCHED)
+    own = detector.match(ImageArray(heldout[looked_at]), looked_at + len(train))
+    twins = (own.side > 0) & (own.margin >= NEAR_DUPLICATE)
+    report["heldout"] |= {"searched": len(looked_at), "near_duplicates": int(twins.sum())}
+    card = power(train, heldout, detector.match, alone=looked_at[~twins], seed=seed)
+    report["power"] = [
+        {"attack": attack, "recall": r.value, "low": r.low, "high": r.high}
+        for attack, r in card.recall.items()
+    ]
+    return Altered(found, copying)
+
+
 def check_heldout(report: Report, features: Features) -> None:
     """What all that is said of novelty rests on."""
     if features.heldout is not None:
@@ -217,11 +265,19 @@ def cost(sets: Sets, seconds: float) -> dict[str, float]:
     }
 
 
-def write(report: Report, sets: Sets, judged: dict[str, Judgement], folder: Path) -> None:
+def write(
+    report: Report,
+    sets: Sets,
+    judged: dict[str, Judgement],
+    altered: Altered | None,
+    folder: Path,
+) -> None:
     """report.json, report.html, nearest_neighbours.png and TensorBoard's events."""
     write_json(folder / "report.json", report)
     images = sets.images()
-    (folder / "report.html").write_text(page(report, evidence(judged, images)), encoding="utf-8")
+    (folder / "report.html").write_text(
+        page(report, evidence(judged, altered, images)), encoding="utf-8"
+    )
     references = {name: side for name, side in images.items() if name != "samples"}
     neighbours = {name: found.neighbours for name, found in judged.items()}
     picture = captioned_table(*neighbour_columns(images["samples"], references, neighbours))

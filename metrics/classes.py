@@ -2,7 +2,8 @@
 
 `update(images, real=...)` takes uint8 images or floats in [0, 1]; with `extractor=None`, features
 (n, d). Metrics of one extractor embed a batch once. Real images are updated like generated ones, or
-their features come once as `reference`, which stays.
+their features come once as `reference`, which stays. In a LightningModule, log a MetricCollection
+by `self.log_dict(metrics.compute())`, then `metrics.reset()`.
 """
 
 from collections.abc import Callable

@@ -17,6 +17,7 @@ from novum.metrics.functional import (
     data_copying_test,
     density_coverage,
     expected_coverage,
+    feature_likelihood_divergence,
     frechet_distance_infinity,
     frechet_distance_interval,
     inception_score,
@@ -31,6 +32,7 @@ from novum.metrics.novelty import (
     CopyTest,
     Matches,
     Neighbours,
+    attribution_from_matches,
     copy_rate_from_matches,
     copy_test_from_matches,
     find_matches,
@@ -42,6 +44,7 @@ from novum.metrics.novelty import (
 WIDEST = 8192  # dimensions; a wider covariance takes over half a gigabyte
 MOST_ROWS = 50_000  # of each set, for what is fitted by iteration (k-means, mixtures)
 PLOTTED = 1000  # samples whose realism is computed
+ITEM_Q = 0.01  # false discovery rate of the training items said to be copied
 RATIO = 2.0  # times nearer to one item than to others: what copy_rate counts
 
 Values = tuple[float | Interval | None, ...]
@@ -65,6 +68,7 @@ class Copying(NamedTuple):
     rate: Interval
     test: CopyTest
     p: float
+    items: int  # training items that draw more samples than chance gives, q <= ITEM_Q
 
 
 class Realism(NamedTuple):
@@ -133,6 +137,7 @@ def judge_copying(matches: Matches, margin: float, seed: int = 0) -> Copying:
         copy_rate_from_matches(matches, margin),
         copy_test_from_matches(matches),
         permutation_test_from_matches(matches, seed=seed),
+        int((attribution_from_matches(matches, margin).q_values <= ITEM_Q).sum()),
     )
 
 
@@ -141,6 +146,7 @@ def copying_figures(copying: Copying) -> dict[str, Any]:
     return {
         "copy_rate": _plain(copying.rate),
         "copies_flagged": int(copying.test.flagged.sum()),
+        "items_copied": copying.items,
         "permutation_p": copying.p,
     }
 
@@ -175,9 +181,7 @@ def _try(measure: Measure, sets: Features) -> tuple[Values, str]:
 def _plain(value: float | Interval | None) -> dict[str, float | None]:
     """For JSON, which knows no infinity and no NaN."""
     values = value._asdict() if isinstance(value, Interval) else {"value": value}
-    return {
-        k: float(v) if v is not None and math.isfinite(v) else None for k, v in values.items()
-    }
+    return {k: float(v) if v is not None and math.isfinite(v) else None for k, v in values.items()}
 
 
 def _realism(sets: Features, neighbours: Neighbours, copying: Copying | None) -> Realism | None:
@@ -250,5 +254,12 @@ UNCALIBRATED = (Measure(("authenticity",), 2, lambda sets: (authenticity(sets.tr
 CALIBRATED = (
     Measure(
         ("data_copying_ct",), 1, lambda sets: (data_copying_test(*_fitted(sets), seed=sets.seed),)
+    ),
+    Measure(
+        ("fld_gap",),
+        4,
+        lambda sets: (
+            feature_likelihood_divergence(sets.train, sets.heldout, sets.fake, seed=sets.seed).gap,
+        ),
     ),
 )

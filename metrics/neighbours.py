@@ -1,8 +1,9 @@
 """The one exact k-nearest-neighbour engine that every metric and callback uses.
 
-Candidates come from float32 matrix products on centred rows, and are re-ranked by direct
-difference in float64. A rounding bound certifies each row: whatever was not a candidate is provably
-farther than the k-th neighbour. Rows that fail it are searched again in float64.
+Candidates come from bfloat16 or float32 matrix products of centred rows (screening.py), and are
+re-ranked by direct difference in float64. A rounding bound certifies each row: whatever was not a
+candidate is provably farther than the k-th neighbour. Rows that fail it are searched again, in
+float32 and then in float64.
 """
 
 from collections.abc import Iterator
@@ -10,11 +11,21 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from novum.metrics.checks import check_features, check_same_width
+from novum.metrics.screening import (
+    MARGIN,
+    Candidates,
+    Rows,
+    centred,
+    find_candidates,
+    gamma,
+    middle,
+    screening_dtypes,
+)
 
-MARGIN = 8  # candidates beyond k, so that the certificate has a gap to find
 MAX_BYTES = 512 * 2**20
 
 
@@ -35,12 +46,47 @@ def knn(queries: Tensor, reference: Tensor, k: int, *, max_bytes: int = MAX_BYTE
     if queries.device != reference.device:
         queries = queries.to(reference.device)
     with _full_precision(queries.device):
-        squared, indices, certain = _search_in_float32(queries, reference, k, max_bytes)
+        squared, indices, certain = _search(queries, reference, k, max_bytes)
         redo = (~certain).nonzero()[:, 0]
         if len(redo):
-            found = _search_again(queries[redo], reference, squared[redo], max_bytes)
+            found = _search_again(Rows(queries, redo), reference, squared[redo], max_bytes)
             squared[redo], indices[redo] = found
     return Neighbours(squared.sqrt(), indices)
+
+
+def knn_sharded(
+    queries: Tensor,
+    share: Tensor,
+    rows: Tensor,
+    k: int,
+    *,
+    group: dist.ProcessGroup | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> Neighbours:
+    """`knn` over a reference shared out over the ranks: the same answer for any number of them.
+
+    Each rank passes all queries, its share of the reference and the ascending row numbers of that
+    share in the whole (`arange(rank, n, ranks)`, say). Only k neighbours per query and rank travel.
+    """
+    if rows.shape != (len(share),) or (rows.diff() <= 0).any():
+        raise ValueError(f"rows must be ascending, one for each of the share's {len(share)} rows")
+    sizes = _gather(torch.tensor([[len(share), len(queries)]], device=share.device), group)
+    total, counts = int(sizes[:, 0].sum()), sizes[:, 1].tolist()
+    if len(set(counts)) > 1:
+        raise ValueError(f"ranks have {counts} queries: pass the same ones on every rank")
+    if not 1 <= k <= total:
+        raise ValueError(f"k = {k} neighbours asked of {total} reference rows")
+    m, near = len(queries), min(k, len(share))
+    distances = torch.full((m, k), torch.inf, dtype=torch.float64, device=share.device)
+    indices = torch.full((m, k), 2**62, device=share.device)
+    if near:
+        found = knn(queries, share, near, max_bytes=max_bytes)
+        distances[:, :near] = found.distances
+        indices[:, :near] = rows.to(share.device)[found.indices]
+    # rank after rank, (ranks * k, m)
+    distances, indices = (_gather(x.T.contiguous(), group).T for x in (distances, indices))
+    distances, indices = _sorted(distances, indices)
+    return Neighbours(distances[:, :k], indices[:, :k])
 
 
 def kth_neighbour_radii(reference: Tensor, k: int, *, max_bytes: int = MAX_BYTES) -> Tensor:
@@ -58,7 +104,7 @@ def sphere_sides(
 
     Yields (query rows, centre rows, signs): -1 inside, 0 on the sphere, 1 outside.
     """
-    centre = _middle(centres)
+    centre = middle(centres)
     tile = max(1, int((max_bytes / 24) ** 0.5))  # about six float32 tiles at a time
     tile = min(tile, max(1, max_bytes // (16 * queries.shape[1])), 4096)
     for i in range(0, len(queries), tile):
@@ -77,7 +123,7 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
         half = (width + 1) // 2
         terms[..., : width - half] += terms[..., half:]
         terms = terms[..., :half]
-    return terms[..., 0]
+    return terms[..., 0].clone()  # lets go of the rest
 
 
 def distinct_rows(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,6 +145,27 @@ def distinct_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     return first[order], rank[inverse]
 
 
+def _gather(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """The x of all ranks, one after the other."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return x
+    parts = [torch.empty_like(x) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(parts, x, group=group)
+    return torch.cat(parts)
+
+
+def found_in(x: Tensor, other: Tensor) -> Tensor:
+    """Which rows of x equal some row of the other set, (n,) bool; the other's rows are distinct."""
+    hashes, order = _row_hashes(other).sort()
+    own = _row_hashes(x)
+    place = torch.searchsorted(hashes, own).clamp(max=len(hashes) - 1)
+    found = hashes[place] == own
+    rows = found.nonzero()[:, 0]
+    for part in rows.split(4096):  # equal hashes are all but certainly equal rows
+        found[part] = (x[part] == other[order[place[part]]]).all(1)
+    return found
+
+
 def _rows(x: Tensor, name: str) -> Tensor:
     if isinstance(x, Tensor) and x.ndim > 2:
         x = x.flatten(1)
@@ -117,60 +184,65 @@ def _full_precision(device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision(allowed)
 
 
-def _middle(x: Tensor, rows: int = 2048) -> Tensor:
-    """A point near the mean, for small norms: results do not depend on it."""
-    return x[:: max(1, len(x) // rows)].double().mean(0)
-
-
-def _centred(x: Tensor, centre: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    wide = torch.promote_types(x.dtype, dtype)
-    return (x.to(wide) - centre.to(wide)).to(dtype)
-
-
-def _gamma(terms: int, dtype: torch.dtype) -> float:
-    """Relative error bound of a sum of `terms` products in any order (Higham, 2002, eq. 3.5)."""
-    unit = torch.finfo(dtype).eps / 2
-    return terms * unit / (1 - terms * unit)
-
-
-def _search_in_float32(
-    queries: Tensor, reference: Tensor, k: int, max_bytes: int
+def _search(
+    queries: Tensor | Rows, reference: Tensor | Rows, k: int, max_bytes: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Squared distances and indices of the k nearest candidates, and which rows are certain."""
-    d, quarter = reference.shape[1], max_bytes // 4
-    centre = _middle(reference)
-    block = max(1, quarter // (8 * d + 16 * (k + MARGIN)))
-    parts = [_search_block(q, reference, centre, k, quarter) for q in queries.split(block)]
+    """Squared distances and indices of the k nearest, and which rows are certain.
+
+    Rows that bfloat16 does not settle are screened in float32.
+    """
+    cheap, *finer = screening_dtypes(reference.device)
+    squared, indices, certain = _search_screened(queries, reference, k, cheap, None, max_bytes)
+    for dtype in finer:
+        redo = (~certain).nonzero()[:, 0]
+        if len(redo):
+            within = squared[redo, -1].float() * (1 + 1e-6)  # k rows are known to be that near
+            found = _search_screened(Rows(queries, redo), reference, k, dtype, within, max_bytes)
+            squared[redo], indices[redo], certain[redo] = found
+    return squared, indices, certain
+
+
+def _search_screened(
+    queries: Tensor | Rows,
+    reference: Tensor | Rows,
+    k: int,
+    dtype: torch.dtype,
+    within: Tensor | None,
+    max_bytes: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    quarter = max_bytes // 4
+    block = max(1, quarter // (4 * reference.shape[1] + 32 * (2 * k + MARGIN)))
+    parts = []
+    for i in range(0, len(queries), block):
+        part = queries[i : i + block]
+        limit = None if within is None else within[i : i + block]
+        candidates = find_candidates(
+            part, reference, k, dtype=dtype, within=limit, max_bytes=quarter
+        )
+        parts.append(_rank(part, reference, candidates, k))
     squared, indices, certain = (torch.cat(part) for part in zip(*parts, strict=True))
     return squared, indices, certain
 
 
-def _search_block(
-    queries: Tensor, reference: Tensor, centre: Tensor, k: int, quarter: int
+def _rank(
+    queries: Tensor, reference: Tensor | Rows, candidates: Candidates, k: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    n, d = reference.shape
-    q = _centred(queries, centre)
-    scores, candidates, largest_norm = _candidates(q, reference, centre, k + MARGIN, quarter)
-    squared = torch.full(candidates.shape, torch.inf, dtype=torch.float64, device=q.device)
-    squared[:, :k] = _distances_to(queries, reference, candidates[:, :k])
+    """Exact distances decide: the k nearest candidates, and where no other row can be nearer."""
+    bounds, rows, cutoff = candidates
+    short = ~(bounds[:, k - 1] < torch.inf)  # fewer than k candidates: any rows give a bound
+    rows[short, :k] = torch.arange(k, device=rows.device)
+    squared = torch.full(rows.shape, torch.inf, dtype=torch.float64, device=rows.device)
+    squared[:, :k] = _distances_to(queries, reference, rows[:, :k])
     kth = squared[:, :k].amax(1, keepdim=True)
-    # A row farther than 2|q| + 2 d_k from the centre is no neighbour; the others' scores are this
-    # sure: products, norms and centring each add a share of (|q| + |r|)^2.
-    q_norm = q.double().norm(dim=1, keepdim=True)
-    reach = q_norm + (2 * q_norm + 2 * kth.sqrt()).clamp(max=largest_norm)
-    finfo = torch.finfo(torch.float32)
-    error = _gamma(d + 16, torch.float32) * reach.square() + 8 * d * finfo.tiny
-    farther = (scores + q_norm.square() - error > kth) & (reach.square() < finfo.max / 4)
-    row, column = (~farther[:, k:]).nonzero(as_tuple=True)  # the others need no exact distance
+    row, column = (bounds[:, k:] <= kth).nonzero(as_tuple=True)  # the others are farther
     column += k
-    squared[row, column] = _pair_distances(queries, reference, row, candidates[row, column])
-    squared, indices = _sorted(squared, candidates)
-    certain = farther[:, -1] if candidates.shape[1] < n else torch.ones_like(farther[:, -1])
-    return squared[:, :k], indices[:, :k], certain
+    squared[row, column] = _pair_distances(queries, reference, row, rows[row, column])
+    squared, indices = _sorted(squared, rows)
+    return squared[:, :k], indices[:, :k], (cutoff > kth[:, 0]) & ~short
 
 
 def _search_again(
-    queries: Tensor, reference: Tensor, bound: Tensor, max_bytes: int
+    queries: Rows, reference: Tensor, bound: Tensor, max_bytes: int
 ) -> tuple[Tensor, Tensor]:
     """The k nearest rows of queries whose candidates were not certain, and are `bound` away."""
     k = bound.shape[1]
@@ -179,42 +251,16 @@ def _search_again(
     if multiplicity.max() <= MARGIN:
         return _search_in_float64(queries, reference, bound, max_bytes)
     # crowds of equal rows all tie: search the distinct ones
-    distinct, k_distinct = reference[first], min(k, len(first))
-    squared, groups, certain = _search_in_float32(queries, distinct, k_distinct, max_bytes)
+    distinct, k_distinct = Rows(reference, first), min(k, len(first))
+    squared, groups, certain = _search(queries, distinct, k_distinct, max_bytes)
     redo = (~certain).nonzero()[:, 0]
     if len(redo):
-        found = _search_in_float64(queries[redo], distinct, squared[redo], max_bytes)
+        found = _search_in_float64(Rows(queries, redo), distinct, squared[redo], max_bytes)
         squared[redo], groups[redo] = found
     return _expand_groups(squared, groups, inverse, multiplicity, k)
 
 
-def _candidates(
-    q: Tensor, reference: Tensor, centre: Tensor, count: int, quarter: int
-) -> tuple[Tensor, Tensor, float]:
-    """The smallest |r|^2 - 2 q.r of each row of q in float32, and the largest |r|."""
-    n, d = reference.shape
-    rows = max(count, min(n, quarter // (8 * d), 8192))
-    tile = max(1, quarter // (8 * rows))
-    scores = q.new_empty(len(q), 0)
-    indices = torch.empty(len(q), 0, dtype=torch.int64, device=q.device)
-    largest = 0.0
-    for start in range(0, n, rows):
-        r = _centred(reference[start : start + rows], centre)
-        norms = r.square().sum(1)
-        largest = max(largest, float(norms.max()) ** 0.5)
-        near = min(count, len(r))
-        found = [
-            torch.addmm(norms, part, r.T, alpha=-2).topk(near, largest=False)
-            for part in q.split(tile)
-        ]
-        scores = torch.cat([scores, torch.cat([f.values for f in found])], 1)
-        indices = torch.cat([indices, torch.cat([f.indices for f in found]) + start], 1)
-        scores, kept = scores.topk(min(count, scores.shape[1]), largest=False)
-        indices = indices.gather(1, kept)
-    return scores, indices, largest * (1 + 1e-3)
-
-
-def _distances_to(queries: Tensor, reference: Tensor, candidates: Tensor) -> Tensor:
+def _distances_to(queries: Tensor, reference: Tensor | Rows, candidates: Tensor) -> Tensor:
     """Exact squared distances (m, c) of queries (m, d) to their candidates (m, c)."""
     rows = max(1, 2**20 // (candidates.shape[1] * queries.shape[1]))  # stays in the CPU's cache
     parts = [
@@ -232,30 +278,32 @@ def _sorted(squared: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _search_in_float64(
-    queries: Tensor, reference: Tensor, bound: Tensor, max_bytes: int
+    queries: Tensor | Rows, reference: Tensor | Rows, bound: Tensor, max_bytes: int
 ) -> tuple[Tensor, Tensor]:
     """k nearest rows among all that may be no farther than the k-th found so far."""
-    k, quarter, centre = bound.shape[1], max_bytes // 4, _middle(reference)
+    k, quarter, centre = bound.shape[1], max_bytes // 4, middle(reference)
     rows = max(1, min(len(reference), quarter // (16 * reference.shape[1]), 8192))
     tile = max(1, min(quarter // (16 * rows), 512))
     parts = [
-        _search_tile_in_float64(q, reference, centre, b[:, -1], k, rows)
-        for q, b in zip(queries.split(tile), bound.split(tile), strict=True)
+        _search_tile_in_float64(
+            queries[i : i + tile], reference, centre, bound[i : i + tile, -1], k, rows
+        )
+        for i in range(0, len(queries), tile)
     ]
     return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
 
 def _search_tile_in_float64(
-    queries: Tensor, reference: Tensor, centre: Tensor, bound: Tensor, k: int, rows: int
+    queries: Tensor, reference: Tensor | Rows, centre: Tensor, bound: Tensor, k: int, rows: int
 ) -> tuple[Tensor, Tensor]:
-    q = _centred(queries, centre, torch.float64)
+    q = centred(queries, centre, torch.float64)
     q_norm = q.norm(dim=1, keepdim=True)
     found = []
     for start in range(0, len(reference), rows):
-        r = _centred(reference[start : start + rows], centre, torch.float64)
+        r = centred(reference[start : start + rows], centre, torch.float64)
         r_norm = r.norm(dim=1)
         approximate = torch.addmm(r_norm.square(), q, r.T, alpha=-2) + q_norm.square()
-        error = _gamma(q.shape[1] + 16, torch.float64) * (q_norm + r_norm).square()
+        error = gamma(q.shape[1] + 16, torch.float64) * (q_norm + r_norm).square()
         near = (~(approximate - error > bound[:, None])).nonzero()  # keeps NaN from overflow too
         row, column = near[:, 0], near[:, 1] + start
         found.append((row, column, _pair_distances(queries, reference, row, column)))
@@ -267,7 +315,7 @@ def _search_tile_in_float64(
     return squared[nearest], column[nearest]
 
 
-def _pair_distances(a: Tensor, b: Tensor, i: Tensor, j: Tensor) -> Tensor:
+def _pair_distances(a: Tensor, b: Tensor | Rows, i: Tensor, j: Tensor) -> Tensor:
     """Exact squared distances of the pairs a[i], b[j]."""
     rows = max(1, 2**20 // a.shape[1])
     parts = [
@@ -277,11 +325,11 @@ def _pair_distances(a: Tensor, b: Tensor, i: Tensor, j: Tensor) -> Tensor:
 
 
 def _sphere_tile(queries: Tensor, centres: Tensor, radii: Tensor, centre: Tensor) -> Tensor:
-    q, c = _centred(queries, centre), _centred(centres, centre)
+    q, c = centred(queries, centre), centred(centres, centre)
     q_norm, c_norm = q.norm(dim=1, keepdim=True), c.norm(dim=1)
     radii_squared = radii.square().float()
     gap = torch.addmm(c_norm.square() - radii_squared, q, c.T, alpha=-2) + q_norm.square()
-    error = (q_norm + c_norm).square_().add_(radii_squared).mul_(_gamma(q.shape[1] + 32, q.dtype))
+    error = (q_norm + c_norm).square_().add_(radii_squared).mul_(gamma(q.shape[1] + 32, q.dtype))
     error += 8 * q.shape[1] * torch.finfo(q.dtype).tiny
     sides = gap.sign().to(torch.int8)
     i, j = (~(gap.abs() > error)).nonzero(as_tuple=True)

@@ -148,6 +148,15 @@ WORDS = {
         True,
     ),
     "copies_flagged": Words("Copies flagged", "Samples named as copies, one by one."),
+    "items_copied": Words(
+        "Items copied", "Training items that draw more samples than held-out items do by chance."
+    ),
+    "expected_coverage": Words(
+        "Coverage of equals", "What samples as good as the training images would reach.", True
+    ),
+    "sliced_wasserstein_distance": Words(
+        "Sliced Wasserstein distance", "Mean distance between the sets along random directions."
+    ),
     "permutation_p": Words(
         "Permutation p",
         "How often a random split into training and held-out images looks as suspicious; small"

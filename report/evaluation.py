@@ -18,7 +18,7 @@ BETTER = {
     "recall": "higher",
     "density": "higher",
     "coverage": "higher",
-    "expected_coverage": "coverage of equals",
+    "expected_coverage": "the ceiling",
     "sliced_wasserstein_distance": "lower",
     "vendi_score": "higher",
     "copy_rate": "0",

@@ -6,6 +6,7 @@ from novum.report.evaluation import Report, listed
 
 HARDLY_CHANCE = 0.01  # p-value below which samples are said to favour training data
 ANOTHER_KIND = 0.001  # p-value below which held-out images are said to differ from training ones
+TOLD = ("mirrored", "cropped to 75%", "rotated 10°", "JPEG 30", "left half pasted")
 IN_WORDS = {
     "frechet_distance": "Fréchet distance {:.4g}",
     "precision": "precision {:.0%}",
@@ -30,8 +31,7 @@ def spaces_with_copying(report: Report) -> list[str]:
     return [
         name
         for name, found in _novelty(report).items()
-        if found.get("copies_flagged")
-        or (_low(found) > 0 and _p(report, name) <= HARDLY_CHANCE)
+        if found.get("copies_flagged") or (_low(found) > 0 and _p(report, name) <= HARDLY_CHANCE)
     ]
 
 
@@ -78,14 +78,10 @@ def _bounds(report: Report) -> str:
 
 
 def _power(report: Report) -> str:
-    """The best and the worst of what the detector was tried on."""
-    tried = {
-        a["attack"]: a["recall"] for a in report.get("power") or [] if a.get("recall") is not None
-    }
-    if not tried:
-        return ""
-    words = [f"{recall:.0%} of {attack}" for attack, recall in tried.items()]
-    return f" The detector would have found {listed(words)} copies."
+    """What the detector was tried on; the page lists it all."""
+    recall = {a["attack"]: a["recall"] for a in report.get("power") or []}
+    words = [f"{recall[name]:.0%} ({name})" for name in TOLD if recall.get(name) is not None]
+    return f" Of altered copies the detector would have found {listed(words)}." if words else ""
 
 
 def _doubts(report: Report) -> str:
@@ -99,9 +95,10 @@ def _doubts(report: Report) -> str:
         )
     duplicates = heldout.get("near_duplicates")
     if duplicates:
+        searched = heldout.get("searched", heldout["n"])
         said.append(
-            f"{duplicates:,} of {heldout['n']:,} held-out images are near-duplicates of training"
-            " images and hide copies of these."
+            f"{duplicates:,} of {searched:,} held-out images looked at are near-duplicates of"
+            " training images and hide copies of these."
         )
     return " ".join(said)
 

@@ -16,6 +16,7 @@ from novum.metrics.functional.intervals import (
     wilson_interval,
 )
 from novum.metrics.functional.kernel import kernel_distance, kernel_distance_interval
+from novum.metrics.functional.likelihood import feature_likelihood_divergence
 from novum.metrics.functional.manifold import (
     density_coverage,
     expected_coverage,
@@ -31,17 +32,26 @@ from novum.metrics.functional.memorization import (
 )
 from novum.metrics.functional.parzen import LogLikelihood, parzen_log_likelihood, parzen_sigma
 from novum.metrics.functional.sliced import sliced_wasserstein_distance
+from novum.metrics.novelty.attribution import attribution
+from novum.metrics.novelty.calibrated import calibrated_distance
+from novum.metrics.novelty.copying import copy_rate, copy_test
+from novum.metrics.novelty.permutation import train_heldout_permutation_test
 
 __all__ = [
     "Interval",
     "LogLikelihood",
     "Moments",
+    "attribution",
     "authenticity",
+    "calibrated_distance",
     "clopper_pearson_interval",
+    "copy_rate",
+    "copy_test",
     "covariance_factor",
     "data_copying_test",
     "density_coverage",
     "expected_coverage",
+    "feature_likelihood_divergence",
     "frechet_distance",
     "frechet_distance_from_features",
     "frechet_distance_infinity",
@@ -58,6 +68,7 @@ __all__ = [
     "rarity",
     "realism",
     "sliced_wasserstein_distance",
+    "train_heldout_permutation_test",
     "vendi_score",
     "wilson_interval",
 ]

@@ -1,5 +1,11 @@
 """Novelty: what samples owe to the training set, always held against unseen data."""
 
+from novum.metrics.novelty.attribution import (
+    Attribution,
+    attribution,
+    attribution_from_matches,
+)
+from novum.metrics.novelty.calibrated import calibrated_distance
 from novum.metrics.novelty.copying import (
     CopyTest,
     copy_rate,
@@ -15,9 +21,13 @@ from novum.metrics.novelty.permutation import (
 )
 
 __all__ = [
+    "Attribution",
     "CopyTest",
     "Matches",
     "Neighbours",
+    "attribution",
+    "attribution_from_matches",
+    "calibrated_distance",
     "copy_rate",
     "copy_rate_from_matches",
     "copy_test",

@@ -13,7 +13,7 @@ from scipy.stats import hypergeom
 from torch import Tensor
 
 from novum.metrics.functional.intervals import Interval, clopper_pearson_interval
-from novum.metrics.novelty.matches import TRAIN, Matches, find_clusters, find_matches
+from novum.metrics.novelty.matches import TRAIN, Matches, find_clusters, find_matches, margin_of
 
 
 class CopyTest(NamedTuple):
@@ -62,7 +62,7 @@ def copy_rate(train: Tensor, heldout: Tensor, fake: Tensor, ratio: float = 2.0) 
     With 95% confidence each, at least `low` of these samples are copies and the generator copies
     at a rate of at most `high`.
     """
-    return copy_rate_from_matches(find_matches(train, heldout, fake), math.log(ratio))
+    return copy_rate_from_matches(find_matches(train, heldout, fake), margin_of(ratio))
 
 
 def copy_rate_from_matches(matches: Matches, margin: float) -> Interval:

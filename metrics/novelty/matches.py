@@ -5,13 +5,14 @@ mere chance: whatever is chosen without looking at labels meets training items a
 pool, however truncated or underfit the generator is and however the two sets differ in size.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from novum.metrics.checks import check_features, check_same_width
-from novum.metrics.neighbours import distinct_rows, knn
+from novum.metrics.neighbours import distinct_rows, found_in, knn
 
 HELDOUT, NEITHER, TRAIN = -1, 0, 1
 
@@ -43,23 +44,43 @@ def find_matches(
 ) -> Matches:
     """Match each sample with its nearest item, at margin log(k-th distance / nearest distance).
 
-    A few near-duplicates (up to k - 2 others) don't hide a copy. The pool is searched in a seeded
-    random order, so that a tie of distances between items is settled by chance.
+    A few near-duplicates (up to k - 2 others) don't hide a copy. Items at one distance are put in
+    order by (seeded) chance.
     """
     for name, x in {"train": train, "heldout": heldout, "fake": fake}.items():
         check_features(x, name, at_least=1)
     check_same_width(train=train, heldout=heldout, fake=fake)
-    pool = torch.cat([train, heldout])
-    first, inverse = distinct_rows(pool)
-    side = _sides(inverse, len(train), len(first))
-    order = torch.randperm(len(first), generator=torch.Generator().manual_seed(seed)).to(
-        pool.device
-    )
-    distances, nearest = knn(fake, pool[first[order]], min(k, len(first)))
-    item = order[nearest[:, 0]]
-    margin = (distances[:, -1].log() - distances[:, 0].log()).nan_to_num(0, posinf=torch.inf)
+    firsts = [distinct_rows(x)[0] for x in (train, heldout)]
+    sets = [x if len(f) == len(x) else x[f] for x, f in zip((train, heldout), firsts, strict=True)]
+    in_both = [found_in(a, b) for a, b in (sets, sets[::-1])]
+    item = torch.cat([firsts[0], firsts[1] + len(train)])
+    side = torch.cat([TRAIN * (~in_both[0]).to(torch.int8), HELDOUT * (~in_both[1]).to(torch.int8)])
+    near = [knn(fake, x, min(k, len(x))) for x in sets]
+    distances = torch.cat([n.distances for n in near], 1)
+    rows = torch.cat([near[0].indices, near[1].indices + len(sets[0])], 1)
+    again = (rows >= len(sets[0])) & (side[rows] == NEITHER)  # known from training
+    distances, order = _by_chance_where_equal(distances.masked_fill(again, torch.inf), rows, seed)
+    nearest = rows.gather(1, order[:, :1])[:, 0]
+    last = min(k, len(item) - int(in_both[1].sum())) - 1
+    margin = (distances[:, last].log() - distances[:, 0].log()).nan_to_num(0, posinf=torch.inf)
     train_items, heldout_items = (int((side == s).sum()) for s in (TRAIN, HELDOUT))
-    return Matches(first[item], side[item], margin, train_items, heldout_items)
+    return Matches(item[nearest], side[nearest], margin, train_items, heldout_items)
+
+
+def _by_chance_where_equal(distances: Tensor, rows: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Each row's distances ascending, and their order; equal ones in a random order of items."""
+    generator = torch.Generator().manual_seed(seed)
+    rank = torch.randperm(int(rows.max()) + 1, generator=generator).to(rows.device)[rows]
+    by_rank = rank.argsort(1)
+    distances, order = distances.gather(1, by_rank).sort(dim=1, stable=True)
+    return distances, by_rank.gather(1, order)
+
+
+def margin_of(ratio: float) -> float:
+    """The margin of a sample that is `ratio` times nearer to its item than to the k-th."""
+    if not ratio > 1:
+        raise ValueError(f"ratio = {ratio} is not nearer: take one above 1, such as 2")
+    return math.log(ratio)
 
 
 def find_clusters(matches: Matches, at_least: float = -torch.inf) -> Clusters:
@@ -72,11 +93,3 @@ def find_clusters(matches: Matches, at_least: float = -torch.inf) -> Clusters:
     trained[inverse] = matches.side[kept] == TRAIN
     order = margin.argsort(descending=True)
     return Clusters(item[order], trained[order], margin[order], size[order])
-
-
-def _sides(inverse: Tensor, num_train: int, num_items: int) -> Tensor:
-    """The side of each distinct item, (num_items,) int8."""
-    side = torch.zeros(num_items, dtype=torch.int8, device=inverse.device)
-    in_heldout = side.bool().index_fill(0, inverse[num_train:], True)
-    in_train = side.bool().index_fill(0, inverse[:num_train], True)
-    return in_train.to(torch.int8) - in_heldout.to(torch.int8)

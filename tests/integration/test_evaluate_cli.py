@@ -106,13 +106,13 @@ def test_planted_copies_are_found(sets, evaluate):
 
 
 def test_everything_that_is_measured_is_written(sets, evaluate):
-    report, out = evaluate("--samples", "fresh.npy")
+    report, out = evaluate("--samples", "fresh.npy", "--features", "efficientnet_lite0,pixels")
     assert list(report["features"]) == ["efficientnet_lite0", "pixels"]
     quality = {"frechet_distance", "memorization_informed_frechet_distance", "kernel_distance",
                "frechet_distance_infinity", "precision", "recall", "density", "coverage",
                "expected_coverage", "sliced_wasserstein_distance", "vendi_score"}  # fmt: skip
-    novelty = {"copy_rate", "copies_flagged", "permutation_p", "closer_to_train", "authenticity",
-               "data_copying_ct"}  # fmt: skip
+    novelty = {"copy_rate", "copies_flagged", "items_copied", "permutation_p", "closer_to_train",
+               "authenticity", "data_copying_ct", "fld_gap"}  # fmt: skip
     for space in report["features"].values():
         assert set(space["quality"]) == quality
         assert set(space["novelty"]) == novelty
@@ -216,7 +216,7 @@ def test_large_images_are_compared_as_thumbnails(sets, evaluate):
     for name in ("fresh", "train", "heldout"):
         np.save(f"{name}.npy", sets[name][:30, 0].repeat(9, 1).repeat(9, 2))  # 72 px
     report, _ = evaluate("--samples", "fresh.npy")
-    assert list(report["features"]) == ["efficientnet_lite0", "pixels@32"]
+    assert list(report["features"]) == ["efficientnet_lite0", "pixels@32", "alignment"]
 
 
 @pytest.fixture
@@ -337,3 +337,39 @@ class TestMistakes:
         assert "--seed -1" in fails("--samples", "x", "--seed", "-1")
         assert "--num-samples 1" in fails("--samples", "x", "--num-samples", "1")
         assert "unrecognized arguments: --sample" in fails("--samples", "x", "--sample", "y")
+
+
+@pytest.mark.slow
+def test_altered_copies_are_named_with_what_was_done_to_them(sets, evaluate):
+    """Mirrored training digits, which the pixels' nearest neighbours do not see."""
+    train = np.load("train.npy")
+    np.save("mirrored.npy", np.concatenate([sets["fresh"][:100, 0], train[:40, 0, :, ::-1]]))
+    report, out = evaluate("--samples", "mirrored.npy")
+    assert list(report["features"]) == ["efficientnet_lite0", "pixels", "alignment"]
+    assert report["verdict"].startswith("Copying found: ")
+    named = [copy for copy in report["copies"] if copy["features"] == "alignment"]
+    right = [copy for copy in named if copy["train"] == copy["sample"] - 100]
+    assert len(right) >= 30
+    assert all("mirrored" in copy["transform"] for copy in right)
+    recall = {attack["attack"]: attack["recall"] for attack in report["power"]}
+    assert recall["identical"] >= 0.9
+    assert report["heldout"]["searched"] == 597
+    page = Path("evaluation/report.html").read_text()
+    assert "Power of the copy test" in page and "Nearest neighbours in alignment" in page
+
+
+def test_reports_are_compared_side_by_side(sets, monkeypatch, capsys):
+    for name in ("fresh", "copies"):
+        main(["--samples", f"{name}.npy", "--train", "train.npy", "--heldout", "heldout.npy",
+              "--output", name, *PIXELS])  # fmt: skip
+    capsys.readouterr()
+    main(["--compare", "fresh/report.json", "copies/report.json", "--output", "both"])
+    out = capsys.readouterr().out
+    assert "frechet_distance" in out and "copies flatter" in out
+    assert "copies" in Path("both/compare.html").read_text()
+
+
+def test_compare_and_samples_exclude_each_other(sets, fails):
+    assert "one of them" in fails("--samples", "fresh.npy", "--compare", "a", "b")
+    assert "one of them" in fails("--train", "train.npy")
+    assert "cannot be read" in fails("--compare", "none/report.json", "also/report.json")

@@ -3,7 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from novum.metrics import screening
 from novum.metrics.neighbours import (
     distinct_rows,
     knn,
@@ -46,11 +48,132 @@ def problems(draw):
     return x[n:], x[:n], draw(st.integers(1, n)), draw(st.sampled_from([1, 4096, 2**20]))
 
 
+def small_screens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few candidates, and so few rows at a time, that small problems show what large ones do."""
+    for name, value in {"MARGIN": 1, "ROWS": 16, "TILE": 5, "SAMPLE": 4, "GROUP": 4}.items():
+        monkeypatch.setattr(screening, name, value)
+    monkeypatch.setattr(screening, "SMALLEST_PRODUCT", 1)
+
+
 @examples
-@given(problems())
-def test_equals_brute_force(problem):
+@given(problems(), st.booleans())
+def test_equals_brute_force(problem, small):
     queries, reference, k, max_bytes = problem
-    check_exact(queries, reference, k, max_bytes=max_bytes)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        if small:
+            small_screens(monkeypatch)
+        check_exact(queries, reference, k, max_bytes=max_bytes)
+
+
+def hard_problem(kind: str) -> tuple[Tensor, Tensor]:
+    """Queries (40, 64) and reference (3000, 64) that bfloat16, or a running threshold, may fail."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3040, 64, generator=generator)
+    if kind == "clusters far from the mean":  # bfloat16 sees no difference within a cluster
+        x = 1e-3 * x + 100 * torch.randn(6, 64, generator=generator).repeat(507, 1)[:3040]
+    elif kind == "near-copies":
+        x = x[torch.randint(0, 200, (3040,), generator=generator)] + 1e-4 * x
+    elif kind == "near-copies beyond float32":
+        x = x[:20].double().repeat(152, 1) + 1e-9 * x
+    elif kind == "equal rows":
+        x = torch.where(torch.arange(3040)[:, None] % 7 == 0, x, x[:1])
+    elif kind == "each nearer than those before":
+        x = x * torch.linspace(2, 0.01, 3040).flip(0).roll(40)[:, None]
+    elif kind == "one feature outweighs the others":
+        x[:, 0] *= 1e4
+    elif kind == "heavy tails":
+        x = x * torch.randn(3040, 1, generator=generator).exp() ** 2
+    elif kind == "an outlier":
+        x[1000] = 1e15
+    elif kind == "an infinite norm":
+        x[1000] = 1e30
+    elif kind == "tiny":
+        x = x * 1e-22
+    elif kind == "halves apart":
+        x[:, :32] += 1000 * (torch.arange(3040)[:, None] >= 1500)
+    return x[:40], x[40:]
+
+
+KINDS = (
+    "normal",
+    "clusters far from the mean",
+    "near-copies",
+    "near-copies beyond float32",
+    "equal rows",
+    "each nearer than those before",
+    "one feature outweighs the others",
+    "heavy tails",
+    "an outlier",
+    "an infinite norm",
+    "tiny",
+    "halves apart",
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("order", ["as drawn", "nearest last"])
+def test_hard_problems_equal_brute_force(kind, order):
+    queries, reference = hard_problem(kind)
+    if order == "nearest last":
+        reference = reference[squared_distances(queries[:1], reference).argsort(descending=True)]
+    check_exact(queries, reference, 5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_bounds_of_candidates_hold(kind, dtype, monkeypatch):
+    """No candidate is nearer than its bound, and no other row nearer than the cutoff."""
+    monkeypatch.setattr(screening, "ROWS", 512)
+    queries, reference = hard_problem(kind)
+    squared = squared_distances(queries[:, None], reference[None])
+    bounds, rows, cutoff = screening.find_candidates(
+        queries, reference, 5, dtype=dtype, within=None, max_bytes=2**20
+    )
+    found = bounds < torch.inf
+    assert (bounds.double() <= squared.gather(1, rows))[found].all()
+    others = torch.ones_like(squared).scatter_(1, rows.where(found, rows[:, :1]), 0) > 0
+    assert (squared >= cutoff[:, None])[others].all()
+
+
+@pytest.mark.parametrize("d", [8, 64, 512])
+def test_bfloat16_settles_plain_features(normal, d):
+    """Else every search would be done twice."""
+    decay = torch.arange(1, d + 1) ** -0.5
+    queries, reference = normal(200, d) * decay, normal(5000, d, seed=1) * decay
+    _, _, cutoff = screening.find_candidates(
+        queries, reference, 5, dtype=torch.bfloat16, within=None, max_bytes=2**27
+    )
+    kth = brute_force(queries, reference, 5)[0][:, -1] ** 2
+    assert (cutoff > kth).double().mean() > 0.98
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the bytes of the largest new tensor, views of `source` aside."""
+
+    def __init__(self, source: Tensor) -> None:
+        super().__init__()
+        self.source, self.nbytes = source.untyped_storage().data_ptr(), 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for x in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(x, Tensor) and x.untyped_storage().data_ptr() != self.source:
+                self.nbytes = max(self.nbytes, x.nbytes)
+        return result
+
+
+def test_a_mapped_reference_is_read_in_blocks(normal, tmp_path):
+    """Nothing may touch more rows of the file at once than a block holds."""
+    normal(20_000, 32).numpy().tofile(tmp_path / "reference")
+    mapped = torch.from_file(str(tmp_path / "reference"), size=640_000).view(20_000, 32)
+    whole = mapped.clone()
+    whole[:5000] = whole[0]  # a crowd, so that the slow path runs as well
+    mapped[:5000] = mapped[0].clone()
+    expected = knn(whole[4990:5100], whole, 3)
+    with LargestTensor(mapped) as largest:
+        found = knn(mapped[4990:5100], mapped, 3, max_bytes=2**18)
+    assert torch.equal(found.indices, expected.indices)
+    assert largest.nbytes < 2**20 < mapped.nbytes / 2
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
@@ -167,6 +290,11 @@ def test_sides_of_spheres_are_exact(problem):
     for rows, columns, side in sphere_sides(queries, centres, radii, max_bytes=max_bytes):
         sides[rows, columns] = side
     assert torch.equal(sides, (distances - radii).sign().to(torch.int8))
+
+
+def test_squared_distances_keep_no_other_memory(normal):
+    squared = squared_distances(normal(10, 64), normal(10, 64, seed=1))
+    assert squared.untyped_storage().nbytes() == squared.nbytes
 
 
 def test_distinct_rows():

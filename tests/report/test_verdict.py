@@ -67,18 +67,19 @@ def test_several_spaces_share_the_chance_of_error():
 def test_no_copying_says_what_would_have_been_found():
     power = [
         {"attack": "mirrored", "recall": 0.99, "low": 0.9, "high": 1.0},
-        {"attack": "cropped", "recall": 0.93, "low": 0.9, "high": 1.0},
+        {"attack": "cropped to 75%", "recall": 0.93, "low": 0.9, "high": 1.0},
+        {"attack": "noise 24", "recall": 0.5, "low": 0.4, "high": 0.6},
     ]
-    told = "The detector would have found 99% of mirrored and 93% of cropped copies."
+    told = "the detector would have found 99% (mirrored) and 93% (cropped to 75%)."
     assert told in verdict(report(power=power))
     assert told not in verdict(report(flagged=3, power=power))
 
 
 def test_doubts_about_heldout_images_are_told_whatever_was_found():
-    heldout = {"n": 1000, "exchangeability_p": 0.001, "near_duplicates": 12}
+    heldout = {"n": 1000, "exchangeability_p": 0.001, "near_duplicates": 12, "searched": 500}
     for made in (report(heldout=heldout), report(flagged=5, heldout=heldout)):
         assert "Held-out images differ in kind from training images (p = 0.001)" in verdict(made)
-        assert "12 of 1,000 held-out images are near-duplicates of training" in verdict(made)
+        assert "12 of 500 held-out images looked at are near-duplicates" in verdict(made)
     assert "differ" not in verdict(report(heldout={"n": 10, "exchangeability_p": 0.2}))
 
 

@@ -45,6 +45,11 @@ def test_extracts_from_anything_sliced(images):
     assert torch.equal(extract_features(MeanColour(), images), features)
 
 
+def test_any_module_will_do(images):
+    plain = torch.nn.Sequential(torch.nn.Flatten())
+    assert torch.equal(extract_features(plain, images), images.flatten(1).float())
+
+
 def test_every_forward_has_one_shape(images):
     extractor = MeanColour()
     extract_features(extractor, images, batch_size=50)

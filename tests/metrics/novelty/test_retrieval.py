@@ -1,0 +1,90 @@
+"""Views are the windows they say they are, and candidates hold the source."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from novum.metrics.novelty import retrieval
+from novum.metrics.novelty.attacks import alter
+from novum.metrics.novelty.retrieval import STARTS, WHOLE, Descriptions, View, retrieve, window
+from tests.metrics.novelty.textures import textures
+
+
+@pytest.fixture(scope="module")
+def pool():
+    return textures(300)
+
+
+@pytest.fixture(scope="module")
+def descriptions(pool):
+    return Descriptions(pool)
+
+
+def test_a_window_is_described_as_the_image_it_shows(pool, descriptions):
+    """Twice as large, the upper left quarter is a whole image with that description."""
+    quarter = F.interpolate(pool[:20, :, :16, :16].float(), scale_factor=2, mode="nearest")
+    whole = descriptions(quarter.to(torch.uint8), [WHOLE])[0]
+    seen = descriptions(pool[:20], [window(16, 0, 0)])[0]
+    torch.testing.assert_close(seen, whole, atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen.norm(dim=1), torch.ones(20))
+
+
+def test_a_turned_view_is_described_as_the_turned_image(pool, descriptions):
+    turned = descriptions(pool[:20].rot90(1, (2, 3)), [WHOLE])[0]
+    seen = descriptions(pool[:20], [View(degrees=90)])[0]
+    torch.testing.assert_close(seen, turned, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("degrees", [0, 90])
+def test_similarity_takes_one_window_onto_the_other(degrees):
+    sample = window(24, 4, 0)._replace(degrees=degrees)
+    a, b, tx, ty = retrieval.similarity_between(sample, window(12, 20, 8))
+    take = lambda x, y: (a * x - b * y + tx, b * x + a * y + ty)  # noqa: E731
+    assert take(sample.x, sample.y) == pytest.approx((26 / 16 - 1, 14 / 16 - 1))
+    corner = (sample.x + 0.75, sample.y + 0.75)  # lower right; turned back it is the upper right
+    sign = -1 if degrees else 1
+    assert take(*corner) == pytest.approx((32 / 16 - 1, (14 + sign * 6) / 16 - 1))
+
+
+@pytest.mark.parametrize(
+    "attack",
+    ["identical", "mirrored", "turned 90° or more", "shifted 20%", "corner of 75%", "corner of 50%",
+     "rotated 30°", "left half pasted"],
+)  # fmt: skip
+def test_the_source_is_a_candidate(attack, pool, descriptions):
+    samples = alter(pool[:30], attack, 0, textures(30, 7))
+    candidates = retrieve(samples, pool, descriptions)
+    assert candidates.rows.shape == candidates.starts.shape
+    found = (candidates.rows == torch.arange(30)[:, None]).any(1)
+    assert found.double().mean() >= 0.95
+
+
+def test_starts_say_what_was_done(pool, descriptions):
+    """The best pair of views of a mirrored corner crop starts near the truth."""
+    samples = F.interpolate(pool[:20, :, 8:, :24].float(), (32, 32), mode="bilinear")
+    samples = samples.round().to(torch.uint8).flip(3)
+    rows, starts = retrieve(samples, pool, descriptions)
+    family = slice(retrieval.PER_FAMILY, 2 * retrieval.PER_FAMILY)  # crops to 24 px
+    assert torch.equal(rows[:, family][:, 0], torch.arange(20))
+    for start in (STARTS[i] for i in starts[:, family][:, 0].tolist()):
+        assert start.mirrored and start.region == 0
+        assert start.similarity == pytest.approx((0.75, 0, -0.25, 0.25))
+
+
+def test_excluded_rows_are_no_candidates(pool, descriptions):
+    exclude = torch.arange(30).where(torch.arange(30) % 2 == 0, -1)
+    rows = retrieve(pool[:30], pool, descriptions, exclude).rows
+    found = (rows == torch.arange(30)[:, None]).any(1)
+    assert torch.equal(found, exclude == -1)
+    assert len(rows.unique(dim=1)) == len(rows) and (rows >= 0).all()
+
+
+def test_blocks_do_not_matter(pool, descriptions, monkeypatch):
+    samples, exclude = pool[:30], torch.arange(30) + 5
+    whole = retrieve(samples, pool, descriptions, exclude)
+    for name, size in {"POOL_BLOCK": 70, "TILE": 32, "SAMPLE_BLOCK": 8}.items():
+        monkeypatch.setattr(retrieval, name, size)
+    parts = retrieve(samples, pool, descriptions, exclude)
+    same = (parts.rows.sort(1).values == whole.rows.sort(1).values).double().mean()
+    assert same > 0.999  # rounding may swap the last of a family
+    assert torch.equal(parts.rows[:, 0], whole.rows[:, 0])

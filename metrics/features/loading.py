@@ -11,12 +11,13 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_featur
 from novum.metrics.features.checkpoint import Checkpoint
 from novum.metrics.features.efficientnet import EfficientNetLite0
 from novum.metrics.features.extractor import FeatureExtractor, rgb, weights_hash
-from novum.metrics.features.inception import Inception
+from novum.metrics.features.inception import Inception, InceptionBFloat16
 from novum.metrics.features.pixels import Pixels
 from novum.metrics.features.transformers import Clip, DinoV2
 
 EXTRACTORS: dict[str, type[FeatureExtractor]] = {
     "inception": Inception,
+    "inception_bf16": InceptionBFloat16,
     "dinov2": DinoV2,
     "clip": Clip,
     "efficientnet_lite0": EfficientNetLite0,

@@ -7,14 +7,15 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_info
 
 from novum.callbacks.logging import log_text
 
-BOUND = "novelty/copy_rate_low/"  # logged by NearestNeighbours, for each feature space
+BOUND = "novelty/copies_at_least/"  # logged by NearestNeighbours, for each feature space
 
 
 class StopOnCopying(Callback):
     """Ends or marks the run at the first evaluation that shows copying.
 
-    That is one whose 95% lower bound of the copy rate, in any feature space of NearestNeighbours,
-    exceeds the limit. `onset` is the images seen by then; the Text tab has it too.
+    That is one at which the 95% lower bound of the share of copies, novelty/copies_at_least of
+    NearestNeighbours, exceeds the limit in any feature space. `onset` is the images seen by then;
+    the Text tab has it too.
 
     Args:
         limit: Share of samples that may provably be copies.

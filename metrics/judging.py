@@ -33,6 +33,7 @@ from novum.metrics.novelty import (
     Matches,
     Neighbours,
     attribution_from_matches,
+    copies_at_least,
     copy_rate_from_matches,
     copy_test_from_matches,
     find_matches,
@@ -66,6 +67,7 @@ class Copying(NamedTuple):
 
     matches: Matches
     rate: Interval
+    at_least: float  # copies among the samples, at any ratio
     test: CopyTest
     p: float
     items: int  # training items that draw more samples than chance gives, q <= ITEM_Q
@@ -135,6 +137,7 @@ def judge_copying(matches: Matches, margin: float, seed: int = 0) -> Copying:
     return Copying(
         matches,
         copy_rate_from_matches(matches, margin),
+        copies_at_least(matches),
         copy_test_from_matches(matches),
         permutation_test_from_matches(matches, seed=seed),
         int((attribution_from_matches(matches, margin).q_values <= ITEM_Q).sum()),
@@ -145,6 +148,7 @@ def copying_figures(copying: Copying) -> dict[str, Any]:
     """As they stand in report.json."""
     return {
         "copy_rate": _plain(copying.rate),
+        "copies_at_least": copying.at_least,
         "copies_flagged": int(copying.test.flagged.sum()),
         "items_copied": copying.items,
         "permutation_p": copying.p,

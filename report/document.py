@@ -147,6 +147,11 @@ WORDS = {
         "Samples far nearer to one training image than to others, beyond what chance gives.",
         True,
     ),
+    "copies_at_least": Words(
+        "Copies at least",
+        "With 95% confidence so many samples owe their nearest item to training, faint copies too.",
+        True,
+    ),
     "copies_flagged": Words("Copies flagged", "Samples named as copies, one by one."),
     "items_copied": Words(
         "Items copied", "Training items that draw more samples than held-out items do by chance."

@@ -22,6 +22,7 @@ BETTER = {
     "sliced_wasserstein_distance": "lower",
     "vendi_score": "higher",
     "copy_rate": "0",
+    "copies_at_least": "0",
     "copies_flagged": "0",
     "items_copied": "0",
     "permutation_p": "not near 0",

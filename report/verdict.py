@@ -31,7 +31,8 @@ def spaces_with_copying(report: Report) -> list[str]:
     return [
         name
         for name, found in _novelty(report).items()
-        if found.get("copies_flagged") or (_low(found) > 0 and _p(report, name) <= HARDLY_CHANCE)
+        if found.get("copies_flagged")
+        or (found.get("copies_at_least", 0) > 0 and _p(report, name) <= HARDLY_CHANCE)
     ]
 
 
@@ -63,7 +64,9 @@ def _copies(report: Report, name: str) -> str:
     rate, flagged = found["copy_rate"], int(found.get("copies_flagged") or 0)
     of = f"{flagged:,} of {n:,}" if n else f"{flagged:,}"
     named = f"{of} samples are named as copies in {name}, " if flagged else f"in {name} "
-    return f"{named}{rate['value']:.2%} are copies (95%: at least {rate['low']:.2%})"
+    low = max(rate["low"], found.get("copies_at_least") or 0)
+    bound = f" and, at 95%, at least {low:.2%} are copies" if low else ""
+    return f"{named}the copy rate is {rate['value']:.2%}{bound}"
 
 
 def _bounds(report: Report) -> str:
@@ -149,10 +152,6 @@ def _quality(report: Report) -> str:
 
 def _novelty(report: Report) -> dict[str, dict[str, Any]]:
     return {name: space["novelty"] for name, space in report["features"].items()}
-
-
-def _low(found: dict[str, Any]) -> float:
-    return (found.get("copy_rate") or {}).get("low") or 0.0
 
 
 def _p(report: Report, name: str) -> float:

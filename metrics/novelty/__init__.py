@@ -8,6 +8,7 @@ from novum.metrics.novelty.attribution import (
 from novum.metrics.novelty.calibrated import calibrated_distance
 from novum.metrics.novelty.copying import (
     CopyTest,
+    copies_at_least,
     copy_rate,
     copy_rate_from_matches,
     copy_test,
@@ -28,6 +29,7 @@ __all__ = [
     "attribution",
     "attribution_from_matches",
     "calibrated_distance",
+    "copies_at_least",
     "copy_rate",
     "copy_rate_from_matches",
     "copy_test",

@@ -15,6 +15,8 @@ from torch import Tensor
 from novum.metrics.functional.intervals import Interval, clopper_pearson_interval
 from novum.metrics.novelty.matches import TRAIN, Matches, find_clusters, find_matches, margin_of
 
+RATIOS = (2.0, 1.5, 1.25, 1.1, 1.0)
+
 
 class CopyTest(NamedTuple):
     q_values: Tensor  # (m,) float64: the smallest q at which the sample is flagged
@@ -77,7 +79,7 @@ def copy_rate_from_matches(matches: Matches, margin: float) -> Interval:
     m, clusters = len(matches.margin), find_clusters(matches, margin)
     sizes = clusters.size[clusters.trained].sort().values
     decoys = clusters.size[~clusters.trained]
-    by_chance = _explained_by_chance(matches, len(sizes), len(decoys))
+    by_chance = _explained_by_chance(matches, len(sizes), len(decoys), 0.05)
     low = int(sizes[: len(sizes) - by_chance.most].sum()) / m
     high = clopper_pearson_interval(int(sizes[by_chance.fewest :].sum()), m).high
     odds = matches.train_items / matches.heldout_items
@@ -85,13 +87,31 @@ def copy_rate_from_matches(matches: Matches, margin: float) -> Interval:
     return Interval(min(max(value, low), high), low, high)
 
 
+def copies_at_least(matches: Matches, ratios: tuple[float, ...] = RATIOS) -> float:
+    """With 95% confidence at least this share of the samples owes its match to training.
+
+    The largest `low` over the ratios, each at its part of the 5%: copies that are faint, such as a
+    GAN's of a small training set, show at a small ratio alone.
+    """
+    part = 0.05 / len(ratios)
+    return max(_lower_bound(matches, math.log(ratio), part) for ratio in ratios)
+
+
+def _lower_bound(matches: Matches, margin: float, error: float) -> float:
+    clusters = find_clusters(matches, margin)
+    sizes = clusters.size[clusters.trained].sort().values
+    decoys = int((~clusters.trained).sum())
+    by_chance = _explained_by_chance(matches, len(sizes), decoys, error)
+    return int(sizes[: len(sizes) - by_chance.most].sum()) / len(matches.margin)
+
+
 class _Explained(NamedTuple):
     fewest: int
     most: int
 
 
-def _explained_by_chance(matches: Matches, targets: int, decoys: int) -> _Explained:
-    """How many of the training items matched (97.5% and 95% confidence) may be no copies.
+def _explained_by_chance(matches: Matches, targets: int, decoys: int, error: float) -> _Explained:
+    """How many of the training items matched may be no copies, but for 2.5% and for `error`.
 
     If v are not, the draws are v + `decoys` of the pool without the copied items, and the number
     of held-out items among them is hypergeometric.
@@ -100,5 +120,5 @@ def _explained_by_chance(matches: Matches, targets: int, decoys: int) -> _Explai
     pool = matches.train_items - targets + v + matches.heldout_items
     drawn = hypergeom(pool, matches.heldout_items, v + decoys)
     fewest = int((drawn.sf(decoys - 1) <= 0.025).sum())
-    most = int((drawn.cdf(decoys) > 0.05).sum()) - 1
+    most = int((drawn.cdf(decoys) > error).sum()) - 1
     return _Explained(min(fewest, targets), most)

@@ -46,7 +46,7 @@ def test_rows_hold_every_metric_of_any_report():
     reports = pair()
     reports["runs/b"]["features"]["clip"] = {"quality": {"vendi_score": {"value": 3.0}}}
     rows = comparison_rows(reports)
-    assert [group for group, _, _ in rows] == ["quality"] * 5 + ["novelty"] * 6
+    assert [group for group, _, _ in rows] == ["quality"] * 5 + ["novelty"] * 7
     assert rows["quality", "vendi_score", "clip"] == [None, {"value": 3.0}]
     first, second = rows["quality", "frechet_distance", "pixels"]
     assert (first["value"], second["value"]) == (12.345, 6.0)

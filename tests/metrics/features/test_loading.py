@@ -50,7 +50,9 @@ def test_loaded_once():
 def test_unknown_names_get_the_nearest_and_the_list():
     with pytest.raises(ValueError, match="no feature extractor 'inceptoin': did you mean 'incept"):
         load_extractor("inceptoin")
-    with pytest.raises(ValueError, match="'xyz': there are inception, inception_bf16, dinov2, clip"):
+    with pytest.raises(
+        ValueError, match="'xyz': there are inception, inception_bf16, dinov2, clip"
+    ):
         load_extractor("xyz")
     with pytest.raises(ValueError, match="no feature extractor 'pixels@big'"):
         load_extractor("pixels@big")

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from novum.metrics.functional import copy_rate, copy_test
-from novum.metrics.novelty import Matches, copy_rate_from_matches, copy_test_from_matches
+from novum.metrics.novelty import (
+    Matches,
+    copies_at_least,
+    copy_rate_from_matches,
+    copy_test_from_matches,
+    find_matches,
+)
 from tests.metrics.novelty.worlds import SPREADS, World
 
 KINDS = tuple(SPREADS)
@@ -217,3 +223,30 @@ def test_heldout_data_inside_training_is_refused():
     x = torch.arange(4.0)[:, None]
     with pytest.raises(ValueError, match="every held-out row is in the training data too"):
         copy_rate(x, x[:2], x)
+
+
+@pytest.mark.parametrize("sizes", [(150, 150), (300, 75)])
+def test_copies_at_least_is_a_bound(sizes):
+    """Over 250 seeds at most 7% above the truth, whatever the generator."""
+    copies, m = 12, 240
+    too_high = some = 0
+    for seed in range(250):
+        world = World(seed, d=4)
+        train, heldout = world.split(*sizes)
+        fake = world.generate(m, KINDS[seed % 3], train, copies)
+        found = copies_at_least(find_matches(train, heldout, fake))
+        too_high += found > copies / m
+        some += found > 0
+    assert too_high <= 0.07 * 250
+    assert some > 0
+
+
+def test_faint_copies_show_at_a_small_ratio():
+    """Samples that are half noise are never twice as near to their source as to others."""
+    world = World(0)
+    train, heldout = world.split(300, 600)
+    fake = world.generate(500, "fresh", train, copies=200, noise=0.8)
+    matches = find_matches(train, heldout, fake)
+    assert copy_rate_from_matches(matches, math.log(2)).low == 0
+    assert copies_at_least(matches) > 0.1
+    assert copies_at_least(find_matches(train, heldout, world.generate(500, "fresh", train))) == 0

@@ -18,11 +18,12 @@ class StopOnCopying(Callback):
     the Text tab has it too.
 
     Args:
-        limit: Share of samples that may provably be copies.
+        limit: Share of samples that may provably be copies. Each look at it errs with 5%, so that 0
+            would stop some long runs without reason.
         action: Stop training, or go on and only mark it.
     """
 
-    def __init__(self, limit: float = 0.0, action: Literal["stop", "mark"] = "stop") -> None:
+    def __init__(self, limit: float = 0.01, action: Literal["stop", "mark"] = "stop") -> None:
         if not 0 <= limit < 1:
             raise ValueError(f"limit is {limit}: it is a share of the samples, 0 or more, below 1")
         self.limit, self.action = limit, action

@@ -55,10 +55,12 @@ class RunSummary(Callback):
                 report["verdict"] += f" {callback.verdict}"
         self._log_hyperparameters(trainer, pl_module)
         log_text(trainer, "verdict", report["verdict"], pl_module.images_seen)
-        write_json(folder / "report.json", report)
-        (folder / "report.html").write_text(page(report), encoding="utf-8")
         console = print_table(self.history)
         console.print(f"[bold]Verdict:[/bold] {report['verdict']}", highlight=False)
+        if trainer.fast_dev_run:  # a trial has no folder
+            return
+        write_json(folder / "report.json", report)
+        (folder / "report.html").write_text(page(report), encoding="utf-8")
         console.print(f"Report:      {folder / 'report.html'}", soft_wrap=True)
         console.print(f"Checkpoints: {folder / 'checkpoints'}", soft_wrap=True)
         console.print(f"Look at it:  tensorboard --logdir {folder.parent}", soft_wrap=True)

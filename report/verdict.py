@@ -61,12 +61,12 @@ def _finding(report: Report) -> str:
 
 def _copies(report: Report, name: str) -> str:
     found, n = _novelty(report)[name], report["samples"].get("n")
-    rate, flagged = found["copy_rate"], int(found.get("copies_flagged") or 0)
+    flagged = int(found.get("copies_flagged") or 0)
+    low = max(found["copy_rate"]["low"], found.get("copies_at_least") or 0)
+    bound = f"at least {low:.2%} of all are copies (95% confidence)" if low else ""
     of = f"{flagged:,} of {n:,}" if n else f"{flagged:,}"
-    named = f"{of} samples are named as copies in {name}, " if flagged else f"in {name} "
-    low = max(rate["low"], found.get("copies_at_least") or 0)
-    bound = f" and, at 95%, at least {low:.2%} are copies" if low else ""
-    return f"{named}the copy rate is {rate['value']:.2%}{bound}"
+    named = f"{of} samples are named as copies in {name}" if flagged else f"in {name}"
+    return f"{named}{', ' if flagged and bound else ' '}{bound}".strip()
 
 
 def _bounds(report: Report) -> str:

@@ -37,11 +37,11 @@ def report(rate=NONE, flagged=0, p=0.5, share=FAIR, **changes) -> dict:
         ({}, "No copying found in 1,000 samples: copy rate 0.00% (95% bound 0.40%) in pix", []),
         (
             {"rate": SOME, "flagged": 21, "p": 0.001},
-            "Copying found: 21 of 1,000 samples are named as copies in pixels, the copy rate is"
-            " 2.00% and, at 95%, at least 1.20% are copies",
+            "Copying found: 21 of 1,000 samples are named as copies in pixels, at least 1.20% of all"
+            " are copies (95% confidence).",
             ["pixels"],
         ),
-        ({"rate": SOME, "p": 0.004}, "Copying found: in pixels the copy rate is 2.00%", ["pixels"]),
+        ({"rate": SOME, "p": 0.004}, "Copying found: in pixels at least 1.20% of all", ["pixels"]),
         ({"rate": SOME, "p": 0.02}, "No copying found", []),
         ({"p": 0.001}, "Samples lean on training data: they favour training over held-out", []),
         (
@@ -100,7 +100,7 @@ def test_too_few_samples_for_any_quality():
 def test_a_training_run_knows_no_number_of_samples():
     made = report(rate=SOME, flagged=21.0, p=0.001)
     made["samples"] = {"images_seen": 5}
-    assert verdict(made).startswith("Copying found: 21 samples are named as copies in pixels, the")
+    assert verdict(made).startswith("Copying found: 21 samples are named as copies in pixels, at")
     assert spaces_with_copying(made) == ["pixels"]
 
 

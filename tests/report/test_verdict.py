@@ -37,8 +37,8 @@ def report(rate=NONE, flagged=0, p=0.5, share=FAIR, **changes) -> dict:
         ({}, "No copying found in 1,000 samples: copy rate 0.00% (95% bound 0.40%) in pix", []),
         (
             {"rate": SOME, "flagged": 21, "p": 0.001},
-            "Copying found: 21 of 1,000 samples are named as copies in pixels, at least 1.20% of all"
-            " are copies (95% confidence).",
+            "Copying found: 21 of 1,000 samples are named as copies in pixels, at least 1.20%"
+            " of all are copies (95% confidence).",
             ["pixels"],
         ),
         ({"rate": SOME, "p": 0.004}, "Copying found: in pixels at least 1.20% of all", ["pixels"]),

@@ -22,6 +22,7 @@ TILE = 2048
 SAMPLE = 2048  # reference rows that give the first threshold
 GROUP = 16  # entries of a product that share one look at their largest
 SMALLEST_PRODUCT = 8192  # multiplications: torch has another kernel for smaller ones
+FAR = 2.0**60  # norms whose squares might overflow
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -123,7 +124,7 @@ def find_candidates(
             mine = Candidates(*(x[part] for x in found))
             _merge(mine, *_positive(entries, level[part], count), start)
             _lower_cutoff(mine, within[part], gap[part], k, dtype)
-    sane = (q.norms < 2.0**60) & (longest < 2.0**60)  # else float32 may have overflowed
+    sane = q.norms < FAR / 8  # else float32 may have overflowed
     return found._replace(cutoff=found.cutoff.masked_fill(~sane, -torch.inf))
 
 
@@ -172,6 +173,8 @@ def _fill_reference(r: _Block, rows: Tensor, centre: Tensor) -> None:
     n, d = rows.shape
     dtype = r.rows.dtype
     _fill(r, rows, centre)
+    far = ~(r.squares < FAR**2)  # from all queries but those that are nearly as far themselves
+    r.rows[far], r.squares[far], r.norms[far], r.errors[far] = 0, FAR**2 / 16, 0, 0
     half = _pieces(r.squares * (-0.5 * (1 - _slack(d, dtype))), dtype)
     ones = torch.ones_like(r.norms)
     r.rows[:, d:] = torch.stack([r.norms, r.errors, *half, ones, ones], 1)
@@ -226,9 +229,11 @@ def _sampled_limit(
     size = max(count, min(n, SAMPLE, max_bytes // (8 * d)))
     r = _empty_block(-(-size // GROUP) * GROUP, d, dtype, q.rows.device)
     _fill_reference(r, reference[:: n // size][:size], centre)
-    level = _set_threshold(q, _base(q) + r.squares.sum() / size)
+    base = _base(q)
+    level = _set_threshold(q, base + r.squares[:size].median())
+    above = 4 * _slack(d, dtype) * (level - base).abs()  # no row of the sample may be missed
     limits = []
-    for rows, at in zip(q.rows.split(tile), level.split(tile), strict=True):
+    for rows, at in zip(q.rows.split(tile), (level + above).split(tile), strict=True):
         entries = (rows @ r.rows.T).topk(count).values.float()[:, [k - 1, count - 1]]
         limits.append(at[:, None] - 2 * entries + 4 * torch.finfo(dtype).eps * entries.abs())
     kth, last = torch.cat(limits).T

@@ -112,7 +112,10 @@ KINDS = (
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("order", ["as drawn", "nearest last"])
-def test_hard_problems_equal_brute_force(kind, order):
+@pytest.mark.parametrize("dtypes", [[torch.bfloat16, torch.float32], [torch.float32]])
+def test_hard_problems_equal_brute_force(kind, order, dtypes, monkeypatch):
+    """Whatever the processor multiplies fast."""
+    monkeypatch.setattr("novum.metrics.neighbours.screening_dtypes", lambda device: dtypes)
     queries, reference = hard_problem(kind)
     if order == "nearest last":
         reference = reference[squared_distances(queries[:1], reference).argsort(descending=True)]
@@ -130,6 +133,8 @@ def test_bounds_of_candidates_hold(kind, dtype, monkeypatch):
         queries, reference, 5, dtype=dtype, within=None, max_bytes=2**20
     )
     found = bounds < torch.inf
+    if kind != "an infinite norm":
+        assert found[:, :5].all()  # the running threshold shut no neighbour out
     assert (bounds.double() <= squared.gather(1, rows))[found].all()
     others = torch.ones_like(squared).scatter_(1, rows.where(found, rows[:, :1]), 0) > 0
     assert (squared >= cutoff[:, None])[others].all()
@@ -145,6 +150,16 @@ def test_bfloat16_settles_plain_features(normal, d):
     )
     kth = brute_force(queries, reference, 5)[0][:, -1] ** 2
     assert (cutoff > kth).double().mean() > 0.98
+
+
+@pytest.mark.parametrize("size", [1e15, 1e30])
+def test_one_huge_row_unsettles_no_query(normal, size):
+    queries, reference = normal(50, 64), normal(5000, 64, seed=1)
+    reference[1] = size  # every other row is sampled: not this one
+    _, _, cutoff = screening.find_candidates(
+        queries, reference, 5, dtype=torch.bfloat16, within=None, max_bytes=2**27
+    )
+    assert (cutoff > brute_force(queries, reference, 5)[0][:, -1] ** 2).double().mean() > 0.98
 
 
 class LargestTensor(TorchDispatchMode):

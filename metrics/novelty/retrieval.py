@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 LOW, GRID = 16, 8  # sides of the image that is described, and of a view
 WIDTH = 64  # numbers a view is described by
 PER_FAMILY = 20  # candidates that each family of views gives to each sample
-POOL_BLOCK, TILE, SAMPLE_BLOCK = 4096, 2048, 128  # a tile of scores stays in the CPU's cache
+POOL_BLOCK, TILE, SAMPLE_BLOCK = 4096, 1024, 512  # a tile of scores stays in the CPU's cache
 
 
 class View(NamedTuple):

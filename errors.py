@@ -1,6 +1,7 @@
 """A user's mistake ends in one line and exit code 2; a bug of ours keeps its traceback."""
 
 import contextlib
+import errno
 import sys
 import traceback
 from collections.abc import Iterator
@@ -17,6 +18,13 @@ def raised_by_us(error: BaseException) -> bool:
         return False
     path = Path(frames[-1].filename).resolve()
     return path.is_relative_to(ROOT) and "site-packages" not in path.relative_to(ROOT).parts
+
+
+def full_disk(error: BaseException) -> str:
+    """What cannot be written because a disk, a quota or a file size limit is full; else ''."""
+    if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return ""
+    return f"cannot write {error.filename or 'to the disk'} ({error.strerror})"
 
 
 def program_name() -> str:
@@ -37,6 +45,8 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, FloatingPointError) as error:
+        if full_disk(error):
+            stop(program_name(), f"{full_disk(error)}: make room, then run it again")
         if not raised_by_us(error):
             raise
         stop(program_name(), str(error))

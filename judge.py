@@ -27,13 +27,13 @@ from novum.metrics.features import (
     load_extractor,
     reference_features,
     reference_moments,
+    reference_neighbour_distances,
 )
 from novum.metrics.features.checkpoint import load_module
 from novum.metrics.judging import (
     WIDEST,
     Features,
     Judgement,
-    choose_rows,
     copying_figures,
     judge,
     judge_copying,
@@ -41,8 +41,9 @@ from novum.metrics.judging import (
 from novum.metrics.novelty.altered import NEAR_DUPLICATE, AlteredCopyDetector
 from novum.metrics.novelty.exchangeability import exchangeability_test
 from novum.metrics.novelty.power import power
+from novum.metrics.subsets import choose_rows
 from novum.report.evaluation import Report, metric_table, scalars
-from novum.report.files import prepare_output, write_json
+from novum.report.files import prepare_output, write_json, write_text
 from novum.report.html import page
 from novum.report.pictures import captioned_table, encode
 from novum.report.projector import write_projector
@@ -181,8 +182,9 @@ def extract(name: str, sets: Sets, seed: int) -> Features:
     heldout = sets.heldout and reference_features(sets.heldout.images, extractor)
     narrow = train.shape[1] <= WIDEST
     moments = reference_moments(sets.train.images, extractor) if narrow else None
+    near = reference_neighbour_distances(sets.train.images, extractor, len(fake))
     logits = extractor.logits(fake) if hasattr(extractor, "logits") else None
-    return Features(train, heldout, fake, moments, logits, seed)
+    return Features(train, heldout, fake, moments, near, logits, seed)
 
 
 def new_report(sets: Sets, options: argparse.Namespace) -> Report:
@@ -275,9 +277,7 @@ def write(
     """report.json, report.html, nearest_neighbours.png and TensorBoard's events."""
     write_json(folder / "report.json", report)
     images = sets.images()
-    (folder / "report.html").write_text(
-        page(report, evidence(judged, altered, images)), encoding="utf-8"
-    )
+    write_text(folder / "report.html", page(report, evidence(judged, altered, images)))
     references = {name: side for name, side in images.items() if name != "samples"}
     neighbours = {name: found.neighbours for name, found in judged.items()}
     picture = captioned_table(*neighbour_columns(images["samples"], references, neighbours))

@@ -25,7 +25,7 @@ from novum.metrics.features.inception import Inception, InceptionBFloat16
 
 
 def random_weights(folder: str) -> str:
-    """A file of random weights whose batch norms do something."""
+    """A file of random weights that tell images apart, with batch norms that do something."""
     torch.manual_seed(0)
     empty = io.BytesIO()
     torch.save({}, empty)
@@ -33,7 +33,9 @@ def random_weights(folder: str) -> str:
     with patch.object(FeatureExtractorInceptionV3, "load_state_dict"):
         network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], empty)
     for name, tensor in network.state_dict().items():
-        if name.endswith(("running_var", "bn.weight")):
+        if tensor.ndim == 4:
+            torch.nn.init.kaiming_normal_(tensor)
+        elif name.endswith(("running_var", "bn.weight")):
             tensor.uniform_(0.5, 1.5)
         elif name.endswith(("running_mean", "bn.bias")):
             tensor.uniform_(-0.5, 0.5)

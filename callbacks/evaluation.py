@@ -17,6 +17,7 @@ from novum.metrics.features import (
     load_extractor,
     reference_features,
     reference_moments,
+    reference_neighbour_distances,
 )
 from novum.metrics.functional import Moments
 
@@ -38,7 +39,7 @@ class Evaluation:
         self._limit = BLOCK if trainer.fast_dev_run else sys.maxsize  # a trial judges one block
         self._samples: dict[int, Tensor] = {}
         self._features: dict[str, dict[int, Tensor]] = {}
-        self._references: dict[tuple[str, str, str], Any] = {}
+        self._references: dict[tuple[str | int, ...], Any] = {}
 
     @classmethod
     def of(cls, trainer: Trainer, generator: ImageGenerator) -> "Evaluation":
@@ -78,8 +79,12 @@ class Evaluation:
         """Mean and covariance of those features, cached likewise."""
         return self._once(reference_moments, name, split)
 
-    def _once(self, compute: Callable[..., Any], name: str, split: str) -> Any:
-        key = (compute.__name__, name, split)
+    def reference_neighbour_distances(self, name: str, split: str, n: int) -> Tensor | None:
+        """Of as many reference images as there are samples, cached likewise."""
+        return self._once(reference_neighbour_distances, name, split, min(n, self._limit))
+
+    def _once(self, compute: Callable[..., Any], name: str, split: str, *size: int) -> Any:
+        key = (compute.__name__, name, split, *size)
         if key not in self._references:
             extractor = load_extractor(name).to(self.trainer.strategy.root_device)
             source = self.source(split)
@@ -88,7 +93,7 @@ class Evaluation:
             # rank 0 first: the others then find what it cached
             if self.trainer.global_rank > 0:
                 self.trainer.strategy.barrier()
-            self._references[key] = compute(source, extractor)
+            self._references[key] = compute(source, extractor, *size)
             if self.trainer.global_rank == 0:
                 self.trainer.strategy.barrier()
         return self._references[key]

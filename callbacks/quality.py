@@ -13,7 +13,7 @@ from novum.metrics.functional import (
     parzen_sigma,
     precision_recall,
 )
-from novum.metrics.judging import equal_sizes
+from novum.metrics.subsets import equal_sizes
 
 
 class QualityCallback(EvaluationCallback):
@@ -31,15 +31,16 @@ class QualityCallback(EvaluationCallback):
 
     def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
         """Metric -> value, in the feature space of that name."""
-        real, fake = (
-            evaluation.reference(name, "train"),
-            evaluation.features(name, self.num_samples),
-        )
-        return self.compare(*equal_sizes(real, fake))
-
-    def compare(self, real: Tensor, fake: Tensor) -> dict[str, float]:
-        """Metric -> value, from as many real as generated features (n, d)."""
         raise NotImplementedError
+
+    def sets(self, evaluation: Evaluation, name: str) -> tuple[Tensor, Tensor]:
+        """As many real as generated features (n, d)."""
+        real = evaluation.reference(name, "train")
+        return equal_sizes(real, evaluation.features(name, self.num_samples))
+
+    def near(self, evaluation: Evaluation, name: str) -> Tensor | None:
+        """Distances of these real features to their nearest others, found once."""
+        return evaluation.reference_neighbour_distances(name, "train", self.num_samples)
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         evaluation = Evaluation.of(trainer, pl_module)
@@ -61,22 +62,24 @@ class FrechetDistanceCallback(QualityCallback):
 class KernelDistance(QualityCallback):
     """quality/kernel_distance/<features>: the exact unbiased MMD^2 of KID."""
 
-    def compare(self, real: Tensor, fake: Tensor) -> dict[str, float]:
-        return {"kernel_distance": kernel_distance(real, fake)}
+    def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
+        return {"kernel_distance": kernel_distance(*self.sets(evaluation, name))}
 
 
 class PrecisionRecall(QualityCallback):
     """quality/precision and quality/recall: shares inside the other set's manifold, k = 3."""
 
-    def compare(self, real: Tensor, fake: Tensor) -> dict[str, float]:
-        return precision_recall(real, fake)._asdict()
+    def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
+        near = self.near(evaluation, name)
+        return precision_recall(*self.sets(evaluation, name), near=near)._asdict()
 
 
 class DensityCoverage(QualityCallback):
     """quality/density and quality/coverage: how densely, how widely the real set is met, k = 5."""
 
-    def compare(self, real: Tensor, fake: Tensor) -> dict[str, float]:
-        return density_coverage(real, fake)._asdict()
+    def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
+        near = self.near(evaluation, name)
+        return density_coverage(*self.sets(evaluation, name), near=near)._asdict()
 
 
 class ParzenLogLikelihood(EvaluationCallback):

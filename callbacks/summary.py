@@ -16,7 +16,7 @@ from novum.callbacks.copying import StopOnCopying
 from novum.callbacks.health import TrainingHealth
 from novum.callbacks.logging import log_text, writer
 from novum.report.evaluation import spaces_of_tags
-from novum.report.files import write_json
+from novum.report.files import write_json, write_text
 from novum.report.html import page
 from novum.report.pictures import to_rgb
 from novum.report.verdict import verdict
@@ -60,7 +60,7 @@ class RunSummary(Callback):
         if trainer.fast_dev_run:  # a trial has no folder
             return
         write_json(folder / "report.json", report)
-        (folder / "report.html").write_text(page(report), encoding="utf-8")
+        write_text(folder / "report.html", page(report))
         console.print(f"Report:      {folder / 'report.html'}", soft_wrap=True)
         console.print(f"Checkpoints: {folder / 'checkpoints'}", soft_wrap=True)
         console.print(f"Look at it:  tensorboard --logdir {folder.parent}", soft_wrap=True)

@@ -27,6 +27,13 @@ from novum.metrics.functional import (
     precision_recall,
     vendi_score,
 )
+from novum.metrics.novelty import (
+    copies_at_least,
+    copy_rate_from_matches,
+    copy_test_from_matches,
+    find_matches,
+)
+from novum.metrics.novelty.matches import margin_of
 
 _last: WeakKeyDictionary[nn.Module, tuple[Tensor, Tensor]] = WeakKeyDictionary()
 
@@ -226,6 +233,38 @@ class InceptionScore(FeatureMetric):
         fake = self._rows("fake")
         logits = fake if self.extractor is None else self.extractor.to(fake.device).logits(fake)
         return self._value(inception_score(logits, self.splits).mean)
+
+
+class CopyRate(FeatureMetric):
+    """What share of the generated images copies training images, with its bounds.
+
+    `copy_rate` of `ratio`, its 95% `low` and `high`, `copies_at_least` (95%) and the number of
+    `copies_flagged` by the copy test. The real set is what the generator was trained on; `heldout`
+    are features (k, d) of images like it that it never saw, all of them on every rank.
+    """
+
+    higher_is_better = False
+
+    def __init__(
+        self,
+        extractor: str | nn.Module | None = "efficientnet_lite0",
+        reference: Tensor | None = None,
+        *,
+        heldout: Tensor,
+        ratio: float = 2.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(extractor, reference, **kwargs)
+        self.heldout, self.margin = heldout, margin_of(ratio)
+
+    def compute(self) -> dict[str, Tensor]:
+        train, fake = self._sets()
+        matches = find_matches(train, self.heldout.to(train.device), fake)
+        rate = copy_rate_from_matches(matches, self.margin)
+        values = {"copy_rate": rate.value, "low": rate.low, "high": rate.high}
+        values["copies_at_least"] = copies_at_least(matches)
+        values["copies_flagged"] = float(copy_test_from_matches(matches).flagged.sum())
+        return {name: self._value(value) for name, value in values.items()}
 
 
 def gather_rows(rows: Tensor, group: Any = None) -> list[Tensor]:

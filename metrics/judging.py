@@ -17,7 +17,7 @@ from novum.metrics.functional import (
     data_copying_test,
     density_coverage,
     expected_coverage,
-    feature_likelihood_divergence,
+    feature_likelihood_gap,
     frechet_distance_infinity,
     frechet_distance_interval,
     inception_score,
@@ -41,6 +41,7 @@ from novum.metrics.novelty import (
     permutation_test_from_matches,
     share_interval,
 )
+from novum.metrics.subsets import choose_rows, equal_sizes
 
 WIDEST = 8192  # dimensions; a wider covariance takes over half a gigabyte
 MOST_ROWS = 50_000  # of each set, for what is fitted by iteration (k-means, mixtures)
@@ -58,6 +59,7 @@ class Features(NamedTuple):
     heldout: Tensor | None
     fake: Tensor
     moments: Moments | None = None  # of train; None where they are wider than WIDEST
+    near: Tensor | None = None  # `neighbour_distances` of the training rows of `equal_sizes`
     logits: Tensor | None = None  # (n, classes) of fake, for the Inception score
     seed: int = 0  # of the random choices that metrics make
 
@@ -155,19 +157,6 @@ def copying_figures(copying: Copying) -> dict[str, Any]:
     }
 
 
-def equal_sizes(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """As many real as generated rows, a fixed random choice: these metrics vary with the sizes."""
-    size = min(len(real), len(fake))
-    return choose_rows(real, size), choose_rows(fake, size)
-
-
-def choose_rows(rows: Tensor, size: int) -> Tensor:
-    """A fixed random choice of at most so many rows."""
-    if len(rows) <= size:
-        return rows
-    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:size]]
-
-
 def _try(measure: Measure, sets: Features) -> tuple[Values, str]:
     """The values, or Nones and the reason."""
     nothing = (None,) * len(measure.names)
@@ -219,7 +208,10 @@ def _frechet(sets: Features) -> Values:
 
 def _density_coverage(sets: Features) -> Values:
     real, fake = equal_sizes(sets.train, sets.fake)
-    return *density_coverage(real, fake, k=5), expected_coverage(len(real), len(fake), k=5)
+    near = sets.near
+    return *density_coverage(real, fake, k=5, near=near), expected_coverage(
+        len(real), len(fake), k=5
+    )
 
 
 def _fitted(sets: Features) -> tuple[Tensor, Tensor, Tensor]:
@@ -241,7 +233,7 @@ QUALITY = (
     Measure(
         ("precision", "recall"),
         4,
-        lambda sets: precision_recall(*equal_sizes(sets.train, sets.fake), k=3),
+        lambda sets: precision_recall(*equal_sizes(sets.train, sets.fake), k=3, near=sets.near),
     ),
     Measure(("density", "coverage", "expected_coverage"), 6, _density_coverage),
     Measure(
@@ -262,8 +254,6 @@ CALIBRATED = (
     Measure(
         ("fld_gap",),
         4,
-        lambda sets: (
-            feature_likelihood_divergence(sets.train, sets.heldout, sets.fake, seed=sets.seed).gap,
-        ),
+        lambda sets: (feature_likelihood_gap(sets.train, sets.heldout, sets.fake, seed=sets.seed),),
     ),
 )

@@ -89,12 +89,16 @@ def knn_sharded(
     return Neighbours(distances[:, :k], indices[:, :k])
 
 
-def kth_neighbour_radii(reference: Tensor, k: int, *, max_bytes: int = MAX_BYTES) -> Tensor:
-    """Distance of each row to its k-th nearest other row, (n,) float64."""
+def neighbour_distances(reference: Tensor, k: int, *, max_bytes: int = MAX_BYTES) -> Tensor:
+    """Distances of each row to its k nearest others, (n, k + 1) float64; the first is its own 0."""
     if len(reference) <= k:
         raise ValueError(f"{len(reference)} samples have no {k}-th neighbour: {k + 1} are needed")
-    found = knn(reference, reference, k + 1, max_bytes=max_bytes)
-    return found.distances[:, k]  # the first is the row itself
+    return knn(reference, reference, k + 1, max_bytes=max_bytes).distances
+
+
+def kth_neighbour_radii(reference: Tensor, k: int, *, max_bytes: int = MAX_BYTES) -> Tensor:
+    """Distance of each row to its k-th nearest other row, (n,) float64."""
+    return neighbour_distances(reference, k, max_bytes=max_bytes)[:, k]
 
 
 def sphere_sides(

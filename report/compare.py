@@ -27,7 +27,7 @@ from novum.report.document import (
 )
 from novum.report.evaluation import BETTER, GROUPS, Estimate, Report, estimates
 from novum.report.figures import interval_chart
-from novum.report.files import prepare_output
+from novum.report.files import prepare_output, write_text
 from novum.report.html import (
     SIDES,
     around_half,
@@ -61,7 +61,7 @@ def compare(paths: Sequence[Path], folder: Path) -> None:
     console.print(comparison_table(reports))
     for caution in mismatches(reports):
         console.print(f"Note: {caution}", markup=False)
-    (folder / "compare.html").write_text(comparison_page(reports), encoding="utf-8")
+    write_text(folder / "compare.html", comparison_page(reports))
     console.print(f"Report: {folder / 'compare.html'}", soft_wrap=True, markup=False)
 
 

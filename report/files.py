@@ -1,5 +1,6 @@
 """Files of a report."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -18,11 +19,21 @@ def prepare_output(folder: Path) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    write_text(path, json.dumps(content, indent=2))
+
+
+def write_text(path: Path, text: str) -> None:
     """Whole or not at all: written beside, flushed, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w") as file:
-        json.dump(content, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise

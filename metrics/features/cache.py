@@ -1,4 +1,4 @@
-"""Reference features and moments on disk, under a key of all that they depend on."""
+"""What is known of reference sets on disk, under a key of all that it depends on."""
 
 import hashlib
 import json
@@ -16,8 +16,11 @@ from torch import Tensor
 
 from novum.metrics.features.extractor import FeatureExtractor, extract_features
 from novum.metrics.functional.frechet import Moments
+from novum.metrics.neighbours import neighbour_distances
+from novum.metrics.subsets import choose_rows
 from novum.paths import cache_folder
 
+NEIGHBOURS = 5  # precision and recall look at the third, density and coverage at the fifth
 SCHEMA = 1  # raise it whenever the same key would mean other numbers
 
 _warned: set[str] = set()
@@ -33,7 +36,7 @@ def reference_features(
 ) -> Tensor:
     """Features float32 (n, d) of a reference set, mapped from the cache or extracted into it."""
     path = _path(source, extractor, "features.npy")
-    features = _load_features(path, len(source))
+    features = _load_rows(path, len(source), np.float32)
     if features is None:
         features = extract_features(extractor, source, batch_size, progress=progress, device=device)
         _store(path, lambda file: np.save(file, features.numpy()))
@@ -61,6 +64,33 @@ def reference_moments(
     return moments
 
 
+def reference_neighbour_distances(
+    source: Any,
+    extractor: FeatureExtractor,
+    size: int,
+    batch_size: int = 256,
+    *,
+    progress: bool = True,
+    device: torch.device | str | None = None,
+) -> Tensor | None:
+    """`neighbour_distances` of `choose_rows(features, size)`, from the cache or computed once.
+
+    Of the NEIGHBOURS nearest; None of fewer rows than these need.
+    """
+    size = min(size, len(source))
+    if size <= NEIGHBOURS:
+        return None
+    path = _path(source, extractor, f"{size}-near.npy")
+    near = _load_rows(path, size, np.float64)
+    if near is None:
+        features = reference_features(
+            source, extractor, batch_size, progress=progress, device=device
+        )
+        near = neighbour_distances(choose_rows(features, size), NEIGHBOURS)
+        _store(path, lambda file: np.save(file, near.numpy()))
+    return near
+
+
 def fingerprint(source: Any) -> str:
     """What identifies the contents of a set of images: its own `fingerprint`, or a sha256."""
     known = getattr(source, "fingerprint", None)
@@ -81,12 +111,12 @@ def _path(source: Any, extractor: FeatureExtractor, suffix: str) -> Path:
     return cache_folder() / "references" / f"{name}.{suffix}"
 
 
-def _load_features(path: Path, n: int) -> Tensor | None:
+def _load_rows(path: Path, n: int, dtype: type) -> Tensor | None:
     """The file as a private, memory-mapped tensor, or None if it is not whole and ours."""
     with suppress(OSError, ValueError, EOFError):
         array = np.load(path, mmap_mode="c", allow_pickle=False)
         whole = path.stat().st_size == array.offset + array.nbytes
-        if whole and array.dtype == np.float32 and array.ndim == 2 and len(array) == n:
+        if whole and array.dtype == dtype and array.ndim == 2 and len(array) == n:
             return torch.from_numpy(array)
     return None
 

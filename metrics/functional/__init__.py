@@ -16,7 +16,10 @@ from novum.metrics.functional.intervals import (
     wilson_interval,
 )
 from novum.metrics.functional.kernel import kernel_distance, kernel_distance_interval
-from novum.metrics.functional.likelihood import feature_likelihood_divergence
+from novum.metrics.functional.likelihood import (
+    feature_likelihood_divergence,
+    feature_likelihood_gap,
+)
 from novum.metrics.functional.manifold import (
     density_coverage,
     expected_coverage,
@@ -52,6 +55,7 @@ __all__ = [
     "density_coverage",
     "expected_coverage",
     "feature_likelihood_divergence",
+    "feature_likelihood_gap",
     "frechet_distance",
     "frechet_distance_from_features",
     "frechet_distance_infinity",

@@ -9,7 +9,8 @@ from torch import Tensor
 from novum.metrics.checks import check_features, check_same_width
 
 STEPS, LEARNING_RATE = 50, 0.5  # of Adam, as published
-BLOCK = 1024  # rows at a time
+BLOCK = 1024  # rows at a time in products
+CACHED = 2**19  # terms at a time that stay in the CPU's cache
 MIN_LOG_VARIANCE = 2 * math.log(torch.finfo(torch.float32).eps)  # narrower: equal in float32
 
 
@@ -30,22 +31,35 @@ def feature_likelihood_divergence(
     likelihood of training data alone. Of larger sets, a seeded choice of `max_rows` is used; the
     other samples' scores are NaN.
     """
+    (t, h, g), rows = _standardised(train, heldout, fake, max_rows, seed)
+    of_fake, half = _fit_and_judge(g, t, h), len(t) // 2
+    baseline = _fit_and_judge(t[:half], t[half:], h)
+    scores = torch.full((len(fake),), torch.nan, dtype=torch.float64, device=fake.device)
+    scores[rows] = of_fake.best
+    return FeatureLikelihood(100 * (baseline.heldout - of_fake.heldout), _gap(of_fake), scores)
+
+
+def feature_likelihood_gap(
+    train: Tensor, heldout: Tensor, fake: Tensor, *, max_rows: int = 10_000, seed: int = 0
+) -> float:
+    """The `gap` of `feature_likelihood_divergence` alone, at two thirds of its time."""
+    (t, h, g), _ = _standardised(train, heldout, fake, max_rows, seed)
+    return _gap(_fit_and_judge(g, t, h))
+
+
+def _standardised(
+    train: Tensor, heldout: Tensor, fake: Tensor, max_rows: int, seed: int
+) -> tuple[list[Tensor], Tensor]:
+    """Chosen rows of the three, scaled by held-out mean and deviation; which of fake's they are."""
     for name, x in {"train": train, "heldout": heldout, "fake": fake}.items():
         check_features(x, name, at_least=1 if name == "fake" else 2)
     check_same_width(train=train, heldout=heldout, fake=fake)
     generator = torch.Generator().manual_seed(seed)
     chosen = [_choose(len(x), max_rows, generator).to(x.device) for x in (train, heldout, fake)]
-    t, h, g = (x[rows].double() for x, rows in zip((train, heldout, fake), chosen, strict=True))
-    mean, std = h.mean(0), h.std(0)
+    sets = [x[rows].double() for x, rows in zip((train, heldout, fake), chosen, strict=True)]
+    mean, std = sets[1].mean(0), sets[1].std(0)
     std = std.where(std > 0, 1)
-    t, h, g = ((x - mean) / std for x in (t, h, g))
-    of_fake, half = _fit_and_judge(g, t, h), len(t) // 2
-    baseline = _fit_and_judge(t[:half], t[half:], h)
-    scores = torch.full((len(fake),), torch.nan, dtype=torch.float64, device=fake.device)
-    scores[chosen[2]] = of_fake.best
-    return FeatureLikelihood(
-        100 * (baseline.heldout - of_fake.heldout), 100 * (of_fake.heldout - of_fake.train), scores
-    )
+    return [(x - mean) / std for x in sets], chosen[2]
 
 
 class _Judged(NamedTuple):
@@ -66,13 +80,17 @@ def _fit_and_judge(centres: Tensor, train: Tensor, heldout: Tensor) -> _Judged:
     return _Judged(of_train / d, of_heldout / d, best / d)
 
 
+def _gap(judged: _Judged) -> float:
+    return 100 * (judged.heldout - judged.train)
+
+
 def _fit(squared: Tensor, d: int) -> Tensor:
     """Log-variances of the centres, from each one's nearest row on, that make the rows likely."""
     log_variances = (squared.amin(0).double() / d).log().clamp(min=MIN_LOG_VARIANCE)
     adam = torch.optim.Adam([log_variances], lr=LEARNING_RATE)
     for _ in range(STEPS):
         weight = weighted = 0.0
-        for block in squared.split(BLOCK):
+        for block in squared.split(max(1, CACHED // squared.shape[1])):
             share = _log_terms(block, log_variances, d).softmax(1)
             weight = weight + share.sum(0)
             weighted = weighted + share.mul_(block).sum(0)
@@ -86,7 +104,7 @@ def _fit(squared: Tensor, d: int) -> Tensor:
 def _log_densities(squared: Tensor, log_variances: Tensor, d: int) -> tuple[float, Tensor]:
     """Mean log-density of the rows, and the largest that each centre's Gaussian has at a row."""
     total, best = 0.0, torch.full_like(log_variances, -torch.inf)
-    for block in squared.split(BLOCK):
+    for block in squared.split(max(1, CACHED // squared.shape[1])):
         terms = _log_terms(block, log_variances, d)
         total += float(terms.logsumexp(1).double().sum())
         best = torch.maximum(best, terms.amax(0))

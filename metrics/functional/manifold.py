@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 
 from novum.metrics.checks import check_features, check_same_width
-from novum.metrics.neighbours import distinct_rows, knn, kth_neighbour_radii, sphere_sides
+from novum.metrics.neighbours import (
+    distinct_rows,
+    knn,
+    kth_neighbour_radii,
+    neighbour_distances,
+    sphere_sides,
+)
 
 
 class PrecisionRecall(NamedTuple):
@@ -19,23 +25,32 @@ class DensityCoverage(NamedTuple):
     coverage: float
 
 
-def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PrecisionRecall:
-    """Share of each set inside the other's k-NN balls (Kynkäänniemi et al., 2019, 1904.06991)."""
+def precision_recall(
+    real: Tensor, fake: Tensor, k: int = 3, *, near: Tensor | None = None
+) -> PrecisionRecall:
+    """Share of each set inside the other's k-NN balls (Kynkäänniemi et al., 2019, 1904.06991).
+
+    `near` is `neighbour_distances(real, k)`, or of more neighbours, where it is known.
+    """
     _check(real, fake, k)
     check_features(fake, "fake", at_least=k + 1)
-    precision = _inside_any(fake, real, kth_neighbour_radii(real, k)).double().mean()
+    near = neighbour_distances(real, k) if near is None else near
+    precision = _inside_any(fake, real, near[:, k]).double().mean()
     recall = _inside_any(real, fake, kth_neighbour_radii(fake, k)).double().mean()
     return PrecisionRecall(float(precision), float(recall))
 
 
-def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> DensityCoverage:
+def density_coverage(
+    real: Tensor, fake: Tensor, k: int = 5, *, near: Tensor | None = None
+) -> DensityCoverage:
     """How many real balls hold a fake, and the share of balls that do (Naeem, 2020, 2002.09797).
 
     A ball is open. Where duplicates crowd its sphere they share the places left of its k, and an
-    exact copy is always inside: a set against itself gives 1 and 1, duplicates or not.
+    exact copy is always inside: a set against itself gives 1 and 1, duplicates or not. `near` is
+    `neighbour_distances(real, k)`, or of more neighbours, where it is known.
     """
     _check(real, fake, k)
-    near = knn(real, real, k + 1).distances  # the first is the row itself
+    near = (neighbour_distances(real, k) if near is None else near)[:, : k + 1]
     radii = near[:, k]
     inside, on_sphere = _counts_by_ball(fake, real, radii)
     density = (inside + _sphere_share(real, near) * on_sphere).sum() / (k * len(fake))

@@ -1,6 +1,7 @@
 """evaluate.py as a user types it."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -373,3 +374,42 @@ def test_compare_and_samples_exclude_each_other(sets, fails):
     assert "one of them" in fails("--samples", "fresh.npy", "--compare", "a", "b")
     assert "one of them" in fails("--train", "train.npy")
     assert "cannot be read" in fails("--compare", "none/report.json", "also/report.json")
+
+
+@pytest.fixture
+def started(sets, tmp_path, monkeypatch):
+    """evaluate.py as a process of its own, with an empty cache, under a limit of the shell's."""
+    monkeypatch.setenv("NOVUM_CACHE", str(tmp_path / "cache"))
+
+    def start(limit: str, *arguments: str) -> subprocess.Popen:
+        command = [sys.executable, str(ROOT / "evaluate.py"), "--samples", "fresh.npy", "--train",
+                   "train.npy", "--heldout", "heldout.npy", *arguments]  # fmt: skip
+        shell = ["bash", "-c", f'{limit}; exec "$@"', "bash"]
+        return subprocess.Popen([*shell, *command], stderr=subprocess.PIPE, text=True)
+
+    return start
+
+
+def test_full_disk_is_told_in_one_line_and_leaves_no_half_report(started):
+    process = started("ulimit -f 24", *PIXELS)  # no file above 24 KiB
+    error = process.communicate(timeout=120)[1]
+    assert process.returncode == 2 and "Traceback" not in error
+    assert error.splitlines()[-1].endswith("(File too large): make room, then run it again")
+    assert not list(Path("evaluation").glob("*.tmp"))
+    for page in Path("evaluation").glob("report.html"):
+        assert page.read_text().endswith("</html>\n")
+
+
+def test_interrupted_keeps_what_is_cached(started):
+    process = started("true", "--features", "pixels,efficientnet_lite0,alignment")
+    cached = Path("cache/references")
+    while not list(cached.glob("*.features.npy")) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert error.splitlines()[-1] == "python evaluate.py: interrupted"
+    assert "Traceback" not in error
+    assert not Path("evaluation/report.json").exists()
+    for path in cached.iterdir():
+        assert path.suffix in (".npy", ".npz") and np.load(path) is not None

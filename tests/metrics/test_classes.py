@@ -89,6 +89,23 @@ def test_inception_score(normal):
         metrics.InceptionScore("pixels")
 
 
+def test_copy_rate(normal):
+    train, heldout, fresh = (normal(n, 16, seed=i) for i, n in enumerate((400, 300, 150)))
+    fake = torch.cat([fresh, train[:50] + 1e-3])
+    metric = metrics.CopyRate(None, train, heldout=heldout)
+    for batch in fake.split(64):
+        metric.update(batch, real=False)
+    found = as_floats(metric.compute())
+    rate = functional.copy_rate(train, heldout, fake)
+    assert [found["copy_rate"], found["low"], found["high"]] == list(rate)
+    assert 0.2 < found["low"] <= 0.25 <= found["high"] and found["copies_flagged"] >= 50
+    assert found["copies_at_least"] > 0.2
+    streamed = updated(metrics.CopyRate(None, heldout=heldout), train, fake, 90)
+    assert as_floats(streamed.compute()) == found
+    with pytest.raises(ValueError, match="ratio = 1"):
+        metrics.CopyRate(None, heldout=heldout, ratio=1)
+
+
 def test_reset_starts_afresh(sets):
     collection = updated(every_metric(), *sets)
     collection.compute()

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from novum.metrics.functional import Moments, frechet_distance_from_features, precision_recall
-from novum.metrics.judging import QUALITY, WIDEST, Features, equal_sizes, judge
+from novum.metrics.judging import QUALITY, WIDEST, Features, judge
+from novum.metrics.subsets import equal_sizes
 
 
 def gaussian(n: int, seed: int, d: int = 4) -> torch.Tensor:

@@ -7,9 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from novum.metrics.features import FeatureExtractor, reference_features, reference_moments
+from novum.metrics.features import (
+    FeatureExtractor,
+    reference_features,
+    reference_moments,
+    reference_neighbour_distances,
+)
 from novum.metrics.features import cache as cache_module
 from novum.metrics.features.weights import cache_folder
+from novum.metrics.neighbours import neighbour_distances
+from novum.metrics.subsets import choose_rows
 
 
 class Counting(FeatureExtractor):
@@ -165,3 +172,13 @@ def test_writers_at_once_leave_one_whole_file(images):
         found = list(pool.map(lambda _: reference_features(images, Counting()), range(16)))
     assert all(torch.equal(features, found[0]) for features in found)
     assert os.listdir(cache_folder() / "references") == [cached_file().name]
+
+
+def test_neighbour_distances_are_found_once(images, monkeypatch):
+    first = reference_neighbour_distances(images, Counting(), 40)
+    rows = choose_rows(images.flatten(1).float(), 40)
+    assert torch.equal(first, neighbour_distances(rows, 5))
+    assert len(reference_neighbour_distances(images, Counting(), 999)) == 64
+    monkeypatch.setattr(cache_module, "neighbour_distances", None)
+    assert torch.equal(reference_neighbour_distances(images, Counting(), 40), first)
+    assert reference_neighbour_distances(images, Counting(), 5) is None

@@ -1,0 +1,125 @@
+"""A whole evaluation, quality and novelty, against torch-fidelity's FID, KID and precision alone.
+
+    python benchmarks/whole_evaluation.py --train train.parquet --heldout test.parquet
+
+Each side is a process of its own: seconds from start to exit, and its peak memory. Both embed with
+the features named; nothing is cached. Ours also reads, embeds and searches the held-out images.
+Without a file of the published weights both Inceptions get the same random ones.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from _tables import show
+from altered_copies import shuffled
+from feature_extraction import random_weights
+from torch.utils.data import Dataset
+from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+from novum.errors import ROOT
+
+PEERS_NAMES = {"inception": "inception-v3-compat"}  # others are ours, registered there
+
+
+class Array(Dataset):
+    def __init__(self, path: Path) -> None:
+        self.images = torch.from_numpy(np.load(path))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        return self.images[row]
+
+
+def peer(folder: Path, features: str, weights: str | None) -> None:
+    """What the peer's process does."""
+    import torch_fidelity
+
+    import novum.metrics.features  # noqa: F401 it registers our extractors
+
+    found = torch_fidelity.calculate_metrics(
+        input1=Array(folder / "samples.npy"),
+        input2=Array(folder / "train.npy"),
+        fid=True,
+        kid=True,
+        prc=True,
+        cuda=torch.cuda.is_available(),
+        feature_extractor=PEERS_NAMES.get(features, f"novum-{features}"),
+        feature_extractor_weights_path=weights,
+        cache=False,
+        verbose=False,
+    )
+    print(found)
+
+
+def measured(command: list[str], folder: Path) -> tuple[float, float]:
+    """Seconds and peak GiB of a process that must end well."""
+    start = time.perf_counter()
+    environment = os.environ | {"NOVUM_CACHE": str(folder / "cache")}
+    process = subprocess.Popen(command, env=environment)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"failed: {' '.join(command)}")
+    return time.perf_counter() - start, usage.ru_maxrss / 2**20
+
+
+def write_sets(folder: Path, train: str, heldout: str, images: int) -> None:
+    """Training images; others of them as samples; held-out images."""
+    trained, others = (shuffled(*side) for side in ((train, "train"), (heldout, "heldout")))
+    np.save(folder / "train.npy", trained[:images])
+    np.save(folder / "samples.npy", trained[images : 2 * images])
+    np.save(folder / "heldout.npy", others[:images])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--train")
+    parser.add_argument("--heldout")
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--features", default="inception")
+    parser.add_argument("--weights")
+    parser.add_argument("--output")
+    parser.add_argument("--peer", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    if args.peer:
+        return peer(args.peer, args.features, args.weights)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_sets(folder, args.train, args.heldout, args.images)
+        weights = folder / "cache" / "weights" / Path(URL_INCEPTION_V3).name
+        weights.parent.mkdir(parents=True)
+        shutil.copy(args.weights or random_weights(name), weights)
+        path = ["--weights", str(weights)] if args.features == "inception" else []
+        sides = [f"--{side}={folder / side}.npy" for side in ("samples", "train", "heldout")]
+        output = f"--output={folder / 'evaluation'}"
+        evaluate = [str(ROOT / "evaluate.py"), *sides, output]
+        races = {
+            "torch-fidelity: FID, KID, precision": [__file__, "--peer", name, *path],
+            "ours: all of quality and novelty": evaluate,
+            "the same and altered copies": evaluate,
+        }
+        spaces = [args.features, args.features, f"{args.features},alignment"]
+        rows = []
+        for (title, command), features in zip(races.items(), spaces, strict=True):
+            shutil.rmtree(folder / "cache" / "references", ignore_errors=True)
+            command = [sys.executable, *command, "--features", features]
+            seconds, peak = measured(command, folder)
+            rows.append({"what": title, "seconds": seconds, "peak GiB": peak})
+            rows[-1]["times as fast"] = rows[0]["seconds"] / seconds
+    title = f"{args.images:,} samples against {args.images:,} images, {args.features}"
+    show(title, rows, args.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,7 @@ from typing import Any
 from novum.report.evaluation import Report, listed
 
 HARDLY_CHANCE = 0.01  # p-value below which samples are said to favour training data
+FAR_FROM_FAIR = 0.45  # share closer to training below which the held-out images are doubted
 ANOTHER_KIND = 0.001  # p-value below which held-out images are said to differ from training ones
 TOLD = ("mirrored", "cropped to 75%", "rotated 10°", "JPEG 30", "left half pasted")
 IN_WORDS = {
@@ -43,7 +44,7 @@ def _finding(report: Report) -> str:
     shares = {
         n: f["closer_to_train"] for n, f in _novelty(report).items() if "closer_to_train" in f
     }
-    reverse = [name for name, share in shares.items() if share["high"] < 0.5]
+    reverse = [name for name, share in shares.items() if share["high"] < FAR_FROM_FAIR]
     if reverse:
         return (
             f"Doubtful held-out images: {_named(shares, reverse)}. Samples lie nearer to held-out"

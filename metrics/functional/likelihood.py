@@ -8,10 +8,13 @@ from torch import Tensor
 
 from novum.metrics.checks import check_features, check_same_width
 
-STEPS, LEARNING_RATE = 50, 0.5  # of Adam, as published
+STEPS, LEARNING_RATE = 50, 0.5  # of Adam, at most; as published, like the next four
+SETTLED = 5e-4  # nats per dimension: fewer steps once the last five losses are this close
+NEARNESS = 1e-3  # added to the squared distance that a centre's variance starts from
+BACKGROUND = 0.9  # share of its distance to the mean at which the background sees a row
+LARGEST_LOG_VARIANCE = 40.0
 BLOCK = 1024  # rows at a time in products
 CACHED = 2**19  # terms at a time that stay in the CPU's cache
-MIN_LOG_VARIANCE = 2 * math.log(torch.finfo(torch.float32).eps)  # narrower: equal in float32
 
 
 class FeatureLikelihood(NamedTuple):
@@ -73,7 +76,7 @@ class _Judged(NamedTuple):
 def _fit_and_judge(centres: Tensor, train: Tensor, heldout: Tensor) -> _Judged:
     d = train.shape[1]
     squared = _squared_distances(train, centres)
-    log_variances = _fit(squared, d)
+    log_variances = _fit(squared, (train - train.mean(0)).square().sum(1), d)
     of_train, best = _log_densities(squared, log_variances, d)
     del squared  # the largest thing here
     of_heldout, _ = _log_densities(_squared_distances(heldout, centres), log_variances, d)
@@ -84,21 +87,42 @@ def _gap(judged: _Judged) -> float:
     return 100 * (judged.heldout - judged.train)
 
 
-def _fit(squared: Tensor, d: int) -> Tensor:
-    """Log-variances of the centres, from each one's nearest row on, that make the rows likely."""
-    log_variances = (squared.amin(0).double() / d).log().clamp(min=MIN_LOG_VARIANCE)
+def _fit(squared: Tensor, to_mean: Tensor, d: int) -> Tensor:
+    """Log-variances (m,) of the centres that make the rows likely.
+
+    They start at each centre's nearest row. While they are fitted, a background as heavy as all
+    centres together lies around the rows' mean, so that no row is out of reach.
+
+    Args:
+        squared: (n, m) squared distances of rows to centres.
+        to_mean: (n,) of rows to their mean.
+    """
+    n, m = squared.shape
+    start = ((squared.amin(0).double() + NEARNESS) / d).log()
+    log_variances = torch.cat([start, start.new_zeros(1)])  # the last is the background's
+    weights = torch.cat([torch.full_like(start, -math.log(m)), start.new_zeros(1)])
+    far = (BACKGROUND**2 * to_mean).float()[:, None]
     adam = torch.optim.Adam([log_variances], lr=LEARNING_RATE)
+    losses: list[float] = []
     for _ in range(STEPS):
-        weight = weighted = 0.0
-        for block in squared.split(max(1, CACHED // squared.shape[1])):
-            share = _log_terms(block, log_variances, d).softmax(1)
+        weight = weighted = density = 0.0
+        rows = max(1, CACHED // m)
+        for block, background in zip(squared.split(rows), far.split(rows), strict=True):
+            block = torch.cat([block, background], 1)
+            terms = _log_terms(block, log_variances, d, weights)
+            share = terms.softmax(1)
+            of_rows = terms.amax(1) - share.amax(1).log()  # logsumexp, without its exponentials
+            density = density + of_rows.sum(dtype=torch.float64)
             weight = weight + share.sum(0)
             weighted = weighted + share.mul_(block).sum(0)
         gradient = d * weight - (-log_variances).exp() * weighted
-        log_variances.grad = gradient / (2 * len(squared))
+        log_variances.grad = gradient / (2 * n * d)
         adam.step()
-        log_variances.clamp_(min=MIN_LOG_VARIANCE)
-    return log_variances
+        log_variances.clamp_(-LARGEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE)
+        losses.append(-float(density) / (n * d))
+        if len(losses) > 6 and max(abs(losses[-1] - x) for x in losses[-5:]) < SETTLED:
+            break
+    return log_variances[:-1]
 
 
 def _log_densities(squared: Tensor, log_variances: Tensor, d: int) -> tuple[float, Tensor]:
@@ -111,9 +135,11 @@ def _log_densities(squared: Tensor, log_variances: Tensor, d: int) -> tuple[floa
     return total / len(squared) - math.log(squared.shape[1]), best
 
 
-def _log_terms(squared: Tensor, log_variances: Tensor, d: int) -> Tensor:
-    """log N(row; centre, variance) of each pair, float32 (rows, centres)."""
-    constant = -d / 2 * (log_variances + math.log(2 * math.pi))
+def _log_terms(
+    squared: Tensor, log_variances: Tensor, d: int, weights: Tensor | float = 0.0
+) -> Tensor:
+    """log of weight times N(row; centre, variance) of each pair, float32 (rows, centres)."""
+    constant = weights - d / 2 * (log_variances + math.log(2 * math.pi))
     half_precision = (-log_variances).exp() / 2
     return torch.addcmul(constant.float(), squared, half_precision.float(), value=-1)
 

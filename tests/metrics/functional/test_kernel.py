@@ -19,12 +19,20 @@ def u_statistic(real: Tensor, fake: Tensor) -> float:
 
 
 def test_equals_the_definition(normal):
-    real, fake = normal(50, 6), normal(70, 6, seed=1) + 0.3
+    real, fake = normal(50, 6).double(), normal(70, 6, seed=1).double() + 0.3
     assert kernel_distance(real, fake) == pytest.approx(u_statistic(real, fake), rel=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1, 100])
+def test_float32_is_far_finer_than_the_statistics_error(normal, scale):
+    real, fake = (scale * (normal(1500, 64, seed) + 1) for seed in (0, 1))
+    interval = kernel_distance_interval(real, fake)
+    exact = kernel_distance(real.double(), fake.double())
+    assert abs(interval.value - exact) < 1e-4 * (interval.high - interval.low)
+
+
 def test_does_not_depend_on_the_blocks(normal):
-    real, fake = normal(50, 6), normal(70, 6, seed=1) + 0.3
+    real, fake = normal(50, 6).double(), normal(70, 6, seed=1).double() + 0.3
     for rows in (1, 7, 64, 1000):
         sums = _kernel_sums(real, fake, rows)
         assert sums.distance() == pytest.approx(kernel_distance(real, fake), rel=1e-12)
@@ -46,7 +54,7 @@ def test_subsets_are_seeded(normal):
 
 
 def test_jackknife_leaves_one_out(normal):
-    real, fake = normal(9, 3), normal(7, 3, seed=1) + 0.5
+    real, fake = normal(9, 3).double(), normal(7, 3, seed=1).double() + 0.5
     keep = [[j for j in range(9) if j != i] for i in range(9)]
     without_real = np.array([u_statistic(real[rows], fake) for rows in keep])
     without_fake = np.array([u_statistic(real, fake[rows[:6]]) for rows in _others(7)])

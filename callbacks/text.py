@@ -98,7 +98,7 @@ class LossByPosition(EvaluationCallback):
         length: Characters of each.
     """
 
-    def __init__(self, windows: int = 200, length: int = 200) -> None:
+    def __init__(self, windows: int = 500, length: int = 200) -> None:
         self.windows, self.length = windows, length
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -115,11 +115,19 @@ def _curve(nats: np.ndarray) -> bytes:
     axes = figure.add_subplot(
         xlabel="characters read since the state was empty", ylabel="nats a character", xscale="log"
     )
-    axes.plot(np.arange(1, len(nats) + 1), nats)
+    axes.plot(*in_log_bins(nats), marker=".")
     axes.grid(alpha=0.3)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def in_log_bins(values: np.ndarray, bins: int = 30) -> tuple[np.ndarray, np.ndarray]:
+    """Mean position (from 1) and mean value of bins of equal ratio, each of one value at least."""
+    edges = np.unique(np.geomspace(1, len(values) + 1, bins + 1).astype(int))
+    parts = [slice(a - 1, b - 1) for a, b in zip(edges, edges[1:], strict=False)]
+    positions = np.arange(1, len(values) + 1)
+    return tuple(np.array([x[part].mean() for part in parts]) for x in (positions, values))
 
 
 def spread(source: TextSource, n: int, length: int) -> list[np.ndarray]:

@@ -100,6 +100,7 @@ def by_time_step(steps: int, hidden: int, layers: int) -> None:
             loss = loss + F.cross_entropy(decoder(output.view(BATCH, -1)), targets[:, t])
         loss.backward()
         optimizer.step()
+        loss.item()
 
 
 def training_rows(steps: int, rounds: int) -> list[dict]:

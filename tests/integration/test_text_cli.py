@@ -32,7 +32,7 @@ SMALL = [
 @pytest.fixture
 def text(tmp_path):
     path = tmp_path / "input.txt"
-    path.write_text(small_text(3000), encoding="utf-8")
+    path.write_text(small_text(12_000), encoding="utf-8")
     return str(path)
 
 

@@ -265,3 +265,13 @@ class TestAnalysis:
         assert held.shape == (2, 10, 16)
         _, (_, c) = model.network(rows.T)
         torch.testing.assert_close(held[:, -1, 8:], torch.tanh(c[1]).detach())
+
+
+def test_checkpoint_of_other_characters_is_refused(tmp_path):
+    data = text_data(tmp_path, "abc" * 400)
+    trainer = tiny_trainer(tmp_path)
+    trainer.fit(tiny_char_lstm(data), data)
+    trainer.save_checkpoint(tmp_path / "abc.ckpt")
+    other = text_data(tmp_path, "xyz" * 400)
+    with pytest.raises(ValueError, match="a text of other characters"):
+        train(tmp_path, tiny_char_lstm(other), other, ckpt_path=str(tmp_path / "abc.ckpt"))

@@ -15,6 +15,8 @@ from novum.callbacks.quality import (
 )
 from novum.callbacks.samples import FilmStrip, Interpolation, SampleGrid
 from novum.callbacks.summary import RunSummary, WriteSamples
+from novum.callbacks.text import LossByPosition, SurprisalText, TextSamples
+from novum.callbacks.units import InterpretableUnits
 
 __all__ = [
     "BestCheckpoint",
@@ -23,9 +25,11 @@ __all__ = [
     "EvaluationCallback",
     "FilmStrip",
     "FrechetDistanceCallback",
+    "InterpretableUnits",
     "Interpolation",
     "KernelDistance",
     "LastCheckpoint",
+    "LossByPosition",
     "NearestNeighbours",
     "ParzenLogLikelihood",
     "PrecisionRecall",
@@ -33,6 +37,8 @@ __all__ = [
     "RunSummary",
     "SampleGrid",
     "StopOnCopying",
+    "SurprisalText",
+    "TextSamples",
     "TrainingHealth",
     "WriteSamples",
 ]

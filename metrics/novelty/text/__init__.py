@@ -1,0 +1,1 @@
+"""Novelty of text: which passages stand word for word in the training text, and is that chance?"""

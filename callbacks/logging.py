@@ -1,4 +1,4 @@
-"""Writing scalars, pictures and text at `images_seen`, the encoding off the training thread."""
+"""Writing scalars, pictures and text, the encoding off the training thread."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -10,6 +10,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
+from novum.callbacks.protocols import seen
+
 _encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="novum-pictures")
 _pending: list[Future] = []
 
@@ -18,7 +20,7 @@ def log_metrics(trainer: Trainer, pl_module: LightningModule, metrics: Mapping[s
     """Scalars for every logger, and for callbacks that monitor one; equal on all ranks."""
     pl_module.log_dict(dict(metrics), logger=False, sync_dist=True)
     for logger in trainer.loggers:
-        logger.log_metrics(dict(metrics), step=pl_module.images_seen)
+        logger.log_metrics(dict(metrics), step=seen(pl_module))
 
 
 def writer(trainer: Trainer) -> SummaryWriter | None:

@@ -2,6 +2,7 @@
 
 from typing import Protocol, runtime_checkable
 
+from pytorch_lightning import LightningModule
 from torch import Tensor
 
 
@@ -30,3 +31,33 @@ class Discriminator(Protocol):
     """Scores uint8 images (n, c, h, w): higher is more real."""
 
     def discriminate(self, images: Tensor, *, labels: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class TextGenerator(Protocol):
+    """Writes texts, the same for the same seed."""
+
+    tokens_seen: int  # tokens trained on so far: the x axis of everything logged
+
+    def sample_text(
+        self,
+        n: int,
+        length: int,
+        *,
+        temperature: float = 1.0,
+        prime: str = "",
+        seed: int | None = None,
+    ) -> list[str]: ...
+
+
+AXES = {"images_seen": "images", "tokens_seen": "characters"}  # attribute of a module -> unit
+
+
+def axis(pl_module: LightningModule) -> str:
+    """The attribute of a module that everything is logged against."""
+    return next((name for name in AXES if hasattr(pl_module, name)), "global_step")
+
+
+def seen(pl_module: LightningModule) -> int:
+    """Images or tokens trained on so far: the step of everything logged."""
+    return getattr(pl_module, axis(pl_module))

@@ -14,6 +14,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 import novum.callbacks
 import novum.datamodules
 import novum.lightning_modules
+from novum.callbacks.protocols import AXES
 from novum.errors import ROOT, one_line_errors, program_name, stop
 from novum.lightning_modules import networks
 from novum.metrics.features.checkpoint import read_checkpoint
@@ -76,6 +77,12 @@ class TrainCLI(LightningCLI):
                     f"model.init_args.{network}.init_args.{attribute}",
                     apply_on="instantiate",
                 )
+        parser.link_arguments(
+            "data.vocab_size",
+            "model.init_args.network.init_args.vocab_size",
+            apply_on="instantiate",
+        )
+        parser.link_arguments("data.alphabet", "model.init_args.alphabet", apply_on="instantiate")
 
     def _parse_ckpt_path(self) -> None:
         """Overrides Lightning's rule that a checkpoint's hyper-parameters beat the config."""
@@ -121,8 +128,8 @@ def _continue_last_run(logger: dict) -> str | None:
         return None
     logger.version = newest.parent.parent.name
     checkpoint = read_checkpoint(newest)
-    if "images_seen" in checkpoint:  # drop what was logged after the checkpoint
-        logger.purge_step = checkpoint["images_seen"] + 1
+    for axis in AXES.keys() & checkpoint.keys():  # drop what was logged after the checkpoint
+        logger.purge_step = checkpoint[axis] + 1
     return str(newest)
 
 

@@ -6,9 +6,11 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
 
+from novum.callbacks.protocols import seen, unit
+
 
 class ProgressBar(TQDMProgressBar):
-    """Steps to max_steps with ETA, images/s and the last logged losses.
+    """Steps to max_steps with ETA, images or characters a second and the last logged losses.
 
     Args:
         refresh_rate: Steps between updates; each update waits for the device.
@@ -16,7 +18,7 @@ class ProgressBar(TQDMProgressBar):
 
     def __init__(self, refresh_rate: int = 50) -> None:
         super().__init__(refresh_rate=refresh_rate)
-        self._mark: tuple[float, int] | None = None  # time and images_seen of the last update
+        self._mark: tuple[float, int] | None = None  # time and count of the last update
         self._rate = 0.0
 
     @property
@@ -28,13 +30,14 @@ class ProgressBar(TQDMProgressBar):
     ) -> dict[str, int | str | float | dict[str, float]]:
         items = super().get_metrics(trainer, pl_module)
         items.pop("v_num", None)
-        now, seen = time.perf_counter(), getattr(pl_module, "images_seen", 0)
-        if self._mark is not None and seen > self._mark[1]:
-            self._rate = (seen - self._mark[1]) / (now - self._mark[0])
-        if self._mark is None or seen > self._mark[1]:
-            self._mark = (now, seen)
+        now, done = time.perf_counter(), seen(pl_module)
+        if self._mark is not None and done > self._mark[1]:
+            self._rate = (done - self._mark[1]) / (now - self._mark[0])
+        if self._mark is None or done > self._mark[1]:
+            self._mark = (now, done)
         shown = {k.split("/")[-1]: v for k, v in items.items()}
-        return {**shown, "images/s": f"{self._rate:.0f}"} if self._rate else shown
+        rate = {f"{unit(pl_module)}/s": f"{self._rate:.0f}"} if self._rate else {}
+        return {**shown, **rate}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_end(trainer, pl_module)

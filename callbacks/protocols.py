@@ -58,6 +58,11 @@ def axis(pl_module: LightningModule) -> str:
     return next((name for name in AXES if hasattr(pl_module, name)), "global_step")
 
 
+def unit(pl_module: LightningModule) -> str:
+    """What that attribute counts."""
+    return AXES.get(axis(pl_module), "steps")
+
+
 def seen(pl_module: LightningModule) -> int:
     """Images or tokens trained on so far: the step of everything logged."""
     return getattr(pl_module, axis(pl_module))

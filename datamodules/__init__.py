@@ -1,5 +1,6 @@
 """Where data comes from; nothing about models."""
 
 from novum.datamodules.images import ImageDataModule
+from novum.datamodules.text import TextDataModule
 
-__all__ = ["ImageDataModule"]
+__all__ = ["ImageDataModule", "TextDataModule"]

@@ -89,6 +89,9 @@ class ImageDataModule(LightningDataModule):
         self.channels = channels or self._native_channels()
         self.num_classes = self._count_classes()
 
+    def __str__(self) -> str:
+        return type(self).__name__  # Lightning's opens every loader; jsonargparse asks for it
+
     def _open_stream(self, channels: int | None) -> ImageStream:
         return ImageStream(
             self.path,

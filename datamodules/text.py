@@ -1,6 +1,183 @@
-"""Text for training, and the held-out text that novelty is measured against."""
+"""Text for training, and the held-out text that loss and novelty are measured on."""
 
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningDataModule
+
+from novum.datamodules import splits
+from novum.datamodules.batches import Batch, Batches, CountedBatches
 from novum.datamodules.corpus import Corpus, Piece, TextSource
+from novum.datamodules.texts import TEXT_SETS, open_text
 from novum.datamodules.vocabulary import UNKNOWN, Tokens, Vocabulary
 
-__all__ = ["UNKNOWN", "Corpus", "Piece", "TextSource", "Tokens", "Vocabulary"]
+__all__ = ["UNKNOWN", "Corpus", "Piece", "TextDataModule", "TextSource", "Tokens", "Vocabulary"]
+
+VALIDATION_STREAMS = 50  # as in char-rnn and torch-rnn; the same on any number of ranks
+
+
+class TextDataModule(LightningDataModule):
+    """Text as streams of tokens: row b of a batch goes on where row b of the batch before ended.
+
+    A batch has `tokens` (b, t + 1), of which all but the last are inputs and all but the first are
+    targets; `restart`, true where all streams begin anew; and in training `epoch`, the passes over
+    the text so far.
+
+    Args:
+        dataset: stdlib (the source of Python's standard library), files or huggingface.
+        files: For files: a path, a glob or a list of them.
+        path: For huggingface: a hub name (`name` or `name:config`) or a local file or folder.
+        vocabulary: A token is a character, or a byte of UTF-8.
+        encoding: Of the files, where tokens are characters.
+        protocol: Which parts are trained on, validated on and tested on, and by what rule: char_rnn
+            (95/5/0), nanogpt (90/10/0) or torch_rnn (80/10/10).
+        validation: Another rule: stateful (long streams, the state carried along) or windowed
+            (short windows, each read from an empty state); null for the protocol's own.
+        window: Tokens of a window.
+        batch_size: Streams of a process.
+        chunk_length: Tokens of a stream that a training step goes through.
+        text_column: For huggingface; null finds it.
+        split: For huggingface: the split to read.
+        streaming: For huggingface: read it as a stream until there are `max_characters`.
+        max_characters: For huggingface: no more than the first of them; null for all.
+        seed: Not used: the order of a text is its own.
+    """
+
+    def __init__(
+        self,
+        dataset: str = "stdlib",
+        files: str | list[str] | None = None,
+        path: str | None = None,
+        vocabulary: Literal["characters", "bytes"] = "characters",
+        encoding: str = "utf-8",
+        protocol: str = "nanogpt",
+        validation: Literal["stateful", "windowed"] | None = None,
+        window: int = 256,
+        batch_size: int = 50,
+        chunk_length: int = 50,
+        text_column: str | None = None,
+        split: str | None = None,
+        streaming: bool = False,
+        max_characters: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if dataset not in TEXT_SETS:
+            raise ValueError(f"unknown dataset {dataset!r}: there are {', '.join(TEXT_SETS)}")
+        for name, value in (
+            ("batch_size", batch_size), ("chunk_length", chunk_length), ("window", window)
+        ):  # fmt: skip
+            if value < 1:
+                raise ValueError(f"{name} is {value}: it must be at least 1")
+        if dataset != "files" and files:
+            raise ValueError("files is for dataset: files")
+        if dataset != "huggingface" and (path or text_column or split or streaming):
+            raise ValueError("path, text_column, split and streaming are for dataset: huggingface")
+        if streaming and max_characters is None:
+            raise ValueError("streaming needs max_characters: how much of the stream to keep")
+        self.protocol = splits.protocol(protocol)
+        self.stateful = (validation or self.protocol.validation) == "stateful"
+        self.batch_size, self.chunk_length, self.window = batch_size, chunk_length, window
+        # now, not in setup: the vocabulary gives the network its size
+        self.corpus = open_text(
+            dataset, files, path, vocabulary == "bytes", encoding,
+            text_column, split, streaming, max_characters,
+        )  # fmt: skip
+        self.train, self.heldout, self.tested = (
+            self.corpus.source(spans) for spans in self.protocol.cut(len(self.corpus.tokens))
+        )
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.corpus.vocabulary)
+
+    @property
+    def alphabet(self) -> str | None:
+        """What the vocabulary is rebuilt from; None for bytes."""
+        return self.corpus.vocabulary.alphabet
+
+    def __str__(self) -> str:
+        return type(self).__name__  # Lightning's opens every loader; jsonargparse asks for it
+
+    def train_reference(self) -> TextSource:
+        """The text that is trained on."""
+        return self.train
+
+    def heldout_reference(self) -> TextSource:
+        """The text of validation, never trained on."""
+        return self.heldout
+
+    def train_dataloader(self) -> Batches:
+        return Batches(self._train_batches)
+
+    def _train_batches(self) -> Iterator[Batch]:
+        """Starts at the batch that the trainer has reached, which is the whole of exact resume."""
+        rank, world_size = self._position()
+        done = 0
+        if self.trainer is not None:
+            done = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        streams = self.batch_size * world_size
+        starts, length = self._streams(self.train, streams, self.chunk_length)
+        mine = starts[rank * self.batch_size : (rank + 1) * self.batch_size]
+        per_epoch = length // self.chunk_length
+        while True:
+            at = done % per_epoch
+            yield {
+                "tokens": _cut(self.train, mine + at * self.chunk_length, self.chunk_length),
+                "restart": at == 0,
+                "epoch": done / per_epoch,
+            }
+            done += 1
+
+    def val_dataloader(self) -> CountedBatches:
+        """Held-out text once, every rank its share of the streams or windows."""
+        return self._evaluation(self.heldout)
+
+    def test_dataloader(self) -> CountedBatches:
+        """The protocol's test part; where it has none, the held-out text."""
+        return self._evaluation(self.tested if len(self.tested) else self.heldout)
+
+    def _evaluation(self, text: TextSource) -> CountedBatches:
+        rank, world_size = self._position()
+        if self.stateful:
+            streams = max(1, min(VALIDATION_STREAMS, (len(text) - 1) // self.chunk_length))
+            starts, length = self._streams(text, streams, 1)
+            chunks = range(0, length, self.chunk_length)
+            sizes = [min(self.chunk_length, length - at) for at in chunks]
+            mine = starts[rank::world_size]
+            plan = [(mine + at, t, at == 0) for at, t in zip(chunks, sizes, strict=True)]
+        else:
+            window = min(self.window, len(text) - 1)
+            starts = np.arange(0, len(text) - window, window)[rank::world_size]
+            parts = [starts[i : i + 64] for i in range(0, len(starts), 64)]
+            plan = [(part, window, True) for part in parts]
+
+        def batches() -> Iterator[Batch]:
+            for starts, length, restart in plan:
+                yield {"tokens": _cut(text, starts, length), "restart": restart}
+
+        return CountedBatches(batches, len(plan))
+
+    def _streams(self, text: TextSource, streams: int, chunk: int) -> tuple[np.ndarray, int]:
+        """Where equal streams of a text start, and the tokens that each goes through."""
+        length = (len(text) - 1) // streams
+        if length < chunk:
+            raise ValueError(
+                f"the text is too short: {len(text):,} characters, but {streams} streams"
+                f" of {chunk} need {streams * chunk + 1:,}: lower batch_size or chunk_length"
+            )
+        return np.arange(streams) * length, length
+
+    def _position(self) -> tuple[int, int]:
+        """Rank and number of ranks."""
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+
+def _cut(text: TextSource, starts: np.ndarray, length: int) -> torch.Tensor:
+    """Tokens (b, length + 1) from `starts` on, int64 (torch knows little of uint16)."""
+    rows = text.tokens[starts[:, None] + np.arange(length + 1)]
+    return torch.from_numpy(rows.astype(np.int64))

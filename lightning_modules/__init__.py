@@ -1,6 +1,7 @@
 """Techniques: each a LightningModule in a file of its own."""
 
 from novum.lightning_modules.augment import DiffAugment
+from novum.lightning_modules.char_lstm import CharLSTM
 from novum.lightning_modules.gan import GAN
 
-__all__ = ["GAN", "DiffAugment"]
+__all__ = ["GAN", "CharLSTM", "DiffAugment"]

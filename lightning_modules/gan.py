@@ -23,6 +23,7 @@ from novum.lightning_modules.training import (
     broadcast_buffers,
     derived_seed,
     ema_decay,
+    log_losses,
     random_generator,
     require_same_model,
     save_plain_hyperparameters,
@@ -134,7 +135,7 @@ class GAN(LatentSampling):
                 self._update_generator(parts, fake, step)
         self.images_seen += len(images) * self.trainer.world_size
         if (step + 1) % self.trainer.log_every_n_steps == 0:
-            self._log_losses()
+            log_losses(self, self.losses, self.images_seen)
 
     def _update_discriminator(
         self, parts: list[tuple[Tensor, Tensor | None]], share: bool, step: int
@@ -232,14 +233,6 @@ class GAN(LatentSampling):
         if self.clip_gradient_norm is not None:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(parameters, self.clip_gradient_norm)
-
-    def _log_losses(self) -> None:
-        own = torch.tensor([*(losses := self.losses.pop()).values()], device=self.device)
-        mean = self.trainer.strategy.reduce(own, reduce_op="mean").tolist()  # over the ranks
-        means = {f"loss/{name}": value for name, value in zip(losses, mean, strict=True)}
-        self.log_dict(means, prog_bar=True, logger=False)  # for the bar and the callbacks
-        for logger in self.loggers:
-            logger.log_metrics(means, step=self.images_seen)
 
     def on_validation_start(self) -> None:
         if self.trainer.world_size > 1:  # batch norms keep a rank's own running statistics

@@ -80,6 +80,16 @@ class LossWindow:
         return means
 
 
+def log_losses(module: LightningModule, losses: LossWindow, step: int) -> None:
+    """Means since the last log and over the ranks, at `step`; empties the window."""
+    own = torch.tensor([*(means := losses.pop()).values()], device=module.device)
+    mean = module.trainer.strategy.reduce(own, reduce_op="mean").tolist()
+    tags = {f"loss/{name}": value for name, value in zip(means, mean, strict=True)}
+    module.log_dict(tags, prog_bar=True, logger=False)  # for the bar and the callbacks
+    for logger in module.loggers:
+        logger.log_metrics(tags, step=step)
+
+
 def derived_seed(*parts: int) -> int:
     """A seed for each (seed, step, rank): what torch draws from it depends on nothing else."""
     text = ",".join(map(str, parts)).encode()

@@ -1,0 +1,118 @@
+"""Where text comes from: Python's own library, files, or a text column of `datasets`."""
+
+import glob
+import hashlib
+import os
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+from novum.datamodules.corpus import Corpus
+from novum.datamodules.huggingface import open_splits
+from novum.datamodules.threads import bar
+from novum.paths import cache_folder
+
+TEXT_SETS = ("stdlib", "files", "huggingface")
+# tests are no library, and machine-made tables no code
+LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "encodings", "pydoc_data"}
+
+
+def open_text(
+    dataset: str = "stdlib",
+    files: str | list[str] | None = None,
+    path: str | None = None,
+    as_bytes: bool = False,
+    encoding: str = "utf-8",
+    text_column: str | None = None,
+    split: str | None = None,
+    streaming: bool = False,
+    max_characters: int | None = None,
+) -> Corpus:
+    """The corpus of a built-in text set.
+
+    Several files are put in an order drawn from their names, so that the held-out end of the text
+    is of the same kind as the rest.
+    """
+    if dataset == "stdlib":
+        root = Path(sysconfig.get_path("stdlib"))
+        return _corpus(library_files(root), root, as_bytes, encoding)
+    if dataset == "huggingface":
+        if not path:
+            raise ValueError("dataset: huggingface needs a path, which says where the text is")
+        file = write_column(path, text_column, split, streaming, max_characters)
+        return Corpus.of_files([file], [path], "utf-8", as_bytes)
+    if not files:
+        raise ValueError("no text is given: give a path or a glob with --data.files")
+    found = find_files([files] if isinstance(files, str) else files)
+    return _corpus(found, Path(os.path.commonpath([f.parent for f in found])), as_bytes, encoding)
+
+
+def _corpus(files: list[Path], root: Path, as_bytes: bool, encoding: str) -> Corpus:
+    named = {file.relative_to(root).as_posix(): file for file in files}
+    names = sorted(named, key=lambda name: hashlib.sha256(name.encode()).digest())
+    return Corpus.of_files([named[name] for name in names], names, encoding, as_bytes)
+
+
+def library_files(root: Path) -> list[Path]:
+    """The modules of the standard library, without tests and generated tables."""
+    found = (f for f in root.rglob("*.py") if not LEFT_OUT & {*f.relative_to(root).parts})
+    return [f for f in found if f.stat().st_size and not f.name.startswith("_sysconfigdata")]
+
+
+def find_files(patterns: list[str]) -> list[Path]:
+    """The files that paths and globs (`**` for any depth) stand for, each once."""
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        place = os.path.expanduser(pattern)
+        matches = [place] if os.path.exists(place) else sorted(glob.glob(place, recursive=True))
+        files = [Path(match).resolve() for match in matches if os.path.isfile(match)]
+        if not files:
+            folder = f"; it is a folder, say {pattern}/**/*.txt" if os.path.isdir(place) else ""
+            raise FileNotFoundError(f"data.files: no file matches {pattern}{folder}")
+        found |= dict.fromkeys(files)
+    if not any(file.stat().st_size for file in found):
+        raise ValueError(f"{next(iter(found))} is empty: give a file with text in data.files")
+    return list(found)
+
+
+def write_column(
+    path: str, column: str | None, split: str | None, streaming: bool, most: int | None
+) -> Path:
+    """A text column as one UTF-8 file in the cache, a blank line between its rows; made once."""
+    key = repr((path, column, split, most))
+    file = cache_folder() / "text" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.txt"
+    if not file.is_file():
+        table, _ = open_splits(path, split, streaming)
+        column = find_text_column(table.features, column, path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(f".{os.getpid()}")
+        with open(part, "w", encoding="utf-8", newline="") as out:
+            for text in _until((row[column] for row in table), most):
+                out.write(text)
+        if not part.stat().st_size:
+            raise ValueError(f"{path}: column {column!r} holds no text")
+        os.replace(part, file)
+    return file
+
+
+def _until(rows: Iterator[str | None], most: int | None) -> Iterator[str]:
+    left = float("inf") if most is None else most
+    for row in bar(rows, "reading text"):
+        text = f"{row or ''}\n\n".replace("\0", "")
+        yield text if len(text) <= left else text[: int(left)]
+        left -= len(text)
+        if left <= 0:
+            return
+
+
+def find_text_column(features: dict, wanted: str | None, path: str) -> str:
+    texts = [
+        n for n, f in features.items() if getattr(f, "dtype", "") in ("string", "large_string")
+    ]
+    if wanted and wanted not in texts:
+        raise ValueError(f"{path} has no text column {wanted!r}: there are {', '.join(texts)}")
+    if not wanted and len(texts) != 1 and "text" not in texts:
+        raise ValueError(
+            f"{path}: choose text_column from {', '.join(texts) or '(no text at all)'}"
+        )
+    return wanted or ("text" if "text" in texts else texts[0])

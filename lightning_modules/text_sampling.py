@@ -1,0 +1,122 @@
+"""Drawing text from a network (tokens (t, b), state) -> (logits (t, b, v), state)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How text is drawn.
+
+    Args:
+        temperature: Divides the logits; below 1 is more careful, 0 takes the likeliest token.
+        prime: Text that is gone on with.
+        top_k: Draw from this many likeliest tokens (Fan et al., 2018).
+        top_p: Draw from the fewest likeliest tokens of at least this probability (Holtzman et al.,
+            2020, arXiv:1904.09751).
+        typical: Draw from the tokens whose surprisal is nearest to the expected one, of at least
+            this probability (Meister et al., 2023, arXiv:2202.00666).
+        beam: Nothing is drawn: the likeliest texts that a beam search of this width finds.
+    """
+
+    temperature: float = 1.0
+    prime: str = ""
+    top_k: int | None = None
+    top_p: float | None = None
+    typical: float | None = None
+    beam: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature is {self.temperature}: it must be 0 or more")
+        for name in ("top_k", "beam"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}: it must be at least 1")
+        for name in ("top_p", "typical"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise ValueError(f"{name} is {value}: it must be above 0, and at most 1")
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Logits (b, v) -> float64 (b, v) that the next token is drawn from, in proportion."""
+        if self.temperature == 0:
+            return torch.zeros_like(logits).double().scatter(-1, logits.argmax(-1, True), 1.0)
+        p = torch.softmax(logits.double() / self.temperature, -1)
+        if self.top_k is not None:
+            p = _keep(p, p.argsort(-1, descending=True), self.top_k)
+        if self.top_p is not None:
+            p = _keep_mass(p, p.argsort(-1, descending=True), self.top_p)
+        if self.typical is not None:
+            surprisal = -torch.log(p)
+            entropy = torch.special.entr(p).sum(-1, keepdim=True) / p.sum(-1, keepdim=True)
+            p = _keep_mass(p, (surprisal - entropy).abs().argsort(-1), self.typical)
+        return p
+
+
+def _keep(p: Tensor, order: Tensor, k: int) -> Tensor:
+    """p (b, v) with 0 for all but the first k of each row's order."""
+    return p.scatter(-1, order[..., k:], 0.0)
+
+
+def _keep_mass(p: Tensor, order: Tensor, share: float) -> Tensor:
+    """p (b, v) with 0 for all but the fewest first ones that have this share of each row's sum."""
+    p = p / p.sum(-1, keepdim=True)
+    sorted_p = p.gather(-1, order)
+    before = sorted_p.cumsum(-1) - sorted_p
+    return p.scatter(-1, order, sorted_p.where(before < share, 0.0))
+
+
+def draw(p: Tensor, u: Tensor) -> Tensor:
+    """Token (b,) where uniform numbers u (b,) fall in the cumulated p (b, v), float64."""
+    cumulated = p.cumsum(-1)
+    # float32 numbers are at most 1 - 2^-24, so that their product stays below the last sum
+    target = u.double()[:, None] * cumulated[:, -1:]
+    return torch.searchsorted(cumulated, target, right=True).squeeze(-1)
+
+
+@torch.inference_mode()
+def generate(
+    network: nn.Module, prime: Tensor, uniforms: Tensor, how: Sampling, never: Tensor
+) -> Tensor:
+    """Tokens (n, length) that go on after `prime` (p,), p >= 1.
+
+    Args:
+        network: In evaluation mode.
+        prime: int64 on the network's device.
+        uniforms: float32 (n, length) in [0, 1), which all chance comes from.
+        how: The temperature and filters.
+        never: Tokens (k,) that are not drawn.
+    """
+    n, length = uniforms.shape
+    logits, state = network(prime[:, None])  # once for all streams
+    logits = logits[-1].expand(n, -1)
+    state = tuple(part.expand(-1, n, -1).contiguous() for part in state)
+    columns = []
+    for u in uniforms.T:
+        logits = logits.index_fill(-1, never, -torch.inf)
+        columns.append(draw(how.probabilities(logits), u))
+        if len(columns) < length:
+            logits, state = network(columns[-1][None], state)
+            logits = logits[0]
+    return torch.stack(columns, 1)
+
+
+@torch.inference_mode()
+def beam_search(network: nn.Module, prime: Tensor, length: int, beam: int, never: Tensor) -> Tensor:
+    """The `beam` likeliest continuations (beam, length) of `prime` (p,) found, the best first."""
+    logits, state = network(prime[:, None])
+    scores = torch.zeros(1, dtype=torch.float64, device=prime.device)  # log-probability of each
+    texts = prime.new_empty(1, 0)
+    for _ in range(length):
+        logits = logits[-1].double().index_fill(-1, never, -torch.inf)
+        total = (scores[:, None] + logits.log_softmax(-1)).flatten()
+        vocabulary = logits.shape[-1]
+        possible = min(beam, int(total.isfinite().sum()))
+        scores, best = total.topk(possible)
+        parent, token = best // vocabulary, best % vocabulary
+        texts = torch.cat([texts[parent], token[:, None]], 1)
+        logits, state = network(token[None], tuple(part[:, parent] for part in state))
+    return texts

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydivsufsort import divsufsort
 
 WORD = 8  # bytes
-STEP = 16  # one suffix in so many has its first word kept apart
+STEP = 8  # one suffix in so many has its first word kept apart
 
 Tokens = NDArray[np.uint8] | NDArray[np.uint16]
 Places = NDArray[np.integer]
@@ -57,7 +57,7 @@ class Words:
 def build_index(tokens: Tokens, order: Places | None = None) -> TextIndex:
     """The index of a text (n,) of uint8 or uint16, or of one whose order is known.
 
-    Takes 5.5 bytes a character, 5 more while 16-bit characters are sorted.
+    Takes 6 bytes a character, 5 more while 16-bit characters are sorted.
     """
     text = Words(tokens)
     if not len(text):
@@ -105,6 +105,20 @@ def insertion_points(
     return low
 
 
+def occurrences(
+    index: TextIndex, queries: Words, starts: Places, lengths: Places, most: int
+) -> tuple[Places, Places]:
+    """The suffixes order[low:high] that begin with each passage, or its first `most` tokens."""
+    rows = np.arange(most)[None] < lengths[:, None]
+    tokens = queries.tokens[np.minimum(starts[:, None] + np.arange(most), len(queries) - 1)]
+    dtype = f"u{queries.width}"
+    least = np.where(rows, tokens, 0).astype(dtype).ravel()
+    largest = np.where(rows, tokens, np.iinfo(dtype).max).astype(dtype).ravel()
+    places = np.arange(len(starts)) * most
+    low = insertion_points(index, Words(least), places, most, right=False)
+    return low, insertion_points(index, Words(largest), places, most)
+
+
 def compare(text: Words, places: Places, queries: Words, starts: Places, steps: int) -> NDArray:
     """-1, 0 or 1 where the text is less than, equal to or greater than the query in so many words.
 
@@ -124,8 +138,10 @@ def compare(text: Words, places: Places, queries: Words, starts: Places, steps: 
     return order
 
 
-def common_length(text: Words, places: Places, queries: Words, starts: Places, most: int) -> NDArray:
-    """Tokens (k,) int64 that text and query have in common from there on, `most` at the most."""
+def common_length(
+    text: Words, places: Places, queries: Words, starts: Places, most: int
+) -> NDArray:
+    """Tokens (k,) that text and query have in common from there on, `most` at the most."""
     common = np.zeros(len(places), np.int64)
     open_ = np.arange(len(places))
     for reach in range(0, most, text.per_word):

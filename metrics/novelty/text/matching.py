@@ -1,6 +1,6 @@
 """Matching statistics: how far a text can be read on, from each of its positions, in another.
 
-Exact, in time linear in the text but for logarithms: a search for the first 64 characters of each
+Exact, in time linear in the text but for logarithms: a search for the first 32 characters of each
 position, and a suffix array of nothing but the passages that go on beyond them.
 """
 
@@ -20,7 +20,7 @@ from novum.metrics.novelty.text.index import (
     suffix_order,
 )
 
-FAR = 64  # tokens after which the search goes another way
+FAR = 32  # tokens after which the search goes another way
 BLOCK = 1 << 20  # positions at a time
 
 
@@ -84,9 +84,8 @@ def _read_on(
     places = np.sort(index.order[_ranges(low, ranks)].astype(np.int64))
     there = _covered(places[places <= len(index) - FAR])  # none that the end cuts short
     here = _covered(far)
-    parts = ((index.text, there), (queries, here))
-    pieces = np.concatenate([np.where(p < 0, 0, t.tokens[p].astype(np.uint16) + 1) for t, p in parts])
-    pieces = pieces.astype(np.uint16 if pieces.max() > 255 else np.uint8)
+    pieces = np.concatenate([_passages(index.text, there), _passages(queries, here)])
+    pieces = pieces.astype(np.min_scalar_type(pieces.max()))
     order = divsufsort(pieces)
     shared = kasai(pieces, order).astype(np.int64)  # with the next in order
     known = order < len(there)
@@ -111,6 +110,11 @@ def _covered(starts: Places) -> NDArray[np.int64]:
     return positions
 
 
+def _passages(text: Words, positions: Places) -> NDArray[np.int32]:
+    """Tokens there, from 1 on; 0 for a position of -1."""
+    return np.where(positions < 0, 0, text.tokens[positions].astype(np.int32) + 1)
+
+
 def _run_ends(starts: Places) -> NDArray[np.int64]:
     """Where the run of overlapping passages of FAR tokens ends that each belongs to."""
     last = np.append(starts[1:] - starts[:-1] > FAR, True)
@@ -133,7 +137,7 @@ def _nearest_known(known: NDArray[np.bool_], shared: Places) -> tuple[NDArray, N
     """
     group = np.cumsum(known)
     beyond = int(shared.max(initial=0)) + 1
-    level = np.where(known, beyond, shared) - group * (beyond + 1)  # each group below the one before
+    level = np.where(known, beyond, shared) - group * (beyond + 1)  # below all before it
     least = np.minimum.accumulate(level) + group * (beyond + 1)
     ranks = np.append(0, np.flatnonzero(known))
     return np.where(group > 0, least, 0), ranks[group]

@@ -15,6 +15,7 @@ from novum.callbacks.quality import (
 )
 from novum.callbacks.samples import FilmStrip, Interpolation, SampleGrid
 from novum.callbacks.summary import RunSummary, WriteSamples
+from novum.callbacks.text_novelty import TextNovelty
 
 __all__ = [
     "BestCheckpoint",
@@ -33,6 +34,7 @@ __all__ = [
     "RunSummary",
     "SampleGrid",
     "StopOnCopying",
+    "TextNovelty",
     "TrainingHealth",
     "WriteSamples",
 ]

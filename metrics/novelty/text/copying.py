@@ -41,8 +41,8 @@ def passage_centres(ends: NDArray[np.int64]) -> NDArray[np.int64]:
     counts = np.maximum((stops - starts + PASSAGE // 2) // PASSAGE, 1)
     first = np.repeat(starts, counts)
     number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    last = np.repeat(stops, counts) - 1
-    return np.minimum(first + PASSAGE * number + PASSAGE // 2, last)
+    begin = first + PASSAGE * number
+    return (begin + np.minimum(begin + PASSAGE, np.repeat(stops, counts))) // 2
 
 
 def pooled_matches(

@@ -1,4 +1,4 @@
-"""All that is said of the novelty of text: verbatim, and with case and white space forgotten."""
+"""The novelty of text in one reading: verbatim, or with case and white space forgotten."""
 
 import hashlib
 import json
@@ -130,6 +130,15 @@ class TextJudgement(NamedTuple):
     novel: NDArray[np.float64]  # (50,) share of n-grams
     usually_novel: NDArray[np.float64] | None  # of held-out text
     matches: Matches | None
+
+    def keep(self, rows: NDArray[np.bool_]) -> "TextJudgement":
+        """With these of the copies alone; figures stay."""
+        return self._replace(
+            copies=self.copies.at(rows),
+            source_length=self.source_length[rows],
+            q=self.q[rows],
+            common=self.common[rows],
+        )
 
 
 def judge_reading(reference: Reference, queries: Queries, seed: int = 0) -> TextJudgement:

@@ -81,7 +81,7 @@ def novel_ngrams(
         np.bincount(np.minimum(x, most), minlength=most + 1)[::-1].cumsum()[::-1][1:]
         for x in (room, found.length)
     )
-    return np.where(longer > 0, 1 - known / np.maximum(longer, 1), np.nan)
+    return np.where(longer > 0, (longer - known) / np.maximum(longer, 1), np.nan)
 
 
 def covering(found: Matching, centres: NDArray[np.int64]) -> Spans:

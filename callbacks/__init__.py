@@ -15,7 +15,9 @@ from novum.callbacks.quality import (
 )
 from novum.callbacks.samples import FilmStrip, Interpolation, SampleGrid
 from novum.callbacks.summary import RunSummary, WriteSamples
+from novum.callbacks.text import LossByPosition, SurprisalText, TextSamples
 from novum.callbacks.text_novelty import TextNovelty
+from novum.callbacks.units import InterpretableUnits
 
 __all__ = [
     "BestCheckpoint",
@@ -24,9 +26,11 @@ __all__ = [
     "EvaluationCallback",
     "FilmStrip",
     "FrechetDistanceCallback",
+    "InterpretableUnits",
     "Interpolation",
     "KernelDistance",
     "LastCheckpoint",
+    "LossByPosition",
     "NearestNeighbours",
     "ParzenLogLikelihood",
     "PrecisionRecall",
@@ -34,6 +38,8 @@ __all__ = [
     "RunSummary",
     "SampleGrid",
     "StopOnCopying",
+    "SurprisalText",
+    "TextSamples",
     "TextNovelty",
     "TrainingHealth",
     "WriteSamples",

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_text
-from novum.callbacks.protocols import Discriminator
+from novum.callbacks.protocols import Discriminator, ImageGenerator, TextGenerator, seen, unit
+from novum.callbacks.text_health import text_figures
 from novum.metrics.neighbours import knn
 
 
@@ -28,6 +29,14 @@ LIMITS = {
         -math.inf, 0.2, "mode collapse: {value:.0%} of samples have a near-twin (real images: 1%)"
     ),
     "class_coverage": Limit(0.6, math.inf, "classes are missing: {value:.0%} are effectively made"),
+    "heldout_gap": Limit(
+        -math.inf,
+        0.4,
+        "overfitting: held-out text costs {value:.2f} nats a character more than training text",
+    ),
+    "repetition": Limit(
+        -math.inf, 0.3, "samples go round in circles: {value:.0%} of their words repeat at once"
+    ),
     "discriminator_gap": Limit(
         -math.inf,
         0.5,
@@ -46,8 +55,11 @@ class TrainingHealth(EvaluationCallback):
       training images are to another one.
     - class_coverage: exp(entropy) of the classes of the samples' nearest training images, over
       that of training: 1 is all classes in their proportions.
+    - heldout_gap: nats a character of held-out less those of training text, both from an empty
+      state; repetition: share of a text's words that stood among the ten before them.
     - discriminator_gap: how far held-out images score from training towards generated ones.
-    - speed/*: images a second in training, seconds per step, waiting for data, evaluating.
+    - speed/*: images or characters a second in training; seconds per step, of waiting
+      for data, and of the last evaluation.
 
     Args:
         features: Feature extractor of the first three.
@@ -61,7 +73,19 @@ class TrainingHealth(EvaluationCallback):
         self.clock = PhaseClock()
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        evaluation = Evaluation.of(trainer, pl_module)
+        figures = {}
+        if isinstance(pl_module, ImageGenerator):
+            figures |= self._images(Evaluation.of(trainer, pl_module))
+        if isinstance(pl_module, Discriminator):
+            figures |= self._discriminator(pl_module, Evaluation.of(trainer, pl_module))
+        if isinstance(pl_module, TextGenerator):
+            figures |= text_figures(trainer, pl_module)
+        log_metrics(trainer, pl_module, {f"health/{k}": v for k, v in figures.items()})
+        log_metrics(trainer, pl_module, self.clock.figures(unit(pl_module)))
+        self.verdict = self._judge(trainer, pl_module, figures)
+        log_text(trainer, "health/verdict", self.verdict, seen(pl_module))
+
+    def _images(self, evaluation: Evaluation) -> dict[str, float]:
         fake = evaluation.features(self.features, self.num_samples)
         train = evaluation.reference(self.features, "train")
         figures = {
@@ -71,12 +95,7 @@ class TrainingHealth(EvaluationCallback):
         labels = evaluation.source("train").labels
         if labels is not None:
             figures["class_coverage"] = class_coverage(train, labels, fake)
-        if isinstance(pl_module, Discriminator):
-            figures |= self._discriminator(pl_module, evaluation)
-        log_metrics(trainer, pl_module, {f"health/{k}": v for k, v in figures.items()})
-        log_metrics(trainer, pl_module, self.clock.figures())
-        self.verdict = self._judge(trainer, pl_module, figures)
-        log_text(trainer, "health/verdict", self.verdict, pl_module.images_seen)
+        return figures
 
     def _discriminator(
         self, pl_module: LightningModule, evaluation: Evaluation
@@ -103,7 +122,7 @@ class TrainingHealth(EvaluationCallback):
         ]
         for tag, value in trainer.callback_metrics.items():
             if tag.startswith("quality/frechet_distance/"):
-                best = min(self.best.get(tag, (math.inf, 0)), (float(value), pl_module.images_seen))
+                best = min(self.best.get(tag, (math.inf, 0)), (float(value), seen(pl_module)))
                 self.best[tag] = best
                 if value > WORSE * best[0]:
                     troubles.append(
@@ -119,13 +138,13 @@ class TrainingHealth(EvaluationCallback):
         self.best, self.verdict = dict(state["best"]), state["verdict"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.clock.start(pl_module.images_seen)
+        self.clock.start(seen(pl_module))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         self.clock.enter("step", 0)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        self.clock.enter("data", pl_module.images_seen)
+        self.clock.enter("data", seen(pl_module))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.clock.enter("evaluation", 0)
@@ -155,7 +174,7 @@ class PhaseClock:
         self._steps += phase == "step"
         self._images = max(self._images, images_seen)
 
-    def figures(self) -> dict[str, float]:
+    def figures(self, counted: str = "images") -> dict[str, float]:
         """speed/* of training so far and of the last whole evaluation, then starts anew."""
         step, data = self._seconds.get("step", 0.0), self._seconds.get("data", 0.0)
         figures = {}
@@ -163,7 +182,7 @@ class PhaseClock:
             figures = {
                 "speed/step_seconds": step / self._steps,
                 "speed/data_seconds": data / self._steps,
-                "speed/images_per_second": (self._images - self._images_read) / (step + data),
+                f"speed/{counted}_per_second": (self._images - self._images_read) / (step + data),
             }
         if "evaluation" in self._seconds:
             figures["speed/evaluation_seconds"] = self._seconds["evaluation"]

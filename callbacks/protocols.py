@@ -50,6 +50,20 @@ class TextGenerator(Protocol):
     ) -> list[str]: ...
 
 
+@runtime_checkable
+class TextScorer(Protocol):
+    """Says how surprising text is."""
+
+    def surprisal(self, tokens: Tensor) -> Tensor: ...  # (n, t) -> nats (n, t - 1)
+
+
+@runtime_checkable
+class Introspective(Protocol):
+    """Shows what its units hold while it reads."""
+
+    def activations(self, tokens: Tensor) -> Tensor: ...  # (n, t) -> (n, t, units)
+
+
 AXES = {"images_seen": "images", "tokens_seen": "characters"}  # attribute of a module -> unit
 
 

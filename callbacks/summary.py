@@ -15,14 +15,16 @@ from torch.utils.tensorboard.summary import hparams
 from novum.callbacks.copying import StopOnCopying
 from novum.callbacks.health import TrainingHealth
 from novum.callbacks.logging import log_text, writer
+from novum.callbacks.protocols import axis, seen, unit
 from novum.report.evaluation import spaces_of_tags
 from novum.report.files import write_json
 from novum.report.html import page
 from novum.report.pictures import to_rgb
+from novum.report.text import text_verdict
 from novum.report.verdict import verdict
 
 LOWER_IS_BETTER = ("frechet_distance", "kernel_distance")
-SHOWN = ("quality/", "novelty/", "health/", "speed/images_per_second")
+SHOWN = ("val/", "quality/", "novelty/", "health/", "speed/images", "speed/characters")
 
 
 class RunSummary(Callback):
@@ -33,29 +35,29 @@ class RunSummary(Callback):
     """
 
     def __init__(self) -> None:
-        self.history: list[tuple[int, dict[str, float]]] = []  # (images_seen, tag -> value)
+        self.history: list[tuple[int, dict[str, float]]] = []  # (seen, tag -> value)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
-            self.history.append((pl_module.images_seen, _shown_metrics(trainer)))
+            self.history.append((seen(pl_module), _shown_metrics(trainer)))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            print_table([(pl_module.images_seen, _shown_metrics(trainer))])
+            print_table([(seen(pl_module), _shown_metrics(trainer))], unit(pl_module))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         folder = Path(trainer.log_dir or ".")  # a collective: on all ranks
         if not trainer.is_global_zero or not self.history:
             return
-        report = self._report(trainer)
+        report = self._report(trainer, axis(pl_module))
         for callback in trainer.callbacks:
             if isinstance(callback, StopOnCopying) and callback.reason:
                 report["verdict"] += f" {callback.reason}"
             if isinstance(callback, TrainingHealth):
                 report["verdict"] += f" {callback.verdict}"
         self._log_hyperparameters(trainer, pl_module)
-        log_text(trainer, "verdict", report["verdict"], pl_module.images_seen)
-        console = print_table(self.history)
+        log_text(trainer, "verdict", report["verdict"], seen(pl_module))
+        console = print_table(self.history, unit(pl_module))
         console.print(f"[bold]Verdict:[/bold] {report['verdict']}", highlight=False)
         if trainer.fast_dev_run:  # a trial has no folder
             return
@@ -65,20 +67,21 @@ class RunSummary(Callback):
         console.print(f"Checkpoints: {folder / 'checkpoints'}", soft_wrap=True)
         console.print(f"Look at it:  tensorboard --logdir {folder.parent}", soft_wrap=True)
 
-    def _report(self, trainer: Trainer) -> dict[str, Any]:
+    def _report(self, trainer: Trainer, counted: str) -> dict[str, Any]:
         """Of the last evaluation, with the history of all, in the shape of evaluate.py's."""
-        images_seen, last = self.history[-1]
+        done, last = self.history[-1]
         data = trainer.datamodule
         references = {"train": data.train_reference(), "heldout": data.heldout_reference()}
         report = {
             "schema": 1,
             "verdict": "",
-            "samples": {"images_seen": images_seen},
-            **{side: {"n": len(images)} for side, images in references.items()},
+            "samples": {counted: done},
+            **{side: {"n": len(items)} for side, items in references.items()},
             "features": spaces_of_tags(last),
-            "history": [{"images_seen": n, **values} for n, values in self.history],
+            "history": [{counted: n, **values} for n, values in self.history],
         }
-        report["verdict"] = verdict(report) + quality_trend(self.history)
+        said = text_verdict if "verbatim" in report["features"] else verdict
+        report["verdict"] = said(report) + quality_trend(self.history)
         return report
 
     def _log_hyperparameters(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -100,10 +103,12 @@ def _shown_metrics(trainer: Trainer) -> dict[str, float]:
     return {tag: float(value) for tag, value in metrics.items() if tag.startswith(SHOWN)}
 
 
-def print_table(history: Sequence[tuple[int, dict[str, float]]]) -> Console:
+def print_table(
+    history: Sequence[tuple[int, dict[str, float]]], counted: str = "images"
+) -> Console:
     """First, best and last value of each metric; the last alone where there is but one."""
     final = history[-1][1]
-    table = Table(title=f"{history[-1][0]:,} images seen")
+    table = Table(title=f"{history[-1][0]:,} {counted} seen")
     table.add_column("metric")
     several = len(history) > 1
     values = ("first", "best", "last") if several else ("value",)
@@ -117,7 +122,7 @@ def print_table(history: Sequence[tuple[int, dict[str, float]]]) -> Console:
             continue
         values = [v[tag] for _, v in history if tag in v]
         best = min(values) if _lower_is_better(tag) else max(values)
-        shown = f"{best:.4g}" if tag.startswith("quality/") else ""
+        shown = f"{best:.4g}" if tag.startswith(("quality/", "val/")) else ""
         table.add_row(tag, f"{values[0]:.4g}", shown, f"{last:.4g}", _interval(tag, final))
     console = Console(width=None if os.isatty(1) else 110)
     console.print(table)
@@ -151,22 +156,27 @@ def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, st
 
 
 def _lower_is_better(tag: str) -> bool:
-    return tag.split("/")[1] in LOWER_IS_BETTER
+    return tag.startswith("val/") or tag.split("/")[1] in LOWER_IS_BETTER
 
 
 def quality_trend(history: Sequence[tuple[int, dict[str, float]]]) -> str:
-    """What became of the first Fréchet distance."""
+    """What became of the first Fréchet distance, or loss of a text."""
     sentences = [
         f" In {tag.rsplit('/', 1)[1]} it is {last / history[0][1][tag]:.0%} of the first"
         f" evaluation's {history[0][1][tag]:.3g}."
         for tag, last in history[-1][1].items()
         if tag.startswith("quality/frechet_distance/") and tag in history[0][1] and len(history) > 1
     ]
+    if (nats := history[-1][1].get("val/nats_per_char")) is not None:
+        bits = history[-1][1]["val/bits_per_char"]
+        sentences.append(f" Held-out text costs {nats:.3f} nats ({bits:.3f} bits) a character.")
     return "".join(sentences)
 
 
 class WriteSamples(Callback):
-    """`predict` writes each sample as a PNG; a batch is (number of the first sample, how many).
+    """`predict` writes each image as a PNG and each text as a UTF-8 .txt file.
+
+    A batch is (number of the first sample, how many).
 
     Args:
         folder: Where to; by default `samples` in the run's folder.
@@ -184,12 +194,16 @@ class WriteSamples(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Tensor,
+        outputs: Tensor | list[str],
         batch: tuple[int, int],
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         first, _ = batch
+        if not isinstance(outputs, Tensor):
+            for i, text in enumerate(outputs, first):
+                (self._target / f"{i:06d}.txt").write_bytes(text.encode("utf-8", "replace"))
+            return
         for i, image in enumerate(to_rgb(outputs), first):
             Image.fromarray(image).save(self._target / f"{i:06d}.png")
 

@@ -242,10 +242,15 @@ def histories(report: Report) -> dict[str, np.ndarray]:
         tag for row in rows for tag in row if tag.startswith(("quality/", "novelty/"))
     )
     return {
-        tag: np.array([[r["images_seen"], r[tag]] for r in rows if r.get(tag) is not None], float)
+        tag: np.array([[_seen(r), r[tag]] for r in rows if r.get(tag) is not None], float)
         for tag in tags
         if tag.count("/") > 1 and not tag.split("/")[1].endswith(("_low", "_high"))
     }
+
+
+def _seen(row: dict[str, float]) -> float:
+    """Where an evaluation stands on the x axis of its run."""
+    return next(row[axis] for axis in ("images_seen", "tokens_seen", "global_step") if axis in row)
 
 
 def _history(report: Report) -> str:

@@ -26,13 +26,14 @@ def passage_picture(
         title: One or more lines above.
         columns: Most characters in a line.
     """
+    places = _places(text, columns)
     font = ImageFont.truetype(font_manager.findfont("DejaVu Sans Mono"), SIZE)
     width, height = font.getlength("m"), SIZE + 5
-    places = _places(text, columns)
     rows = 1 + max((row for row, _ in places), default=0)
     heading = title.splitlines()
     top = MARGIN + height * len(heading) + (MARGIN if heading else 0)
-    size = (int(2 * MARGIN + columns * width), top + rows * height + MARGIN)
+    widest = max([len(line) for line in heading] + [column + 1 for _, column in places])
+    size = (int(2 * MARGIN + widest * width), top + rows * height + MARGIN)
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
     for i, line in enumerate(heading):

@@ -10,7 +10,7 @@ from novum.metrics.novelty.text import LONG, JudgedTexts
 from novum.report.evaluation import Report, listed
 from novum.report.verdict import HARDLY_CHANCE, spaces_with_copying
 
-WHERE = {"verbatim": "", "folded": ", case and white space aside,"}
+NAMED = 0.1  # false discovery rate of the copies that a verdict counts
 
 
 def text_report(judged: JudgedTexts) -> Report:
@@ -59,7 +59,7 @@ def copy_records(
                     "features": name,
                 }
             )
-    return sorted(records, key=lambda r: (r["q"], -r["length"], r["sample"]))
+    return sorted(records, key=lambda r: (r["q"] > NAMED, kind(r) != "verbatim", -r["length"]))
 
 
 def kind(copy: Mapping[str, Any]) -> str:
@@ -94,16 +94,28 @@ def _novelty(report: Report, name: str = "verbatim") -> dict[str, Any]:
     return report["features"][name]["novelty"]
 
 
-def _named(report: Report, name: str) -> str:
-    found = _novelty(report, name)
-    flagged = found["copies_flagged"]
-    many = f"{flagged:,} passages are" if flagged != 1 else "1 passage is"
-    named = f"{many} named as copies of training text{WHERE[name]}" if flagged else ""
-    low = found["copies_at_least"]
-    bound = f"at least {low:.2%} of the passages owe their words to it (95% confidence)"
-    longest = f"the longest has {found['longest_copy']:,} characters"
-    share = f"they make up {found['copied_share']:.2%} of the samples"
-    return ", ".join([p for p in (named, longest, share) if p] + ([bound] if low else []))
+def _named(report: Report) -> str:
+    """How many passages are copies, of which kind, and what is certain without naming any."""
+    found = _novelty(report)
+    flagged = [c for c in report.get("copies", ()) if c["q"] <= NAMED]  # not kept in training
+    near = sum(kind(c) == "near" for c in flagged)
+    counts = [(len(flagged) - near, "word for word"), (near, "but for case and space")]
+    parts = []
+    if not flagged and found["copies_flagged"]:
+        parts.append(f"{int(found['copies_flagged']):,} passages named as copies of training text")
+    if flagged:
+        many = " and ".join(f"{n:,} passage{'s' * (n > 1)} {how}" for n, how in counts if n)
+        longest = max(c["length"] for c in flagged)
+        parts.append(
+            f"{many} named as copies of training text, the longest of {longest:,} characters"
+        )
+    if found["copies_at_least"]:
+        parts.append(
+            f"at least {found['copies_at_least']:.2%} of the passages owe their words to it"
+            " (95% confidence)"
+        )
+    share = f"{found['copied_share']:.2%} of all characters stand word for word in such passages"
+    return f"{'; '.join(parts)}; {share}"
 
 
 def _account(report: Report) -> str:
@@ -111,11 +123,11 @@ def _account(report: Report) -> str:
     if not found["copies_found"]:
         return (
             f"no passage of {LONG} characters stands in the training text, the longest has"
-            f" {found['longest_copy']:,}."
+            f" {int(found['longest_copy']):,}."
         )
     return (
-        f"{found['copies_found']:,} of {LONG} characters or more stand in the training text, the"
-        f" longest has {found['longest_copy']:,}; {found['copied_share']:.2%} of all characters."
+        f"{int(found['copies_found']):,} of {LONG} characters or more stand in the training text, the"
+        f" longest has {int(found['longest_copy']):,}; {found['copied_share']:.2%} of all characters."
     )
 
 
@@ -124,7 +136,7 @@ def _usual(report: Report) -> str:
     found = _novelty(report)
     return (
         f"In held-out text {found['copied_share_heldout']:.2%} of the characters stand in such"
-        f" passages, and the longest has {found['longest_copy_heldout']:,}."
+        f" passages, and the longest has {int(found['longest_copy_heldout']):,}."
     )
 
 

@@ -60,7 +60,7 @@ def test_planted_copies_are_found_with_their_offsets(texts):
         evaluate("--samples", "copies.txt", "--fail-on-copying")
     assert exit_.value.code == 3
     report = evaluate("--samples", "copies.txt")  # code 0: judged
-    assert report["verdict"].startswith("Copying found: 40 passages are named as copies")
+    assert report["verdict"].startswith("Copying found: 40 passages word for word named")
     found = {(c["sample"], c["length"], c["train"]) for c in report["copies"]}
     assert found == set(texts.copies)
     first = report["copies"][0]

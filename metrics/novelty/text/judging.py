@@ -148,18 +148,16 @@ def judge_reading(reference: Reference, queries: Queries, seed: int = 0) -> Text
     train = Side(reference.train_index, match(reference.train_index, tokens, ends))
     spans = copied_spans(train.found)
     novel = novel_ngrams(train.found, ends)
-    novelty: dict[str, Any] = {
-        "longest_copy": int(train.found.length.max(initial=0)),
-        "copies_found": len(spans.start),
-        "copied_share": float(copied(train.found).mean()),
-        f"novel_{SHOWN_NGRAM}grams": float(novel[SHOWN_NGRAM - 1]),
-    }
+    novelty = _account(train.found, novel)
     q, common = np.ones(len(spans.start)), np.zeros(len(spans.start), bool)
     usually_novel = matches = None
     if reference.heldout is not None:
         heldout = Side(reference.heldout_index, match(reference.heldout_index, tokens, ends))
-        usual_ends = reference.heldout.queries.ends
-        usually_novel = novel_ngrams(reference.usual, usual_ends)
+        usually_novel = novel_ngrams(reference.usual, reference.heldout.queries.ends)
+        usual = _account(reference.usual, usually_novel, "_heldout")
+        novelty = {
+            k: v for pair in zip(novelty.items(), usual.items(), strict=True) for k, v in pair
+        }
         q = copy_q_values(
             train,
             heldout,
@@ -170,18 +168,28 @@ def judge_reading(reference: Reference, queries: Queries, seed: int = 0) -> Text
         )
         common = heldout.found.length[spans.start] >= spans.length
         matches = pooled_matches(train, heldout, Words(tokens), passage_centres(ends), seed)
-        novelty |= _calibrated(reference.usual, usually_novel, q, matches, seed)
+    novelty["copies_found"] = len(spans.start)
+    if matches is not None:
+        novelty |= _calibrated(q, matches, seed)
     copies, source_length = own.restored(spans, reference.train)
     return TextJudgement(novelty, copies, source_length, q, common, novel, usually_novel, matches)
 
 
-def _calibrated(
-    usual: Matching, usually_novel: NDArray, q: NDArray, matches: Matches, seed: int
-) -> dict[str, Any]:
+def _account(found: Matching, novel: NDArray, end: str = "") -> dict[str, Any]:
+    """What a text has in common with training text; `end` says whose figures these are."""
     return {
-        "longest_copy_heldout": int(usual.length.max(initial=0)),
-        "copied_share_heldout": float(copied(usual).mean()),
-        f"novel_{SHOWN_NGRAM}grams_heldout": float(usually_novel[SHOWN_NGRAM - 1]),
+        f"longest_copy{end}": int(found.length.max(initial=0)),
+        f"copied_share{end}": float(copied(found).mean()) if len(found.length) else 0.0,
+        f"novel_{SHOWN_NGRAM}grams{end}": _known(novel[SHOWN_NGRAM - 1]),
+    }
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _calibrated(q: NDArray, matches: Matches, seed: int) -> dict[str, Any]:
+    return {
         "copies_flagged": int((q <= NAMED).sum()),
         "copy_rate": copy_rate_from_matches(matches, margin_of(LONG))._asdict(),
         "copies_at_least": copies_at_least(matches, (float(LONG),)),

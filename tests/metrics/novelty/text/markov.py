@@ -32,7 +32,9 @@ def ngram_model(text: str, order: int, n: int, seed: int) -> str:
     while len(drawn) < n:
         following = after.get(drawn[-order:])
         start = int(random.integers(len(text) - order))
-        drawn += random.choice(following) if following else text[start : start + order]
+        drawn += (
+            following[random.integers(len(following))] if following else text[start : start + order]
+        )
     return drawn[:n]
 
 

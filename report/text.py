@@ -7,7 +7,7 @@ import numpy as np
 
 from novum.datamodules.text import TextSource
 from novum.metrics.novelty.text import LONG, JudgedTexts
-from novum.report.evaluation import Report, listed
+from novum.report.evaluation import Report
 from novum.report.verdict import HARDLY_CHANCE, spaces_with_copying
 
 NAMED = 0.1  # false discovery rate of the copies that a verdict counts
@@ -76,10 +76,8 @@ def text_verdict(report: Report) -> str:
             "Copying was not judged: without held-out text it cannot be told from what any such"
             f" text has in common. {_account(report)}"
         )
-    elif copied := spaces_with_copying(report):
-        said = (
-            f"Copying found: {listed([_named(report, name) for name in copied])}. {_usual(report)}"
-        )
+    elif spaces_with_copying(report):
+        said = f"Copying found: {_named(report)}. {_usual(report)}"
     elif _novelty(report)["copies_found"]:
         said = (
             f"Verbatim passages, but no more than chance may give: {_account(report)}"
@@ -126,8 +124,9 @@ def _account(report: Report) -> str:
             f" {int(found['longest_copy']):,}."
         )
     return (
-        f"{int(found['copies_found']):,} of {LONG} characters or more stand in the training text, the"
-        f" longest has {int(found['longest_copy']):,}; {found['copied_share']:.2%} of all characters."
+        f"{int(found['copies_found']):,} of {LONG} characters or more stand in the training text,"
+        f" the longest has {int(found['longest_copy']):,}; {found['copied_share']:.2%} of all"
+        " characters."
     )
 
 

@@ -18,12 +18,16 @@ A PATH is a folder of images; a .npy or .npz file of uint8 images; a .parquet, .
 (webdataset) file or a folder of those; or, for --samples, a checkpoint (.ckpt) of train.py, whose
 training and held-out data are then known. A NAME is digits, mnist, fashion_mnist, cifar10 or
 celeba. One place given for both --train and --heldout is split as training splits it.
+
+With --kind text a PATH is a text file in UTF-8, a folder or a glob of these, or, for --samples, a
+checkpoint of a text model; the NAME is stdlib, the source of Python's standard library.
 """
 EPILOG = """\
 examples:
   {program} --samples out/ --train data/train --heldout data/test
   {program} --samples out.npz --train cifar10 --heldout cifar10 --fail-on-copying
   {program} --samples runs/dcgan_digits/version_0/checkpoints/best.ckpt
+  {program} --kind text --samples out.txt --train input.txt --heldout input.txt
   {program} --compare A/report.json B/report.json
 
 exit codes: 0 judged; 2 bad input; 3 copying found and --fail-on-copying given
@@ -43,13 +47,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if bool(options.samples) == bool(options.compare):
         parser.error("--samples or --compare is needed, one of them")
-    if options.kind == "text":
-        parser.error("--kind text: this version judges images only")
+    if options.kind == "text" and options.features:
+        parser.error("--features are of images: leave it out with --kind text")
     if options.fail_on_copying and options.heldout == "none":
         parser.error("--fail-on-copying needs --heldout: without it copying cannot be judged")
     if not 0 <= options.seed < 2**31:
         parser.error(f"--seed {options.seed}: give a number from 0 to {2**31 - 1}")
-    if options.num_samples < 2:
+    if options.num_samples is not None and options.num_samples < 2:
         parser.error(f"--num-samples {options.num_samples}: at least 2 are needed")
     return options
 
@@ -66,12 +70,17 @@ def _parser() -> Parser:
     add("--samples", metavar="PATH", help="what to judge")
     add("--train", metavar="PATH|NAME", help="what the generator was trained on")
     add("--heldout", metavar="PATH|NAME|none", help="data like it, never trained on")
-    add("--kind", choices=("image", "text"), default="image", help="only image in this version")
+    add("--kind", choices=("image", "text"), default="image", help="default: image")
     add("--features", metavar="NAME[,NAME]", help="default: efficientnet_lite0,pixels")
     add("--output", metavar="DIR", type=Path, default="evaluation", help="default: evaluation")
     add("--fail-on-copying", action="store_true", help="exit code 3 if copying is found")
     add("--seed", metavar="S", type=int, default=0, help="of samples drawn, and of cells")
-    add("--num-samples", metavar="N", type=int, default=10_000, help="drawn from a checkpoint")
+    add(
+        "--num-samples",
+        metavar="N",
+        type=int,
+        help="drawn from a checkpoint: 10,000 images or 100 texts of 1,000 characters",
+    )
     add("--compare", metavar="REPORT", type=Path, nargs="+", help="report.json files side by side")
     return parser
 
@@ -84,7 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             from novum.report.compare import compare
 
             return compare(options.compare, options.output)
-        from novum.judge import run  # imports torch
+        if options.kind == "text":
+            from novum.judge_text import run
+        else:
+            from novum.judge import run  # imports torch
 
         copying = run(options)
     if copying and options.fail_on_copying:

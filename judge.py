@@ -50,6 +50,7 @@ from novum.report.projector import write_projector
 from novum.report.verdict import spaces_with_copying, verdict
 
 EVENTS = "tensorboard"  # a folder of their own, in which the second time replaces the first
+NUM_SAMPLES = 10_000  # drawn from a checkpoint
 HELDOUT_SEARCHED = 1000  # held-out images that near-duplicates are counted among
 MOST_PIXELS = 4096  # values of an image up to which the default feature space is `pixels`
 
@@ -118,7 +119,9 @@ def open_sets(options: argparse.Namespace) -> Sets:
     if options.samples.endswith(".ckpt"):
         trained_on = run_data(options.samples)
         places = reference_places(options, trained_on)
-        samples, images_seen = draw_samples(options.samples, options.num_samples, options.seed)
+        samples, images_seen = draw_samples(
+            options.samples, options.num_samples or NUM_SAMPLES, options.seed
+        )
     else:
         trained_on, images_seen = None, 0
         places = reference_places(options, trained_on)

@@ -16,6 +16,7 @@ from novum.callbacks.quality import (
 from novum.callbacks.samples import FilmStrip, Interpolation, SampleGrid
 from novum.callbacks.summary import RunSummary, WriteSamples
 from novum.callbacks.text import LossByPosition, SurprisalText, TextSamples
+from novum.callbacks.text_novelty import TextNovelty
 from novum.callbacks.units import InterpretableUnits
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "StopOnCopying",
     "SurprisalText",
     "TextSamples",
+    "TextNovelty",
     "TrainingHealth",
     "WriteSamples",
 ]

@@ -6,16 +6,17 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities.rank_zero import rank_zero_info
 
 from novum.callbacks.logging import log_text
+from novum.callbacks.protocols import AXES, axis, seen
 
-BOUND = "novelty/copies_at_least/"  # logged by NearestNeighbours, for each feature space
+BOUND = "novelty/copies_at_least/"  # of each feature space, by NearestNeighbours or TextNovelty
 
 
 class StopOnCopying(Callback):
     """Ends or marks the run at the first evaluation that shows copying.
 
     That is one at which the 95% lower bound of the share of copies, novelty/copies_at_least of
-    NearestNeighbours, exceeds the limit in any feature space. `onset` is the images seen by then;
-    the Text tab has it too.
+    NearestNeighbours or TextNovelty, exceeds the limit in any feature space. `onset` is the images
+    or characters seen by then; the Text tab has it too.
 
     Args:
         limit: Share of samples that may provably be copies. Each look at it errs with 5%, so that 0
@@ -27,7 +28,7 @@ class StopOnCopying(Callback):
         if not 0 <= limit < 1:
             raise ValueError(f"limit is {limit}: it is a share of the samples, 0 or more, below 1")
         self.limit, self.action = limit, action
-        self.onset: int | None = None  # images_seen
+        self.onset: int | None = None  # images or tokens
         self.reason = ""
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -39,13 +40,15 @@ class StopOnCopying(Callback):
             if tag.startswith(BOUND)
         }
         if not bounds:
-            raise ValueError("StopOnCopying needs NearestNeighbours among the callbacks: add it")
+            raise ValueError(
+                "StopOnCopying needs NearestNeighbours, or TextNovelty, among the callbacks: add it"
+            )
         name = max(bounds, key=bounds.get)
         if self.onset is None and bounds[name] > self.limit:
-            self.onset = pl_module.images_seen
+            self.onset = seen(pl_module)
             self.reason = (
-                f"Copying began by {self.onset:,} images: with 95% confidence at least"
-                f" {bounds[name]:.2%} of the samples are copies in {name}."
+                f"Copying began by {self.onset:,} {AXES[axis(pl_module)]}: with 95% confidence at"
+                f" least {bounds[name]:.2%} of the samples are copies in {name}."
             )
             rank_zero_info(self.reason)
             log_text(trainer, "novelty/onset", self.reason, self.onset)

@@ -20,6 +20,7 @@ from novum.report.evaluation import spaces_of_tags
 from novum.report.files import write_json, write_text
 from novum.report.html import page
 from novum.report.pictures import to_rgb
+from novum.report.text import text_verdict
 from novum.report.verdict import verdict
 
 LOWER_IS_BETTER = ("frechet_distance", "kernel_distance")
@@ -79,7 +80,8 @@ class RunSummary(Callback):
             "features": spaces_of_tags(last),
             "history": [{counted: n, **values} for n, values in self.history],
         }
-        report["verdict"] = verdict(report) + quality_trend(self.history)
+        said = text_verdict if "verbatim" in report["features"] else verdict
+        report["verdict"] = said(report) + quality_trend(self.history)
         return report
 
     def _log_hyperparameters(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -44,8 +44,8 @@ Rows = dict[Key, list[Estimate | None]]  # one estimate for each report
 NARROW = 320  # pixels of a chart among many
 CHECKED = (
     ("samples", "n", "Different numbers of samples: Fréchet distance and coverage vary with them."),
-    ("train", "fingerprint", "Different training images: no figure has the same reference."),
-    ("heldout", "fingerprint", "Different held-out images: novelty has different references."),
+    ("train", "fingerprint", "Different training data: no figure has the same reference."),
+    ("heldout", "fingerprint", "Different held-out data: novelty has different references."),
 )
 CAUTION = (
     "A star marks the best of a row; where intervals are known, only if none overlaps with its own."
@@ -281,5 +281,5 @@ def _settings(reports: Mapping[str, Report], letters: Mapping[str, str]) -> str:
         if report.get("cost")
     ]
     parts += [f"<h3>Cost</h3>{record_table(costs)}"] if costs else []
-    lead = "What each report was made of: equal fingerprints are equal images, to the last pixel."
+    lead = "What each report was made of: equal fingerprints are equal data, to the last bit."
     return section("Settings and cost", lead, *parts) if parts else ""

@@ -89,6 +89,16 @@ img.px{image-rendering:pixelated}
 .thumbs{display:grid;grid-template-columns:repeat(6,1fr);gap:8px}
 .split{display:grid;gap:24px;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr))}
 .split h3:first-child{margin-top:0}
+.pair{display:grid;gap:6px 18px;margin:14px 0;
+grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr))}
+pre{margin:4px 0 0;padding:8px 10px;border:1px solid var(--line);border-radius:6px;
+background:var(--page);font:12.5px/1.45 ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace;
+white-space:pre-wrap;overflow-wrap:anywhere}
+.tall{max-height:560px;overflow:auto}
+.rule{display:block;border-top:1px dashed var(--soft);margin:6px 0}
+mark{color:inherit;background:var(--c);border-radius:2px}
+.copied{--c:#f7b9b4}.near{--c:#f9d59b}.common{--c:#d3d9e0}
+@media(prefers-color-scheme:dark){.copied{--c:#7c2b26}.near{--c:#6b4a10}.common{--c:#46505d}}
 dl{display:grid;grid-template-columns:fit-content(40%) 1fr;gap:4px 18px;margin:0}
 dt{color:var(--soft)}dd{margin:0}ul{margin:0;padding-left:20px}
 @media(max-width:600px){main{padding:16px 10px 32px}section,.banner{padding:16px 14px}
@@ -144,7 +154,8 @@ WORDS = {
     ),
     "copy_rate": Words(
         "Copy rate",
-        "Samples far nearer to one training image than to others, beyond what chance gives.",
+        "Samples far nearer to one training item than to others, beyond what chance gives; of text,"
+        " passages with 50 characters in a row from it.",
         True,
     ),
     "copies_at_least": Words(
@@ -162,9 +173,32 @@ WORDS = {
     "sliced_wasserstein_distance": Words(
         "Sliced Wasserstein distance", "Mean distance between the sets along random directions."
     ),
+    "longest_copy": Words(
+        "Longest copy", "Characters of the longest passage that the training text has too."
+    ),
+    "longest_copy_heldout": Words(
+        "Longest copy in held-out text", "The same of held-out text: what chance gives."
+    ),
+    "copies_found": Words("Copies found", "Passages of 50 characters or more, chance included."),
+    "copied_share": Words(
+        "Copied share", "Characters inside passages of 50 or more that training text has.", True
+    ),
+    "copied_share_heldout": Words("Copied share of held-out text", "What chance gives.", True),
+    "novel_10grams": Words(
+        "New 10-grams", "Ten characters in a row that training text has nowhere.", True
+    ),
+    "novel_10grams_heldout": Words("New 10-grams of held-out text", "What chance gives.", True),
+    "self_bleu": Words(
+        "Self-BLEU", "How like each passage of 100 words is to the others; 1 repeats itself."
+    ),
+    "self_bleu_heldout": Words("Self-BLEU of held-out text", "From as many words."),
+    "distinct_2": Words("Distinct word pairs", "Of all pairs of words in a row.", True),
+    "distinct_2_heldout": Words("Distinct word pairs of held-out text", "", True),
+    "distinct_3": Words("Distinct word triples", "Of all three words in a row.", True),
+    "distinct_3_heldout": Words("Distinct word triples of held-out text", "", True),
     "permutation_p": Words(
         "Permutation p",
-        "How often a random split into training and held-out images looks as suspicious; small"
+        "How often a random split into training and held-out items looks as suspicious; small"
         " means copying.",
     ),
     "authenticity": Words(
@@ -315,6 +349,7 @@ def spent(cost: Mapping[str, Any]) -> dict[str, str]:
         "seconds": ("Time", _duration),
         "peak_rss_bytes": ("Peak memory", lambda value: f"{value / MIB:,.0f} MiB"),
         "images_per_second": ("Speed", lambda value: f"{value:,.0f} images/s"),
+        "characters_per_second": ("Speed", lambda value: f"{value:,.0f} characters/s"),
     }
     shown = {}
     for key, value in cost.items():

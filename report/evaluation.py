@@ -25,6 +25,11 @@ BETTER = {
     "copies_at_least": "0",
     "copies_flagged": "0",
     "items_copied": "0",
+    "longest_copy": "as in held-out text",
+    "copies_found": "0",
+    "copied_share": "as in held-out text",
+    "novel_10grams": "as in held-out text",
+    "self_bleu": "as in held-out text",
     "permutation_p": "not near 0",
     "closer_to_train": "0.5 is fair",
     "data_copying_ct": "not far below 0",
@@ -107,7 +112,7 @@ def _cell(estimate: dict[str, float | None]) -> str:
 def _title(report: Report) -> str:
     sides = {"samples": "samples", "train": "training", "heldout": "held-out"}
     sets = [f"{report[side]['n']:,} {words}" for side, words in sides.items() if report[side]]
-    return f"{listed(sets)} images"
+    return f"{listed(sets)} {report.get('kind', 'images')}"
 
 
 def listed(words: list[str]) -> str:

@@ -211,7 +211,11 @@ def shorten(text: str, at_most: int) -> str:
 
 
 def line_chart(
-    curves: Mapping[str, np.ndarray], x_label: str, y_label: str, share: bool = False
+    curves: Mapping[str, np.ndarray],
+    x_label: str,
+    y_label: str,
+    share: bool = False,
+    dots: bool = True,
 ) -> str:
     """Curves through points (n, 2); a curve without points keeps its colour for another chart."""
     every = np.concatenate(list(curves.values()))
@@ -223,7 +227,9 @@ def line_chart(
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in corners)
         drawn.append(f'<polyline class="c{i % 6} curve" points="{points}"/>')
         drawn += [
-            f'<circle class="c{i % 6} dot" cx="{a:.1f}" cy="{b:.1f}" r="3"/>' for a, b in corners
+            f'<circle class="c{i % 6} dot" cx="{a:.1f}" cy="{b:.1f}" r="3"/>'
+            for a, b in corners
+            if dots
         ]
     return _svg(254, f"{y_label} against {x_label}", _frame(x, y), *drawn)
 

@@ -38,7 +38,7 @@ COLUMNS = {"q": "q", "n": "Images", "train": "Training item"}  # others go by th
 # the colour follows the words, so the two never disagree; the gravest comes first
 TONES = {
     r"^copying found": "copying",
-    r"^doubtful held-out|^samples lean|differ in kind from training": "doubtful",
+    r"^doubtful held-out|^samples lean|^verbatim passages|differ in kind from training": "doubtful",
     r"^copying was not judged": "unjudged",
     r"^no copying found": "clear",
 }

@@ -2,11 +2,7 @@
 
 import hashlib
 import json
-import os
-import tempfile
-import warnings
-from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +14,10 @@ from novum.metrics.features.extractor import FeatureExtractor, extract_features
 from novum.metrics.functional.frechet import Moments
 from novum.metrics.neighbours import neighbour_distances
 from novum.metrics.subsets import choose_rows
-from novum.paths import cache_folder
+from novum.paths import cache_folder, load_array, store
 
 NEIGHBOURS = 5  # precision and recall look at the third, density and coverage at the fifth
 SCHEMA = 1  # raise it whenever the same key would mean other numbers
-
-_warned: set[str] = set()
 
 
 def reference_features(
@@ -39,7 +33,7 @@ def reference_features(
     features = _load_rows(path, len(source), np.float32)
     if features is None:
         features = extract_features(extractor, source, batch_size, progress=progress, device=device)
-        _store(path, lambda file: np.save(file, features.numpy()))
+        store(path, lambda file: np.save(file, features.numpy()))
     return features
 
 
@@ -60,7 +54,7 @@ def reference_moments(
         )
         moments = Moments().update(features)
         arrays = {name: x.numpy() for name, x in moments.state().items()}
-        _store(path, lambda file: np.savez(file, **arrays))
+        store(path, lambda file: np.savez(file, **arrays))
     return moments
 
 
@@ -87,7 +81,7 @@ def reference_neighbour_distances(
             source, extractor, batch_size, progress=progress, device=device
         )
         near = neighbour_distances(choose_rows(features, size), NEIGHBOURS)
-        _store(path, lambda file: np.save(file, near.numpy()))
+        store(path, lambda file: np.save(file, near.numpy()))
     return near
 
 
@@ -113,11 +107,9 @@ def _path(source: Any, extractor: FeatureExtractor, suffix: str) -> Path:
 
 def _load_rows(path: Path, n: int, dtype: type) -> Tensor | None:
     """The file as a private, memory-mapped tensor, or None if it is not whole and ours."""
-    with suppress(OSError, ValueError, EOFError):
-        array = np.load(path, mmap_mode="c", allow_pickle=False)
-        whole = path.stat().st_size == array.offset + array.nbytes
-        if whole and array.dtype == dtype and array.ndim == 2 and len(array) == n:
-            return torch.from_numpy(array)
+    array = load_array(path, dtype)
+    if array is not None and array.ndim == 2 and len(array) == n:
+        return torch.from_numpy(array)
     return None
 
 
@@ -128,34 +120,3 @@ def _load_moments(path: Path, n: int) -> Moments | None:
         if moments.n == n:
             return moments
     return None
-
-
-def _store(path: Path, write: Callable[[Any], None]) -> None:
-    """Write a file whole or not at all; a full or read-only disk costs a warning."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _renamed_when_done(path) as file:
-            write(file)
-    except OSError as error:
-        _warn_once(f"not cached: cannot write to {path.parent} ({error.strerror or error})")
-
-
-@contextmanager
-def _renamed_when_done(path: Path) -> Any:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
-def _warn_once(message: str) -> None:
-    if message not in _warned:
-        _warned.add(message)
-        warnings.warn(message, stacklevel=4)

@@ -108,7 +108,7 @@ def test_mismatches_are_told():
     other["verdict"] = "Copying found: 60% in pixels."
     told = mismatches(reports)
     assert len(told) == 4
-    assert "numbers of samples" in told[0] and "training images" in told[1]
+    assert "numbers of samples" in told[0] and "training data" in told[1]
     assert "pixels stands for different extractors" in told[2] and "runs/b copies" in told[3]
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from novum import paths
 from novum.metrics.features import (
     FeatureExtractor,
     reference_features,
@@ -145,7 +146,7 @@ def test_damaged_moments_are_computed_again(images):
 def test_a_folder_that_cannot_be_written_warns_once(images, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("NOVUM_CACHE", str(tmp_path / "file"))
-    monkeypatch.setattr(cache_module, "_warned", set())
+    monkeypatch.setattr(paths, "_warned", set())
     with pytest.warns(UserWarning, match="not cached: cannot write to .*file/references"):
         features = reference_features(images, Counting())
     assert torch.equal(features, images.flatten(1).float())
@@ -159,7 +160,7 @@ def test_a_full_disk_leaves_nothing_behind(images, monkeypatch):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache_module, "_warned", set())
+    monkeypatch.setattr(paths, "_warned", set())
     monkeypatch.setattr("numpy.save", full)
     with pytest.warns(UserWarning, match="No space left on device"):
         features = reference_features(images, Counting())

@@ -1,0 +1,148 @@
+"""Matching statistics of text: ours against a bisection in Python and against `in`, and the index.
+
+    python benchmarks/text_matching.py [--text input.txt] [--sizes 1.1 100]
+
+The corpus is the given text (by default the standard library's source), its words shuffled until
+there are so many MB; the text that is matched is the same words in another order. The peers walk
+through a part of it, character by character: one bisects the suffix array with Python's bisect (64
+characters deep, so it stops where we go on), the other asks whether a longer passage is `in` the
+corpus. Memory is what a process of its own has more at its peak than before the index is built.
+"""
+
+import argparse
+import bisect
+import multiprocessing
+import resource
+import statistics
+import sys
+import sysconfig
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _tables import in_turn, median_ratio, show
+
+from novum.metrics.novelty.text import build_index, match
+
+MB = 1_000_000
+FAR = 64
+
+
+def shuffled_words(text: bytes, size: int, seed: int) -> np.ndarray:
+    """`size` bytes of the text's words, shuffled anew each time they run out."""
+    words = np.array(text.split(b" "), dtype=object)
+    random = np.random.default_rng(seed)
+    parts, have = [], 0
+    while have < size:
+        parts.append(b" ".join(words[random.permutation(len(words))].tolist()))
+        have += len(parts[-1])
+    return np.frombuffer(b"".join(parts)[:size], np.uint8)
+
+
+def by_bisection(corpus: bytes, order: list[int], text: bytes) -> list[int]:
+    """Matching statistics, FAR at the most."""
+    ranks, lengths = range(len(order)), []
+    for i in range(len(text) - FAR):
+        wanted = text[i : i + FAR]
+        rank = bisect.bisect_left(ranks, wanted, key=lambda r: corpus[order[r] : order[r] + FAR])
+        near = [order[r] for r in (rank - 1, rank) if 0 <= r < len(order)]
+        lengths.append(max(_common(corpus[at : at + FAR], wanted) for at in near))
+    return lengths
+
+
+def _common(a: bytes, b: bytes) -> int:
+    return next(
+        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )
+
+
+def by_search(corpus: bytes, text: bytes) -> list[int]:
+    """Matching statistics: a passage is at most one character shorter than the one before."""
+    length, lengths = 0, []
+    for i in range(len(text) - FAR):
+        length = max(length - 1, 0)
+        while length < FAR and text[i : i + length + 1] in corpus:
+            length += 1
+        lengths.append(length)
+    return lengths
+
+
+def index_cost(pipe: Any, corpus: np.ndarray) -> None:
+    """Seconds, and bytes of memory a character at the peak."""
+    np.array(corpus[:1000]).sum()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    index = build_index(corpus)
+    seconds = time.perf_counter() - start
+    more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    pipe.send((seconds, more / len(index)))
+
+
+def build_elsewhere(corpus: np.ndarray) -> tuple[float, float]:
+    here, there = multiprocessing.get_context("fork").Pipe()
+    process = multiprocessing.get_context("fork").Process(target=index_cost, args=(there, corpus))
+    process.start()
+    found = here.recv()
+    process.join()
+    return found
+
+
+def race(text: bytes, megabytes: float, queries: int, slow: int, rounds: int) -> dict[str, Any]:
+    """A row of the table."""
+    corpus = shuffled_words(text, int(megabytes * MB), seed=0)
+    costs = [build_elsewhere(corpus) for _ in range(3 if megabytes < 10 else 1)]
+    index = build_index(corpus)
+    written = shuffled_words(text, queries, seed=1)
+    parts = [written[: slow + FAR].tobytes(), written[: slow // 20 + FAR].tobytes()]
+    known, order = corpus.tobytes(), index.order.tolist() if megabytes < 10 else index.order
+    seconds = in_turn(
+        {
+            "ours": lambda: match(index, written),
+            "bisection": lambda: by_bisection(known, order, parts[0]),
+            "search": lambda: by_search(known, parts[1]),
+        },
+        rounds,
+    )
+    sizes = {"ours": len(written), "bisection": slow, "search": slow // 20}
+    each = {name: [s / sizes[name] for s in times] for name, times in seconds.items()}
+    speeds = {name: 1 / statistics.median(times) / MB for name, times in each.items()}
+    ours = np.minimum(match(index, written).length, FAR)
+    same = [np.mean(ours[:slow] == by_bisection(known, order, parts[0])),
+            np.mean(ours[: slow // 20] == by_search(known, parts[1]))]  # fmt: skip
+    return {
+        "corpus MB": megabytes,
+        "index s": statistics.median(s for s, _ in costs),
+        "bytes/char": max(b for _, b in costs),
+        "ours MB/s": speeds["ours"],
+        "bisect MB/s": speeds["bisection"],
+        "in MB/s": speeds["search"],
+        "times bisect": median_ratio(each["ours"], each["bisection"]),
+        "times in": median_ratio(each["ours"], each["search"]),
+        "same": float(min(same)),
+    }
+
+
+def library_source() -> bytes:
+    root = Path(sysconfig.get_path("stdlib"))
+    return b"".join(file.read_bytes() for file in sorted(root.glob("*.py")))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--text", type=Path)
+    parser.add_argument("--sizes", type=float, nargs="+", default=[1.1, 100.0], help="MB")
+    parser.add_argument("--queries", type=int, default=1_000_000, help="characters matched")
+    parser.add_argument("--slow", type=int, default=20_000, help="characters the peers go through")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--output")
+    args = parser.parse_args()
+    if args.text and not args.text.is_file():
+        sys.exit(f"there is no file {args.text}")
+    text = args.text.read_bytes() if args.text else library_source()
+    rows = [race(text, size, args.queries, args.slow, args.rounds) for size in args.sizes]
+    show(f"Matching statistics of {args.queries / MB:g} MB of text", rows, args.output)
+
+
+if __name__ == "__main__":
+    main()

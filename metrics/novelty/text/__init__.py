@@ -1,0 +1,30 @@
+"""Novelty of text: which passages stand word for word in the training text, and is that chance?"""
+
+from novum.metrics.novelty.text.diversity import distinct_n, documents, self_bleu
+from novum.metrics.novelty.text.index import TextIndex, build_index
+from novum.metrics.novelty.text.judging import READINGS, TextJudgement, judge_reading, prepare
+from novum.metrics.novelty.text.matching import Matching, match
+from novum.metrics.novelty.text.spans import LONG, Spans, copied, copied_spans, novel_ngrams
+from novum.metrics.novelty.text.texts import JudgedTexts, TextReferences, judge_text
+
+__all__ = [
+    "LONG",
+    "READINGS",
+    "JudgedTexts",
+    "Matching",
+    "Spans",
+    "TextIndex",
+    "TextJudgement",
+    "TextReferences",
+    "build_index",
+    "copied",
+    "copied_spans",
+    "distinct_n",
+    "documents",
+    "judge_reading",
+    "judge_text",
+    "match",
+    "novel_ngrams",
+    "prepare",
+    "self_bleu",
+]

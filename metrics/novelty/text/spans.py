@@ -1,0 +1,100 @@
+"""Which passages are copies, where they stand, and how many of a text's n-grams are new."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from novum.metrics.novelty.text.matching import Matching
+
+LONG = 50  # characters from which a common passage is called a copy
+NGRAMS = 50  # longest n-grams counted
+
+
+class Spans(NamedTuple):
+    """Passages that stand in a corpus, in ascending order."""
+
+    start: NDArray[np.int64]  # (k,) in the text
+    length: NDArray[np.int64]
+    place: NDArray[np.int64]  # in the corpus
+
+    @property
+    def stop(self) -> NDArray[np.int64]:
+        return self.start + self.length
+
+    def at(self, rows: NDArray) -> "Spans":
+        return Spans(*(column[rows] for column in self))
+
+
+def maximal_matches(found: Matching) -> Spans:
+    """The matches that no other one contains: their starts and their ends both ascend."""
+    before = np.append(-1, found.length[:-1])
+    first = np.flatnonzero((found.length > 0) & (found.length != before - 1))
+    return Spans(first, found.length[first], found.place[first])
+
+
+def copied_spans(found: Matching, at_least: int = LONG) -> Spans:
+    """Copies of so many tokens, each as long as it can be, that do not overlap.
+
+    Where two do, the first ends where the second begins if it stays long enough, else the second is
+    cut or, if too little of it is left, dropped.
+    """
+    matches = maximal_matches(found)
+    matches = matches.at(matches.length >= at_least)
+    kept: list[list[int]] = []  # start, stop, place
+    for start, length, place in zip(*(column.tolist() for column in matches), strict=True):
+        stop = start + length
+        if kept and start < kept[-1][1]:
+            if start - kept[-1][0] >= at_least:
+                kept[-1][1] = start
+            else:
+                place += kept[-1][1] - start
+                start = kept[-1][1]
+        if stop - start >= at_least:
+            kept.append([start, stop, place])
+    starts, stops, places = np.array(kept, np.int64).reshape(-1, 3).T
+    return Spans(starts, stops - starts, places)
+
+
+def copied(found: Matching, at_least: int = LONG) -> NDArray[np.bool_]:
+    """(m,) Whether a token lies inside a passage of so many tokens that the corpus has too."""
+    edges = np.zeros(len(found.length) + 1, np.int64)
+    starts = np.flatnonzero(found.length >= at_least)
+    edges[starts] += 1
+    edges -= np.bincount(starts + found.length[starts], minlength=len(edges))
+    return np.cumsum(edges[:-1]) > 0
+
+
+def novel_ngrams(
+    found: Matching, ends: NDArray[np.int64], most: int = NGRAMS
+) -> NDArray[np.float64]:
+    """Share of the text's n-grams that the corpus has not, n = 1 .. most (McCoy et al., 2023).
+
+    Args:
+        ends: (m,) Where the n-grams that begin at a position have to end at the latest.
+
+    Returns:
+        (most,) NaN where no n-gram of that length fits.
+    """
+    room = ends - np.arange(len(ends))
+    longer, known = (
+        np.bincount(np.minimum(x, most), minlength=most + 1)[::-1].cumsum()[::-1][1:]
+        for x in (room, found.length)
+    )
+    return np.where(longer > 0, (longer - known) / np.maximum(longer, 1), np.nan)
+
+
+def covering(found: Matching, centres: NDArray[np.int64]) -> Spans:
+    """The longest match that covers each of these positions; of length 0 where there is none."""
+    matches = maximal_matches(found)
+    if not len(matches.start):
+        return Spans(centres, *np.zeros((2, len(centres)), np.int64))
+    low = np.searchsorted(matches.stop, centres, "right")
+    high = np.searchsorted(matches.start, centres, "right")
+    size = len(matches.start)
+    value = np.append(matches.length * size + np.arange(size), -1)  # the number rides along
+    pairs = np.stack([low, np.maximum(high, low)], 1).ravel()
+    best = np.maximum.reduceat(value, pairs)[::2] % size
+    none = high <= low
+    spans = matches.at(best)
+    return Spans(np.where(none, centres, spans.start), np.where(none, 0, spans.length), spans.place)

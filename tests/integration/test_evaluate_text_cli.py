@@ -1,0 +1,164 @@
+"""evaluate.py --kind text as a user types it."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from novum.evaluate import main
+from tests.metrics.novelty.text.markov import chain, plant
+from tests.report.pages import read
+
+
+@pytest.fixture
+def texts(tmp_path, monkeypatch):
+    """Text files: training, held-out, fresh samples, and samples with 40 planted copies."""
+    monkeypatch.chdir(tmp_path)
+    train, heldout, fresh = (chain(n, seed) for seed, n in enumerate((60_000, 30_000, 20_000)))
+    planted = plant(fresh, train, [80] * 39 + [700], seed=3, around="<&>")
+    named = {"train": train, "heldout": heldout, "fresh": fresh, "copies": planted.text}
+    for name, text in named.items():
+        Path(f"{name}.txt").write_text(text, encoding="utf-8")
+    return planted
+
+
+def evaluate(*arguments: str, train: str = "train.txt", heldout: str = "heldout.txt"):
+    main(["--kind", "text", "--train", train, "--heldout", heldout, *arguments])
+    return json.loads(Path("evaluation/report.json").read_text())
+
+
+@pytest.fixture
+def fails(monkeypatch, capsys):
+    """Runs evaluate.py on a user's mistake; returns the one line on stderr."""
+    monkeypatch.setattr(sys, "argv", ["evaluate.py"])
+
+    def call(*arguments: str) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            evaluate(*arguments)
+        assert exit_.value.code == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and lines[0].startswith("python evaluate.py: ")
+        return lines[0]
+
+    return call
+
+
+def test_fresh_text_is_not_called_a_copy(texts, capsys):
+    report = evaluate("--samples", "fresh.txt", "--fail-on-copying")
+    assert report["verdict"].startswith("No copying found: no passage of 50 characters stands")
+    assert report["copies"] == []
+    out = capsys.readouterr().out
+    assert " ".join(report["verdict"].split()) in " ".join(out.split())
+    assert "held-out text" in out and "images" not in out
+
+
+def test_planted_copies_are_found_with_their_offsets(texts):
+    with pytest.raises(SystemExit) as exit_:
+        evaluate("--samples", "copies.txt", "--fail-on-copying")
+    assert exit_.value.code == 3
+    report = evaluate("--samples", "copies.txt")  # code 0: judged
+    assert report["verdict"].startswith("Copying found: 40 passages word for word named")
+    found = {(c["sample"], c["length"], c["train"]) for c in report["copies"]}
+    assert found == set(texts.copies)
+    first = report["copies"][0]
+    assert first["length"] == 700 and first["q"] <= 0.1 and first["file"] == "train.txt"
+    assert first["file_offset"] == first["train"] and first["text_offset"] == first["sample"]
+    assert any("not in the training text, such as '<&>'" in note for note in report["notes"])
+
+
+def test_all_of_it_is_written(texts):
+    report = evaluate("--samples", "copies.txt")
+    assert report["schema"] == 1 and report["kind"] == "text"
+    assert list(report["features"]) == ["verbatim", "folded"]
+    for space in report["features"].values():
+        assert {"copy_rate", "copies_flagged", "permutation_p"} <= set(space["novelty"])
+    assert len(report["novel_ngrams"]["samples"]) == len(report["novel_ngrams"]["heldout"]) == 50
+    assert report["samples"]["n"] == len(texts.text)
+    page = read(Path("evaluation/report.html").read_text(encoding="utf-8"))
+    assert page.sections[0].startswith("Copying found")
+    assert "Copies beside their sources" in page.sections and "New n-grams" in page.sections
+    start, length, _ = texts.copies[0]
+    assert texts.text[start : start + length] in page.text and "<&>" in page.text
+    events = EventAccumulator("evaluation/tensorboard")
+    events.Reload()
+    assert "novelty/copies_at_least/verbatim" in events.Tags()["scalars"]
+    assert events.Tags()["images"] == ["novelty/copies"]
+    tables = events.Tensors("novelty/copies/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert tables.count("\n") == 11 and "| train&#46;txt, " in tables
+
+
+def test_a_folder_of_samples_and_one_place_for_both_references(texts):
+    folder = Path("samples")
+    folder.mkdir()
+    for i in range(3):
+        (folder / f"{i}.txt").write_text(chain(2000, 50 + i))
+    report = evaluate("--samples", "samples", train="train.txt", heldout="train.txt")
+    assert report["samples"]["texts"] == 3 and report["samples"]["n"] == 6000
+    assert (report["train"]["n"], report["heldout"]["n"]) == (54_000, 6000)
+
+
+def test_without_heldout_text_copying_is_not_judged(texts):
+    report = evaluate("--samples", "copies.txt", heldout="none")
+    assert report["verdict"].startswith("Copying was not judged")
+    assert len(report["copies"]) == 40 and report["heldout"] is None
+    assert "unjudged" in Path("evaluation/report.html").read_text(encoding="utf-8")
+
+
+def test_the_index_is_kept_and_found_again(texts, monkeypatch):
+    first = evaluate("--samples", "copies.txt")
+
+    def never(*_):
+        raise AssertionError("the index was built again")
+
+    monkeypatch.setattr("novum.metrics.novelty.text.index.suffix_order", never)
+    again = evaluate("--samples", "copies.txt")
+    assert first["copies"] == again["copies"] and first["features"] == again["features"]
+
+
+def test_a_damaged_index_is_built_again(texts, tmp_path):
+    first = evaluate("--samples", "copies.txt")
+    kept = list((tmp_path / "cache" / "text_indices").glob("*.npy"))
+    assert len(kept) == 4
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:-100])
+    assert evaluate("--samples", "copies.txt")["copies"] == first["copies"]
+
+
+def test_two_reports_are_compared(texts, capsys):
+    for name in ("fresh", "copies"):
+        arguments = ["--samples", f"{name}.txt", "--output", name, "--train", "train.txt"]
+        main(["--kind", "text", "--heldout", "heldout.txt", *arguments])
+    capsys.readouterr()
+    main(["--compare", "fresh/report.json", "copies/report.json"])
+    assert "copied_share" in capsys.readouterr().out
+    page = read(Path("evaluation/compare.html").read_text(encoding="utf-8"))
+    assert "Copied share" in page.text and "images" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--samples", "nowhere.txt"), "there is no text file nowhere.txt: give a file"),
+        (("--samples", "empty.txt"), "empty.txt is empty: give a text"),
+        (("--samples", "short.txt"), "short.txt holds 5 characters: at least 50 are needed"),
+        (("--samples", "binary.txt"), "binary.txt is a binary file"),
+        (("--samples", "latin.txt"), "latin.txt is no utf-8 text: byte 0xe9 at offset 60"),
+        (("--samples", "fresh.txt", "--train", "binary.txt"), "binary.txt is a binary file"),
+        (("--samples", "fresh.txt", "--train", "empty.txt"), "empty.txt is empty"),
+        (("--samples", "fresh.txt", "--heldout", "latin.txt"), "latin.txt is no utf-8 text"),
+        (("--samples", "fresh.txt", "--features", "pixels"), "--features are of images"),
+        (("--samples", "none.ckpt"), "there is no checkpoint none.ckpt"),
+    ],
+)
+def test_bad_input_ends_in_one_line(texts, fails, arguments, message):
+    Path("empty.txt").touch()
+    Path("short.txt").write_text("short")
+    Path("binary.txt").write_bytes(b"text\0" * 100)
+    Path("latin.txt").write_bytes(b"a" * 60 + "é".encode("latin-1") + b"b" * 60)
+    line = fails(*arguments)
+    assert message in line
+    if "binary" in line or "utf-8" in line:
+        assert line.endswith("give text in UTF-8")

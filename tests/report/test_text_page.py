@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from novum.datamodules.text import TextSource, Vocabulary
+from novum.metrics.novelty.text import TextReferences, judge_text
+from novum.report.html import tone
+from novum.report.text import copy_records, text_report, text_verdict
+from novum.report.text_page import text_page
+from tests.metrics.novelty.text.markov import VOCABULARY, chain, plant
+from tests.report.pages import read
+
+HOSTILE = '<script>alert("x")</script>&amp;</pre></mark>' * 3
+
+
+@pytest.fixture(scope="module")
+def sets():
+    vocabulary = Vocabulary.of_text(VOCABULARY.alphabet + HOSTILE)
+    texts = chain(30_000, seed=1) + HOSTILE, chain(20_000, seed=2)
+    return [TextSource.of(text, "<name>.txt", vocabulary) for text in texts]
+
+
+def report_of(train, heldout, texts):
+    judged = judge_text(TextReferences(train, heldout), texts)
+    report = {
+        "schema": 1,
+        "kind": "text",
+        "samples": {"path": "<out>.txt", "n": len(judged.queries.tokens), "fingerprint": "f"},
+        "train": {"path": "train", "n": len(train), "fingerprint": "t"},
+        "heldout": heldout and {"path": "held", "n": len(heldout), "fingerprint": "h"},
+        **text_report(judged),
+        "copies": copy_records(judged, texts, train),
+        "notes": [],
+    }
+    return report | {"verdict": text_verdict(report)}
+
+
+def test_copies_are_shown_beside_their_sources(sets):
+    train, heldout = sets
+    known = train.text()
+    planted = plant(chain(9000, seed=3), known[:30_000], [90] * 30, seed=4)
+    texts = [planted.text, HOSTILE, " ".join(known[2000:2300].lower().split())]
+    report = report_of(train, heldout, texts)
+    assert tone(report["verdict"]) == "copying"
+    page = read(text_page(report, texts, train))
+    assert page.text.count(HOSTILE) == 3  # in the sample, and beside its source
+    assert "<name>.txt" in page.text and "Near-copies" in page.text
+    marks = [attributes["class"] for attributes in page.all("mark")]
+    assert {"copied verbatim", "copied near"} == set(marks)
+    assert page.sections[1:4] == ["Novelty", "Copies beside their sources", "New n-grams"]
+
+
+def test_few_copies_are_told_but_are_no_finding(sets):
+    train, heldout = sets
+    texts = [plant(chain(9000, seed=3), train.text()[:30_000], [90] * 2, seed=4).text]
+    report = report_of(train, heldout, texts)
+    assert report["verdict"].startswith("Verbatim passages, but no more than chance may give: 2 of")
+    assert tone(report["verdict"]) == "doubtful"
+
+
+def test_no_copies(sets):
+    texts = [chain(9000, seed=3)]
+    report = report_of(*sets, texts)
+    assert tone(report["verdict"]) == "clear"
+    assert "No passage of 50 characters was copied." in read(text_page(report, texts, sets[0])).text
+
+
+def test_very_long_copies_and_samples_are_cut(sets):
+    train, _ = sets
+    texts = [train.text(1000, 29_000)]
+    page = read(text_page(report_of(train, None, texts), texts, train))
+    assert "27,400 more characters" in page.text and "8,000 more characters are not" in page.text
+    assert tone(report_of(train, None, texts)["verdict"]) == "unjudged"
+
+
+def test_bytes_and_unknown_characters(sets):
+    vocabulary = Vocabulary()
+    text = "Ünïcödé, naïve. " * 40
+    train, heldout = (TextSource.of(t, "t", vocabulary) for t in (text, "other " * 50))
+    texts = ["é" + text[:100], "a lone one"]
+    judged = judge_text(TextReferences(train, heldout), texts)
+    copies = copy_records(judged, texts, train)
+    assert np.unique([c["length"] for c in copies]).tolist() == [len(text[:100].encode())]

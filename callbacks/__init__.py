@@ -14,10 +14,12 @@ from novum.callbacks.quality import (
     PrecisionRecall,
 )
 from novum.callbacks.samples import FilmStrip, Interpolation, SampleGrid
+from novum.callbacks.single_image import ClassJudge, SourceDistance, WriteResult
 from novum.callbacks.summary import RunSummary, WriteSamples
 
 __all__ = [
     "BestCheckpoint",
+    "ClassJudge",
     "DensityCoverage",
     "Evaluation",
     "EvaluationCallback",
@@ -32,7 +34,9 @@ __all__ = [
     "ProgressBar",
     "RunSummary",
     "SampleGrid",
+    "SourceDistance",
     "StopOnCopying",
     "TrainingHealth",
+    "WriteResult",
     "WriteSamples",
 ]

@@ -1,6 +1,8 @@
 """Techniques: each a LightningModule in a file of its own."""
 
 from novum.lightning_modules.augment import DiffAugment
+from novum.lightning_modules.class_visualisation import ClassVisualisation
+from novum.lightning_modules.deep_dream import DeepDream
 from novum.lightning_modules.gan import GAN
 
-__all__ = ["GAN", "DiffAugment"]
+__all__ = ["GAN", "ClassVisualisation", "DeepDream", "DiffAugment"]

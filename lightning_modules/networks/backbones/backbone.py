@@ -128,6 +128,7 @@ def _tracing() -> dict[str, list]:
     }
 
 
+@torch.inference_mode(False)  # its weights serve gradients too, whoever asks first
 def _cut(network: nn.Module, nodes: Sequence[str]) -> nn.Module:
     """A frozen copy of the network up to the deepest of the nodes, made fast.
 

@@ -43,6 +43,10 @@ class SingleImageDataModule(LightningDataModule):
         self.source = image_array(image, size, seed)
         self.guide = guide and image_array(guide, guide_size, seed)
 
+    def __str__(self) -> str:
+        """Lightning's own wants DataLoaders; jsonargparse prints it while it links arguments."""
+        return f"{type(self).__name__} of {', '.join(self.fingerprints())}"
+
     def train_reference(self) -> ImageArray:
         """The image; it is what a result is compared with."""
         return self.source
@@ -60,7 +64,7 @@ class SingleImageDataModule(LightningDataModule):
         return Batches(count)  # endless: the module knows when it is done
 
     def val_dataloader(self) -> Iterable[int]:
-        return range(1)  # a validation is the moment in which callbacks look at the image
+        return Batches(lambda: iter((0,)))  # a moment at which callbacks look at the image
 
 
 def image_array(where: str, size: int | None = None, seed: int = 0) -> ImageArray:

@@ -1,4 +1,5 @@
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,7 +38,8 @@ def test_a_dream_is_repeated_bit_for_bit_from_its_png(run, tmp_path):
     folder = tmp_path / "runs" / "deep_dream"
     first = folder / "version_0" / "china.png"
     assert str(first.relative_to(tmp_path)) in out
-    recipe = Image.open(first).text["novum:config"]
+    with Image.open(first) as image:
+        recipe, pixels = image.text["novum:config"], image.tobytes()
     assert "sha256 of its pixels" in recipe and "blocks.2" in recipe
     run("fit", "--config", str(first))
     again = folder / "version_1" / "china.png"
@@ -47,7 +49,8 @@ def test_a_dream_is_repeated_bit_for_bit_from_its_png(run, tmp_path):
     assert last.stat().st_size < 1_000_000  # the network is no part of it
     run("predict", "--ckpt_path", str(last), "--trainer.accelerator=cpu")
     (written,) = (folder / "version_0" / "samples").glob("*.png")
-    assert Image.open(written).tobytes() == Image.open(first).tobytes()
+    with Image.open(written) as image:
+        assert image.tobytes() == pixels
 
 
 @pytest.mark.slow
@@ -80,7 +83,7 @@ def test_a_png_without_a_recipe_is_told(tmp_path, capsys):
 def test_recipes_go_into_pngs_as_they_are(tmp_path):
     picture = torch.zeros(4, 4, 3, dtype=torch.uint8).numpy()
     write_png(tmp_path / "x.png", picture, "model:\n  class_path: ümlaut\n")
-    text = open(resolve_config(str(tmp_path / "x.png")), encoding="utf-8").read()
+    text = Path(resolve_config(str(tmp_path / "x.png"))).read_text(encoding="utf-8")
     assert text == "model:\n  class_path: ümlaut\n"
 
 
@@ -92,7 +95,8 @@ def test_animations_have_all_frames(tmp_path, suffix):
     path = tmp_path / f"x.{suffix}"
     write_animation(path, frames, 10)
     if suffix == "gif":
-        assert Image.open(path).n_frames == 5
+        with Image.open(path) as image:
+            assert image.n_frames == 5
     else:
         with av.open(str(path)) as video:
             assert sum(1 for _ in video.decode(video=0)) == 5

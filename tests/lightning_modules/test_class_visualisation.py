@@ -38,7 +38,8 @@ def logit(backbone: Backbone, module: ClassVisualisation) -> float:
 
 def test_the_class_grows_on_the_network(backbone):
     start = ClassVisualisation(backbone, ["banana"], per_class=2, size=48)
-    assert logit(backbone, visualise(backbone, steps=12)) > logit(backbone, start) + 1
+    grown = visualise(backbone, steps=16, diversity=0)
+    assert logit(backbone, grown) > logit(backbone, start) + 0.5
 
 
 def test_images_titles_and_seeds(backbone):
@@ -63,7 +64,16 @@ def test_diversity_counts_likeness_within_a_class(backbone):
 
 def test_views_of_the_whole_are_the_whole(backbone):
     module = ClassVisualisation(
-        backbone, ["954"], 1, size=32, view_size=32, scale=(1, 1), rotate=0, views=1
+        backbone,
+        ["954"],
+        1,
+        size=32,
+        view_size=32,
+        scale=(1, 1),
+        rotate=0,
+        views=1,
+        contrast=0,
+        noise=0,
     )
     image = torch.rand(1, 3, 32, 32)
     seen = module.look(torch.zeros(1, 3, 32, 32) + 0.3, torch.Generator().manual_seed(0))
@@ -80,10 +90,10 @@ def test_a_spectrum_of_nothing_is_gray():
 
 @pytest.mark.parametrize("decay", [1.0, 1.5])
 def test_steep_spectra_are_smooth_and_as_strong(decay):
-    generator = torch.Generator().manual_seed(0)
-    images = FourierImage(8, 64, 64, decay, generator=generator)()
-    flat = FourierImage(8, 64, 64, 0.0, generator=torch.Generator().manual_seed(0))()
-    assert images.std() == pytest.approx(float(flat.std()), rel=0.5)
+    seeds = (torch.Generator().manual_seed(0) for _ in range(2))
+    with torch.no_grad():
+        images, flat = (FourierImage(8, 64, 64, d, generator=next(seeds))() for d in (decay, 0.0))
+    assert float(images.std()) == pytest.approx(float(flat.std()), rel=0.5)
     assert total_variation(images).mean() < total_variation(flat).mean() / 2
 
 

@@ -32,7 +32,7 @@ class SingleImageModule(LightningModule):
         self.losses = LossWindow()
 
     @property
-    def backbone(self) -> nn.Module:
+    def backbone(self) -> Backbone:
         """The network, on this module's device."""
         (backbone,) = self._frozen
         return backbone if backbone.mean.device == self.device else backbone.to(self.device)

@@ -144,6 +144,9 @@ def compare(name: str, size: int, rounds: int, octaves: int, folder: str) -> lis
     layer, last = NETWORKS[name]
     torch.manual_seed(0)
     backbone = Backbone(name, weights="none")
+    for module in backbone.network.modules():
+        if isinstance(module, nn.Conv2d):  # so that activations neither vanish nor explode
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     source = SingleImageDataModule("china.jpg", size=size).train_reference()[:] / 255
     plain = PeerNetwork(backbone, layer, last)
     found = {}

@@ -14,6 +14,7 @@ from novum.callbacks.quality import (
     PrecisionRecall,
 )
 from novum.callbacks.samples import FilmStrip, Interpolation, SampleGrid
+from novum.callbacks.single_image import ClassJudge, SourceDistance, WriteResult
 from novum.callbacks.summary import RunSummary, WriteSamples
 from novum.callbacks.text import LossByPosition, SurprisalText, TextSamples
 from novum.callbacks.text_novelty import TextNovelty
@@ -21,6 +22,7 @@ from novum.callbacks.units import InterpretableUnits
 
 __all__ = [
     "BestCheckpoint",
+    "ClassJudge",
     "DensityCoverage",
     "Evaluation",
     "EvaluationCallback",
@@ -37,10 +39,12 @@ __all__ = [
     "ProgressBar",
     "RunSummary",
     "SampleGrid",
+    "SourceDistance",
     "StopOnCopying",
     "SurprisalText",
     "TextSamples",
     "TextNovelty",
     "TrainingHealth",
+    "WriteResult",
     "WriteSamples",
 ]

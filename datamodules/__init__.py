@@ -1,6 +1,7 @@
 """Where data comes from; nothing about models."""
 
 from novum.datamodules.images import ImageDataModule
+from novum.datamodules.single_image import SingleImageDataModule
 from novum.datamodules.text import TextDataModule
 
-__all__ = ["ImageDataModule", "TextDataModule"]
+__all__ = ["ImageDataModule", "SingleImageDataModule", "TextDataModule"]

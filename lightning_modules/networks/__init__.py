@@ -1,11 +1,13 @@
 """Plain nn.Modules, chosen by class_path in a config."""
 
+from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.networks.char_lstm import CharRNN
 from novum.lightning_modules.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from novum.lightning_modules.networks.maxout import Maxout, MaxoutDiscriminator, MaxoutGenerator
 
 __all__ = [
     "CharRNN",
+    "Backbone",
     "DCGANDiscriminator",
     "DCGANGenerator",
     "Maxout",

@@ -15,9 +15,9 @@ from novum.metrics.features import (
     reference_neighbour_distances,
 )
 from novum.metrics.features import cache as cache_module
-from novum.metrics.features.weights import cache_folder
 from novum.metrics.neighbours import neighbour_distances
 from novum.metrics.subsets import choose_rows
+from novum.paths import cache_folder
 
 
 class Counting(FeatureExtractor):

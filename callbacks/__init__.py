@@ -13,6 +13,7 @@ from novum.callbacks.quality import (
     ParzenLogLikelihood,
     PrecisionRecall,
 )
+from novum.callbacks.robustness import Robustness
 from novum.callbacks.samples import FilmStrip, Interpolation, SampleGrid
 from novum.callbacks.summary import RunSummary, WriteSamples
 
@@ -30,6 +31,7 @@ __all__ = [
     "ParzenLogLikelihood",
     "PrecisionRecall",
     "ProgressBar",
+    "Robustness",
     "RunSummary",
     "SampleGrid",
     "StopOnCopying",

@@ -30,3 +30,12 @@ class Discriminator(Protocol):
     """Scores uint8 images (n, c, h, w): higher is more real."""
 
     def discriminate(self, images: Tensor, *, labels: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class AttackedClassifier(Protocol):
+    """Logits (k, n, classes) of uint8 images (n, c, h, w) under attack at each epsilon (k,)."""
+
+    images_seen: int
+
+    def under_attack(self, images: Tensor, labels: Tensor, epsilons: Tensor) -> Tensor: ...

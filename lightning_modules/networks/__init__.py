@@ -1,5 +1,6 @@
 """Plain nn.Modules, chosen by class_path in a config."""
 
+from novum.lightning_modules.networks.classifiers import SmallCNN, SoftmaxRegression
 from novum.lightning_modules.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from novum.lightning_modules.networks.maxout import Maxout, MaxoutDiscriminator, MaxoutGenerator
 
@@ -9,4 +10,6 @@ __all__ = [
     "Maxout",
     "MaxoutDiscriminator",
     "MaxoutGenerator",
+    "SmallCNN",
+    "SoftmaxRegression",
 ]

@@ -167,7 +167,7 @@ class PGD:
 def fgsm(
     model: Model, images: Tensor, labels: Tensor, epsilons: Tensor, *, targeted: bool = False
 ) -> Tensor:
-    """x + epsilon sign(grad) for every epsilon (k,) from 0 to 1: (k, b, c, h, w), one backward pass.
+    """x + epsilon sign(grad) for each epsilon (k,) of [0, 1]: (k, b, c, h, w), one backward pass.
 
     Goodfellow et al. (2015), arXiv:1412.6572, section 4.
     """

@@ -21,10 +21,10 @@ class Classifier(LightningModule):
     """Learns the labels of images by cross-entropy, under a one-cycle schedule to max_steps.
 
     Randomness is a function of (seed, step, rank), so a resumed run continues bit for bit.
-    `checkpoint:PATH` uses `features`; `probabilities` labels any images.
+    `checkpoint:PATH` uses `features`; `classify` labels any images.
 
     Args:
-        network: Images (b, c, h, w) in [0, 1] -> logits (b, num_classes); has `image_size`,
+        network: Images (b, c, h, w) in [-1, 1] -> logits (b, num_classes); has `image_size`,
             `channels` and `num_classes`.
         lr: Highest learning rate, of SGD with Nesterov momentum unless an optimizer is given.
         weight_decay: Of that SGD.
@@ -58,11 +58,17 @@ class Classifier(LightningModule):
         self.lr, self.weight_decay, self.optimizer = lr, weight_decay, optimizer
         self.label_smoothing, self.attack, self.clean_share = label_smoothing, attack, clean_share
         self.seed, self.images_seen = seed, 0
+        self.image_size, self.channels = network.image_size, network.channels
+        self.class_names = [str(i) for i in range(network.num_classes)]  # until data names them
         self.losses = LossWindow()
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (b, c, h, w) in [0, 1] -> logits (b, num_classes)."""
-        return self.network(images)
+        return self.network(images * 2 - 1)
+
+    def on_fit_start(self) -> None:
+        names = self.trainer.datamodule.train_reference().class_names
+        self.class_names = list(names or self.class_names)
 
     # -- training ------------------------------------------------------------------------------
 
@@ -82,14 +88,14 @@ class Classifier(LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         seed = derived_seed(self.seed, self.global_step, self.global_rank)
         torch.manual_seed(seed)
-        images, labels = self.augment(batch["image"]) * 0.5 + 0.5, batch["label"]
+        images, labels = self.augment(batch["image"]), batch["label"]
         loss = self._loss(images, labels)
         self.losses.add(self.global_step, train=loss)
         if self.attack is not None:
             self.network.eval()  # batch norms as they are at the user's
-            attacked = self.attack(self.network, images, labels, seed=seed)
+            attacked = self.attack(self, images * 0.5 + 0.5, labels, seed=seed)
             self.network.train()
-            adversarial = self._loss(attacked, labels)
+            adversarial = self._loss(attacked * 2 - 1, labels)
             self.losses.add(self.global_step, adversarial=adversarial)
             loss = self.clean_share * loss + (1 - self.clean_share) * adversarial
         self.images_seen += len(images) * self.trainer.world_size
@@ -110,7 +116,7 @@ class Classifier(LightningModule):
         self._sums = torch.zeros(3, device=self.device, dtype=torch.float64)  # images, hits, loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        logits, labels = self.network(batch["image"] * 0.5 + 0.5).float(), batch["label"]
+        logits, labels = self.network(batch["image"]).float(), batch["label"]
         hits = (logits.argmax(1) == labels).sum()
         loss = F.cross_entropy(logits, labels, reduction="sum")
         self._sums += torch.stack([hits.new_tensor(len(labels)), hits, loss])
@@ -126,10 +132,10 @@ class Classifier(LightningModule):
     # -- use -----------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def probabilities(self, images: Tensor) -> Tensor:
+    def classify(self, images: Tensor) -> Tensor:
         """uint8 images (n, 1 or 3, h, w) of any size -> class probabilities (n, num_classes)."""
         self.eval()
-        return self.network(self.prepare(images)).float().softmax(1)
+        return self(self.prepare(images)).float().softmax(1)
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
@@ -138,33 +144,34 @@ class Classifier(LightningModule):
         seen: list[Tensor] = []
         last = [m for m in self.network.modules() if isinstance(m, nn.Linear)][-1]
         hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        self.network(self.prepare(images))
+        self(self.prepare(images))
         hook.remove()
         return seen[0].float()
 
     def under_attack(self, images: Tensor, labels: Tensor, epsilons: Tensor) -> Tensor:
         """Logits (k, n, num_classes) of uint8 images under FGSM at each epsilon (k,)."""
         self.eval()
-        attacked = fgsm(self.network, self.prepare(images), labels.to(self.device), epsilons)
+        attacked = fgsm(self, self.prepare(images), labels.to(self.device), epsilons)
         with torch.no_grad():
-            return torch.stack([self.network(images).float() for images in attacked])
+            return torch.stack([self(images).float() for images in attacked])
 
     def prepare(self, images: Tensor) -> Tensor:
         """uint8 (n, 1 or 3, h, w) -> floats in [0, 1] with the network's size and channels."""
         x = images.to(self.device).float() / 255
-        if x.shape[1] == 3 and self.network.channels == 1:
+        if x.shape[1] == 3 and self.channels == 1:
             x = x.mean(1, keepdim=True)
-        size = (self.network.image_size,) * 2
+        size = (self.image_size,) * 2
         if x.shape[-2:] != size:
             x = F.interpolate(x, size, mode="bilinear", antialias=True).clamp(0, 1)
-        return x.expand(-1, self.network.channels, -1, -1)
+        return x.expand(-1, self.channels, -1, -1)
 
     # -- checkpoints ---------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.losses.check_finite()  # a broken state is never written over a good one
-        checkpoint["images_seen"] = self.images_seen
+        checkpoint |= {"images_seen": self.images_seen, "class_names": self.class_names}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         require_same_model(self, checkpoint)
         self.images_seen = checkpoint["images_seen"]
+        self.class_names = checkpoint["class_names"]

@@ -1,12 +1,15 @@
 """Plain nn.Modules, chosen by class_path in a config."""
 
-from novum.lightning_modules.networks.classifiers import SmallCNN, SoftmaxRegression
+from novum.lightning_modules.networks.backbones import Backbone
+from novum.lightning_modules.networks.classifiers import FineTuned, SmallCNN, SoftmaxRegression
 from novum.lightning_modules.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from novum.lightning_modules.networks.maxout import Maxout, MaxoutDiscriminator, MaxoutGenerator
 
 __all__ = [
+    "Backbone",
     "DCGANDiscriminator",
     "DCGANGenerator",
+    "FineTuned",
     "Maxout",
     "MaxoutDiscriminator",
     "MaxoutGenerator",

@@ -1,7 +1,9 @@
-"""Small classifiers: images (b, c, h, w) in [0, 1] -> logits (b, num_classes)."""
+"""Small classifiers: images (b, c, h, w) in [-1, 1] -> logits (b, num_classes)."""
 
 import torch
 from torch import Tensor, nn
+
+from novum.lightning_modules.networks.backbones import Backbone
 
 
 class SmallCNN(nn.Module):
@@ -41,7 +43,7 @@ class SmallCNN(nn.Module):
         self.to(memory_format=torch.channels_last)  # a sixth faster on CPUs
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images * 2 - 1))
+        return self.head(self.features(images))
 
 
 def _convolution(c_in: int, c_out: int) -> list[nn.Module]:
@@ -64,4 +66,38 @@ class SoftmaxRegression(nn.Module):
         self.head = nn.Linear(channels * image_size**2, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(images.flatten(1))
+        return self.head(images.flatten(1) * 0.5 + 0.5)  # [0, 1] in the paper
+
+
+class FineTuned(nn.Module):
+    """A trained image network with a new last layer, all of it trainable.
+
+    Args:
+        name: Of the backbone: efficientnet_lite0, resnet50, any name that timm knows.
+        weights: A path; cache; download; or none.
+        image_size: Height and width that images are given in; more than 32 px suits most backbones.
+        channels: 1 for gray (repeated three times), 3 for RGB.
+        num_classes: Number of logits.
+    """
+
+    def __init__(
+        self,
+        name: str = "efficientnet_lite0",
+        weights: str = "download",
+        image_size: int = 64,
+        channels: int = 3,
+        num_classes: int = 10,
+    ) -> None:
+        super().__init__()
+        self.image_size, self.channels, self.num_classes = image_size, channels, num_classes
+        backbone = Backbone(name, weights)
+        self.register_buffer("mean", backbone.mean, persistent=False)
+        self.register_buffer("std", backbone.std, persistent=False)
+        self.network = backbone.network.requires_grad_(True)
+        last = [k for k, m in self.network.named_modules() if isinstance(m, nn.Linear)][-1]
+        head = nn.Linear(self.network.get_submodule(last).in_features, num_classes)
+        self.network.set_submodule(last, head)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network((images * 0.5 + 0.5 - self.mean) / self.std)

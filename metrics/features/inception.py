@@ -12,8 +12,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
 )
 
 from novum.metrics.features.extractor import FeatureExtractor, rgb, weights_hash
-from novum.metrics.features.folding import fold_batch_norms
-from novum.metrics.features.weights import find_weights, load_weights
+from novum.pretrained import find_weights, fold_batch_norms, load_weights
 
 # layer -> the modules from the layer before up to it; a layer's features are its mean over pixels
 STAGES = {

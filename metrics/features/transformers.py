@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from novum.metrics.features.extractor import FeatureExtractor, resize, weights_hash
-from novum.metrics.features.weights import find_weights, load_weights
+from novum.pretrained import find_weights, load_weights
 
 
 class VisionTransformer(FeatureExtractor):

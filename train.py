@@ -1,12 +1,14 @@
 """Train, validate, test and sample: `python train.py fit --config configs/dcgan_digits.yaml`."""
 
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from novum.errors import ROOT, program_name
+from novum.errors import ROOT, program_name, stop
 
 CONFIGS = ROOT / "configs"
+RECIPE = "novum:config"  # the text of a PNG that holds the config it was made by
 
 HELP = """\
 usage: {program} {{fit,validate,test,predict}} [--config FILE] [--KEY VALUE ...]
@@ -15,6 +17,7 @@ usage: {program} {{fit,validate,test,predict}} [--config FILE] [--KEY VALUE ...]
   {program} fit --config ... --ckpt_path last                 go on where the last run stopped
   {program} test --ckpt_path runs/.../checkpoints/best.ckpt   judge a checkpoint
   {program} predict --ckpt_path runs/.../checkpoints/best.ckpt  write samples as PNG
+  {program} fit --config dream.png                            repeat the picture that it wrote
   {program} fit --config ... --print_config                   show every value
   {program} fit --help                                        explain every key
 
@@ -33,11 +36,26 @@ def print_help(program: str) -> None:
 
 
 def resolve_config(name: str) -> str:
-    """A path as given, or the bundled config of that name (`dcgan_digits`)."""
+    """A path as given, the recipe inside a PNG of ours, or the bundled config of that name."""
+    if Path(name).suffix == ".png" and Path(name).is_file():
+        return _recipe_in(Path(name))
     bundled = CONFIGS / f"{Path(name).stem}.yaml"
     if Path(name).is_file() or not bundled.is_file():
         return name
     return str(bundled)
+
+
+def _recipe_in(picture: Path) -> str:
+    """A file with the config that made a picture, which it carries in its metadata."""
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        recipe = image.text.get(RECIPE, "")
+    if "class_path" not in recipe:
+        stop(program_name(), f"{picture} carries no recipe: give a PNG that `fit` wrote, or a YAML")
+    config = Path(tempfile.mkdtemp(prefix="novum-")) / f"{picture.stem}.yaml"
+    config.write_text(recipe)
+    return str(config)
 
 
 def expand_arguments(arguments: Sequence[str]) -> list[str]:

@@ -13,12 +13,15 @@ from novum.callbacks.quality import (
     ParzenLogLikelihood,
     PrecisionRecall,
 )
-from novum.callbacks.robustness import Robustness
+from novum.callbacks.robustness import AttackFigure, Robustness
 from novum.callbacks.samples import FilmStrip, Interpolation, SampleGrid
+from novum.callbacks.single_image import ClassJudge, SourceDistance, WriteResult
 from novum.callbacks.summary import RunSummary, WriteSamples
 
 __all__ = [
+    "AttackFigure",
     "BestCheckpoint",
+    "ClassJudge",
     "DensityCoverage",
     "Evaluation",
     "EvaluationCallback",
@@ -34,7 +37,9 @@ __all__ = [
     "Robustness",
     "RunSummary",
     "SampleGrid",
+    "SourceDistance",
     "StopOnCopying",
     "TrainingHealth",
+    "WriteResult",
     "WriteSamples",
 ]

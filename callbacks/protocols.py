@@ -39,3 +39,14 @@ class AttackedClassifier(Protocol):
     images_seen: int
 
     def under_attack(self, images: Tensor, labels: Tensor, epsilons: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class AttackedImage(Protocol):
+    """One attacked image, and what the network sees in floats (b, 3, h, w) in [0, 1]."""
+
+    clean: Tensor  # (b, 3, h, w), all the same
+
+    def images(self) -> Tensor: ...
+
+    def classify(self, images: Tensor) -> tuple[list[str], list[float]]: ...

@@ -1,12 +1,16 @@
-"""How a classifier's accuracy falls under attack, and which classes its images flow to."""
+"""How a classifier's accuracy falls under attack, and what one attacked image is taken for."""
+
+from pathlib import Path
 
 import torch
+from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 
 from novum.callbacks.evaluation import EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_picture
-from novum.callbacks.protocols import AttackedClassifier
-from novum.report.robustness import draw_class_flow, draw_robustness
+from novum.callbacks.protocols import AttackedClassifier, AttackedImage
+from novum.report.pictures import encode, to_rgb
+from novum.report.robustness import attack_figure, draw_class_flow, draw_robustness
 
 BATCH = 100  # images attacked at once
 
@@ -66,6 +70,41 @@ class Robustness(EvaluationCallback):
             lambda: draw_class_flow(matrix, names, f"FGSM, epsilon {epsilon:g}"),
             step,
         )
+
+
+class AttackFigure(EvaluationCallback):
+    """samples/attack: the image | the change, enlarged | the attacked image, each as it is seen.
+
+    The last caption is of the image in 8 bits, as its PNG will be. At the end of a run the figure
+    lies beside it.
+    """
+
+    def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        picture, _ = self._figure(pl_module)
+        log_picture(trainer, "samples/attack", lambda: encode(picture), pl_module.images_seen)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        picture, captions = self._figure(pl_module)
+        print("\n".join(captions))
+        if not trainer.fast_dev_run and trainer.is_global_zero:
+            path = Path(trainer.log_dir or ".") / "attack.png"
+            picture.save(path)
+            print(f"Figure:      {path}")
+
+    def _figure(self, module: AttackedImage) -> tuple[Image.Image, list[str]]:
+        clean, attacked = module.clean[:1].cpu(), module.images().cpu()
+        stored = (attacked * 255).round() / 255
+        names, sure = module.classify(torch.cat([clean, attacked, stored]))
+        change = attacked - clean
+        most = float(change.abs().max())
+        captions = [f"{n}, {c:.1%}" for n, c in zip(names, sure, strict=True)]
+        captions[2] = f"in 8 bits: {captions[2]}"
+        gain = 0.5 / max(most, 1e-9)
+        shown = torch.cat([clean, change * gain + 0.5, attacked])
+        pixels = to_rgb((shown * 255).round().clamp(0, 255).to(torch.uint8))
+        headings = ["image", f"change x {gain:.0f}, at most {most:.4f}", "attacked"]
+        below = [[captions[0]], [f"length {float(change.norm()):.3g}"], captions[1:]]
+        return attack_figure(pixels, headings, below), captions
 
 
 def _scalars(name: str, epsilons: tuple[float, ...], values: list[float]) -> dict[str, float]:

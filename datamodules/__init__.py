@@ -2,5 +2,6 @@
 
 from novum.datamodules.images import ImageDataModule
 from novum.datamodules.single_image import SingleImageDataModule
+from novum.datamodules.style_images import StyleImageDataModule
 
-__all__ = ["ImageDataModule", "SingleImageDataModule"]
+__all__ = ["ImageDataModule", "SingleImageDataModule", "StyleImageDataModule"]

@@ -50,6 +50,11 @@ class SingleImageDataModule(LightningDataModule):
         """The guide, if there is one."""
         return self.guide
 
+    def fingerprints(self) -> dict[str, str]:
+        """Name -> digest of the pixels of each image, for the recipe of what is made of them."""
+        given = [x for x in (self.source, self.guide) if x is not None]
+        return {str(images.ids[0]): images.fingerprint for images in given}
+
     def train_dataloader(self) -> Iterable[int]:
         return ENDLESS
 

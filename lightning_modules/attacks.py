@@ -159,7 +159,7 @@ class PGD:
         delta = self.start(images, epsilon, seed)
         velocity = torch.zeros_like(images)
         for _ in range(self.steps):
-            gradient = input_gradient(model, images + delta, labels, targeted)
+            gradient, _ = input_gradient(model, images + delta, labels, targeted)
             delta, velocity = self.step(images, delta, epsilon, gradient, velocity)
         return images + delta
 
@@ -171,7 +171,7 @@ def fgsm(
 
     Goodfellow et al. (2015), arXiv:1412.6572, section 4.
     """
-    sign = input_gradient(model, images, labels, targeted).sign()
+    sign = input_gradient(model, images, labels, targeted)[0].sign()
     return (images + epsilons.to(images).view(-1, 1, 1, 1, 1) * sign).clamp(0, 1)
 
 
@@ -182,12 +182,14 @@ def attack_loss(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
     return -loss if targeted else loss
 
 
-def input_gradient(model: Model, images: Tensor, labels: Tensor, targeted: bool = False) -> Tensor:
-    """The gradient of `attack_loss` by the pixels, of images (b, c, h, w)."""
+def input_gradient(
+    model: Model, images: Tensor, labels: Tensor, targeted: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The gradient of `attack_loss` by the pixels of images (b, c, h, w), and the loss (b,)."""
     images = images.detach().requires_grad_(True)
     with torch.enable_grad():
-        loss = attack_loss(model(images), labels, targeted).sum()
-    return torch.autograd.grad(loss, images)[0]
+        loss = attack_loss(model(images), labels, targeted)
+    return torch.autograd.grad(loss.sum(), images)[0], loss.detach()
 
 
 def check_epsilon(epsilon: Epsilon, norm: LInf | L2, images: Tensor) -> None:

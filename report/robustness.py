@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+
+from novum.report.pictures import Pixels
 
 DPI = 110
 
@@ -39,6 +42,27 @@ def draw_class_flow(counts: np.ndarray, names: Sequence[str], title: str) -> byt
                 color = "white" if shares[i, j] > 0.5 else "black"
                 axes.text(j, i, str(n), ha="center", va="center", color=color, fontsize=7)
     return _png(figure)
+
+
+def attack_figure(
+    images: Pixels, headings: Sequence[str], captions: Sequence[Sequence[str]]
+) -> Image.Image:
+    """Images (n, h, w, 3) side by side, a heading above and lines of text below each."""
+    font = ImageFont.load_default(size=15)
+    n, h, w, _ = images.shape
+    gap, line = 12, 20
+    texts = [*headings, *(text for part in captions for text in part)]
+    cell = max(w, *(int(font.getlength(text)) for text in texts)) + gap
+    lines = max(len(part) for part in captions)
+    sheet = Image.new("RGB", (gap + n * cell, h + (lines + 1) * line + 2 * gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i in range(n):
+        x = gap + i * cell
+        draw.text((x, gap // 2), headings[i], fill="black", font=font)
+        sheet.paste(Image.fromarray(images[i]), (x, gap + line))
+        for j, text in enumerate(captions[i]):
+            draw.text((x, gap + h + (j + 1) * line + 3), text, fill="black", font=font)
+    return sheet
 
 
 def _png(figure: Figure) -> bytes:

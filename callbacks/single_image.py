@@ -1,0 +1,141 @@
+"""For modules whose parameter is an image: the result as files, how far it is from its source, and
+what another network takes it for."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pytorch_lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from novum.callbacks.evaluation import EvaluationCallback
+from novum.callbacks.logging import log_metrics, log_picture
+from novum.lightning_modules.networks.backbones import Backbone
+from novum.metrics.features import extract_features, load_extractor
+from novum.report.pictures import captioned_table, encode, to_rgb
+from novum.report.recipes import recipe_of, video_package, write_animation, write_png
+
+
+class WriteResult(Callback):
+    """PNGs of the finished images in the run's folder, the whole recipe inside each of them.
+
+    `train.py fit --config RESULT.png` repeats one from its recipe. An animation, if the module
+    keeps frames, is written beside them.
+
+    Args:
+        animation: Its format; mp4 needs the package av.
+        frames_per_second: Its speed.
+    """
+
+    def __init__(
+        self, animation: Literal["gif", "mp4"] = "gif", frames_per_second: int = 15
+    ) -> None:
+        if animation == "mp4":
+            video_package()  # told now, not after the work
+        self.animation, self.frames_per_second = animation, frames_per_second
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.fast_dev_run or not trainer.is_global_zero:  # a trial has no folder
+            return
+        folder, recipe = Path(trainer.log_dir or "."), recipe_of(trainer)
+        titles = pl_module.titles
+        for title, image in zip(titles, to_rgb(pl_module.sample(len(titles))), strict=True):
+            write_png(folder / f"{title}.png", image, recipe)
+            print(f"Result:      {folder / f'{title}.png'}")
+        frames = getattr(pl_module, "frames", [])
+        if frames:
+            path = folder / f"{titles[0]}.{self.animation}"
+            write_animation(path, to_rgb(torch.stack(frames)), self.frames_per_second)
+            print(f"Animation:   {path}")
+
+
+class SourceDistance(EvaluationCallback):
+    """novelty/source_distance/<features>: how far the result has come from its source image.
+
+    Euclidean, in each feature space; 0 is the source itself. novelty/source shows both.
+
+    Args:
+        features: Feature extractors; pixels@64 are pixels of both at 64 px.
+    """
+
+    def __init__(self, features: tuple[str, ...] = ("pixels@64", "efficientnet_lite0")) -> None:
+        self.features = tuple(features)
+
+    def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        source = trainer.datamodule.train_reference()[:].cpu()
+        result = pl_module.sample(1).cpu()
+        distances = {name: source_distance(name, source, result) for name in self.features}
+        tag = "novelty/source_distance"
+        log_metrics(trainer, pl_module, {f"{tag}/{k}": d for k, d in distances.items()})
+        shown = F.interpolate(source.float(), result.shape[-2:], mode="bilinear", antialias=True)
+        captions = [[], ["  ".join(f"{k} {d:.3g}" for k, d in distances.items())]]
+        columns = [to_rgb(shown.round().clamp(0, 255).to(torch.uint8)), to_rgb(result)]
+        log_picture(
+            trainer,
+            "novelty/source",
+            lambda: encode(captioned_table(columns, ["source", "result"], [[""], captions[1]])),
+            pl_module.images_seen,
+        )
+
+
+def source_distance(features: str, source: Tensor, result: Tensor) -> float:
+    """Euclidean distance of two uint8 images (1, 3, h, w) of any sizes in a feature space."""
+    extractor = load_extractor(features)
+    a, b = (extract_features(extractor, x, progress=False) for x in (source, result))
+    return float((a - b).double().norm())
+
+
+class ClassJudge(EvaluationCallback):
+    """quality/top1/<network>: share of images that a network which took no part puts first.
+
+    quality/best_of/<network> counts a class when one of its images is put first. At the end of a
+    run a table says which.
+
+    Args:
+        network: A backbone's name.
+        weights: Its weights.
+    """
+
+    def __init__(self, network: str = "efficientnet_lite2", weights: str = "download") -> None:
+        self.network, self.weights = network, weights
+        self._judge: Backbone | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._judge = self._judge or Backbone(self.network, self.weights)
+
+    def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        ranks, _ = self.judged(pl_module)
+        first = (ranks == 1).view(-1, pl_module.per_class)
+        values = {"top1": first.double().mean(), "best_of": first.any(1).double().mean()}
+        tagged = {f"quality/{k}/{self.network}": float(v) for k, v in values.items()}
+        log_metrics(trainer, pl_module, tagged)
+
+    @torch.inference_mode()
+    def judged(self, pl_module: LightningModule) -> tuple[Tensor, Tensor]:
+        """Each image's rank (1 is first) and probability of its class in the judge's eyes."""
+        rows = torch.tensor(pl_module.class_rows)[:, None]
+        size = [self._judge.input_size] * 2
+        probabilities = []
+        for image in pl_module.sample(len(rows)).cpu():
+            x = F.interpolate(image[None] / 255, size, mode="bilinear", antialias=True)
+            probabilities.append(self._judge(x).softmax(1))
+        p = torch.cat(probabilities)
+        own = p.gather(1, rows)
+        return (p > own).sum(1) + 1, own[:, 0]
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        ranks, p = self.judged(pl_module)
+        table = Table(title=f"as {self.network} sees them")
+        for column in ("image", "rank", "probability"):
+            table.add_column(column)
+        for title, rank, own in zip(pl_module.titles, ranks.tolist(), p.tolist(), strict=True):
+            table.add_row(title, str(rank), f"{own:.3f}")
+        first = (ranks == 1).view(-1, pl_module.per_class).any(1)
+        console = Console(width=80)
+        console.print(table)
+        console.print(
+            f"put first, best of {pl_module.per_class}: {int(first.sum())} of {len(first)} classes"
+        )

@@ -1,0 +1,96 @@
+"""What modules share whose parameter is an image: length, samples, checkpoints, logging."""
+
+from pathlib import PurePath
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+
+from novum.lightning_modules.training import LossWindow
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """[0, 1] floats to uint8, rounded to the nearest level."""
+    return images.float().mul(255).round().clamp(0, 255).to(torch.uint8)
+
+
+class SingleImageModule(LightningModule):
+    """An image (or a few) improved step by step against a frozen network.
+
+    A subclass says how many steps it takes (`total_steps`) and what its images are (`images`); each
+    `training_step` ends in one optimizer step. `images_seen`, the x axis of what is logged, counts
+    steps. The network is no part of the module's state: a checkpoint holds the image alone.
+    """
+
+    def __init__(self, backbone: nn.Module, seed: int) -> None:
+        super().__init__()
+        self._frozen = [backbone]  # in a list: not a submodule, so in no checkpoint
+        self.seed = seed
+        self.losses = LossWindow()
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The network, on this module's device."""
+        return self._frozen[0].to(self.device)
+
+    @property
+    def total_steps(self) -> int:
+        raise NotImplementedError
+
+    def images(self) -> Tensor:
+        """The images as they are now, floats (n, 3, h, w) in [0, 1]."""
+        raise NotImplementedError
+
+    @property
+    def titles(self) -> list[str]:
+        """A name for each image, for file names."""
+        data = getattr(self._trainer, "datamodule", None)
+        source = str(data.train_reference().ids[0]) if data is not None else "image"
+        return [PurePath(source).stem]
+
+    def setup(self, stage: str) -> None:
+        if self.trainer.world_size > 1:
+            raise ValueError(
+                "one image is not shared out: set trainer.devices to 1, and run one job per image"
+            )
+        if stage == "fit" and self.trainer.max_steps < 0:  # the config leaves it to the module
+            self.trainer.fit_loop.epoch_loop.max_steps = self.total_steps
+
+    @property
+    def images_seen(self) -> int:
+        return self.global_step
+
+    @torch.inference_mode()
+    def sample(self, n: int, *, seed: int | None = None, labels: Tensor | None = None) -> Tensor:
+        """The n first images as uint8 (n, 3, h, w); those that there are, over and over."""
+        images = to_uint8(self.images())
+        return images[torch.arange(n, device=images.device) % len(images)]
+
+    def log_losses(self, **losses: Tensor) -> None:
+        """Means of each loss every `log_every_n_steps` steps, without waiting for the device."""
+        step = self.global_step
+        self.losses.add(step, **losses)
+        if step % self.trainer.log_every_n_steps == 0 or step == self.trainer.max_steps:
+            means = {f"loss/{name}": value for name, value in self.losses.pop().items()}
+            self.log_dict(means, prog_bar=True, logger=False)
+            for logger in self.loggers:
+                logger.log_metrics(means, step=step)
+
+    def validation_step(self, batch: int, batch_idx: int) -> None:
+        """Nothing: a validation is when callbacks look at the image."""
+
+    def predict_dataloader(self) -> list[tuple[int, int]]:
+        return [(0, len(self.images()))]
+
+    def predict_step(self, batch: tuple[int, int], batch_idx: int) -> Tensor:
+        return self.sample(batch[1])
+
+    def load_state_dict(
+        self, state_dict: dict[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Takes the checkpoint's image at the size that it has reached."""
+        for name, parameter in self.named_parameters():
+            if name in state_dict:
+                parameter.data = torch.empty_like(state_dict[name], device=parameter.device)
+        return super().load_state_dict(state_dict, strict, assign)

@@ -1,6 +1,8 @@
 """Style transfer steps against the objective of crowsonkb/style-transfer-pytorch, on one VGG19.
 
-    python benchmarks/style_transfer.py [--steps 6] [--rounds 3] [--optimizers] [--output FILE.json]
+    python benchmarks/style_transfer.py [--steps 6] [--rounds 3] [--output FILE.json]
+    python benchmarks/style_transfer.py --optimizers FILE.png
+
 
 The peer's step is written here from its published recipe: VGG19 to relu5_1 with the first padding
 replicated; content by mean square at relu4_2 (0.015), Wasserstein-2 at relu1_1 to relu5_1 (256 : 64
@@ -8,7 +10,7 @@ replicated; content by mean square at relu4_2 (0.015), Wasserstein-2 at relu1_1 
 by 12 more, total variation (2); Adam, clamp, moving average, and the loss read at each step. Both
 networks hold the same random weights; the image is 256 x 171.
 
-`--optimizers` plots the loss against seconds for Adam and L-BFGS, on EfficientNet-Lite0.
+The second command plots the loss against seconds for Adam and L-BFGS, on EfficientNet-Lite0.
 """
 
 import argparse
@@ -166,7 +168,7 @@ def fit(module: StyleTransfer, data: StyleImageDataModule, **settings) -> StyleT
     return module
 
 
-def bare_run(backbone: Backbone, data: StyleImageDataModule, steps: int) -> None:
+def bare_run(backbone: Backbone, data: StyleImageDataModule, steps: int) -> float:
     """Our objective in a plain loop: what Lightning is measured against."""
     module = fit(our_module(backbone, 1), data, callbacks=[], enable_progress_bar=False)
     image = module.contents.clone().contiguous(memory_format=torch.channels_last)
@@ -185,8 +187,8 @@ def bare_run(backbone: Backbone, data: StyleImageDataModule, steps: int) -> None
 class Clock(ProgressBar):
     """When each step ended, and its loss."""
 
-    def on_train_start(self, trainer: Trainer, pl_module: StyleTransfer) -> None:
-        super().on_train_start(trainer, pl_module)
+    def on_train_start(self, *args) -> None:
+        super().on_train_start(*args)
         self.times, self.started = [], time.perf_counter()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: StyleTransfer, *rest) -> None:
@@ -312,7 +314,8 @@ def main() -> None:
     if args.optimizers:
         plot_optimizers(args.optimizers)
         return
-    show("Style transfer step, VGG19, 256 x 171", compare_steps(args.steps, args.rounds), args.output)
+    rows = compare_steps(args.steps, args.rounds)
+    show("Style transfer step, VGG19, 256 x 171", rows, args.output)
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ class PGD:
         best, left = images, torch.arange(len(images), device=images.device)
         epsilon = torch.as_tensor(self.epsilon if epsilon is None else epsilon).to(images)
         epsilon = epsilon.expand(len(images))
-        losses = torch.full((len(images),), -math.inf, device=images.device)
+        losses = torch.full((len(images),), -math.inf, dtype=torch.float64, device=images.device)
         for restart in range(self.restarts):
             found = self._run(
                 model, images[left], labels[left], targeted, epsilon[left], seed + restart

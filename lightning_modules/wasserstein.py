@@ -1,7 +1,7 @@
 """The Wasserstein-2 distance of features to a Gaussian, with its gradient in closed form.
 
-Of covariances S and T it needs F = tr (T^1/2 S T^1/2)^1/2, and P = T^1/2 (T^1/2 S T^1/2)^-1/2 T^1/2,
-the optimal transport map from S to T (Olkin & Pukelsheim, 1982). One symmetric eigenvalue problem
+Of covariances S and T it needs F = tr (T^1/2 S T^1/2)^1/2, and the optimal transport map from S to
+T, P = T^1/2 (T^1/2 S T^1/2)^-1/2 T^1/2 (Olkin & Pukelsheim, 1982). One symmetric eigenvalue problem
 gives both, and nothing is differentiated through a matrix root: a feature's gradient is twice its
 share times its distance from where the map sends it.
 """

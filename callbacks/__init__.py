@@ -16,6 +16,7 @@ from novum.callbacks.quality import (
 from novum.callbacks.robustness import AttackFigure, Robustness
 from novum.callbacks.samples import FilmStrip, Interpolation, SampleGrid
 from novum.callbacks.single_image import ClassJudge, SourceDistance, WriteResult
+from novum.callbacks.style import StyleSources
 from novum.callbacks.summary import RunSummary, WriteSamples
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "SampleGrid",
     "SourceDistance",
     "StopOnCopying",
+    "StyleSources",
     "TrainingHealth",
     "WriteResult",
     "WriteSamples",

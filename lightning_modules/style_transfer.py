@@ -6,7 +6,6 @@ from itertools import accumulate
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
@@ -24,13 +23,18 @@ from novum.lightning_modules.style_losses import (
     blend,
     statistics,
 )
+from novum.lightning_modules.style_scales import (
+    Size,
+    enlarge_state,
+    resized,
+    with_colours_of,
+)
 from novum.lightning_modules.training import (
     derived_seed,
     random_generator,
     save_plain_hyperparameters,
 )
 
-Size = tuple[int, int]
 STATISTICS = {"wasserstein": WassersteinStyle, "gram": GramStyle}
 
 
@@ -43,7 +47,7 @@ class StyleTransfer(SingleImageModule):
     Args:
         backbone: The network.
         content_layers: Layers whose activations are kept.
-        style_layers: Layers whose statistics are taken from the style.
+        style_layers: Layers whose statistics are taken from the style; `image` is its colours.
         content_weight: Of all content layers together.
         style_weights: One per style layer, of any sum; null: equal. Together they weigh 1.
         tv_weight: Of the squared differences of neighbouring pixels.
@@ -166,9 +170,12 @@ class StyleTransfer(SingleImageModule):
 
     def terms(self, images: Tensor) -> dict[str, Tensor]:
         """Each weighted loss (b,) of images (b, 3, h, w) in [0, 1]."""
-        layers = self.content_layers + self.style_layers
-        activations = self.backbone.activations(images, layers)
-        return self.objective({**activations, "image": images})
+        return self.objective(self.seen(images, self.content_layers + self.style_layers))
+
+    def seen(self, images: Tensor, layers: list[str]) -> dict[str, Tensor]:
+        """What the layers give, and the images themselves as layer `image`."""
+        deep = [layer for layer in layers if layer != "image"]
+        return {**self.backbone.activations(images, deep), "image": images}
 
     # -- a scale -------------------------------------------------------------------------------
 
@@ -183,11 +190,11 @@ class StyleTransfer(SingleImageModule):
 
     @torch.no_grad()
     def _set_targets(self, size: Size) -> None:
-        content = self.backbone.activations(resized(self.contents, size), self.content_layers)
+        content = self.seen(resized(self.contents, size), self.content_layers)
         share = self.content_weight / max(len(self.content_layers), 1)
         terms = {
-            _name("content", layer): Term(Content(x, self.relative), layer, share)
-            for layer, x in content.items()
+            _name("content", layer): Term(Content(content[layer], self.relative), layer, share)
+            for layer in self.content_layers
         }
         parts = self._style_parts(size)
         for layer, weight in zip(self.style_layers, self.style_weights, strict=True):
@@ -218,9 +225,9 @@ class StyleTransfer(SingleImageModule):
     def _statistics_of(self, style: Tensor, size: Size) -> dict[str, Statistics]:
         scale = max(size) * self.style_scale / max(style.shape[-2:])
         h, w = (max(1, round(side * min(scale, 1.0))) for side in style.shape[-2:])
-        activations = self.backbone.activations(resized(style, (h, w)), self.style_layers)
+        seen = self.seen(resized(style, (h, w)), self.style_layers)
         everywhere = Region(style.new_ones(1, 1, h, w))
-        return {k: statistics(x, everywhere.shares(x)) for k, x in activations.items()}
+        return {k: statistics(seen[k], everywhere.shares(seen[k])) for k in self.style_layers}
 
     def _start(self, size: Size) -> Tensor:
         """What the first scale starts from, (b, 3, h, w)."""
@@ -283,32 +290,3 @@ def _check(
 
 def _name(kind: str, layer: str) -> str:
     return f"{kind}_{layer}".replace(".", "_")  # a dot would part a module's name
-
-
-def resized(images: Tensor, size: Size) -> Tensor:
-    """Bicubic, antialiased where it shrinks; may leave [0, 1] a little."""
-    if tuple(images.shape[-2:]) == tuple(size):
-        return images.clone()
-    return F.interpolate(images, tuple(size), mode="bicubic", antialias=True)
-
-
-def enlarge_state(optimizer: Optimizer, size: Size) -> None:
-    """Adam's moments at the new size; the history of L-BFGS, which has none, is dropped."""
-    for parameter, state in list(optimizer.state.items()):
-        if isinstance(optimizer, LBFGS):
-            del optimizer.state[parameter]
-            continue
-        for name, value in state.items():
-            if torch.is_tensor(value) and value.ndim == 4:
-                squared = name.endswith("_sq")  # must not fall below 0
-                mode = "bilinear" if squared else "bicubic"
-                state[name] = F.interpolate(value, tuple(size), mode=mode).contiguous(
-                    memory_format=torch.channels_last
-                )
-
-
-def with_colours_of(content: Tensor, images: Tensor) -> Tensor:
-    """Images (b, 3, h, w) with their brightness and the content's colour differences (YIQ)."""
-    luma = content.new_tensor([0.299, 0.587, 0.114])[:, None, None]
-    brightness = (images * luma).sum(1, keepdim=True)
-    return (content + brightness - (content * luma).sum(1, keepdim=True)).clamp(0, 1)

@@ -17,7 +17,7 @@ from novum.lightning_modules.style_losses import (
     places,
     statistics,
 )
-from novum.lightning_modules.style_transfer import enlarge_state, with_colours_of
+from novum.lightning_modules.style_scales import enlarge_state, with_colours_of
 from tests.tiny import states_equal, tiny_trainer
 
 

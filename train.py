@@ -54,7 +54,7 @@ def _recipe_in(picture: Path) -> str:
     if "class_path" not in recipe:
         stop(program_name(), f"{picture} carries no recipe: give a PNG that `fit` wrote, or a YAML")
     config = Path(tempfile.mkdtemp(prefix="novum-")) / f"{picture.stem}.yaml"
-    config.write_text(recipe)
+    config.write_text(recipe, encoding="utf-8")
     return str(config)
 
 

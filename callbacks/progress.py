@@ -11,13 +11,23 @@ class ProgressBar(TQDMProgressBar):
     """Steps to max_steps with ETA, images/s and the last logged losses.
 
     Args:
-        refresh_rate: Steps between updates; each update waits for the device.
+        refresh_rate: Steps between updates; each update waits for the device. Where steps are slow
+            there is one every two seconds.
     """
 
     def __init__(self, refresh_rate: int = 50) -> None:
         super().__init__(refresh_rate=refresh_rate)
         self._mark: tuple[float, int] | None = None  # time and images_seen of the last update
         self._rate = 0.0
+        self._shown = 0.0  # time of the last update
+
+    def _should_update(self, current: int, total: int | float) -> bool:
+        now = time.perf_counter()
+        slow = self.is_enabled and now - self._shown > 2
+        if not slow and not super()._should_update(current, total):
+            return False
+        self._shown = now
+        return True
 
     @property
     def total_train_batches(self) -> int | float:

@@ -14,7 +14,7 @@ from torch import Tensor
 from novum.callbacks.evaluation import EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_picture
 from novum.lightning_modules.networks.backbones import Backbone
-from novum.metrics.features import extract_features, load_extractor
+from novum.metrics.features import load_extractor
 from novum.report.pictures import captioned_table, encode, to_rgb
 from novum.report.recipes import recipe_of, video_package, write_animation, write_png
 
@@ -81,10 +81,11 @@ class SourceDistance(EvaluationCallback):
         )
 
 
+@torch.inference_mode()
 def source_distance(features: str, source: Tensor, result: Tensor) -> float:
     """Euclidean distance of two uint8 images (1, 3, h, w) of any sizes in a feature space."""
     extractor = load_extractor(features)
-    a, b = (extract_features(extractor, x, progress=False) for x in (source, result))
+    a, b = (extractor(x)[0] for x in (source, result))  # not in micro-batches: these are large
     return float((a - b).double().norm())
 
 

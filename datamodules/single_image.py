@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,12 @@ from pytorch_lightning import LightningDataModule
 from sklearn.datasets import load_sample_image
 from torch import Tensor
 
+from novum.datamodules.batches import Batches
 from novum.datamodules.decode import first_line, open_image, to_gray_or_rgb
 from novum.datamodules.sources import ImageArray
 
 EMBEDDED = ("china.jpg", "flower.jpg")  # in scikit-learn: 640 x 427
 NOISE_SIZE = 512
-ENDLESS = range(2**62)  # steps; the module knows when it is done
 
 
 class SingleImageDataModule(LightningDataModule):
@@ -42,6 +43,10 @@ class SingleImageDataModule(LightningDataModule):
         self.source = image_array(image, size, seed)
         self.guide = guide and image_array(guide, guide_size, seed)
 
+    def __str__(self) -> str:
+        """Lightning's own wants DataLoaders; jsonargparse prints it while it links arguments."""
+        return f"{type(self).__name__} of {', '.join(self.fingerprints())}"
+
     def train_reference(self) -> ImageArray:
         """The image; it is what a result is compared with."""
         return self.source
@@ -56,10 +61,10 @@ class SingleImageDataModule(LightningDataModule):
         return {str(images.ids[0]): images.fingerprint for images in given}
 
     def train_dataloader(self) -> Iterable[int]:
-        return ENDLESS
+        return Batches(count)  # endless: the module knows when it is done
 
     def val_dataloader(self) -> Iterable[int]:
-        return range(1)  # a validation is the moment in which callbacks look at the image
+        return Batches(lambda: iter((0,)))  # a moment at which callbacks look at the image
 
 
 def image_array(where: str, size: int | None = None, seed: int = 0) -> ImageArray:

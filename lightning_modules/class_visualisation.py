@@ -34,6 +34,7 @@ class ClassVisualisation(SingleImageModule):
         scale: Least and greatest side of a view, in sides of the image.
         rotate: Views are turned by up to so many degrees.
         contrast: Standard deviation of a view's log contrast; its colours shift by a third of it.
+        noise: Standard deviation of noise on a view, which drowns what is finer than a shape.
         diversity: Weight of the mean cosine between Gram matrices of a class's images.
         diversity_layer: The layer of those Gram matrices.
         total_variation: Weight of the mean squared difference of neighbouring pixels.
@@ -47,17 +48,18 @@ class ClassVisualisation(SingleImageModule):
         per_class: int = 4,
         layer: str = "classifier",
         size: int = 224,
-        steps: int = 256,
-        lr: float = 0.05,
-        decay: float = 1.0,
+        steps: int = 160,
+        lr: float = 0.1,
+        decay: float = 1.5,
         views: int = 2,
-        view_size: int = 160,
-        scale: tuple[float, float] = (0.6, 1.1),
-        rotate: float = 15.0,
-        contrast: float = 0.0,
-        diversity: float = 0.0,
+        view_size: int = 144,
+        scale: tuple[float, float] = (0.5, 1.4),
+        rotate: float = 25.0,
+        contrast: float = 0.2,
+        noise: float = 0.1,
+        diversity: float = 1.0,
         diversity_layer: str = "blocks.4",
-        total_variation: float = 0.0,
+        total_variation: float = 200.0,
         seed: int = 0,
     ) -> None:
         super().__init__(backbone, seed)
@@ -69,7 +71,7 @@ class ClassVisualisation(SingleImageModule):
         self.class_rows = [backbone.class_index(c) for c in classes for _ in range(per_class)]
         self.per_class, self.layer, self.steps, self.lr = per_class, layer, steps, lr
         self.views, self.view_size, self.scale, self.rotate = views, view_size, scale, rotate
-        self.contrast, self.total_variation = contrast, total_variation
+        self.contrast, self.noise, self.total_variation = contrast, noise, total_variation
         self.diversity, self.diversity_layer = diversity, diversity_layer
         n = len(self.class_rows)
         start = random_generator(derived_seed(seed, -1))
@@ -131,11 +133,10 @@ class ClassVisualisation(SingleImageModule):
         ).to(images.dtype)
         repeated = images.repeat(self.views, 1, 1, 1)
         seen = F.grid_sample(repeated, grid, padding_mode="reflection", align_corners=False)
-        if not self.contrast:
-            return seen
         contrast = (self.contrast * torch.randn(n, 1, 1, 1, generator=generator)).exp()
         tint = self.contrast / 3 * torch.randn(n, 3, 1, 1, generator=generator)
-        return (seen - 0.5) * contrast.to(seen) + 0.5 + tint.to(seen)
+        noise = self.noise * torch.randn(seen.shape, generator=generator)
+        return (seen - 0.5) * contrast.to(seen) + 0.5 + (tint + noise).to(seen)
 
     def _likeness(self, x: Tensor) -> Tensor:
         """Sum over classes of the mean cosine between its images' Gram matrices (Lucid)."""

@@ -222,10 +222,12 @@ def zoomed(image: Tensor, factor: float) -> Tensor:
 
 
 def normalised(gradient: Tensor, how: str) -> Tensor:
+    """Over its mean magnitude (`mean`), its deviation (`std`), or also centred (`standardise`)."""
+    least = torch.finfo(gradient.dtype).tiny  # no more: random networks have gradients of 1e-20
     if how == "mean":
-        return gradient / (gradient.abs().mean() + 1e-12)
+        return gradient / gradient.abs().mean().clamp_min(least)
     centre = gradient.mean() if how == "standardise" else 0.0
-    return (gradient - centre) / (gradient.std() + 1e-12)
+    return (gradient - centre) / gradient.std().clamp_min(least)
 
 
 def tiles(size: Size, largest: int) -> Iterator[tuple[slice, slice]]:

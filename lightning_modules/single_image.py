@@ -5,8 +5,10 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils.data import DataLoader
 
+from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.training import LossWindow
 
 
@@ -23,16 +25,17 @@ class SingleImageModule(LightningModule):
     steps. The network is no part of the module's state: a checkpoint holds the image alone.
     """
 
-    def __init__(self, backbone: nn.Module, seed: int) -> None:
+    def __init__(self, backbone: Backbone, seed: int) -> None:
         super().__init__()
         self._frozen = [backbone]  # in a list: not a submodule, so in no checkpoint
         self.seed = seed
         self.losses = LossWindow()
 
     @property
-    def backbone(self) -> nn.Module:
+    def backbone(self) -> Backbone:
         """The network, on this module's device."""
-        return self._frozen[0].to(self.device)
+        (backbone,) = self._frozen
+        return backbone if backbone.mean.device == self.device else backbone.to(self.device)
 
     @property
     def total_steps(self) -> int:
@@ -80,8 +83,9 @@ class SingleImageModule(LightningModule):
     def validation_step(self, batch: int, batch_idx: int) -> None:
         """Nothing: a validation is when callbacks look at the image."""
 
-    def predict_dataloader(self) -> list[tuple[int, int]]:
-        return [(0, len(self.images()))]
+    def predict_dataloader(self) -> DataLoader:
+        """(first, number) of the images that `predict` writes: all of them."""
+        return DataLoader([(0, len(self.images()))], batch_size=None)
 
     def predict_step(self, batch: tuple[int, int], batch_idx: int) -> Tensor:
         return self.sample(batch[1])

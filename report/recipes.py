@@ -16,7 +16,7 @@ from novum.train import RECIPE
 def recipe_of(trainer: Trainer) -> str:
     """The run's resolved config as YAML, under comments that say what else the result hangs on."""
     config = Path(trainer.log_dir or ".") / "config.yaml"
-    text = config.read_text() if config.is_file() else ""
+    text = config.read_text(encoding="utf-8") if config.is_file() else ""
     images = getattr(trainer.datamodule, "fingerprints", dict)()
     device, threads = trainer.strategy.root_device.type, torch.get_num_threads()
     lines = [f"made by novum with torch {torch.__version__} on {device}, {threads} threads"]

@@ -101,13 +101,21 @@ def test_every_config_opens_with_its_command(name):
     assert f"fit --config configs/{name}.yaml" in head
 
 
+SMALL = {  # what makes a trial of it fast: by its data's class, and by its name
+    "ImageDataModule": ["--data.init_args.dataset=digits", "--data.init_args.image_size=8"],
+    "goodfellow_mnist": ["--data.init_args.image_size=28"],
+    "SingleImageDataModule": ["--data.init_args.size=64"],
+    "class_visualisation": ["--model.init_args.per_class=1", "--model.init_args.size=64"],
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_config_runs(run, name):
     """One step and one evaluation of each, on digits where its own data is a download."""
-    size = "28" if "goodfellow" in name else "8"
-    run("fit", "--config", name, "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu",
-        "--data.init_args.dataset=digits", f"--data.init_args.image_size={size}")  # fmt: skip
+    data = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())["data"]["class_path"]
+    small = [*SMALL.get(data.rsplit(".", 1)[1], []), *SMALL.get(name, [])]
+    run("fit", "--config", name, "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", *small)
 
 
 @pytest.mark.slow
@@ -273,6 +281,30 @@ class TestMistakes:
         line = fails("fit", "--config", "dcgan_digits", *TINY, "--ckpt_path",
                      str(tmp_path / "x.ckpt"))  # fmt: skip
         assert "x.ckpt" in line
+
+    def test_unknown_layer(self, fails):
+        line = fails("fit", "--config", "deep_dream", "--model.init_args.layers=[blocks.44]")
+        assert "no layer 'blocks.44'" in line and "blocks.4" in line
+
+    def test_missing_image(self, fails):
+        line = fails("fit", "--config", "deep_dream", "--data.init_args.image=chna.jpg")
+        assert "no image chna.jpg" in line and "did you mean china.jpg?" in line
+
+    def test_file_that_is_no_image(self, fails, tmp_path):
+        (tmp_path / "x.jpg").write_text("hello")
+        line = fails("fit", "--config", "deep_dream", "--data.init_args.image",
+                     str(tmp_path / "x.jpg"))  # fmt: skip
+        assert "x.jpg is not a readable image" in line
+
+    def test_misspelt_class(self, fails):
+        line = fails("fit", "--config", "class_visualisation",
+                     "--model.init_args.classes=[hartebeast]")  # fmt: skip
+        assert "no class 'hartebeast': did you mean hartebeest" in line
+
+    def test_unknown_network(self, fails):
+        line = fails("fit", "--config", "deep_dream",
+                     "--model.init_args.backbone.init_args.name=googlnet")  # fmt: skip
+        assert "no network 'googlnet': did you mean googlenet" in line
 
     def test_monitor_that_nothing_logs(self, fails, tmp_path):
         config = tiny_config(tmp_path, ["BestCheckpoint"])

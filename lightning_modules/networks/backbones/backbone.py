@@ -42,7 +42,7 @@ class Backbone(nn.Module):
         self.register_buffer("mean", torch.tensor(network.mean)[:, None, None], False)
         self.register_buffer("std", torch.tensor(network.std)[:, None, None], False)
         self.aliases = paper_names(self.network, name)  # papers' names -> ours
-        self._extractors: dict[tuple[str, ...], nn.Module] = {}
+        self._extractors: dict[tuple, nn.Module] = {}  # by device and nodes
         self.requires_grad_(False).eval()
 
     @property
@@ -61,10 +61,11 @@ class Backbone(nn.Module):
         first call. Unknown layers raise ValueError with the nearest names.
         """
         nodes = {layer: self._node(layer) for layer in layers}
-        key = tuple(dict.fromkeys(nodes.values()))
+        wanted = tuple(dict.fromkeys(nodes.values()))
+        key = images.device, wanted
         if key not in self._extractors:
-            self._extractors[key] = _cut(self.network, key)
-        found = self._extractors[key].to(images.device)(self.normalise(images))
+            self._extractors[key] = _cut(self.network, wanted).to(images.device)
+        found = self._extractors[key](self.normalise(images))
         return {layer: found[node] for layer, node in nodes.items()}
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -128,6 +129,7 @@ def _tracing() -> dict[str, list]:
     }
 
 
+@torch.inference_mode(False)  # its weights serve gradients too, whoever asks first
 def _cut(network: nn.Module, nodes: Sequence[str]) -> nn.Module:
     """A frozen copy of the network up to the deepest of the nodes, made fast.
 

@@ -1,0 +1,206 @@
+"""Our dream under Lightning against gordicaleksa/pytorch-deepdream's loop and against a bare one.
+
+    python benchmarks/deep_dream.py [--size 256] [--rounds 3] [--output FILE.json]
+
+The peer's loop is written here from its published recipe (its repository's deepdream.py): jitter of
+32 px, mean squared activation, three Gaussians of 9 x 9 taps over the gradient, zero mean and unit
+deviation, steps of 0.09, clamp; its networks run on to the last layer that it exposes, as there.
+Networks and random weights are the same for all, as are steps, sizes and seeds. Where normalisation
+is the same for all colours (googlenet) the recipes are equal, and so must the objectives be.
+"""
+
+import argparse
+import tempfile
+import warnings
+
+import torch
+import torch.nn.functional as F
+from _tables import in_turn, median_ratio, show
+from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor, nn
+
+from novum.callbacks import ProgressBar
+from novum.datamodules import SingleImageDataModule
+from novum.lightning_modules import DeepDream
+from novum.lightning_modules.deep_dream import normalised, resized
+from novum.lightning_modules.networks import Backbone
+from novum.lightning_modules.smoothing import smooth
+
+RATIO, STEPS, SMOOTHING = 1.8, 10, 0.5
+NETWORKS = {  # our layer, and the layer up to which the peer runs the network
+    "googlenet": ("inception4c", "inception4e"),
+    "resnet50": ("layer3", "layer4"),
+    "vgg16": ("relu4_3", "pool5"),
+}
+
+
+def ours(backbone: Backbone, layer: str, octaves: int) -> DeepDream:
+    return DeepDream(
+        backbone,
+        [layer],
+        objective="l2",
+        octaves=(1 - octaves, 0),
+        octave_scale=RATIO,
+        steps=STEPS,
+        step_size=0.09 * float(backbone.std.mean()),
+        normalise="standardise",
+        smoothing=SMOOTHING,
+    )
+
+
+def under_lightning(module: DeepDream, size: int, folder: str) -> Tensor:
+    """As a user runs it: logger, bar and losses on."""
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=module.total_steps,
+        max_epochs=-1,
+        limit_val_batches=0,
+        logger=TensorBoardLogger(folder),
+        callbacks=[ProgressBar()],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, SingleImageDataModule("china.jpg", size=size))
+    return module.image.detach()
+
+
+def bare(module: DeepDream, source: Tensor, octaves: int) -> Tensor:
+    """The same steps without Lightning, optimizer, logger or bar."""
+    image = source
+    for octave, stage in enumerate(module.stages(source.shape[-2:])):
+        image = resized(image if octave else source, stage.size)
+        for i in range(STEPS):
+            module.image.data = image
+            shift = module._shift(stage.first + i)
+            _, gradient = module.gradient(image.roll(shift, (2, 3)))
+            gradient = smooth(gradient, (i + 1) / STEPS * 2 + SMOOTHING)
+            step = normalised(gradient, "standardise").roll([-s for s in shift], (2, 3))
+            image = (image + module.step_size * step).clamp(0, 1)
+    return image
+
+
+class PeerNetwork(nn.Module):
+    """The plain network up to a module, giving what one of its layers gives."""
+
+    def __init__(self, backbone: Backbone, layer: str, last: str) -> None:
+        super().__init__()
+        layer, last = (backbone.aliases.get(x, x).removeprefix("features.") for x in (layer, last))
+        network = backbone.network
+        children = dict(getattr(network, "features", network).named_children())
+        names = list(children)
+        self.children_in_order = [children[n] for n in names[: names.index(last) + 1]]
+        self.place = names.index(layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = x
+        for i, child in enumerate(self.children_in_order):
+            x = child(x)
+            if i == self.place:
+                found = x.clone() if isinstance(child, nn.ReLU) else x  # the next may be in place
+        return found
+
+
+def peer(module: DeepDream, network: PeerNetwork, source: Tensor, octaves: int) -> Tensor:
+    """gordicaleksa's loop on normalised pixels; jitter from our seeds, so that the two agree."""
+    mean, std = module.backbone.mean, module.backbone.std
+    low, high = -mean / std, (1 - mean) / std
+    image = (source - mean) / std
+    for octave, stage in enumerate(module.stages(source.shape[-2:])):
+        image = F.interpolate(image, stage.size, mode="bilinear")  # cv.resize
+        for i in range(STEPS):
+            module.image.data = image
+            shift = module._shift(octave * STEPS + i)
+            rolled = image.roll(shift, (2, 3)).requires_grad_()
+            found = network(rolled)
+            loss = nn.MSELoss()(found, torch.zeros_like(found))
+            loss.backward()
+            gradient = cascade(rolled.grad, (i + 1) / STEPS * 2 + SMOOTHING)
+            gradient = (gradient - gradient.mean()) / gradient.std()
+            rolled = rolled.detach() + 0.09 * gradient
+            rolled = torch.max(torch.min(rolled, high), low)
+            image = rolled.roll([-s for s in shift], (2, 3))
+    return image * std + mean
+
+
+def cascade(gradient: Tensor, sigma: float) -> Tensor:
+    """Mean of three blurs, each by a dense 9 x 9 kernel that is built anew at each step."""
+    padded = F.pad(gradient, [4] * 4, mode="reflect")
+    blurs = []
+    for factor in (0.5, 1.0, 2.0):
+        place = torch.arange(9, dtype=torch.float32) - 4
+        row = (-((place / (factor * sigma)) ** 2) / 2).exp()
+        kernel = torch.outer(row, row)
+        blurs.append(F.conv2d(padded, (kernel / kernel.sum()).expand(3, 1, 9, 9), groups=3))
+    return (blurs[0] + blurs[1] + blurs[2]) / 3
+
+
+def objective(network: PeerNetwork, backbone: Backbone, image: Tensor) -> float:
+    with torch.no_grad():
+        return float(network((image - backbone.mean) / backbone.std).square().mean())
+
+
+def compare(name: str, size: int, rounds: int, octaves: int, folder: str) -> list[dict]:
+    layer, last = NETWORKS[name]
+    torch.manual_seed(0)
+    backbone = Backbone(name, weights="none")
+    for module in backbone.network.modules():
+        if isinstance(module, nn.Conv2d):  # so that activations neither vanish nor explode
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    source = SingleImageDataModule("china.jpg", size=size).train_reference()[:] / 255
+    plain = PeerNetwork(backbone, layer, last)
+    found = {}
+
+    def keep(key: str, image: Tensor) -> None:
+        found[key] = objective(plain, backbone, image)
+
+    module = ours(backbone, layer, octaves)
+    seconds = in_turn(
+        {
+            "novum under Lightning": lambda: keep(
+                "novum under Lightning",
+                under_lightning(ours(backbone, layer, octaves), size, folder),
+            ),
+            "the same steps, bare": lambda: keep(
+                "the same steps, bare", bare(module, source, octaves)
+            ),
+            "gordicaleksa's loop": lambda: keep(
+                "gordicaleksa's loop", peer(module, plain, source, octaves)
+            ),
+        },
+        rounds,
+    )
+    first = seconds["novum under Lightning"]
+    best = {key: min(times) for key, times in seconds.items()}
+    return [
+        {
+            "network": name,
+            "contestant": key,
+            "steps/s": STEPS * octaves / best[key],
+            "novum's speed to it": median_ratio(first, times),
+            "objective": f"{found[key]:.6g}",
+        }
+        for key, times in seconds.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--octaves", type=int, default=1, help="the peer's pyramid has 4")
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--output")
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [
+            row
+            for name in args.networks
+            for row in compare(name, args.size, args.rounds, args.octaves, folder)
+        ]
+    show(f"{STEPS} dream steps an octave, longer side {args.size} px", rows, args.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,9 +6,15 @@ import logging
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.cli import (
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+    _InstantiatorFn,
+)
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 import novum.callbacks
@@ -20,6 +26,11 @@ from novum.lightning_modules import networks
 from novum.metrics.features.checkpoint import read_checkpoint
 
 UNION = "Does not validate against any of the Union subtypes"  # jsonargparse, of optional classes
+LINKED = {  # what networks take from the data
+    "generator": ("image_size", "channels"),
+    "discriminator": ("image_size", "channels"),
+    "network": ("image_size", "channels", "num_classes"),
+}
 DEFAULT_CONFIG = ROOT / "configs" / "default.yaml"
 
 
@@ -56,6 +67,12 @@ def _known_names() -> set[str]:
     return names | {"init_args", "class_path", "trainer", "model", "data", "ckpt_path", "config"}
 
 
+def _taken(link: str, arguments: dict[str, Any]) -> bool:
+    """Whether a model with these arguments takes `model.init_args.NETWORK.init_args.KEY`."""
+    *_, network, _, key = link.split(".")
+    return network in arguments and key in inspect.signature(type(arguments[network])).parameters
+
+
 class SaveFitConfig(SaveConfigCallback):
     """Writes config.yaml for `fit` alone: `test` would overwrite it with one `fit` refuses."""
 
@@ -70,8 +87,8 @@ class TrainCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("seed_everything", "data.init_args.seed")
         parser.link_arguments("seed_everything", "model.init_args.seed")
-        for network in ("generator", "discriminator"):
-            for attribute in ("image_size", "channels"):
+        for network, attributes in LINKED.items():
+            for attribute in attributes:
                 parser.link_arguments(
                     f"data.{attribute}",
                     f"model.init_args.{network}.init_args.{attribute}",
@@ -83,6 +100,19 @@ class TrainCLI(LightningCLI):
             apply_on="instantiate",
         )
         parser.link_arguments("data.alphabet", "model.init_args.alphabet", apply_on="instantiate")
+
+    def _add_instantiators(self) -> None:
+        """As Lightning's, which would look for every link in the arguments of any model."""
+        super()._add_instantiators()
+        lightnings = _InstantiatorFn(cli=self, key="model")
+
+        def instantiate(
+            cls: type, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any
+        ) -> LightningModule:
+            links = {k: v for k, v in applied_instantiation_links.items() if _taken(k, kwargs)}
+            return lightnings(cls, *args, applied_instantiation_links=links, **kwargs)
+
+        self.parser.add_instantiator(instantiate, LightningModule, subclasses=True, prepend=True)
 
     def _parse_ckpt_path(self) -> None:
         """Overrides Lightning's rule that a checkpoint's hyper-parameters beat the config."""

@@ -13,14 +13,17 @@ from novum.callbacks.quality import (
     ParzenLogLikelihood,
     PrecisionRecall,
 )
+from novum.callbacks.robustness import AttackFigure, Robustness
 from novum.callbacks.samples import FilmStrip, Interpolation, SampleGrid
 from novum.callbacks.single_image import ClassJudge, SourceDistance, WriteResult
+from novum.callbacks.style import StyleSources
 from novum.callbacks.summary import RunSummary, WriteSamples
 from novum.callbacks.text import LossByPosition, SurprisalText, TextSamples
 from novum.callbacks.text_novelty import TextNovelty
 from novum.callbacks.units import InterpretableUnits
 
 __all__ = [
+    "AttackFigure",
     "BestCheckpoint",
     "ClassJudge",
     "DensityCoverage",
@@ -37,6 +40,7 @@ __all__ = [
     "ParzenLogLikelihood",
     "PrecisionRecall",
     "ProgressBar",
+    "Robustness",
     "RunSummary",
     "SampleGrid",
     "SourceDistance",
@@ -44,6 +48,7 @@ __all__ = [
     "SurprisalText",
     "TextSamples",
     "TextNovelty",
+    "StyleSources",
     "TrainingHealth",
     "WriteResult",
     "WriteSamples",

@@ -80,3 +80,23 @@ def unit(pl_module: LightningModule) -> str:
 def seen(pl_module: LightningModule) -> int:
     """Images or tokens trained on so far: the step of everything logged."""
     return getattr(pl_module, axis(pl_module))
+
+
+@runtime_checkable
+class AttackedClassifier(Protocol):
+    """Logits (k, n, classes) of uint8 images (n, c, h, w) under attack at each epsilon (k,)."""
+
+    images_seen: int
+
+    def under_attack(self, images: Tensor, labels: Tensor, epsilons: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class AttackedImage(Protocol):
+    """One attacked image, and what the network sees in floats (b, 3, h, w) in [0, 1]."""
+
+    clean: Tensor  # (b, 3, h, w), all the same
+
+    def images(self) -> Tensor: ...
+
+    def classify(self, images: Tensor) -> tuple[list[str], list[float]]: ...

@@ -2,6 +2,7 @@
 
 from novum.datamodules.images import ImageDataModule
 from novum.datamodules.single_image import SingleImageDataModule
+from novum.datamodules.style_images import StyleImageDataModule
 from novum.datamodules.text import TextDataModule
 
-__all__ = ["ImageDataModule", "SingleImageDataModule", "TextDataModule"]
+__all__ = ["ImageDataModule", "SingleImageDataModule", "StyleImageDataModule", "TextDataModule"]

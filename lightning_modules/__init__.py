@@ -1,9 +1,25 @@
 """Techniques: each a LightningModule in a file of its own."""
 
+from novum.lightning_modules.adversarial import Adversarial
+from novum.lightning_modules.attacks import L2, PGD, LInf
 from novum.lightning_modules.augment import DiffAugment
 from novum.lightning_modules.char_lstm import CharLSTM
 from novum.lightning_modules.class_visualisation import ClassVisualisation
+from novum.lightning_modules.classifier import Classifier
 from novum.lightning_modules.deep_dream import DeepDream
 from novum.lightning_modules.gan import GAN
+from novum.lightning_modules.style_transfer import StyleTransfer
 
-__all__ = ["GAN", "CharLSTM", "ClassVisualisation", "DeepDream", "DiffAugment"]
+__all__ = [
+    "GAN",
+    "L2",
+    "PGD",
+    "Adversarial",
+    "CharLSTM",
+    "ClassVisualisation",
+    "Classifier",
+    "DeepDream",
+    "DiffAugment",
+    "LInf",
+    "StyleTransfer",
+]

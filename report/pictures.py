@@ -41,6 +41,16 @@ def tile(pixels: Pixels, columns: int, gap: int = 2) -> Pixels:
     return np.pad(picture, ((gap, 0), (gap, 0), (0, 0)), constant_values=WHITE)
 
 
+def fit_height(pixels: Sequence[Pixels], height: int = 256, gap: int = 4) -> Pixels:
+    """Pictures (h, w, 3) of any sizes side by side, all as high as `height`."""
+    parts = []
+    for picture in pixels:
+        width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+        image = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)
+        parts += [np.asarray(image), np.full((height, gap, 3), WHITE, dtype=np.uint8)]
+    return np.concatenate(parts[:-1], axis=1)
+
+
 def encode(picture: Pixels | Image.Image) -> bytes:
     """PNG bytes, or JPEG where the picture is large."""
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)

@@ -18,9 +18,10 @@ class TinyImages(LightningDataModule):
         self.batch_size, self.num_classes = batch_size, num_classes
 
     def _batches(self):
-        for step in itertools.count(
-            self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
-        ):
+        done = (
+            self.trainer.fit_loop.epoch_loop.batch_progress.total.processed if self.trainer else 0
+        )
+        for step in itertools.count(done):
             generator = torch.Generator().manual_seed(step)
             shape = (self.batch_size, 1, 8, 8)
             batch = {"image": torch.rand(shape, generator=generator) * 2 - 1}

@@ -2,6 +2,7 @@
 
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.networks.char_lstm import CharRNN
+from novum.lightning_modules.networks.classifiers import FineTuned, SmallCNN, SoftmaxRegression
 from novum.lightning_modules.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from novum.lightning_modules.networks.maxout import Maxout, MaxoutDiscriminator, MaxoutGenerator
 
@@ -10,7 +11,10 @@ __all__ = [
     "Backbone",
     "DCGANDiscriminator",
     "DCGANGenerator",
+    "FineTuned",
     "Maxout",
     "MaxoutDiscriminator",
     "MaxoutGenerator",
+    "SmallCNN",
+    "SoftmaxRegression",
 ]

@@ -1,0 +1,90 @@
+"""Adversarial examples of one image: a change too small to see that changes what a network sees."""
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+
+from novum.lightning_modules.attacks import PGD, attack_loss, input_gradient
+from novum.lightning_modules.networks.backbones import Backbone
+from novum.lightning_modules.single_image import SingleImageModule
+from novum.lightning_modules.training import save_plain_hyperparameters
+
+
+class Adversarial(SingleImageModule):
+    """Attacks the data's image; one training step is one gradient of all restarts at once.
+
+    Args:
+        backbone: The network to deceive.
+        attack: FGSM or PGD in any of its forms; null: PGD within 0.007, the panda's (Goodfellow et
+            al., 2015).
+        target: Class to be seen in the image, by name or number; null: any but `label`.
+        label: Class to lead away from; null: what the network sees at first.
+        seed: Of the random starts.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        attack: PGD | None = None,
+        target: str | None = None,
+        label: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(backbone, seed)
+        save_plain_hyperparameters(self)
+        self.automatic_optimization = False
+        self.attack = attack if attack is not None else PGD(epsilon=0.007)
+        if target is not None and label is not None:
+            raise ValueError(f"target is {target} and label is {label}: give one of them")
+        named = target if target is not None else label
+        self.label = None if named is None else backbone.class_index(named)
+        self.targeted = target is not None
+        self.delta = nn.Parameter(torch.zeros(self.attack.restarts, 3, 1, 1))
+        self.velocity = torch.zeros(())
+
+    @property
+    def total_steps(self) -> int:
+        return self.attack.steps
+
+    def configure_optimizers(self) -> Optimizer:
+        return SGD([self.delta], lr=0.0)  # counts steps; PGD itself says where to
+
+    def on_fit_start(self) -> None:
+        image = self.trainer.datamodule.train_reference()[:].to(self.device) / 255
+        self.clean = image.expand(self.attack.restarts, -1, -1, -1)  # (restarts, 3, h, w)
+        if self.label is None:
+            self.label = int(self.logits(image).argmax())
+        if self.global_step == 0:
+            self.delta.data = self.attack.start(self.clean, self.attack.epsilon, self.seed)
+            self.velocity = torch.zeros_like(self.clean)
+
+    def training_step(self, batch: int, batch_idx: int) -> None:
+        labels = torch.full((self.attack.restarts,), self.label, device=self.device)
+        gradient, loss = input_gradient(
+            self.backbone, self.clean + self.delta.detach(), labels, self.targeted
+        )
+        self.delta.data, self.velocity = self.attack.step(
+            self.clean, self.delta.detach(), self.attack.epsilon, gradient, self.velocity
+        )
+        self.optimizers().step()
+        self.log_losses(attack=loss.max())
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """Of images (b, 3, h, w) in [0, 1]."""
+        return self.backbone(images)
+
+    def classify(self, images: Tensor) -> tuple[list[str], list[float]]:
+        """What the network sees in images (b, 3, h, w) in [0, 1], and how sure it is."""
+        confidence, rows = self.logits(images.to(self.device)).double().softmax(1).max(1)
+        return [self.backbone.class_names[i] for i in rows.tolist()], confidence.tolist()
+
+    @torch.no_grad()
+    def images(self) -> Tensor:
+        """The best restart, (1, 3, h, w)."""
+        if not hasattr(self, "clean"):  # from a checkpoint
+            return self.delta.detach()[:1] + 0.5
+        attacked = self.clean + self.delta.detach()
+        labels = torch.full((len(attacked),), self.label, device=self.device)
+        best = attack_loss(self.logits(attacked), labels, self.targeted).argmax()
+        return attacked[best][None]

@@ -2,5 +2,6 @@
 
 from novum.lightning_modules.augment import DiffAugment
 from novum.lightning_modules.gan import GAN
+from novum.lightning_modules.stylegan import StyleGAN
 
-__all__ = ["GAN", "DiffAugment"]
+__all__ = ["GAN", "DiffAugment", "StyleGAN"]

@@ -2,6 +2,7 @@
 
 from novum.lightning_modules.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from novum.lightning_modules.networks.maxout import Maxout, MaxoutDiscriminator, MaxoutGenerator
+from novum.lightning_modules.networks.stylegan import StyleGANDiscriminator, StyleGANGenerator
 
 __all__ = [
     "DCGANDiscriminator",
@@ -9,4 +10,6 @@ __all__ = [
     "Maxout",
     "MaxoutDiscriminator",
     "MaxoutGenerator",
+    "StyleGANDiscriminator",
+    "StyleGANGenerator",
 ]

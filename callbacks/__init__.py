@@ -14,6 +14,7 @@ from novum.callbacks.quality import (
     PrecisionRecall,
 )
 from novum.callbacks.samples import FilmStrip, Interpolation, SampleGrid
+from novum.callbacks.styles import StyleInterpolation, StyleMixing, TruncationSweep
 from novum.callbacks.summary import RunSummary, WriteSamples
 
 __all__ = [
@@ -33,6 +34,9 @@ __all__ = [
     "RunSummary",
     "SampleGrid",
     "StopOnCopying",
+    "StyleInterpolation",
+    "StyleMixing",
     "TrainingHealth",
+    "TruncationSweep",
     "WriteSamples",
 ]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from novum.lightning_modules.ada import AdaptiveAugment
 from novum.lightning_modules.sampling import LatentSampling, to_float
 from novum.lightning_modules.training import (
     LossWindow,
@@ -68,6 +69,9 @@ class AlternatingTraining(LatentSampling):
             if update_generator:
                 self._update_generator(parts, fake, step)
         self.images_seen += len(images) * self.trainer.world_size
+        if isinstance(self.augment, AdaptiveAugment) and self.augment.due(step):
+            mean_sign = self.trainer.strategy.reduce(self.augment.mean_sign(), reduce_op="mean")
+            self.augment.adjust(float(mean_sign), len(images) * self.trainer.world_size)
         if (step + 1) % self.trainer.log_every_n_steps == 0:
             self._log_losses()
 
@@ -83,6 +87,8 @@ class AlternatingTraining(LatentSampling):
             logits = self._logits(real, labels)
             loss = self.discriminator_loss(logits, self._logits(fake.detach(), labels))
             self.losses.add(step, discriminator=loss)
+            if isinstance(self.augment, AdaptiveAugment):
+                self.augment.observe(logits)
             loss = loss + self._penalties(real, fake, labels, step)
             self.manual_backward(loss * (len(real) / images))
         self._average(self.discriminator)
@@ -173,6 +179,8 @@ class AlternatingTraining(LatentSampling):
         own = torch.tensor([*(losses := self.losses.pop()).values()], device=self.device)
         mean = self.trainer.strategy.reduce(own, reduce_op="mean").tolist()  # over the ranks
         means = {f"loss/{name}": value for name, value in zip(losses, mean, strict=True)}
+        if isinstance(self.augment, AdaptiveAugment):
+            means["health/augment_p"] = self.augment.p
         self.log_dict(means, prog_bar=True, logger=False)  # for the bar and the callbacks
         for logger in self.loggers:
             logger.log_metrics(means, step=self.images_seen)

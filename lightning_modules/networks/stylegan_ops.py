@@ -96,7 +96,9 @@ def modulated_conv2d(
     x = conv2d(x * styles[:, :, None, None].to(x.dtype), weight, up=up)
     if not demodulate:
         return x
-    norm = (styles.square() @ weight.square().sum((2, 3)).T + 1e-8).rsqrt()  # (b, c_out)
+    dtype = torch.promote_types(styles.dtype, torch.float32)
+    energy = styles.to(dtype).square() @ weight.to(dtype).square().sum((2, 3)).T
+    norm = (energy + 1e-8).rsqrt()  # (b, c_out)
     return x * norm[:, :, None, None].to(x.dtype)
 
 

@@ -4,6 +4,7 @@ from novum.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from novum.callbacks.copying import StopOnCopying
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.health import TrainingHealth
+from novum.callbacks.latent_space import LatentRecovery, LatentSpace
 from novum.callbacks.nearest_neighbours import NearestNeighbours
 from novum.callbacks.progress import ProgressBar
 from novum.callbacks.quality import (
@@ -27,6 +28,8 @@ __all__ = [
     "Interpolation",
     "KernelDistance",
     "LastCheckpoint",
+    "LatentRecovery",
+    "LatentSpace",
     "NearestNeighbours",
     "ParzenLogLikelihood",
     "PrecisionRecall",

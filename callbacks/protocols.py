@@ -35,6 +35,8 @@ class StyleGenerator(LatentGenerator, Protocol):
         self, ws: Tensor, *, psi: float | None = None, cutoff: int | None = None
     ) -> Tensor: ...
 
+    def render(self, ws: Tensor) -> Tensor: ...
+
 
 @runtime_checkable
 class Discriminator(Protocol):

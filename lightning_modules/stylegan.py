@@ -220,6 +220,13 @@ class StyleGAN(RollBack, AlternatingTraining):
             lambda w: to_uint8(self.ema.synthesis(self.ema.truncate(w, psi, cutoff))), ws
         )
 
+    @torch.inference_mode()
+    def render(self, ws: Tensor) -> Tensor:
+        """Styles (b, num_styles, w_dim) -> float images about in [-1, 1], neither rounded nor
+        truncated, in one batch."""
+        self.ema.eval()
+        return self.ema.synthesis(ws.to(self.device))
+
     def decode(self, latents: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """Latents (n, latent_dim) -> uint8 images (n, c, h, w), truncated as configured.
 

@@ -1,10 +1,12 @@
 """StyleGAN's training: its penalties in closed form, exact resume, roll-back, transfer."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from novum.lightning_modules import DiffAugment, StyleGAN
+from novum.lightning_modules import AdaptiveAugment, DiffAugment, StyleGAN
 from novum.lightning_modules.stylegan import lazy_adam
 from tests.tiny import TinyImages, states_equal, tiny_stylegan, tiny_trainer, train_tiny
 
@@ -48,14 +50,15 @@ def test_every_variant_moves_both_networks(tmp_path, settings):
     [
         {"r1_interval": 3, "path_length_interval": 2},
         {"num_classes": 2, "accumulate": 2, "augment": DiffAugment()},
+        {"augment": AdaptiveAugment("bgcfnc", p=0.5, interval=3, speed_kimg=1.0)},
     ],
-    ids=["lazy", "conditional"],
+    ids=["lazy", "conditional", "ada"],
 )
 def test_resume_is_bit_exact(tmp_path, settings):
     """Optimizers, EMA, mean w, mean path length, image counter, random numbers, data order."""
-    whole = train_tiny(tmp_path, tiny_stylegan(**settings), max_steps=7)
-    train_tiny(tmp_path, tiny_stylegan(**settings), max_steps=4, **keeping(tmp_path, 4))
-    resumed = tiny_stylegan(**settings)
+    whole, first, resumed = (tiny_stylegan(**deepcopy(settings)) for _ in range(3))
+    train_tiny(tmp_path, whole, max_steps=7)
+    train_tiny(tmp_path, first, max_steps=4, **keeping(tmp_path, 4))
     torch.manual_seed(123)  # a new process has another global state
     train_tiny(
         tmp_path,
@@ -102,11 +105,6 @@ def test_auto_settings_follow_size_and_batch(tmp_path):
     gan.images_seen = 10**9
     assert gan._half_life(32) == 10.0
     gan.images_seen = 0
-    gammas = []
-
-    def backward(loss):
-        gammas.append(loss)
-
     trainer = tiny_trainer(tmp_path, max_steps=1)
     trainer.fit(gan, TinyImages())
     assert trainer.optimizers[0].param_groups[0]["lr"] == 0.0025  # no lazy penalty on it

@@ -4,6 +4,7 @@ from novum.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from novum.callbacks.copying import StopOnCopying
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.health import TrainingHealth
+from novum.callbacks.latent_space import LatentRecovery, LatentSpace
 from novum.callbacks.nearest_neighbours import NearestNeighbours
 from novum.callbacks.progress import ProgressBar
 from novum.callbacks.quality import (
@@ -17,6 +18,7 @@ from novum.callbacks.robustness import AttackFigure, Robustness
 from novum.callbacks.samples import FilmStrip, Interpolation, SampleGrid
 from novum.callbacks.single_image import ClassJudge, SourceDistance, WriteResult
 from novum.callbacks.style import StyleSources
+from novum.callbacks.styles import StyleInterpolation, StyleMixing, TruncationSweep
 from novum.callbacks.summary import RunSummary, WriteSamples
 from novum.callbacks.text import LossByPosition, SurprisalText, TextSamples
 from novum.callbacks.text_novelty import TextNovelty
@@ -36,6 +38,8 @@ __all__ = [
     "KernelDistance",
     "LastCheckpoint",
     "LossByPosition",
+    "LatentRecovery",
+    "LatentSpace",
     "NearestNeighbours",
     "ParzenLogLikelihood",
     "PrecisionRecall",
@@ -51,5 +55,9 @@ __all__ = [
     "StyleSources",
     "TrainingHealth",
     "WriteResult",
+    "StyleInterpolation",
+    "StyleMixing",
+    "TrainingHealth",
+    "TruncationSweep",
     "WriteSamples",
 ]

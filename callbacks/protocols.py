@@ -27,6 +27,19 @@ class LatentGenerator(ImageGenerator, Protocol):
 
 
 @runtime_checkable
+class StyleGenerator(LatentGenerator, Protocol):
+    """A generator whose images are made from one style per layer (n, num_styles, w_dim)."""
+
+    def map_latents(self, latents: Tensor, *, labels: Tensor | None = None) -> Tensor: ...
+
+    def synthesize(
+        self, ws: Tensor, *, psi: float | None = None, cutoff: int | None = None
+    ) -> Tensor: ...
+
+    def render(self, ws: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
 class Discriminator(Protocol):
     """Scores uint8 images (n, c, h, w): higher is more real."""
 

@@ -1,5 +1,6 @@
 """Techniques: each a LightningModule in a file of its own."""
 
+from novum.lightning_modules.ada import AdaptiveAugment
 from novum.lightning_modules.adversarial import Adversarial
 from novum.lightning_modules.attacks import L2, PGD, LInf
 from novum.lightning_modules.augment import DiffAugment
@@ -9,11 +10,13 @@ from novum.lightning_modules.classifier import Classifier
 from novum.lightning_modules.deep_dream import DeepDream
 from novum.lightning_modules.gan import GAN
 from novum.lightning_modules.style_transfer import StyleTransfer
+from novum.lightning_modules.stylegan import StyleGAN
 
 __all__ = [
     "GAN",
     "L2",
     "PGD",
+    "AdaptiveAugment",
     "Adversarial",
     "CharLSTM",
     "ClassVisualisation",
@@ -21,5 +24,6 @@ __all__ = [
     "DeepDream",
     "DiffAugment",
     "LInf",
+    "StyleGAN",
     "StyleTransfer",
 ]

@@ -1,5 +1,7 @@
 """Sampling from latents, for every module that keeps an averaged generator."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from pytorch_lightning import LightningModule
@@ -46,17 +48,27 @@ class LatentSampling(LightningModule):
 
         Without labels a class-conditional generator goes through the classes in turn.
         """
-        n = len(latents)
-        # chunks of one size: what a convolution gives varies in the last bit with the batch size
-        missing = -n % SAMPLE_CHUNK
-        chunks = F.pad(latents, (0, 0, 0, missing)).to(self.device).split(SAMPLE_CHUNK)
-        parts: list[Tensor | None] = [None] * len(chunks)
-        if self.num_classes:
-            labels = torch.arange(n) % self.num_classes if labels is None else labels
-            parts = list(F.pad(labels, (0, missing)).to(self.device).split(SAMPLE_CHUNK))
         self.ema.eval()  # its batch norms use running statistics, always
-        images = [to_uint8(self.ema(z, y)) for z, y in zip(chunks, parts, strict=True)]
-        return torch.cat(images)[:n]
+        labels = self._labels_of(len(latents), labels)
+        return self._in_chunks(lambda z, y: to_uint8(self.ema(z, y)), latents, labels)
+
+    def _labels_of(self, n: int, labels: Tensor | None) -> Tensor | None:
+        if not self.num_classes:
+            return None
+        return torch.arange(n) % self.num_classes if labels is None else labels
+
+    def _in_chunks(self, function: Callable[..., Tensor], *rows: Tensor | None) -> Tensor:
+        """function(*rows) in chunks of one size, as the last bit varies with the batch size."""
+        n = len(rows[0])
+        missing = -n % SAMPLE_CHUNK
+
+        def chunks(x: Tensor | None) -> Sequence[Tensor | None]:
+            if x is None:
+                return [None] * ((n + missing) // SAMPLE_CHUNK)
+            padded = F.pad(x, (0, 0) * (x.ndim - 1) + (0, missing))
+            return padded.to(self.device).split(SAMPLE_CHUNK)
+
+        return torch.cat([function(*c) for c in zip(*map(chunks, rows), strict=True)])[:n]
 
     def sample(self, n: int, *, seed: int | None = None, labels: Tensor | None = None) -> Tensor:
         """n uint8 images (n, c, h, w) on the module's device; the same for the same seed."""

@@ -76,8 +76,11 @@ class LossWindow:
 
     def pop(self) -> dict[str, float]:
         means = self.check_finite()
-        self._losses.clear()
+        self.clear()
         return means
+
+    def clear(self) -> None:
+        self._losses.clear()
 
 
 def log_losses(module: LightningModule, losses: LossWindow, step: int) -> None:

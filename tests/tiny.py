@@ -6,8 +6,14 @@ import torch
 from pytorch_lightning import LightningDataModule, Trainer
 from torch import Tensor
 
-from novum.lightning_modules import GAN
-from novum.lightning_modules.networks import DCGANDiscriminator, DCGANGenerator
+from novum.lightning_modules import GAN, StyleGAN
+from novum.lightning_modules.alternating import AlternatingTraining
+from novum.lightning_modules.networks import (
+    DCGANDiscriminator,
+    DCGANGenerator,
+    StyleGANDiscriminator,
+    StyleGANGenerator,
+)
 
 
 class TinyImages(LightningDataModule):
@@ -53,6 +59,16 @@ def tiny_gan(num_classes: int = 0, batch_norm: bool = True, **settings) -> GAN:
     )
 
 
+def tiny_stylegan(num_classes: int = 0, **settings) -> StyleGAN:
+    torch.manual_seed(0)
+    shape = dict(image_size=8, channels=1, width=4, max_width=8, num_classes=num_classes)
+    return StyleGAN(
+        StyleGANGenerator(**shape, latent_dim=4, w_dim=4, mapping_layers=2),
+        StyleGANDiscriminator(**shape),
+        **settings,
+    )
+
+
 def tiny_trainer(tmp_path, **settings) -> Trainer:
     defaults = dict(
         accelerator="cpu",
@@ -71,7 +87,9 @@ def tiny_trainer(tmp_path, **settings) -> Trainer:
     return Trainer(**{**defaults, **settings})
 
 
-def train_tiny(tmp_path, gan: GAN | None = None, ckpt_path: str | None = None, **settings) -> GAN:
+def train_tiny(
+    tmp_path, gan: AlternatingTraining | None = None, ckpt_path: str | None = None, **settings
+) -> AlternatingTraining:
     gan = gan if gan is not None else tiny_gan()
     trainer = tiny_trainer(tmp_path, **settings)
     trainer.fit(gan, TinyImages(num_classes=gan.num_classes), ckpt_path=ckpt_path)

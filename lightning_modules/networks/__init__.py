@@ -5,6 +5,7 @@ from novum.lightning_modules.networks.char_lstm import CharRNN
 from novum.lightning_modules.networks.classifiers import FineTuned, SmallCNN, SoftmaxRegression
 from novum.lightning_modules.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from novum.lightning_modules.networks.maxout import Maxout, MaxoutDiscriminator, MaxoutGenerator
+from novum.lightning_modules.networks.stylegan import StyleGANDiscriminator, StyleGANGenerator
 
 __all__ = [
     "CharRNN",
@@ -17,4 +18,6 @@ __all__ = [
     "MaxoutGenerator",
     "SmallCNN",
     "SoftmaxRegression",
+    "StyleGANDiscriminator",
+    "StyleGANGenerator",
 ]

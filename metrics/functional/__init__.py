@@ -34,6 +34,8 @@ from novum.metrics.functional.memorization import (
     memorization_informed_frechet_distance,
 )
 from novum.metrics.functional.parzen import LogLikelihood, parzen_log_likelihood, parzen_sigma
+from novum.metrics.functional.path_length import perceptual_path_length
+from novum.metrics.functional.separability import linear_separability
 from novum.metrics.functional.sliced import sliced_wasserstein_distance
 from novum.metrics.novelty.attribution import attribution
 from novum.metrics.novelty.calibrated import calibrated_distance
@@ -63,11 +65,13 @@ __all__ = [
     "inception_score",
     "kernel_distance",
     "kernel_distance_interval",
+    "linear_separability",
     "memorization_distance",
     "memorization_informed_frechet_distance",
     "normal_interval",
     "parzen_log_likelihood",
     "parzen_sigma",
+    "perceptual_path_length",
     "precision_recall",
     "rarity",
     "realism",

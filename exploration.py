@@ -1,0 +1,143 @@
+"""What explore.py does, command by command."""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from novum.callbacks.latent_space import (
+    feature_distance,
+    load_labeller,
+    path_lengths,
+    recover,
+    separability,
+)
+from novum.callbacks.styles import (
+    direction_sheet,
+    mixing_sheet,
+    require_styles,
+    style_walk,
+    truncation_sheet,
+)
+from novum.datamodules.opening import open_images, open_references
+from novum.judge import device, run_data
+from novum.lightning_modules import StyleGAN
+from novum.lightning_modules.sampling import to_float, to_uint8
+from novum.lightning_modules.styles import Projection, directions, project
+from novum.metrics.features import load_extractor
+from novum.metrics.features.checkpoint import load_module
+from novum.report.pictures import captioned_table, encode, encode_gif, to_rgb
+
+SHOWN = 8  # projected images in a picture
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs one command and prints where its results are."""
+    module = load_module(Path(options.checkpoint), "sample", "generator").to(device()).eval()
+    require_styles(module, "explore.py")
+    options.output.mkdir(parents=True, exist_ok=True)
+    commands = {
+        "mix": mix,
+        "truncate": truncate,
+        "walk": walk,
+        "directions": find_directions,
+        "project": project_images,
+        "measure": measure,
+    }
+    commands[options.command](module, options)
+
+
+def mix(module: StyleGAN, options: argparse.Namespace) -> None:
+    sheet = mixing_sheet(module, rows=3, columns=options.rows, seed=options.seed, psi=options.psi)
+    write(options.output / "style_mixing.png", sheet)
+
+
+def truncate(module: StyleGAN, options: argparse.Namespace) -> None:
+    sheet = truncation_sheet(module, options.rows, seed=options.seed)
+    write(options.output / "truncation.png", sheet)
+
+
+def walk(module: StyleGAN, options: argparse.Namespace) -> None:
+    path = options.output / "walk.gif"
+    path.write_bytes(encode_gif(style_walk(module, options.rows, seed=options.seed)))
+    print(path)
+
+
+def find_directions(module: StyleGAN, options: argparse.Namespace) -> None:
+    found, strength = directions(module.ema, options.rows)
+    np.savez(options.output / "directions.npz", directions=found.numpy(), strength=strength.numpy())
+    sheet = direction_sheet(module, found, seed=options.seed)
+    write(options.output / "directions.png", sheet)
+
+
+def project_images(module: StyleGAN, options: argparse.Namespace) -> None:
+    """Given images; or the run's, with the gap between training and held-out ones."""
+    height = module.ema.image_size[0]
+    channels = module.render(module.map_latents(module.sample_latents(1, seed=0))).shape[1]
+    if options.images:
+        source = open_images(options.images, size=height, channels=channels).images
+        images = to_float(source[: options.num_images])
+        found = project(
+            module.ema, images, space=options.space, steps=options.steps, seed=options.seed
+        )
+        asked = {"images": (images, found)}
+        print(f"median distance: {float(found.distance.median()):.4g}")
+    else:
+        data = run_data(options.checkpoint)
+        if data is None:
+            raise ValueError(
+                "--images is needed: there is no config.yaml of a run beside this file"
+            )
+        place = data.get("path") or data["dataset"]
+        opened = open_references(place, place, height, channels, data)
+        sources = dict(zip(("train", "heldout"), (side.images for side in opened), strict=True))
+        found, figures = recover(
+            module, sources, options.num_images, options.space, options.steps, options.seed
+        )
+        write_json(options.output / "recovery.json", figures)
+        asked = {}
+        for split, source in sources.items():
+            random = torch.Generator().manual_seed(options.seed)
+            rows = torch.randperm(len(source), generator=random)[: options.num_images]
+            asked[split] = (to_float(source[rows]), found[split])
+    save_projections(asked, options.output)
+
+
+def save_projections(asked: dict, folder: Path) -> None:
+    """Styles as .npz, and a picture of what was asked beside what was found."""
+    arrays, columns, headings, captions = {}, [], [], []
+    found: Projection
+    for name, (images, found) in asked.items():
+        arrays |= {f"{name}_ws": found.ws.cpu().numpy()}
+        arrays |= {f"{name}_distance": found.distance.cpu().numpy()}
+        columns += [to_rgb(to_uint8(x[:SHOWN])) for x in (images, found.images)]
+        headings += [name, "found"]
+        captions += [(), [f"{d:.3g}" for d in found.distance[:SHOWN].tolist()]]
+    np.savez(folder / "projections.npz", **arrays)
+    write(folder / "projections.png", captioned_table(columns, headings, captions))
+
+
+def measure(module: StyleGAN, options: argparse.Namespace) -> None:
+    distance = feature_distance(load_extractor(options.features).to(device()))
+    lengths = path_lengths(module, distance, options.num_samples, options.seed)
+    figures = {name: dict(found._asdict()) for name, found in lengths.items()}
+    if options.classifier:
+        labeller = load_labeller(options.classifier).to(device())
+        found = separability(module, labeller, options.num_samples, options.seed)
+        figures |= {name: {"value": value} for name, value in found.items()}
+    write_json(options.output / "measures.json", figures)
+
+
+def write(path: Path, picture: Image.Image) -> None:
+    path.write_bytes(encode(picture))
+    print(path)
+
+
+def write_json(path: Path, figures: dict) -> None:
+    text = json.dumps(figures, indent=2)
+    path.write_text(text + "\n")
+    print(text)
+    print(path)

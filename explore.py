@@ -1,0 +1,77 @@
+"""Explores the style space of a StyleGAN: `python explore.py mix --checkpoint best.ckpt`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from novum.errors import one_line_errors, program_name, stop
+
+DESCRIPTION = """\
+What is in the style space of a StyleGAN of train.py?
+
+  mix         coarse, middle and fine styles of some images put into others (PNG)
+  truncate    the same latents from the mean image to no truncation (PNG)
+  walk        an animation along straight lines in w (GIF)
+  directions  the directions of w that change images most, without data or training (PNG, .npz)
+  project     images found in the style space, beside what was asked (PNG, .npz); without --images
+              those of the run: are training images found better than held-out ones?
+  measure     path lengths in z and w; with --classifier linear separability, too (JSON)
+"""
+EPILOG = """\
+examples:
+  {program} mix --checkpoint runs/stylegan_fashion_mnist/version_0/checkpoints/best.ckpt
+  {program} project --checkpoint best.ckpt --images photos/ --space w+
+
+exit codes: 0 done; 2 bad input
+"""
+COMMANDS = ("mix", "truncate", "walk", "directions", "project", "measure")
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        stop(program_name(), f"{message} (--help explains)")
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(
+        program_name(),
+        description=DESCRIPTION,
+        epilog=EPILOG.format(program=program_name()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("command", choices=COMMANDS, metavar="COMMAND", help="one of those above")
+    add("--checkpoint", metavar="PATH", required=True, help="of a StyleGAN")
+    add("--output", metavar="DIR", type=Path, default="exploration", help="default: exploration")
+    add("--rows", metavar="N", type=int, default=6, help="images, walks or directions shown")
+    add("--psi", metavar="X", type=float, default=0.7, help="truncation of mixed images")
+    add("--images", metavar="PATH", help="what to project: a folder, .npy, .npz, .parquet")
+    add("--num-images", metavar="N", type=int, default=64, help="to project, of each side")
+    add("--space", choices=("w", "w+"), default="w+", help="one w, or one for each layer")
+    add("--steps", metavar="N", type=int, default=200, help="updates of a projection")
+    add("--features", metavar="NAME", default="efficientnet_lite0", help="measure path lengths")
+    add("--classifier", metavar="PATH", help="a classifier's checkpoint")
+    add("--num-samples", metavar="N", type=int, default=2000, help="paths, and images labelled")
+    add("--seed", metavar="S", type=int, default=0, help="of the latents")
+    options = parser.parse_args(arguments)
+    for name in ("rows", "num_images", "steps", "num_samples"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: at least 1")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; a user's mistake ends in one line and exit code 2."""
+    options = parse(arguments)
+    with one_line_errors():
+        from novum.exploration import run  # imports torch
+
+        run(options)
+
+
+if __name__ == "__main__":
+    main()

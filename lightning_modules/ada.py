@@ -1,0 +1,313 @@
+"""Adaptive discriminator augmentation (Karras et al., 2020b, arXiv:2006.06676)."""
+
+import math
+from functools import cache
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from novum.lightning_modules.networks.stylegan_ops import upfirdn2d
+
+# orthonormal low-pass filters of Daubechies' least asymmetric wavelets with 6 and 2 moments
+SYM6 = (
+    0.015404109327027373,
+    0.0034907120842174702,
+    -0.11799011114819057,
+    -0.048311742585633,
+    0.4910559419267466,
+    0.787641141030194,
+    0.3379294217276218,
+    -0.07263752278646252,
+    -0.021060292512300564,
+    0.04472490177066578,
+    0.0017677118642428036,
+    -0.007800708325034148,
+)
+SYM2 = (-0.12940952255092145, 0.22414386804185735, 0.836516303737469, 0.48296291314469025)
+BAND_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)  # of natural images: appendix B
+
+Pipe = Literal[
+    "blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc"
+]
+ORDER = ("blit", "geom", "color", "filter", "noise", "cutout")
+LETTERS = ("bg", "bgc", "bgcf", "bgcfn", "bgcfnc")
+
+
+class AdaptiveAugment(nn.Module):
+    """Each published transformation with probability p; p follows how sure the discriminator is.
+
+    Every `interval` steps p moves by batch * interval / (1000 * speed_kimg): up where the mean
+    sign of the logits of real images exceeds the target, down elsewhere, within [0, 1]. While p
+    is 0 images pass as they are.
+
+    Args:
+        pipe: A group of transformations, or several by their first letters; bgc is customary.
+        target: Mean sign of the real images' logits.
+        speed_kimg: Thousands of images for p to go from 0 to 1.
+        interval: Steps between adjustments.
+        p: Probability at the start; with speed_kimg 0 it stays.
+    """
+
+    def __init__(
+        self,
+        pipe: Pipe = "bgc",
+        target: float = 0.6,
+        speed_kimg: float = 500.0,
+        interval: int = 4,
+        p: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= p <= 1:
+            raise ValueError(f"p is {p}: it is a probability, from 0 to 1")
+        self.groups = ORDER[: len(pipe)] if pipe in LETTERS else (pipe,)
+        self.target, self.speed_kimg, self.interval = target, speed_kimg, interval
+        self.p = p
+        self._signs: list[Tensor] = []  # of real logits since p moved
+
+    def observe(self, real_logits: Tensor) -> None:
+        self._signs.append(real_logits.detach().sign().mean())
+
+    def due(self, step: int) -> bool:
+        return bool(self.speed_kimg) and (step + 1) % self.interval == 0
+
+    def mean_sign(self) -> Tensor:
+        """Since the last adjustment."""
+        return torch.stack(self._signs).mean()
+
+    def adjust(self, mean_sign: float, batch_size: int) -> None:
+        by = batch_size * self.interval / (1000 * self.speed_kimg)
+        self.p = min(max(self.p + math.copysign(by, mean_sign - self.target), 0.0), 1.0)
+        self._signs.clear()
+
+    def get_extra_state(self) -> Tensor:
+        """p and the signs seen since it moved, for checkpoints."""
+        return torch.tensor([self.p, *map(float, self._signs)], dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.p, *signs = state.tolist()
+        self._signs = [torch.tensor(s, dtype=torch.float32) for s in signs]
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.p == 0:
+            return images
+        draw = Draw(self.p, images)
+        if "blit" in self.groups or "geom" in self.groups:
+            images = transform(images, _geometry(draw, self.groups, images.shape[2:]))
+        if "color" in self.groups:
+            images = _recolor(images, draw)
+        if "filter" in self.groups:
+            images = _filter_bands(images, draw)
+        if "noise" in self.groups:
+            sigma = draw.normal().abs() * 0.1 * draw.chosen()
+            images = images + torch.randn_like(images) * sigma[:, None, None, None]
+        if "cutout" in self.groups:
+            images = _cut_out(images, draw)
+        return images
+
+
+class Draw:
+    """Random numbers (b,), one for each image; what is chosen happens with probability p."""
+
+    def __init__(self, p: float, images: Tensor) -> None:
+        self.p, self._like = p, images[:, 0, 0, 0].detach().float()
+
+    def uniform(self) -> Tensor:
+        return torch.rand_like(self._like)
+
+    def normal(self) -> Tensor:
+        return torch.randn_like(self._like)
+
+    def chosen(self, p: float | None = None) -> Tensor:
+        """1 or 0."""
+        return (self.uniform() < (self.p if p is None else p)).float()
+
+    def power(self, deviation: float, p: float | None = None) -> Tensor:
+        """2 to a normal, or 1."""
+        return torch.exp2(self.normal() * deviation * self.chosen(p))
+
+
+# -- geometry ----------------------------------------------------------------------------------
+
+
+def _matrix(rows: list[list[Tensor | float]]) -> Tensor:
+    """(b, len(rows), len(rows[0])) from scalars and tensors (b,)."""
+    b = next(x for row in rows for x in row if isinstance(x, Tensor))
+    full = [torch.stack([torch.as_tensor(x).to(b).expand_as(b) for x in row]) for row in rows]
+    return torch.stack(full).permute(2, 0, 1)
+
+
+def _scaled(x: Tensor, y: Tensor) -> Tensor:
+    return _matrix([[x, 0.0, 0.0], [0.0, y, 0.0], [0.0, 0.0, torch.ones_like(x)]])
+
+
+def _moved(x: Tensor, y: Tensor) -> Tensor:
+    return _matrix([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, torch.ones_like(x)]])
+
+
+def _turned(angle: Tensor) -> Tensor:
+    c, s = angle.cos(), angle.sin()
+    return _matrix([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
+def _geometry(draw: Draw, groups: tuple[str, ...], size: torch.Size) -> Tensor:
+    """Matrices (b, 3, 3) from output to input pixels, both counted from the image's centre."""
+    h, w = size
+    one = torch.ones_like(draw.uniform())
+    parts = []
+    if "blit" in groups:
+        parts.append(_scaled(1 - 2 * (draw.uniform() < 0.5) * draw.chosen(), one))
+        quarter = (draw.uniform() * 4).floor() * draw.chosen()
+        parts.append(_turned(quarter * (math.pi / 2)))
+        x, y, moves = draw.uniform(), draw.uniform(), draw.chosen()
+        shift = [((2 * t - 1) * 0.125 * n * moves).round() for t, n in ((x, w), (y, h))]
+        parts.append(_moved(*shift))
+    if "geom" in groups:
+        turns = 1 - math.sqrt(1 - draw.p)  # twice, so that some turn has probability p
+        scale = draw.power(0.2)
+        parts.append(_scaled(scale, scale))
+        parts.append(_turned((2 * draw.uniform() - 1) * math.pi * draw.chosen(turns)))
+        stretch = draw.power(0.2)
+        parts.append(_scaled(stretch, 1 / stretch))
+        parts.append(_turned((2 * draw.uniform() - 1) * math.pi * draw.chosen(turns)))
+        moves = draw.chosen()
+        parts.append(_moved(*(draw.normal() * 0.125 * n * moves for n in (w, h))))
+    total = parts[0]
+    for part in parts[1:]:
+        total = total @ part
+    return total
+
+
+def reflected(positions: Tensor, n: int) -> Tensor:
+    """Positions on a line of n pixels, folded back at the centres of the outer two."""
+    around = positions.remainder(2 * (n - 1))
+    return (n - 1) - (around - (n - 1)).abs()
+
+
+def _pad_reflected(x: Tensor, pad: int) -> Tensor:
+    for axis in (2, 3):
+        n = x.shape[axis]
+        rows = reflected(torch.arange(-pad, n + pad, device=x.device), n)
+        x = x.index_select(axis, rows)
+    return x
+
+
+def transform(images: Tensor, matrices: Tensor) -> Tensor:
+    """Images (b, c, h, w) through matrices (b, 3, 3) from output to input pixels.
+
+    Sampled bilinearly at twice the resolution, through an orthonormal wavelet filter on the way up
+    and its mirror image on the way down: whole-pixel shifts are exact. Gathers and convolutions
+    alone, so that it can be differentiated twice.
+    """
+    b, c, h, w = images.shape
+    taps = torch.tensor(SYM6, device=images.device)
+    center = float((taps * torch.arange(12, device=taps.device)).sum() / taps.sum())
+    fine = upfirdn2d(_pad_reflected(images, 6), taps, up=2, padding=(11, 10))
+
+    def grid(n: int) -> Tensor:  # fine output pixels, in output pixels from the centre
+        return (torch.arange(2 * n + 10, device=taps.device) - center) / 2 - (n - 1) / 2
+
+    y, x = torch.meshgrid(grid(h), grid(w), indexing="ij")
+    points = torch.stack([x.flatten(), y.flatten(), torch.ones(x.numel(), device=x.device)])
+    place = matrices.float() @ points  # (b, 3, pixels)
+    column = _fine_position(place[:, 0] + (w - 1) / 2, w, center)
+    row = _fine_position(place[:, 1] + (h - 1) / 2, h, center)
+    sampled = _bilinear(fine, row, column).view(b, c, *x.shape)
+    return upfirdn2d(sampled, taps.flip(0), down=2)
+
+
+def _fine_position(position: Tensor, n: int, center: float) -> Tensor:
+    inside = (position > -3.01) & (position < n + 2.01)  # covered by the padding
+    return 2 * (torch.where(inside, position, reflected(position, n)) + 6) + center
+
+
+def _bilinear(x: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """x (b, c, h, w) at rows and columns (b, n) -> (b, c, n)."""
+    b, c, h, w = x.shape
+    flat = x.reshape(b, c, h * w)
+    top, left = row.floor().clamp(0, h - 2), column.floor().clamp(0, w - 2)
+    down, right = (row - top).to(x.dtype)[:, None], (column - left).to(x.dtype)[:, None]
+    first = (top * w + left).long()
+
+    def at(offset: int) -> Tensor:
+        return flat.gather(2, (first + offset)[:, None].expand(b, c, -1))
+
+    upper = at(0) * (1 - right) + at(1) * right
+    return upper * (1 - down) + (at(w) * (1 - right) + at(w + 1) * right) * down
+
+
+# -- color, bands, cutout ----------------------------------------------------------------------
+
+
+def _recolor(images: Tensor, draw: Draw) -> Tensor:
+    """Brightness, contrast, luma flip, hue, saturation; the alpha of RGBA stays."""
+    brightness = (draw.normal() * 0.2 * draw.chosen())[:, None, None, None]
+    luma = draw.power(0.5)  # contrast scales all of a color
+    contrast = luma
+    luma = luma * (1 - 2 * (draw.uniform() < 0.5) * draw.chosen())
+    angle = (2 * draw.uniform() - 1) * math.pi * draw.chosen()
+    chroma = contrast * draw.power(1.0)
+    if images.shape[1] == 1:
+        return (images + brightness.to(images)) * luma[:, None, None, None].to(images)
+    matrix = _hue_matrix(angle) * chroma[:, None, None] + luma[:, None, None] / 3
+    color = torch.einsum("bij,bjhw->bihw", matrix.to(images), images[:, :3] + brightness.to(images))
+    return torch.cat([color, images[:, 3:]], dim=1)
+
+
+def _hue_matrix(angle: Tensor) -> Tensor:
+    """Turns colors about the gray axis by `angle` (b,) and drops their gray part: (b, 3, 3)."""
+    gray = torch.full((3, 3), 1 / 3, device=angle.device)
+    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=angle.device) / 3**0.5
+    c, s = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    return (torch.eye(3, device=angle.device) - gray) * c + cross * s  # Rodrigues
+
+
+@cache
+def filter_bank() -> Tensor:
+    """Four symmetric band-pass filters (4, 43), coarsest first, whose sum is the identity."""
+    low = torch.tensor(SYM2, dtype=torch.float64)
+    high = low * torch.tensor([1.0, -1, 1, -1])
+
+    def convolve(a: Tensor, b: Tensor) -> Tensor:
+        return F.conv1d(a[:, None], b.flip(0)[None, None], padding=len(b) - 1)[:, 0]
+
+    low2 = convolve(low[None], low.flip(0))[0] / 2
+    high2 = convolve(high[None], high.flip(0))[0] / 2
+    bank = torch.eye(4, 1, dtype=torch.float64)
+    for band in range(1, 4):
+        wide = bank.new_zeros(4, 2 * bank.shape[1] - 1)
+        wide[:, ::2] = bank
+        bank = convolve(wide, low2)
+        middle = bank.shape[1] // 2
+        bank[band, middle - 3 : middle + 4] += high2
+    return bank.float()
+
+
+def _filter_bands(images: Tensor, draw: Draw) -> Tensor:
+    """Amplifies or damps each band of frequencies, at equal expected power."""
+    power = torch.tensor(BAND_POWER, device=images.device)
+    gains = torch.ones(len(images), 4, device=images.device)
+    for band in range(4):
+        factor = torch.ones_like(gains)
+        factor[:, band] = draw.power(1.0)
+        gains = gains * factor / (factor.square() @ power).sqrt()[:, None]
+    taps = (gains @ filter_bank().to(images.device)).to(images.dtype)  # (b, 43)
+    b, c, h, w = images.shape
+    x = _pad_reflected(images, 21).reshape(1, b * c, h + 42, w + 42)
+    taps = taps.repeat_interleave(c, dim=0)
+    x = F.conv2d(x, taps[:, None, :, None], groups=b * c)
+    return F.conv2d(x, taps[:, None, None, :], groups=b * c).view(b, c, h, w)
+
+
+def _cut_out(images: Tensor, draw: Draw) -> Tensor:
+    """Blanks a rectangle of half the size at a random place."""
+    h, w = images.shape[2:]
+    x, y, cut = draw.uniform(), draw.uniform(), draw.chosen()
+
+    def inside(center: Tensor, n: int) -> Tensor:
+        pixels = (torch.arange(n, device=images.device) + 0.5) / n
+        return (pixels - center[:, None]).abs() < 0.25  # (b, n)
+
+    hole = inside(y, h)[:, None, :, None] & inside(x, w)[:, None, None, :]
+    return images * ~(hole & (cut > 0)[:, None, None, None])

@@ -1,0 +1,344 @@
+"""StyleGAN (Karras et al., 2019, arXiv:1812.04948) and StyleGAN2 (2020, arXiv:1912.04958)."""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from novum.lightning_modules.networks.stylegan_ops import (
+    EqualConv2d,
+    EqualLinear,
+    bias_act,
+    conv2d,
+    downsample2d,
+    instance_norm,
+    modulated_conv2d,
+    normalize_second_moment,
+    upsample2d,
+)
+
+Size = tuple[int, int]  # height, width
+Architecture = Literal["skip", "residual", "original"]
+
+
+def pyramid(image_size: int | Size, width: int, max_width: int) -> list[tuple[Size, int]]:
+    """(height, width) and channels of each level, coarsest first; the shorter side starts at 4-7.
+
+    Raises:
+        ValueError: If the sides cannot both be halved down to there.
+    """
+    h, w = (image_size, image_size) if isinstance(image_size, int) else image_size
+    halvings = int(math.log2(min(h, w) / 4)) if min(h, w) >= 8 else 0
+    if halvings == 0 or h % 2**halvings or w % 2**halvings:
+        raise ValueError(
+            f"image_size is {image_size}, but StyleGAN halves both sides until the shorter one has"
+            " 4 to 7 pixels: take multiples of a power of two, such as 32, 48 or [64, 48]"
+        )
+    return [((h >> i, w >> i), min(width << i, max_width)) for i in reversed(range(halvings + 1))]
+
+
+class Mapping(nn.Module):
+    """z (b, latent_dim)[, labels (b,)] -> w (b, w_dim): normalised, then `layers` dense layers."""
+
+    def __init__(self, latent_dim: int, w_dim: int, num_classes: int, layers: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.embedding = EqualLinear(num_classes, w_dim) if num_classes else None
+        first = latent_dim + (w_dim if num_classes else 0)
+        self.layers = nn.Sequential(
+            *(
+                # a hundredth of the learning rate: w moves with all of these layers
+                EqualLinear(first if i == 0 else w_dim, w_dim, activate=True, lr_multiplier=0.01)
+                for i in range(layers)
+            )
+        )
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        z = normalize_second_moment(z)
+        if self.embedding is not None:
+            one_hot = F.one_hot(labels, self.num_classes).to(z.dtype)
+            z = torch.cat([z, normalize_second_moment(self.embedding(one_hot))], dim=1)
+        return self.layers(z)
+
+
+class StyleLayer(nn.Module):
+    """Modulated convolution, noise, biased activation (2020): x (b, c, h, w), w (b, w_dim)."""
+
+    def __init__(self, c_in: int, c_out: int, size: Size, w_dim: int, up: bool = False) -> None:
+        super().__init__()
+        self.affine = EqualLinear(w_dim, c_in, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(c_out, c_in, 3, 3))
+        self.scale, self.up = 1 / math.sqrt(c_in * 9), up
+        self.noise = Noise(size)
+        self.bias = nn.Parameter(torch.zeros(c_out))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        x = modulated_conv2d(x, self.weight * self.scale, self.affine(w), up=self.up)
+        return bias_act(self.noise(x), self.bias)
+
+
+class AdaINLayer(nn.Module):
+    """Convolution, noise, biased activation, then the style's mean and scale (2019, eq. 1)."""
+
+    def __init__(self, c_in: int, c_out: int, size: Size, w_dim: int, up: bool = False) -> None:
+        super().__init__()
+        self.affine = EqualLinear(w_dim, 2 * c_out)
+        self.weight = nn.Parameter(torch.randn(c_out, c_in, 3, 3))
+        self.scale, self.up = 1 / math.sqrt(c_in * 9), up
+        self.noise = Noise(size, c_out)
+        self.bias = nn.Parameter(torch.zeros(c_out))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        x = conv2d(x, self.weight * self.scale, up=self.up)
+        x = instance_norm(bias_act(self.noise(x), self.bias))
+        scale, mean = self.affine(w).to(x.dtype)[:, :, None, None].chunk(2, dim=1)
+        return x * (scale + 1) + mean
+
+
+class Noise(nn.Module):
+    """Adds noise to each pixel: fresh in training, one fixed picture in evaluation."""
+
+    def __init__(self, size: Size, channels: int = 1) -> None:
+        super().__init__()
+        self.strength = nn.Parameter(torch.zeros(channels, 1, 1))  # of one channel: of all alike
+        self.register_buffer("fixed", torch.randn(1, 1, *size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        noise = self.fixed
+        if self.training:
+            noise = torch.randn(len(x), 1, *self.fixed.shape[2:], device=x.device, dtype=x.dtype)
+        return x + noise.to(x.dtype) * self.strength.to(x.dtype)
+
+
+class ToImage(nn.Module):
+    """x (b, c, h, w) -> (b, channels, h, w): a 1x1 convolution, modulated (2020) or not (2019)."""
+
+    def __init__(self, c_in: int, channels: int, w_dim: int, modulated: bool) -> None:
+        super().__init__()
+        self.affine = EqualLinear(w_dim, c_in, bias=1.0) if modulated else None
+        self.weight = nn.Parameter(torch.randn(channels, c_in, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.scale = 1 / math.sqrt(c_in)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        weight = self.weight * self.scale
+        if self.affine is None:
+            x = conv2d(x, weight)
+        else:
+            x = modulated_conv2d(x, weight, self.affine(w), demodulate=False)
+        return x + self.bias.to(x.dtype).view(1, -1, 1, 1)
+
+
+class GeneratorBlock(nn.Module):
+    """One resolution: a layer that doubles the size (none in the first block), and one more."""
+
+    def __init__(
+        self,
+        layer: type[StyleLayer] | type[AdaINLayer],
+        c_in: int,
+        c_out: int,
+        size: Size,
+        w_dim: int,
+        architecture: Architecture,
+        first: bool,
+    ) -> None:
+        super().__init__()
+        self.up = None if first else layer(c_in, c_out, size, w_dim, up=True)
+        self.layer = layer(c_out, c_out, size, w_dim)
+        residual = architecture == "residual" and not first
+        self.skip = EqualConv2d(c_in, c_out, 1, up=True, linear=True) if residual else None
+        self.num_styles = 1 if first else 2
+
+    def forward(self, x: Tensor, ws: Tensor) -> Tensor:
+        y = x if self.up is None else self.up(x, ws[:, 0])
+        y = self.layer(y, ws[:, self.num_styles - 1])
+        return y if self.skip is None else (y + self.skip(x)) * math.sqrt(0.5)
+
+
+class Synthesis(nn.Module):
+    """Styles ws (b, num_styles, w_dim) -> images (b, channels, h, w), from a learnt constant."""
+
+    def __init__(
+        self,
+        levels: list[tuple[Size, int]],
+        channels: int,
+        w_dim: int,
+        modulation: Literal["weights", "adain"],
+        architecture: Architecture,
+    ) -> None:
+        super().__init__()
+        layer = StyleLayer if modulation == "weights" else AdaINLayer
+        (h, w), c_in = levels[0]
+        self.constant = nn.Parameter(torch.randn(1, c_in, h, w))
+        self.blocks = nn.ModuleList()
+        for i, (size, c) in enumerate(levels):
+            self.blocks.append(GeneratorBlock(layer, c_in, c, size, w_dim, architecture, i == 0))
+            c_in = c
+        exits = levels if architecture == "skip" else levels[-1:]
+        modulated = modulation == "weights"
+        self.to_image = nn.ModuleList(ToImage(c, channels, w_dim, modulated) for _, c in exits)
+        self.num_styles = sum(block.num_styles for block in self.blocks) + 1
+
+    def forward(self, ws: Tensor) -> Tensor:
+        x = self.constant.expand(len(ws), -1, -1, -1)
+        x = x.contiguous(memory_format=torch.channels_last)
+        image, first, used = None, len(self.blocks) - len(self.to_image), 0
+        for i, block in enumerate(self.blocks):
+            x = block(x, ws[:, used:])
+            used += block.num_styles
+            if i >= first:  # shares its style with the next block's first layer
+                own = self.to_image[i - first](x, ws[:, used])
+                image = own if image is None else upsample2d(image) + own
+        return image.float()
+
+
+class StyleGANGenerator(nn.Module):
+    """z (b, latent_dim) -> w -> images (b, channels, h, w), about in [-1, 1].
+
+    Args:
+        image_size: Height and width in pixels, one number or two; the shorter is halved to 4-7.
+        channels: 1 for gray, 3 for RGB, 4 for RGBA.
+        latent_dim: Dimensions of z, which is standard normal.
+        w_dim: Dimensions of w.
+        width: Feature maps at full size; each coarser resolution has twice as many.
+        max_width: Upper limit of the feature maps at any resolution.
+        num_classes: More than 0: class-conditional, by an embedding joined to z.
+        mapping_layers: From z to w; 8 as published, 2 for small images.
+        modulation: weights, normalised, of 2020; or adain, of 2019.
+        architecture: How images leave: skip (summed over resolutions), residual, or original.
+    """
+
+    def __init__(
+        self,
+        image_size: int | Size = 32,
+        channels: int = 3,
+        latent_dim: int = 512,
+        w_dim: int = 512,
+        width: int = 512,
+        max_width: int = 512,
+        num_classes: int = 0,
+        mapping_layers: int = 8,
+        modulation: Literal["weights", "adain"] = "weights",
+        architecture: Architecture = "skip",
+    ) -> None:
+        super().__init__()
+        levels = pyramid(image_size, width, max_width)
+        self.image_size = levels[-1][0]
+        self.latent_dim, self.w_dim, self.num_classes = latent_dim, w_dim, num_classes
+        self.mapping = Mapping(latent_dim, w_dim, num_classes, mapping_layers)
+        self.synthesis = Synthesis(levels, channels, w_dim, modulation, architecture)
+        self.num_styles = self.synthesis.num_styles
+        self.register_buffer("mean_w", torch.zeros(w_dim))
+        self.to(memory_format=torch.channels_last)
+
+    def map(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The same w for each layer: (b, num_styles, w_dim)."""
+        return self.mapping(z, labels)[:, None].expand(-1, self.num_styles, -1)
+
+    @torch.no_grad()
+    def track_mean(self, ws: Tensor, rate: float = 0.005) -> None:
+        """The running mean of w that truncation pulls towards."""
+        self.mean_w.lerp_(ws[:, 0].mean(0).to(self.mean_w.dtype), rate)
+
+    def truncate(self, ws: Tensor, psi: float, cutoff: int | None = None) -> Tensor:
+        """Styles before layer `cutoff` (all without one) pulled towards the mean: mean at psi 0."""
+        near = torch.lerp(self.mean_w.to(ws.dtype).expand_as(ws), ws, psi)
+        return near if cutoff is None else torch.cat([near[:, :cutoff], ws[:, cutoff:]], dim=1)
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.synthesis(self.map(z, labels))
+
+
+class DiscriminatorBlock(nn.Module):
+    """Two convolutions, the second of which halves the size; residual or not."""
+
+    def __init__(self, c_in: int, c_out: int, residual: bool) -> None:
+        super().__init__()
+        gain = math.sqrt(0.5) if residual else 1.0
+        self.first = EqualConv2d(c_in, c_in, 3)
+        self.down = EqualConv2d(c_in, c_out, 3, down=True, gain=gain)
+        self.skip = None
+        if residual:
+            self.skip = EqualConv2d(c_in, c_out, 1, down=True, linear=True, gain=gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.down(self.first(x))
+        return y if self.skip is None else y + self.skip(x)
+
+
+def minibatch_deviation(x: Tensor, group: int) -> Tensor:
+    """x (b, c, h, w) -> (b, 1, h, w): mean standard deviation within groups (Karras et al., 2018).
+
+    A batch that `group` does not divide is cut into the largest groups that do.
+    """
+    b, c, h, w = x.shape
+    size = math.gcd(b, group)
+    y = x.float().reshape(size, -1, c, h, w)  # images i, i + b/size, ... form a group
+    y = (y - y.mean(0)).square().mean(0)
+    deviation = (y + 1e-8).sqrt().mean((1, 2, 3))  # (b / size,)
+    return deviation.to(x.dtype).repeat(size)[:, None, None, None].expand(b, 1, h, w)
+
+
+class StyleGANDiscriminator(nn.Module):
+    """Images (b, channels, h, w) in [-1, 1] -> logits (b,).
+
+    Args:
+        image_size: Height and width in pixels, one number or two.
+        channels: 1 for gray, 3 for RGB, 4 for RGBA.
+        width: Feature maps at full size; each coarser resolution has twice as many.
+        max_width: Upper limit of the feature maps at any resolution.
+        num_classes: More than 0: class-conditional, by projection (Miyato & Koyama, 2018).
+        architecture: residual, skip (images enter at every resolution), or original.
+        group: Images whose common standard deviation is a feature (0: none).
+    """
+
+    def __init__(
+        self,
+        image_size: int | Size = 32,
+        channels: int = 3,
+        width: int = 512,
+        max_width: int = 512,
+        num_classes: int = 0,
+        architecture: Architecture = "residual",
+        group: int = 4,
+    ) -> None:
+        super().__init__()
+        levels = pyramid(image_size, width, max_width)[::-1]
+        widths = [c for _, c in levels]
+        self.num_classes, self.group = num_classes, group
+        entries = widths if architecture == "skip" else widths[:1]
+        self.from_image = nn.ModuleList(EqualConv2d(channels, c, 1) for c in entries)
+        self.blocks = nn.ModuleList(
+            DiscriminatorBlock(a, b, architecture == "residual")
+            for a, b in zip(widths, widths[1:], strict=False)
+        )
+        (h, w), c = levels[-1]
+        self.last = EqualConv2d(c + (1 if group else 0), c, 3)
+        self.dense = EqualLinear(c * h * w, c, activate=True)
+        self.score = EqualLinear(c, c if num_classes else 1)
+        self.embedding = EqualLinear(num_classes, c) if num_classes else None
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        images = images.contiguous(memory_format=torch.channels_last)
+        x = self.from_image[0](images)
+        for i, block in enumerate(self.blocks, 1):
+            x = block(x)
+            if len(self.from_image) > 1:
+                images = downsample2d(images)
+                x = x + self.from_image[i](images)
+        if self.group:
+            x = torch.cat([x, minibatch_deviation(x, self.group)], dim=1)
+        features = self.score(self.dense(self.last(x).flatten(1)))
+        if self.embedding is None:
+            return features.flatten()
+        # the embedding of a one-hot label is a column of its weight
+        classes = normalize_second_moment((self.embedding.weight * self.embedding.scale).T)
+        return (features * classes[labels]).sum(1) / math.sqrt(features.shape[1])
+
+    def freeze(self, layers: int) -> None:
+        """Fixes the `layers` highest resolutions (Freeze-D: Mo et al., 2020)."""
+        for part in [*self.from_image[:layers], *self.blocks[:layers]]:
+            part.requires_grad_(False)

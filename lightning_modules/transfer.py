@@ -1,0 +1,41 @@
+"""Weights of a checkpoint for another run."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_info
+from torch import nn
+
+
+def read_weights(path: str) -> dict[str, Any]:
+    """The state_dict of a checkpoint of ours; nothing in the file is executed.
+
+    Raises:
+        ValueError: If the file is missing, or anything but a checkpoint of plain tensors.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"transfer: {path} does not exist; give a checkpoint, runs/.../last.ckpt")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        return checkpoint["state_dict"]
+    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError, TypeError) as error:
+        raise ValueError(
+            f"transfer: {path} is not a checkpoint of ours ({type(error).__name__}); pickles of"
+            " other programs carry code, and are never unpickled"
+        ) from error
+
+
+def transfer_weights(module: nn.Module, path: str) -> None:
+    """Copies every tensor whose name and shape are the same in the checkpoint, and says how many.
+
+    Raises:
+        ValueError: If none is.
+    """
+    theirs, ours = read_weights(path), module.state_dict()
+    same = {k: v for k, v in theirs.items() if k in ours and ours[k].shape == v.shape}
+    if not any(k.startswith(("generator.", "discriminator.")) for k in same):
+        raise ValueError(f"transfer: no tensor of {path} fits this model; are the sizes the same?")
+    module.load_state_dict(same, strict=False)
+    rank_zero_info(f"transferred {len(same)} of {len(ours)} tensors from {path}")

@@ -1,0 +1,158 @@
+"""Adaptive augmentation: exact where the transformations are, twice differentiable, and tuned."""
+
+import math
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+from novum.lightning_modules.ada import (
+    LETTERS,
+    ORDER,
+    SYM2,
+    SYM6,
+    AdaptiveAugment,
+    Draw,
+    _filter_bands,
+    _moved,
+    _recolor,
+    _scaled,
+    _turned,
+    filter_bank,
+    reflected,
+    transform,
+)
+
+ONE = torch.ones(2)
+
+
+def images(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("taps", [SYM6, SYM2])
+def test_wavelet_filters_are_orthonormal(taps):
+    taps = torch.tensor(taps, dtype=torch.float64)
+    assert float(taps.sum()) == pytest.approx(math.sqrt(2), abs=1e-6)
+    for shift in range(0, len(taps), 2):
+        product = float((taps[shift:] * taps[: len(taps) - shift]).sum())
+        assert product == pytest.approx(float(shift == 0), abs=1e-6)
+
+
+def test_bands_sum_to_the_identity():
+    total = filter_bank().double().sum(0)
+    expected = torch.zeros(43, dtype=torch.float64)
+    expected[21] = 1
+    torch.testing.assert_close(total, expected, atol=1e-6, rtol=0)
+
+
+def test_nothing_happens_at_p_0():
+    x = images(2, 1, 8, 8)
+    assert AdaptiveAugment("bgcfnc")(x) is x
+
+
+EXACT = {
+    "identity": (_scaled(ONE, ONE), lambda x: x),
+    "mirror": (_scaled(-ONE, ONE), lambda x: x.flip(3)),
+    "half turn": (_turned(ONE * math.pi), lambda x: x.rot90(2, (2, 3))),
+    "shift": (_moved(ONE * 0 + 2, ONE * 0), lambda x: x.roll(-2, 3)),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_pixel_moves_are_exact_inside(name):
+    matrices, expected = EXACT[name]
+    x = images(2, 3, 24, 16)
+    moved = transform(x, matrices)
+    inner = slice(6, -6), slice(5, -5)
+    torch.testing.assert_close(moved[:, :, *inner], expected(x)[:, :, *inner], rtol=1e-3, atol=2e-3)
+
+
+def test_quarter_turns_are_exact_inside():
+    x = images(1, 1, 24, 24)
+    turned = transform(x, _turned(torch.tensor([math.pi / 2])))
+    found = [
+        torch.allclose(turned[:, :, 6:-6, 6:-6], x.rot90(k, (2, 3))[:, :, 6:-6, 6:-6], atol=0.01)
+        for k in (1, 3)
+    ]
+    assert any(found)
+
+
+def test_reflection_folds_at_the_outer_pixels():
+    found = reflected(torch.tensor([-2.0, -0.5, 0.0, 3.0, 4.0, 7.0]), 4)
+    assert found.tolist() == [2.0, 0.5, 0.0, 3.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("pipe", [*ORDER, *LETTERS])
+def test_every_pipe_changes_images_and_lets_gradients_pass_twice(pipe, channels):
+    torch.manual_seed(0)
+    x = images(4, channels, 16, 16).requires_grad_(True)
+    augmented = AdaptiveAugment(pipe, p=1.0)(x)
+    assert augmented.shape == x.shape
+    assert augmented.isfinite().all()
+    assert not torch.allclose(augmented, x)
+    weights = torch.randn(1, requires_grad=True)
+    (gradient,) = torch.autograd.grad((augmented * weights).sum(), x, create_graph=True)
+    gradient.square().sum().backward()
+    assert weights.grad.abs() > 0
+
+
+def test_derivatives_of_a_transformation():
+    x = images(1, 1, 8, 8).double().requires_grad_(True)
+    matrix = _turned(torch.tensor([0.4])) @ _moved(torch.tensor([0.3]), torch.tensor([1.2]))
+
+    def square(x):
+        return transform(x, matrix).square()
+
+    # positions are float32, so that derivatives are those of a nearby transformation: linear in x
+    assert gradcheck(square, [x], atol=1e-4)
+    assert gradgradcheck(square, [x], atol=1e-4)
+
+
+def test_color_leaves_alpha_and_gray_stays_gray():
+    torch.manual_seed(0)
+    x = images(8, 4, 4, 4)
+    draw = Draw(1.0, x)
+    assert torch.equal(_recolor(x, draw)[:, 3], x[:, 3])
+    gray = images(8, 1, 4, 4).expand(-1, 3, -1, -1)
+    colored = _recolor(gray, draw)
+    torch.testing.assert_close(colored, colored.mean(1, keepdim=True).expand_as(colored))
+
+
+def test_bands_keep_the_expected_power():
+    torch.manual_seed(0)
+    x = images(1, 1, 16, 16).expand(64, -1, -1, -1)
+    filtered = _filter_bands(x, Draw(0.0, x))
+    torch.testing.assert_close(filtered, x, atol=1e-4, rtol=1e-3)  # no gain changes at p 0
+    assert not torch.allclose(_filter_bands(x, Draw(1.0, x)), x, atol=0.1)
+
+
+def test_p_follows_the_signs_and_stays_a_probability():
+    augment = AdaptiveAugment(speed_kimg=1.0, interval=4)
+    assert [augment.due(step) for step in range(4)] == [False, False, False, True]
+    augment.observe(torch.tensor([1.0, 2.0, 3.0, -1.0]))
+    augment.observe(torch.ones(4))
+    assert float(augment.mean_sign()) == 0.75
+    augment.adjust(0.75, batch_size=32)
+    assert augment.p == pytest.approx(0.128)
+    for _ in range(20):
+        augment.adjust(1.0, 32)
+    assert augment.p == 1.0
+    for _ in range(20):
+        augment.adjust(0.0, 32)
+    assert augment.p == 0.0
+
+
+def test_state_is_kept_whole():
+    augment = AdaptiveAugment(p=0.25)
+    augment.observe(torch.tensor([1.0, 1.0, -1.0]))
+    other = AdaptiveAugment()
+    other.load_state_dict(augment.state_dict())
+    assert other.p == 0.25
+    assert torch.equal(other.mean_sign(), augment.mean_sign())
+
+
+def test_bad_probability():
+    with pytest.raises(ValueError, match="p is 2: it is a probability"):
+        AdaptiveAugment(p=2)

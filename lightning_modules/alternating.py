@@ -74,7 +74,9 @@ class AlternatingTraining(LatentSampling):
             mean_sign = self.trainer.strategy.reduce(self.augment.mean_sign(), reduce_op="mean")
             self.augment.adjust(float(mean_sign), len(images) * self.trainer.world_size)
         if (step + 1) % self.trainer.log_every_n_steps == 0:
-            log_losses(self, self.losses, self.images_seen)
+            adaptive = isinstance(self.augment, AdaptiveAugment)
+            p = {"health/augment_p": self.augment.p} if adaptive else {}
+            log_losses(self, self.losses, self.images_seen, **p)
 
     def _update_discriminator(
         self, parts: list[tuple[Tensor, Tensor | None]], share: bool, step: int

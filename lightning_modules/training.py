@@ -83,11 +83,14 @@ class LossWindow:
         self._losses.clear()
 
 
-def log_losses(module: LightningModule, losses: LossWindow, step: int) -> None:
-    """Means since the last log and over the ranks, at `step`; empties the window."""
+def log_losses(module: LightningModule, losses: LossWindow, step: int, **others: float) -> None:
+    """Means since the last log and over the ranks, at `step`; empties the window.
+
+    `others` are values by tag, the same on every rank.
+    """
     own = torch.tensor([*(means := losses.pop()).values()], device=module.device)
     mean = module.trainer.strategy.reduce(own, reduce_op="mean").tolist()
-    tags = {f"loss/{name}": value for name, value in zip(means, mean, strict=True)}
+    tags = {f"loss/{name}": value for name, value in zip(means, mean, strict=True)} | others
     module.log_dict(tags, prog_bar=True, logger=False)  # for the bar and the callbacks
     for logger in module.loggers:
         logger.log_metrics(tags, step=step)

@@ -13,6 +13,8 @@ from numpy.typing import DTypeLike, NDArray
 
 _warned: set[str] = set()
 
+RECIPE = "novum:config"  # the text of a PNG of ours that holds the config which made it
+
 
 def cache_folder() -> Path:
     """$NOVUM_CACHE, or ~/.cache/novum."""

@@ -177,7 +177,7 @@ def fgsm(
 
 def attack_loss(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
     """What an attack climbs, (b,): the cross-entropy, or minus that of the target."""
-    # float64: a sure network's 1 - p is 0 in float32, and so would its gradient be
+    # float64: a sure network's 1 - p is 0 in float32, and that part of the gradient lost
     loss = F.cross_entropy(logits.double(), labels, reduction="none")
     return -loss if targeted else loss
 

@@ -39,16 +39,18 @@ def test_fgsm_takes_one_backward_pass_for_any_number_of_epsilons():
     assert len(calls) == 1
 
 
-def test_sure_networks_still_give_a_gradient():
-    """In float32 the loss of a sure network and its gradient are 0, and no attack would move."""
-    model = linear()
+def test_a_sure_network_gives_the_right_gradient():
+    """1 - p of the label is 0 in float32, and with it a part of the gradient."""
+    model, x = linear(), images()
     with torch.no_grad():
-        model[1].weight.mul_(300)
-        model[1].bias.copy_(torch.tensor([90.0, 0.0, -90.0]))
-    x, labels = images(), model(images()).argmax(1)
-    gradient, loss = input_gradient(model, x, labels)
-    assert (loss < 1e-8).any()
-    assert (gradient != 0).flatten(1).any(1).all()
+        model[1].bias.copy_(torch.tensor([24.0, 0.0, -3.0]))
+    weight = model[1].weight.double()
+    p = model(x).double().softmax(1)
+    analytic = p[:, 1:] @ (weight[1:] - weight[:1])  # sum over j of p_j (W_j - W_label)
+    gradient, _ = input_gradient(model, x, torch.zeros(4, dtype=torch.long))
+    torch.testing.assert_close(
+        gradient.flatten(1).double() / p[:, 1:2], analytic / p[:, 1:2], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_one_step_from_the_image_is_fgsm():

@@ -186,10 +186,10 @@ def input_gradient(
     model: Model, images: Tensor, labels: Tensor, targeted: bool = False
 ) -> tuple[Tensor, Tensor]:
     """The gradient of `attack_loss` by the pixels of images (b, c, h, w), and the loss (b,)."""
-    images = images.detach().requires_grad_(True)
-    with torch.enable_grad():
-        loss = attack_loss(model(images), labels, targeted)
-    return torch.autograd.grad(loss.sum(), images)[0], loss.detach()
+    with torch.inference_mode(False), torch.enable_grad():  # a validation forbids gradients
+        images = images.detach().clone().requires_grad_(True)
+        loss = attack_loss(model(images), labels.clone(), targeted)
+        return torch.autograd.grad(loss.sum(), images)[0], loss.detach()
 
 
 def check_epsilon(epsilon: Epsilon, norm: LInf | L2, images: Tensor) -> None:

@@ -173,6 +173,7 @@ def _quiet() -> None:
         "The dirpath has changed",
         "Checkpoint directory .* exists and is not empty",
         ".*does not have many workers",
+        "Precision .* is not supported by the model summary",
     ):
         warnings.filterwarnings("ignore", message=message)
 

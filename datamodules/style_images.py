@@ -1,13 +1,15 @@
 """Content and style images, and the masks that say which style goes where."""
 
 from collections.abc import Iterable
+from itertools import count
 from pathlib import PurePath
 
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from novum.datamodules.single_image import ENDLESS, read_image
+from novum.datamodules.batches import Batches
+from novum.datamodules.single_image import read_image
 from novum.datamodules.sources import ImageArray
 
 
@@ -96,10 +98,10 @@ class StyleImageDataModule(LightningDataModule):
         return ImageArray(self.contents, ids=self.content_names)
 
     def train_dataloader(self) -> Iterable[int]:
-        return ENDLESS
+        return Batches(count)  # endless: the module knows when it is done
 
     def val_dataloader(self) -> Iterable[int]:
-        return range(1)  # a validation is the moment in which callbacks look at the image
+        return Batches(lambda: iter((0,)))  # a moment at which callbacks look at the image
 
 
 def _of_one_shape(names: list[str], size: int | None, seed: int) -> list[Tensor]:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from novum.lightning_modules.training import random_generator
@@ -129,7 +128,7 @@ class PGD:
         best, left = images, torch.arange(len(images), device=images.device)
         epsilon = torch.as_tensor(self.epsilon if epsilon is None else epsilon).to(images)
         epsilon = epsilon.expand(len(images))
-        losses = torch.full((len(images),), -math.inf, dtype=torch.float64, device=images.device)
+        losses = torch.full((len(images),), -math.inf, device=images.device)
         for restart in range(self.restarts):
             found = self._run(
                 model, images[left], labels[left], targeted, epsilon[left], seed + restart
@@ -176,20 +175,25 @@ def fgsm(
 
 
 def attack_loss(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
-    """What an attack climbs, (b,): the cross-entropy, or minus that of the target."""
-    # float64: a sure network's 1 - p is 0 in float32, and so would its gradient be
-    loss = F.cross_entropy(logits.double(), labels, reduction="none")
-    return -loss if targeted else loss
+    """What an attack climbs, (b,): the log-odds against the label, or those of the target.
+
+    They grow with the cross-entropy, so the direction of the gradient is the same; but that of the
+    cross-entropy vanishes where the network is sure, and an attack would seem to fail there.
+    """
+    own = labels[:, None]
+    rest = logits.float().scatter(1, own, -math.inf).logsumexp(1)
+    odds = rest - logits.float().gather(1, own)[:, 0]
+    return -odds if targeted else odds
 
 
 def input_gradient(
     model: Model, images: Tensor, labels: Tensor, targeted: bool = False
 ) -> tuple[Tensor, Tensor]:
     """The gradient of `attack_loss` by the pixels of images (b, c, h, w), and the loss (b,)."""
-    images = images.detach().requires_grad_(True)
-    with torch.enable_grad():
-        loss = attack_loss(model(images), labels, targeted)
-    return torch.autograd.grad(loss.sum(), images)[0], loss.detach()
+    with torch.inference_mode(False), torch.enable_grad():  # a validation forbids gradients
+        images = images.detach().clone().requires_grad_(True)
+        loss = attack_loss(model(images), labels.clone(), targeted)
+        return torch.autograd.grad(loss.sum(), images)[0], loss.detach()
 
 
 def check_epsilon(epsilon: Epsilon, norm: LInf | L2, images: Tensor) -> None:

@@ -132,7 +132,9 @@ class StyleTransfer(SingleImageModule):
         lengths = [self.initial_steps] + [self.steps] * (len(sizes) - 1)
         starts = accumulate(lengths[:-1], initial=0)
         self.starts = dict(zip(starts, sizes, strict=True))
-        if self.global_step not in (0, *self.starts):  # resumed within a scale
+
+    def on_train_start(self) -> None:
+        if self.global_step not in self.starts:  # resumed within a scale
             self._set_targets(tuple(self.image.shape[-2:]))
 
     def configure_optimizers(self) -> Optimizer:

@@ -39,16 +39,28 @@ def test_fgsm_takes_one_backward_pass_for_any_number_of_epsilons():
     assert len(calls) == 1
 
 
-def test_sure_networks_still_give_a_gradient():
-    """In float32 the loss of a sure network and its gradient are 0, and no attack would move."""
-    model = linear()
+def test_a_sure_network_gives_the_right_direction():
+    """Its cross-entropy and the gradient of that are 0 in float32."""
+    model, x, labels = linear(), images(), torch.zeros(4, dtype=torch.long)
     with torch.no_grad():
-        model[1].weight.mul_(300)
-        model[1].bias.copy_(torch.tensor([90.0, 0.0, -90.0]))
-    x, labels = images(), model(images()).argmax(1)
-    gradient, loss = input_gradient(model, x, labels)
-    assert (loss < 1e-8).any()
-    assert (gradient != 0).flatten(1).any(1).all()
+        model[1].bias.copy_(torch.tensor([150.0, 0.0, 0.2]))
+    weight = model[1].weight.double()
+    others = model(x).double()[:, 1:].softmax(1)
+    analytic = others @ (weight[1:] - weight[:1])  # of log sum over j of exp(z_j - z_label)
+    gradient, _ = input_gradient(model, x, labels)
+    torch.testing.assert_close(gradient.flatten(1).double(), analytic, rtol=1e-4, atol=1e-5)
+    loss = torch.nn.functional.cross_entropy(model(x), labels)
+    assert loss.item() == 0
+
+
+def test_the_direction_is_that_of_the_cross_entropy():
+    model, x = linear(), images().requires_grad_()
+    loss = torch.nn.functional.cross_entropy(model(x), LABELS, reduction="sum")
+    (theirs,) = torch.autograd.grad(loss, x)
+    ours, _ = input_gradient(model, x, LABELS)
+    ratio = (ours / theirs).flatten(1)
+    torch.testing.assert_close(ratio, ratio[:, :1].expand(-1, 12), rtol=1e-3, atol=0)
+    assert (ratio > 0).all()
 
 
 def test_one_step_from_the_image_is_fgsm():
@@ -74,7 +86,7 @@ def test_l2_finds_the_best_direction_of_a_linear_two_class_model():
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
     direction = (model[1].weight[1] - model[1].weight[0]).view(1, 3, 2, 2)
     x = images(1)
-    result = PGD(0.1, L2(), steps=20)(model, x, torch.tensor([0]))
+    result = PGD(0.1, L2(), steps=20, random_start=False)(model, x, torch.tensor([0]))
     best = x + 0.1 * direction / direction.norm()
     torch.testing.assert_close(result, best, atol=1e-4, rtol=0)
 

@@ -27,6 +27,9 @@ class Halves(TinyImages):
             image = (batch["image"] * 0.3 + 0.6 * sign * ramp).clamp(-1, 1)
             yield {"image": image, "label": batch["label"]}
 
+    def val_dataloader(self):
+        return self.train_dataloader()
+
     def train_reference(self):
         batch = next(self._batches())
         pixels = (batch["image"] * 127.5 + 127.5).round().to(torch.uint8)
@@ -137,8 +140,10 @@ def test_softmax_regression_falls_to_fgsm_at_a_quarter():
 
 
 def test_data_without_labels_is_told():
+    network = SmallCNN(8, 1, 1)
+    network.num_classes = 0
     with pytest.raises(ValueError, match="no labels to learn"):
-        Classifier(SmallCNN(8, 1, 0))
+        Classifier(network)
 
 
 def test_a_checkpoint_is_an_extractor_and_a_backbone(tmp_path, monkeypatch):

@@ -26,6 +26,7 @@ class TinyBackbone(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.shallow, self.deep = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 6, 3, 2, padding=1)
+        self.register_buffer("mean", torch.zeros(3, 1, 1))
         self.requires_grad_(False)
 
     def activations(self, images, layers):

@@ -94,7 +94,8 @@ def race(text: bytes, megabytes: float, queries: int, slow: int, rounds: int) ->
     costs = [build_elsewhere(corpus) for _ in range(3 if megabytes < 10 else 1)]
     index = build_index(corpus)
     written = shuffled_words(text, queries, seed=1)
-    parts = [written[: slow + FAR].tobytes(), written[: slow // 20 + FAR].tobytes()]
+    few = max(10, int(slow / (20 * max(1.0, megabytes))))  # each asks for a scan of the corpus
+    parts = [written[: slow + FAR].tobytes(), written[: few + FAR].tobytes()]
     known, order = corpus.tobytes(), index.order.tolist() if megabytes < 10 else index.order
     seconds = in_turn(
         {
@@ -104,12 +105,12 @@ def race(text: bytes, megabytes: float, queries: int, slow: int, rounds: int) ->
         },
         rounds,
     )
-    sizes = {"ours": len(written), "bisection": slow, "search": slow // 20}
+    sizes = {"ours": len(written), "bisection": slow, "search": few}
     each = {name: [s / sizes[name] for s in times] for name, times in seconds.items()}
     speeds = {name: 1 / statistics.median(times) / MB for name, times in each.items()}
     ours = np.minimum(match(index, written).length, FAR)
     same = [np.mean(ours[:slow] == by_bisection(known, order, parts[0])),
-            np.mean(ours[: slow // 20] == by_search(known, parts[1]))]  # fmt: skip
+            np.mean(ours[:few] == by_search(known, parts[1]))]  # fmt: skip
     return {
         "corpus MB": megabytes,
         "index s": statistics.median(s for s, _ in costs),

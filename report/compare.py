@@ -29,7 +29,6 @@ from novum.report.evaluation import BETTER, GROUPS, Estimate, Report, estimates
 from novum.report.figures import interval_chart
 from novum.report.files import prepare_output, write_text
 from novum.report.html import (
-    SIDES,
     around_half,
     banner,
     histories,
@@ -42,6 +41,7 @@ Key = tuple[str, str, str]  # group, metric, feature space
 Rows = dict[Key, list[Estimate | None]]  # one estimate for each report
 
 NARROW = 320  # pixels of a chart among many
+SIDES = {"samples": "samples", "train": "training data", "heldout": "held-out data"}
 CHECKED = (
     ("samples", "n", "Different numbers of samples: Fréchet distance and coverage vary with them."),
     ("train", "fingerprint", "Different training data: no figure has the same reference."),

@@ -34,9 +34,8 @@ class Side(NamedTuple):
         return np.minimum(places // ITEM, self.items - 1)
 
 
-def passage_centres(ends: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The middle of each passage; what a sample has left counts if it is half of one or more."""
-    stops = np.flatnonzero(np.append(ends[1:] != ends[:-1], True)) + 1
+def passage_centres(stops: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The middle of each passage of texts that end there; half a passage left over is one too."""
     starts = np.append(0, stops[:-1])
     counts = np.maximum((stops - starts + PASSAGE // 2) // PASSAGE, 1)
     first = np.repeat(starts, counts)

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from novum.datamodules.vocabulary import Tokens, Vocabulary
 
+BLOCK = 1 << 22  # tokens at a time
+
 
 class Folded(NamedTuple):
     tokens: Tokens  # (k,) lower case, one space for each run of white space
@@ -16,12 +18,17 @@ class Folded(NamedTuple):
 def fold(tokens: Tokens, vocabulary: Vocabulary) -> Folded:
     """Tokens (n,) in lower case, where the vocabulary has that, and with single spaces."""
     lower, is_space = folding_tables(vocabulary)
-    kept = ~is_space[tokens]
-    kept[1:] |= ~is_space[tokens[:-1]]
-    kept[:1] = True
     dtype = np.int32 if len(tokens) < 2**31 else np.int64
-    origin = np.append(np.flatnonzero(kept), len(tokens)).astype(dtype)
-    return Folded(lower[tokens[origin[:-1]]], origin)
+    folded, origin = [], []
+    for start in range(0, len(tokens), BLOCK):
+        block = tokens[start : start + BLOCK]
+        space = is_space[block]
+        after = is_space[tokens[max(start - 1, 0) : start]] if start else np.array([False])
+        kept = np.flatnonzero(~space | ~np.append(after, space[:-1]))
+        folded.append(lower[block[kept]])
+        origin.append((kept + start).astype(dtype))
+    end = np.array([len(tokens)], dtype)
+    return Folded(np.concatenate([*folded, lower[:0]]), np.concatenate([*origin, end]))
 
 
 def folding_tables(vocabulary: Vocabulary) -> tuple[Tokens, NDArray[np.bool_]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from novum.datamodules.text import TextSource, Tokens, Vocabulary
 from novum.metrics.novelty.copying import copies_at_least, copy_rate_from_matches
-from novum.metrics.novelty.matches import Matches, margin_of
+from novum.metrics.novelty.matches import margin_of
 from novum.metrics.novelty.permutation import permutation_test_from_matches
 from novum.metrics.novelty.text.copying import (
     Side,
@@ -37,29 +37,45 @@ SHOWN_NGRAM = 10
 
 
 class Queries(NamedTuple):
-    """Texts one after another, and where each position's text ends."""
+    """Texts one after another, and where each position's matches have to end."""
 
     tokens: Tokens  # (m,)
-    ends: NDArray[np.int64]  # (m,)
+    ends: NDArray[np.int64]  # (m,) the end of its text, or the next character not known
+    stops: NDArray[np.int64]  # (k,) where each text ends
 
     @classmethod
     def of(cls, texts: Sequence[Tokens], vocabulary: Vocabulary) -> "Queries":
-        """No passage goes beyond a text, or a character that the vocabulary does not know."""
         tokens = np.concatenate(texts) if texts else np.zeros(0, vocabulary.dtype)
         stops = np.cumsum([len(text) for text in texts], dtype=np.int64)
-        at = np.arange(len(tokens))
-        ends = stops[np.searchsorted(stops, at, "right")]
+        queries = cls(tokens, np.zeros(0, np.int64), stops)
+        ends = queries.text_ends()
         if not vocabulary.is_bytes:
             unknown = np.append(np.flatnonzero(tokens == 0), len(tokens))
-            ends = np.minimum(ends, unknown[np.searchsorted(unknown, at)])
-        return cls(tokens, ends)
+            ends = np.minimum(ends, unknown[np.searchsorted(unknown, np.arange(len(tokens)))])
+        return queries._replace(ends=ends)
+
+    def text_ends(self) -> NDArray[np.int64]:
+        """(m,) Where the text of each position ends."""
+        return np.repeat(self.stops, np.diff(self.stops, prepend=0))
 
 
 class Reading(NamedTuple):
-    """Texts as one of READINGS: their tokens, and where these stood in the original."""
+    """A text as one of READINGS: its tokens, and where these stood in the original."""
 
-    queries: Queries
+    tokens: Tokens
     origin: NDArray[np.integer] | None = None  # None: where they are
+
+    @classmethod
+    def of(cls, name: str, tokens: Tokens, vocabulary: Vocabulary) -> "Reading":
+        return cls(tokens) if name == "verbatim" else cls(*fold(tokens, vocabulary))
+
+    def queries(self, original: Queries) -> Queries:
+        """Texts in this reading."""
+        if self.origin is None:
+            return original
+        kept = self.origin[:-1]
+        ends, stops = (np.searchsorted(kept, x) for x in (original.ends[kept], original.stops))
+        return Queries(self.tokens, ends, stops)
 
     def places(self, folded: NDArray[np.int64]) -> NDArray[np.int64]:
         return folded if self.origin is None else self.origin[folded].astype(np.int64)
@@ -71,14 +87,6 @@ class Reading(NamedTuple):
         return Spans(start, length, place), corpus.places(spans.place + spans.length) - place
 
 
-def read(name: str, queries: Queries, vocabulary: Vocabulary) -> Reading:
-    if name == "verbatim":
-        return Reading(queries)
-    folded = fold(queries.tokens, vocabulary)
-    ends = np.searchsorted(folded.origin[:-1], queries.ends[folded.origin[:-1]])
-    return Reading(Queries(folded.tokens, ends), folded.origin)
-
-
 class Reference(NamedTuple):
     """Training and held-out text in one reading, indexed."""
 
@@ -86,9 +94,10 @@ class Reference(NamedTuple):
     vocabulary: Vocabulary
     train: Reading
     train_index: TextIndex
-    heldout: Reading | None
-    heldout_index: TextIndex | None
-    usual: Matching | None  # what held-out text has in common with training text
+    heldout: Reading | None = None
+    heldout_index: TextIndex | None = None
+    usual: Matching | None = None  # what held-out text has in common with training text
+    usually_novel: NDArray[np.float64] | None = None  # share of its n-grams
 
 
 def prepare(name: str, train: TextSource, heldout: TextSource | None) -> Reference:
@@ -96,24 +105,25 @@ def prepare(name: str, train: TextSource, heldout: TextSource | None) -> Referen
     vocabulary = train.vocabulary
     own, index = _indexed(name, train)
     if heldout is None:
-        return Reference(name, vocabulary, own, index, None, None, None)
+        return Reference(name, vocabulary, own, index)
     if heldout.vocabulary != vocabulary:
         raise ValueError("held-out text has another vocabulary than training text: encode it alike")
     other, other_index = _indexed(name, heldout)
-    usual = match(index, other.queries.tokens, other.queries.ends)
-    return Reference(name, vocabulary, own, index, other, other_index, usual)
+    queries = other.queries(Queries.of([heldout.tokens], vocabulary))
+    usual = match(index, queries.tokens, queries.ends)
+    novel = novel_ngrams(usual, queries.text_ends())
+    return Reference(name, vocabulary, own, index, other, other_index, usual, novel)
 
 
 def _indexed(name: str, source: TextSource) -> tuple[Reading, TextIndex]:
     if not len(source):
         raise ValueError("the text is empty: give at least one character")
-    reading = read(name, Queries.of([source.tokens], source.vocabulary), source.vocabulary)
-    tokens = reading.queries.tokens
+    reading = Reading.of(name, source.tokens, source.vocabulary)
+    n, width = len(reading.tokens), reading.tokens.itemsize
     key = json.dumps([SCHEMA, source.fingerprint, len(source), name])
     path = cache_folder() / "text_indices" / f"{hashlib.sha256(key.encode()).hexdigest()}.npy"
-    dtype = np.int32 if len(tokens) < 2**31 // tokens.itemsize else np.int64
-    order = load_array(path, dtype)
-    index = build_index(tokens, order if order is not None and len(order) == len(tokens) else None)
+    order = load_array(path, np.int32 if n < 2**31 // width else np.int64)
+    index = build_index(reading.tokens, order if order is not None and len(order) == n else None)
     if index.order is not order:
         store(path, lambda file: np.save(file, index.order))
     return reading, index
@@ -129,7 +139,6 @@ class TextJudgement(NamedTuple):
     common: NDArray[np.bool_]  # (k,) held-out text has the passage too
     novel: NDArray[np.float64]  # (50,) share of n-grams
     usually_novel: NDArray[np.float64] | None  # of held-out text
-    matches: Matches | None
 
     def keep(self, rows: NDArray[np.bool_]) -> "TextJudgement":
         """With these of the copies alone; figures stay."""
@@ -143,55 +152,47 @@ class TextJudgement(NamedTuple):
 
 def judge_reading(reference: Reference, queries: Queries, seed: int = 0) -> TextJudgement:
     """Copies, their share and its chance, and new n-grams of the texts in one reading."""
-    own = read(reference.name, queries, reference.vocabulary)
-    tokens, ends = own.queries
-    train = Side(reference.train_index, match(reference.train_index, tokens, ends))
+    own = Reading.of(reference.name, queries.tokens, reference.vocabulary)
+    queries = own.queries(queries)
+    train = Side(reference.train_index, match(reference.train_index, queries.tokens, queries.ends))
     spans = copied_spans(train.found)
-    novel = novel_ngrams(train.found, ends)
+    novel = novel_ngrams(train.found, queries.text_ends())
     novelty = _account(train.found, novel)
     q, common = np.ones(len(spans.start)), np.zeros(len(spans.start), bool)
-    usually_novel = matches = None
+    figures: dict[str, Any] = {}
     if reference.heldout is not None:
-        heldout = Side(reference.heldout_index, match(reference.heldout_index, tokens, ends))
-        usually_novel = novel_ngrams(reference.usual, reference.heldout.queries.ends)
-        usual = _account(reference.usual, usually_novel, "_heldout")
-        novelty = {
-            k: v for pair in zip(novelty.items(), usual.items(), strict=True) for k, v in pair
-        }
-        q = copy_q_values(
-            train,
-            heldout,
-            spans,
-            copied_spans(reference.usual),
-            copied_spans(heldout.found),
-            len(reference.usual.length),
-        )
-        common = heldout.found.length[spans.start] >= spans.length
-        matches = pooled_matches(train, heldout, Words(tokens), passage_centres(ends), seed)
-    novelty["copies_found"] = len(spans.start)
-    if matches is not None:
-        novelty |= _calibrated(q, matches, seed)
-    copies, source_length = own.restored(spans, reference.train)
-    return TextJudgement(novelty, copies, source_length, q, common, novel, usually_novel, matches)
+        usual = _account(reference.usual, reference.usually_novel, "_heldout")
+        novelty = dict(x for both in zip(novelty.items(), usual.items(), strict=True) for x in both)
+        q, common, figures = _against_heldout(reference, train, spans, queries, seed)
+    novelty |= {"copies_found": len(spans.start)} | figures
+    copies, length = own.restored(spans, reference.train)
+    return TextJudgement(novelty, copies, length, q, common, novel, reference.usually_novel)
 
 
-def _account(found: Matching, novel: NDArray, end: str = "") -> dict[str, Any]:
-    """What a text has in common with training text; `end` says whose figures these are."""
-    return {
-        f"longest_copy{end}": int(found.length.max(initial=0)),
-        f"copied_share{end}": float(copied(found).mean()) if len(found.length) else 0.0,
-        f"novel_{SHOWN_NGRAM}grams{end}": _known(novel[SHOWN_NGRAM - 1]),
-    }
-
-
-def _known(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _calibrated(q: NDArray, matches: Matches, seed: int) -> dict[str, Any]:
-    return {
+def _against_heldout(
+    reference: Reference, train: Side, spans: Spans, queries: Queries, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], dict[str, Any]]:
+    """q of each copy, whether held-out text has it too, and what is certain of all of them."""
+    found = match(reference.heldout_index, queries.tokens, queries.ends)
+    heldout = Side(reference.heldout_index, found)
+    usual, elsewhere = copied_spans(reference.usual), copied_spans(found)
+    q = copy_q_values(train, heldout, spans, usual, elsewhere, len(reference.usual.length))
+    centres = passage_centres(queries.stops)
+    matches = pooled_matches(train, heldout, Words(queries.tokens), centres, seed)
+    figures = {
         "copies_flagged": int((q <= NAMED).sum()),
         "copy_rate": copy_rate_from_matches(matches, margin_of(LONG))._asdict(),
         "copies_at_least": copies_at_least(matches, (float(LONG),)),
         "permutation_p": permutation_test_from_matches(matches, seed=seed),
+    }
+    return q, found.length[spans.start] >= spans.length, figures
+
+
+def _account(found: Matching, novel: NDArray, end: str = "") -> dict[str, Any]:
+    """What a text has in common with training text; `end` says whose figures these are."""
+    share = float(novel[SHOWN_NGRAM - 1])
+    return {
+        f"longest_copy{end}": int(found.length.max(initial=0)),
+        f"copied_share{end}": float(copied(found).mean()) if len(found.length) else 0.0,
+        f"novel_{SHOWN_NGRAM}grams{end}": share if np.isfinite(share) else None,
     }

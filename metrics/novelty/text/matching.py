@@ -4,9 +4,11 @@ Exact, in time linear in the text but for logarithms: a search for the first 32 
 position, and a suffix array of nothing but the passages that go on beyond them.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydivsufsort import divsufsort, kasai
 
@@ -21,7 +23,7 @@ from novum.metrics.novelty.text.index import (
 )
 
 FAR = 32  # tokens after which the search goes another way
-BLOCK = 1 << 20  # positions at a time
+BLOCK = 1 << 15  # positions at a time: their arrays stay in the cache
 
 
 class Matching(NamedTuple):
@@ -43,13 +45,18 @@ def match(index: TextIndex, tokens: Tokens, ends: Places | None = None) -> Match
         return Matching(np.zeros(0, np.int64), np.zeros(0, np.int64))
     queries = Words(tokens.astype(index.text.tokens.dtype.newbyteorder("=")))
     found = Matching(np.empty(len(tokens), np.int64), np.empty(len(tokens), np.int64))
-    ascending = suffix_order(queries)  # neighbours are then looked for in the same places
     above = np.empty(len(tokens), np.int64)
-    for start in range(0, len(tokens), BLOCK):
-        starts = ascending[start : start + BLOCK]
+
+    def search(starts: Places) -> None:
         above[starts] = insertion_points(index, queries, starts, FAR)
         length, place = _nearer_neighbour(index, queries, starts, above[starts])
         found.length[starts], found.place[starts] = length, place
+
+    ascending = suffix_order(queries)  # neighbours are then looked for in the same places
+    blocks = [ascending[start : start + BLOCK] for start in range(0, len(tokens), BLOCK)]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for _ in pool.map(search, blocks):  # numpy lets other threads work
+            pass
     far = np.flatnonzero(found.length >= FAR)
     if len(far):
         found.length[far], found.place[far] = _read_on(index, queries, far, above[far])

@@ -29,7 +29,7 @@ def p_value(train: list[str], heldout: list[str], text: str, seed: int) -> float
     for part in (train, heldout):
         index = build_index(VOCABULARY.encode("".join(part)))
         sides.append(Side(index, match(index, queries.tokens)))
-    centres = passage_centres(np.full(len(text), len(text)))
+    centres = passage_centres(np.array([len(text)]))
     matches = pooled_matches(*sides, queries, centres, seed)
     return permutation_test_from_matches(matches, permutations=99, seed=seed)
 
@@ -130,5 +130,15 @@ def test_without_heldout_text_nothing_is_named():
 
 
 def test_passage_centres_lie_in_their_texts():
-    ends = np.repeat([250, 260, 460], [250, 10, 200])
-    assert passage_centres(ends).tolist() == [50, 150, 225, 255, 310, 410]
+    assert passage_centres(np.array([250, 260, 460])).tolist() == [50, 150, 225, 255, 310, 410]
+
+
+def test_no_copy_goes_across_texts_or_unknown_characters():
+    train = chain(5000, seed=1)
+    reference = prepare("verbatim", source(train), None)
+    halves = [train[1000:1060], train[1060:1120], train[2000:2060] + "Ω" + train[2061:2121]]
+    texts = [VOCABULARY.encode(text) for text in halves]
+    found = judge_reading(reference, Queries.of(texts, VOCABULARY))
+    assert found.copies.start.tolist() == [0, 60, 120, 181]
+    assert found.copies.length.tolist() == [60] * 4
+    assert found.novel[0] == 1 / 241  # the unknown character is new

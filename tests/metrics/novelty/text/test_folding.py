@@ -33,3 +33,12 @@ def test_of_bytes_ascii_alone_is_folded():
 def test_text_without_white_space():
     vocabulary = Vocabulary.of_text("Aa")
     assert vocabulary.decode(fold(vocabulary.encode("aA"), vocabulary).tokens) == "aa"
+
+
+def test_blocks_make_no_difference(monkeypatch):
+    text = "a  B \n\n c\t\t\tD e   " * 20
+    vocabulary = Vocabulary.of_text(text + text.lower())
+    whole = fold(vocabulary.encode(text), vocabulary)
+    monkeypatch.setattr("novum.metrics.novelty.text.folding.BLOCK", 7)
+    for a, b in zip(whole, fold(vocabulary.encode(text), vocabulary), strict=True):
+        assert a.tolist() == b.tolist()

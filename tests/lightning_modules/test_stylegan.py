@@ -65,7 +65,7 @@ def test_resume_is_bit_exact(tmp_path, settings):
         resumed,
         ckpt_path=str(tmp_path / "mid.ckpt"),
         max_steps=7,
-        **keeping(tmp_path, 100),
+        **keeping(tmp_path, 4),
     )
     assert states_equal(whole.state_dict(), resumed.state_dict())
     assert whole.images_seen == resumed.images_seen == 7 * 8
@@ -125,8 +125,12 @@ class Breaks(StyleGAN):
 
     at: set[int] = set()
 
+    def training_step(self, batch, batch_idx):
+        self.number = self.global_step  # which the discriminator's update advances
+        super().training_step(batch, batch_idx)
+
     def _logits(self, images, labels):
-        bad = self.global_step in self.at
+        bad = self.number in self.at
         return super()._logits(images, labels) * (float("nan") if bad else 1.0)
 
 
@@ -172,7 +176,7 @@ def test_transfer_takes_weights_and_no_more(tmp_path):
     assert torch.equal(target.discriminator.blocks[0].first.weight, frozen)
     assert not torch.equal(target.discriminator.last.weight, source.discriminator.last.weight)
     moved = target.generator.synthesis.constant - source.generator.synthesis.constant
-    assert 0 < float(moved.abs().max()) < 0.02  # two updates away
+    assert 0 < float(moved.detach().abs().max()) < 0.02  # two updates away
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04\x8c\x02os\x8c\x06system\x93.", b"text"])

@@ -1,8 +1,11 @@
 """A progress bar that knows how long an endless loader will run, and how fast."""
 
+import resource
+import sys
 import time
 from typing import Any
 
+import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
 
@@ -10,7 +13,7 @@ from novum.callbacks.protocols import seen, unit
 
 
 class ProgressBar(TQDMProgressBar):
-    """Steps to max_steps with ETA, images or characters a second and the last logged losses.
+    """Steps to max_steps with ETA, the last logged losses, speed and peak memory.
 
     Args:
         refresh_rate: Steps between updates; each update waits for the device. Where steps are slow
@@ -46,8 +49,13 @@ class ProgressBar(TQDMProgressBar):
         if self._mark is None or done > self._mark[1]:
             self._mark = (now, done)
         shown = {k.split("/")[-1]: v for k, v in items.items()}
-        rate = {f"{unit(pl_module)}/s": f"{self._rate:.0f}"} if self._rate else {}
-        return {**shown, **rate}
+        if not self._rate:
+            return shown
+        name = unit(pl_module)
+        speed = {f"{name}/s": f"{self._rate:.0f}"}
+        if name == "images":
+            speed["s/kimg"] = f"{1000 / self._rate:.3g}"
+        return {**shown, **speed, "GiB": f"{peak_memory(pl_module.device) / 2**30:.2f}"}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_end(trainer, pl_module)
@@ -56,3 +64,11 @@ class ProgressBar(TQDMProgressBar):
     def on_train_start(self, *args: Any) -> None:
         super().on_train_start(*args)
         self._mark = None
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: allocated on a GPU, resident on the CPU; the most so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

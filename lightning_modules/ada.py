@@ -64,30 +64,33 @@ class AdaptiveAugment(nn.Module):
         self.groups = ORDER[: len(pipe)] if pipe in LETTERS else (pipe,)
         self.target, self.speed_kimg, self.interval = target, speed_kimg, interval
         self.p = p
-        self._signs: list[Tensor] = []  # of real logits since p moved
+        self._signs = torch.zeros(())  # sum of batches' mean signs since p moved
+        self._batches = 0
 
     def observe(self, real_logits: Tensor) -> None:
-        self._signs.append(real_logits.detach().sign().mean())
+        signs = real_logits.detach().float().sign().mean()
+        self._signs = signs if not self._batches else self._signs.to(signs.device) + signs
+        self._batches += 1
 
     def due(self, step: int) -> bool:
         return bool(self.speed_kimg) and (step + 1) % self.interval == 0
 
     def mean_sign(self) -> Tensor:
         """Since the last adjustment."""
-        return torch.stack(self._signs).mean()
+        return self._signs / self._batches
 
     def adjust(self, mean_sign: float, batch_size: int) -> None:
         by = batch_size * self.interval / (1000 * self.speed_kimg)
         self.p = min(max(self.p + math.copysign(by, mean_sign - self.target), 0.0), 1.0)
-        self._signs.clear()
+        self._signs, self._batches = torch.zeros(()), 0
 
     def get_extra_state(self) -> Tensor:
-        """p and the signs seen since it moved, for checkpoints."""
-        return torch.tensor([self.p, *map(float, self._signs)], dtype=torch.float64)
+        """p, and the signs seen since it moved, for checkpoints."""
+        return torch.tensor([self.p, float(self._signs), self._batches], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
-        self.p, *signs = state.tolist()
-        self._signs = [torch.tensor(s, dtype=torch.float32) for s in signs]
+        self.p, signs, batches = state.tolist()
+        self._signs, self._batches = torch.tensor(signs, dtype=torch.float32), int(batches)
 
     def forward(self, images: Tensor) -> Tensor:
         if self.p == 0:

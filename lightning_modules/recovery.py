@@ -22,11 +22,18 @@ class RollBack(LightningModule):
         self.rollbacks = 0
 
     def _log_losses(self) -> None:
+        if not self._went_back():
+            super()._log_losses()
+
+    def on_validation_start(self) -> None:
+        self._went_back()  # a checkpoint follows, and must be a good one
+        super().on_validation_start()
+
+    def _went_back(self) -> bool:
         message = self._broken()
         # all ranks go back if one must
         if self.trainer.strategy.reduce_boolean_decision(not message, all=True):
-            super()._log_losses()
-            return
+            return False
         message = message or "a loss is not finite on another rank"
         path = self._last_checkpoint()
         if self.rollbacks == LIMIT or path is None:
@@ -35,6 +42,7 @@ class RollBack(LightningModule):
         self._restore(torch.load(path, map_location=self.device, weights_only=True))
         self.rollbacks += 1
         rank_zero_warn(f"{message}; went back to {path} ({self.rollbacks} of {LIMIT} times)")
+        return True
 
     def _broken(self) -> str:
         try:

@@ -19,8 +19,12 @@ Pixels = np.ndarray  # uint8 (n, h, w, 3), or (h, w, 3) for one picture
 
 
 def to_rgb(images: Tensor) -> Pixels:
-    """uint8 (n, 1 or 3, h, w) on any device -> uint8 (n, h, w, 3)."""
+    """uint8 (n, 1, 3 or 4, h, w) on any device -> uint8 (n, h, w, 3); RGBA over white."""
     pixels = images.detach().cpu().numpy().transpose(0, 2, 3, 1)
+    if pixels.shape[3] == 4:
+        alpha = pixels[..., 3:].astype(np.uint16)
+        over = pixels[..., :3] * alpha + WHITE * (WHITE - alpha)
+        return ((over + WHITE // 2) // WHITE).astype(np.uint8)
     return np.broadcast_to(pixels, (*pixels.shape[:3], 3))
 
 

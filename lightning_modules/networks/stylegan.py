@@ -318,7 +318,7 @@ class StyleGANDiscriminator(nn.Module):
         self.last = EqualConv2d(c + (1 if group else 0), c, 3)
         self.dense = EqualLinear(c * h * w, c, activate=True)
         self.score = EqualLinear(c, c if num_classes else 1)
-        self.embedding = EqualLinear(num_classes, c) if num_classes else None
+        self.classes = nn.Parameter(torch.randn(num_classes, c)) if num_classes else None
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -332,11 +332,10 @@ class StyleGANDiscriminator(nn.Module):
         if self.group:
             x = torch.cat([x, minibatch_deviation(x, self.group)], dim=1)
         features = self.score(self.dense(self.last(x).flatten(1)))
-        if self.embedding is None:
+        if self.classes is None:
             return features.flatten()
-        # the embedding of a one-hot label is a column of its weight
-        classes = normalize_second_moment((self.embedding.weight * self.embedding.scale).T)
-        return (features * classes[labels]).sum(1) / math.sqrt(features.shape[1])
+        directions = normalize_second_moment(self.classes)[labels]
+        return (features * directions).sum(1) / math.sqrt(features.shape[1])
 
     def freeze(self, layers: int) -> None:
         """Fixes the `layers` highest resolutions (Freeze-D: Mo et al., 2020)."""

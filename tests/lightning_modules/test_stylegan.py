@@ -65,7 +65,7 @@ def test_resume_is_bit_exact(tmp_path, settings):
         resumed,
         ckpt_path=str(tmp_path / "mid.ckpt"),
         max_steps=7,
-        **keeping(tmp_path, 100),
+        **keeping(tmp_path, 4),
     )
     assert states_equal(whole.state_dict(), resumed.state_dict())
     assert whole.images_seen == resumed.images_seen == 7 * 8
@@ -125,8 +125,12 @@ class Breaks(StyleGAN):
 
     at: set[int] = set()
 
+    def training_step(self, batch, batch_idx):
+        self.number = self.global_step  # which the discriminator's update advances
+        super().training_step(batch, batch_idx)
+
     def _logits(self, images, labels):
-        bad = self.global_step in self.at
+        bad = self.number in self.at
         return super()._logits(images, labels) * (float("nan") if bad else 1.0)
 
 
@@ -142,7 +146,9 @@ def test_nan_rolls_back_to_the_last_checkpoint(tmp_path):
         train_tiny(tmp_path, gan, max_steps=6, **keeping(tmp_path, 2))
     assert gan.rollbacks == 1
     assert all(v.isfinite().all() for v in gan.state_dict().values())
-    assert gan.images_seen == 5 * 8  # the broken step does not count
+    assert (
+        gan.images_seen == 4 * 8
+    )  # 2 before the checkpoint, 2 after; the broken ones do not count
     assert torch.load(tmp_path / "mid.ckpt", weights_only=True)["rollbacks"] == 1
 
 
@@ -170,7 +176,7 @@ def test_transfer_takes_weights_and_no_more(tmp_path):
     assert torch.equal(target.discriminator.blocks[0].first.weight, frozen)
     assert not torch.equal(target.discriminator.last.weight, source.discriminator.last.weight)
     moved = target.generator.synthesis.constant - source.generator.synthesis.constant
-    assert 0 < float(moved.abs().max()) < 0.02  # two updates away
+    assert 0 < float(moved.detach().abs().max()) < 0.02  # two updates away
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04\x8c\x02os\x8c\x06system\x93.", b"text"])

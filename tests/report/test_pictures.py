@@ -65,3 +65,9 @@ def test_table_shows_every_image_whole(captions):
     )
     for value in (5, 15, 105, 115):
         assert (sheet == value).all(2).sum() >= 16 * 16  # not clipped, not overdrawn
+
+
+def test_rgba_is_shown_over_white():
+    image = torch.tensor([[10, 200, 0, 255], [10, 200, 0, 0], [0, 100, 200, 51]]).to(torch.uint8)
+    shown = pictures.to_rgb(image.T.reshape(1, 4, 1, 3))[0, 0]
+    assert shown.tolist() == [[10, 200, 0], [255, 255, 255], [204, 224, 244]]

@@ -1,0 +1,103 @@
+"""explore.py as a user types it, on a checkpoint that train.py wrote."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from novum import explore, train
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*treespec.*", "ignore:.*litlogger.*", "ignore:Trying to infer the `batch_size`"
+)
+
+CONFIG = """
+model:
+  class_path: novum.lightning_modules.StyleGAN
+  init_args:
+    generator:
+      class_path: novum.lightning_modules.networks.StyleGANGenerator
+      init_args: {width: 4, max_width: 8, latent_dim: 4, w_dim: 4, mapping_layers: 2}
+    discriminator:
+      class_path: novum.lightning_modules.networks.StyleGANDiscriminator
+      init_args: {width: 4, max_width: 8}
+    augment:
+      class_path: novum.lightning_modules.AdaptiveAugment
+data:
+  class_path: novum.datamodules.ImageDataModule
+  init_args: {dataset: digits, image_size: 8, batch_size: 16}
+trainer:
+  accelerator: cpu
+  max_steps: 4
+  val_check_interval: 2
+  log_every_n_steps: 2
+  callbacks+:
+    - class_path: novum.callbacks.StyleMixing
+    - class_path: novum.callbacks.TruncationSweep
+    - class_path: novum.callbacks.StyleInterpolation
+    - class_path: novum.callbacks.LatentSpace
+      init_args: {features: pixels, num_paths: 8}
+    - class_path: novum.callbacks.LatentRecovery
+      init_args: {num_images: 4, steps: 2}
+    - class_path: novum.callbacks.RunSummary
+"""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "tiny.yaml").write_text(CONFIG)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["train.py"])
+        train.main(["fit", "--config", "tiny.yaml"])
+    return folder / "runs" / "tiny" / "version_0" / "checkpoints" / "last.ckpt"
+
+
+def test_every_command(checkpoint, tmp_path, capsys):
+    def run(command: str, *options: str) -> None:
+        explore.main(
+            [command, "--checkpoint", str(checkpoint), "--output", str(tmp_path), *options]
+        )
+
+    for command, picture in (
+        ("mix", "style_mixing.png"),
+        ("truncate", "truncation.png"),
+        ("walk", "walk.gif"),
+        ("directions", "directions.png"),
+    ):
+        run(command, "--rows", "2")
+        assert Image.open(tmp_path / picture).width > 64
+    assert np.load(tmp_path / "directions.npz")["directions"].shape == (2, 4)
+    run("project", "--num-images", "3", "--steps", "2")
+    assert set(json.loads((tmp_path / "recovery.json").read_text())) == {
+        "recovery_train",
+        "recovery_heldout",
+        "recovery_gap",
+        "recovery_p",
+    }
+    assert np.load(tmp_path / "projections.npz")["train_ws"].shape == (3, 4, 4)
+    np.save(tmp_path / "asked.npy", np.zeros((2, 1, 8, 8), dtype=np.uint8))
+    run("project", "--images", str(tmp_path / "asked.npy"), "--space", "w", "--steps", "2")
+    assert "median distance" in capsys.readouterr().out
+    run("measure", "--features", "pixels", "--num-samples", "8")
+    assert "path_length_w_end" in json.loads((tmp_path / "measures.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "arguments,says",
+    [
+        (["mix", "--checkpoint", "none.ckpt"], "there is no checkpoint none.ckpt"),
+        (["mix", "--checkpoint", "x", "--rows", "0"], "--rows 0: at least 1"),
+        (["dance", "--checkpoint", "x"], "invalid choice: 'dance'"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(arguments, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_:
+        explore.main(arguments)
+    assert exit_.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and says in lines[0]

@@ -251,8 +251,8 @@ class CharLSTM(LightningModule):
         require_same_model(self, checkpoint)
         if checkpoint["alphabet"] != self.vocabulary.alphabet:
             raise ValueError(
-                "the checkpoint was trained on a text of other characters: give the same text, or use"
-                " generate.py, which needs none"
+                "the checkpoint was trained on a text of other characters: give the same text, or"
+                " use generate.py, which needs none"
             )
         self.tokens_seen = checkpoint["tokens_seen"]
         parts = checkpoint.get("stream_state")

@@ -42,7 +42,6 @@ class TextDataModule(LightningDataModule):
         split: For huggingface: the split to read.
         streaming: For huggingface: read it as a stream until there are `max_characters`.
         max_characters: For huggingface: no more than the first of them; null for all.
-        seed: Not used: the order of a text is its own.
     """
 
     def __init__(
@@ -61,7 +60,6 @@ class TextDataModule(LightningDataModule):
         split: str | None = None,
         streaming: bool = False,
         max_characters: int | None = None,
-        seed: int = 0,
     ) -> None:
         super().__init__()
         if dataset not in TEXT_SETS:

@@ -193,9 +193,8 @@ class CharLSTM(LightningModule):
 
     def predict_dataloader(self) -> DataLoader:
         """(first, number) of each chunk of texts that `predict` makes, dealt to the ranks."""
-        n = self.predict_samples if self.sampling.beam is None else self.sampling.beam
-        step = PREDICT_CHUNK if self.sampling.beam is None else n
-        chunks = [(i, min(step, n - i)) for i in range(0, n, step)]
+        n = self.predict_samples
+        chunks = [(i, min(PREDICT_CHUNK, n - i)) for i in range(0, n, PREDICT_CHUNK)]
         return DataLoader(chunks[self.global_rank :: self.trainer.world_size], batch_size=None)
 
     def predict_step(self, batch: tuple[int, int], batch_idx: int) -> list[str]:
@@ -252,8 +251,8 @@ class CharLSTM(LightningModule):
         require_same_model(self, checkpoint)
         if checkpoint["alphabet"] != self.vocabulary.alphabet:
             raise ValueError(
-                "the checkpoint was trained on a text of other characters: give the same text, or use"
-                " generate.py, which needs none"
+                "the checkpoint was trained on a text of other characters: give the same text, or"
+                " use generate.py, which needs none"
             )
         self.tokens_seen = checkpoint["tokens_seen"]
         parts = checkpoint.get("stream_state")

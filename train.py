@@ -14,7 +14,7 @@ usage: {program} {{fit,validate,test,predict}} [--config FILE] [--KEY VALUE ...]
   {program} fit --config configs/dcgan_digits.yaml            train
   {program} fit --config ... --ckpt_path last                 go on where the last run stopped
   {program} test --ckpt_path runs/.../checkpoints/best.ckpt   judge a checkpoint
-  {program} predict --ckpt_path runs/.../checkpoints/best.ckpt  write samples as PNG
+  {program} predict --ckpt_path runs/.../checkpoints/best.ckpt  write samples: PNG, or text
   {program} fit --config ... --print_config                   show every value
   {program} fit --help                                        explain every key
 

@@ -162,13 +162,14 @@ class TextDataModule(LightningDataModule):
 
     def _streams(self, text: TextSource, streams: int, chunk: int) -> tuple[np.ndarray, int]:
         """Where equal streams of a text start, and the tokens that each goes through."""
-        length = (len(text) - 1) // streams
+        apart = len(text) // streams  # so that the streams of char_rnn's split are its own
+        length = min(apart, len(text) - 1 - (streams - 1) * apart)
         if length < chunk:
             raise ValueError(
-                f"the text is too short: {len(text):,} characters, but {streams} streams"
-                f" of {chunk} need {streams * chunk + 1:,}: lower batch_size or chunk_length"
+                f"the text is too short: {len(text):,} characters, but {streams} streams of {chunk}"
+                f" need {streams * chunk + 1:,}: lower batch_size or chunk_length"
             )
-        return np.arange(streams) * length, length
+        return np.arange(streams) * apart, length
 
     def _position(self) -> tuple[int, int]:
         """Rank and number of ranks."""

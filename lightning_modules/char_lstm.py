@@ -241,13 +241,20 @@ class CharLSTM(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.losses.check_finite()  # a broken state is never written over a good one
         checkpoint["tokens_seen"] = self.tokens_seen
+        checkpoint["alphabet"] = self.vocabulary.alphabet
         if self.state is not None:  # of every rank: (ranks, layers, b, hidden)
-            parts = [self.all_gather(part) for part in self.state]
-            one = self.trainer.world_size == 1
-            checkpoint["stream_state"] = [p[None].cpu() if one else p.cpu() for p in parts]
+            checkpoint["stream_state"] = [
+                self.all_gather(part).view(self.trainer.world_size, *part.shape).cpu()
+                for part in self.state
+            ]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         require_same_model(self, checkpoint)
+        if checkpoint["alphabet"] != self.vocabulary.alphabet:
+            raise ValueError(
+                "the checkpoint was trained on a text of other characters: give the same text, or use"
+                " generate.py, which needs none"
+            )
         self.tokens_seen = checkpoint["tokens_seen"]
         parts = checkpoint.get("stream_state")
         attached = self._trainer is not None

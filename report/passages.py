@@ -50,7 +50,7 @@ def _places(text: str, columns: int) -> list[tuple[int, int]]:
     """Row and column of each character; a tab is one column wide."""
     places, row, column = [], 0, 0
     for character in text:
-        if column >= columns:
+        if column >= columns and character != "\n":
             row, column = row + 1, 0
         places.append((row, column))
         row, column = (row + 1, 0) if character == "\n" else (row, column + 1)

@@ -15,6 +15,7 @@ from novum.errors import ROOT
 from novum.lightning_modules import GAN
 from novum.train import CONFIGS, expand_arguments, main
 from tests.tiny import states_equal
+from tests.tiny_text import small_text
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*treespec.*", "ignore:.*litlogger.*", "ignore:Trying to infer the `batch_size`"
@@ -103,11 +104,22 @@ def test_every_config_opens_with_its_command(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_config_runs(run, name):
-    """One step and one evaluation of each, on digits where its own data is a download."""
-    size = "28" if "goodfellow" in name else "8"
+def test_every_config_runs(run, tmp_path, name):
+    """One step and one evaluation of each, on small data where its own is large or a download."""
     run("fit", "--config", name, "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu",
-        "--data.init_args.dataset=digits", f"--data.init_args.image_size={size}")  # fmt: skip
+        *small_data(name, tmp_path))  # fmt: skip
+
+
+def small_data(name: str, folder: Path) -> list[str]:
+    if name.startswith("char_lstm"):
+        (folder / "text.txt").write_text(small_text(4000), encoding="utf-8")
+        return [
+            "--data.init_args.dataset=files",
+            f"--data.files={folder / 'text.txt'}",
+            "--data.chunk_length=10",
+        ]
+    size = "28" if "goodfellow" in name else "8"
+    return ["--data.init_args.dataset=digits", f"--data.init_args.image_size={size}"]
 
 
 @pytest.mark.slow

@@ -1,0 +1,175 @@
+"""CharLSTM under Lightning against bare loops, and batched sampling against one stream.
+
+    python benchmarks/char_lstm.py [--steps 60] [--rounds 5] [--threads 2] [--output FILE.json]
+
+The peers: a loop that steps through time in Python with a GRU or LSTM cell, as char-rnn.pytorch
+does it (there by nn.GRU or nn.LSTM on one character at a time, loss by loss), and a bare loop over
+the same fused nn.LSTM and the same chunks. Random tokens: the text does not matter to the speed.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from _tables import in_turn, median_ratio, show
+from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor, nn
+
+from novum.callbacks import ProgressBar
+from novum.lightning_modules import CharLSTM
+from novum.lightning_modules.networks import CharRNN
+
+VOCABULARY = 66
+ALPHABET = "".join(map(chr, range(97, 97 + VOCABULARY - 1)))
+TOKENS = np.random.default_rng(0).integers(1, VOCABULARY, 1_000_000).astype(np.uint8)
+SIZES = [(128, 2), (512, 3)]  # hidden units, layers
+BATCH = CHUNK = 50
+
+
+def chunks() -> Iterator[dict[str, Tensor | bool | float]]:
+    """As TextDataModule cuts them."""
+    apart = len(TOKENS) // BATCH
+    starts = np.arange(BATCH) * apart
+    for at in range(0, apart - CHUNK, CHUNK):
+        rows = TOKENS[starts[:, None] + at + np.arange(CHUNK + 1)]
+        tokens = torch.from_numpy(rows.astype(np.int64))
+        yield {"tokens": tokens, "restart": at == 0, "epoch": 0.0}
+
+
+class Data(LightningDataModule):
+    def train_dataloader(self) -> list[dict]:
+        return chunks()
+
+
+def lightning(steps: int, folder: str, hidden: int, layers: int) -> None:
+    """Logger and progress bar on, as a user runs it."""
+    model = CharLSTM(CharRNN(VOCABULARY, hidden, layers), ALPHABET)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        max_epochs=-1,
+        limit_val_batches=0,
+        logger=TensorBoardLogger(folder),
+        callbacks=[ProgressBar()],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        gradient_clip_val=5.0,
+        gradient_clip_algorithm="value",
+    )
+    trainer.fit(model, Data())
+
+
+def bare(steps: int, hidden: int, layers: int) -> None:
+    """The same network and chunks without Lightning, logger or bar."""
+    net = CharRNN(VOCABULARY, hidden, layers)
+    optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
+    state = None
+    for _, batch in zip(range(steps), chunks(), strict=False):
+        tokens = batch["tokens"].T.contiguous()
+        logits, state = net(tokens[:-1], state)
+        state = tuple(part.detach() for part in state)
+        loss = F.cross_entropy(logits.flatten(0, 1), tokens[1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_value_(net.parameters(), 5.0)
+        optimizer.step()
+
+
+def by_time_step(steps: int, hidden: int, layers: int) -> None:
+    """One character at a time through the network, its loss added up, as char-rnn.pytorch does."""
+    encoder = nn.Embedding(VOCABULARY, hidden)
+    recurrent = nn.LSTM(hidden, hidden, layers)
+    decoder = nn.Linear(hidden, VOCABULARY)
+    parameters = [p for part in (encoder, recurrent, decoder) for p in part.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=2e-3)
+    for _, batch in zip(range(steps), chunks(), strict=False):
+        inputs, targets = batch["tokens"][:, :-1], batch["tokens"][:, 1:]
+        state = tuple(torch.zeros(layers, BATCH, hidden) for _ in range(2))
+        optimizer.zero_grad()
+        loss = torch.zeros(())
+        for t in range(CHUNK):
+            embedded = encoder(inputs[:, t])
+            output, state = recurrent(embedded.view(1, BATCH, -1), state)
+            loss = loss + F.cross_entropy(decoder(output.view(BATCH, -1)), targets[:, t])
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+
+def training_rows(steps: int, rounds: int) -> list[dict]:
+    rows = []
+    for hidden, layers in SIZES:
+        n = steps if hidden <= 128 else max(steps // 6, 4)
+        with tempfile.TemporaryDirectory() as folder:
+            seconds = in_turn(
+                {
+                    "novum under Lightning": lambda: lightning(n, folder, hidden, layers),  # noqa: B023
+                    "bare loop, fused": lambda: bare(n, hidden, layers),  # noqa: B023
+                    "loop over time steps": lambda: by_time_step(n, hidden, layers),  # noqa: B023
+                },
+                rounds,
+            )
+        ours = seconds["novum under Lightning"]
+        rows += [
+            {
+                "contestant": f"{name}, {layers} x {hidden}",
+                "characters/s (median)": BATCH * CHUNK * n / statistics.median(times),
+                "ms/step": 1000 * statistics.median(times) / n,
+                "novum is faster by (median of rounds)": median_ratio(ours, times),
+            }
+            for name, times in seconds.items()
+        ]
+    return rows
+
+
+def sampling_rows(rounds: int, length: int = 200) -> list[dict]:
+    model = CharLSTM(CharRNN(VOCABULARY, 128, 2), ALPHABET).eval()
+
+    def speed(n: int) -> float:
+        start = time.perf_counter()
+        model.sample_text(n, length, seed=0)
+        return n * length / (time.perf_counter() - start)
+
+    speeds = {n: [] for n in (1, 64, 256, 1024)}
+    for i in range(rounds + 1):
+        for n, found in speeds.items():
+            if i:
+                found.append(speed(n))
+            else:
+                speed(n)
+    return [
+        {
+            "streams": n,
+            "characters/s (median)": statistics.median(found),
+            "times one stream (median of rounds)": statistics.median(
+                a / b for a, b in zip(found, speeds[1], strict=True)
+            ),
+        }
+        for n, found in speeds.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output")
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(args.threads)
+    rows = training_rows(args.steps, args.rounds)
+    show(f"Training, batch {BATCH}, chunks of {CHUNK}", rows, args.output)
+    sampled = args.output and args.output.replace(".json", "_sampling.json")
+    show("Sampling, 2 x 128, 200 characters a stream", sampling_rows(args.rounds), sampled)
+
+
+if __name__ == "__main__":
+    main()

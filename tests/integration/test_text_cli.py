@@ -1,0 +1,174 @@
+"""The commands of a character model as a user types them."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from novum.errors import ROOT
+from novum.generate import main as generate
+from novum.train import main
+from tests.tiny import states_equal
+from tests.tiny_text import small_text
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*treespec.*", "ignore:.*litlogger.*", "ignore:Trying to infer the `batch_size`"
+)
+
+SMALL = [
+    "--model.init_args.network.init_args.hidden_size=16",
+    "--data.init_args.batch_size=4",
+    "--data.init_args.chunk_length=20",
+    "--trainer.accelerator=cpu",
+    "--trainer.max_steps=8",
+    "--trainer.val_check_interval=4",
+    "--trainer.log_every_n_steps=2",
+]
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "input.txt"
+    path.write_text(small_text(12_000), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs train.py in an empty folder; returns the printed text."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["train.py"])
+        main(list(arguments))
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def one_line(capsys):
+    """Runs a command on a user's mistake; returns the one line on stderr."""
+
+    def call(command, *arguments) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            command(*arguments)
+        assert exit_.value.code == 2
+        lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("python ")]
+        assert len(lines) == 1
+        return lines[0]
+
+    return call
+
+
+@pytest.mark.slow
+def test_from_text_to_texts(run, text, tmp_path, one_line, monkeypatch, capsys):
+    out = run("fit", "--config", "char_lstm_shakespeare", "--data.files", text, *SMALL)
+    assert "Held-out text costs" in out and "characters seen" in out
+    folder = tmp_path / "runs" / "char_lstm_shakespeare" / "version_0"
+    assert (folder / "report.html").is_file()
+    logged = EventAccumulator(str(folder), size_guidance={"images": 0, "tensors": 0}).Reload()
+    for tag in ("loss/nats_per_token", "val/nats_per_char", "val/bits_per_char",
+                "health/heldout_gap", "speed/characters_per_second", "units/quote"):  # fmt: skip
+        assert logged.Scalars(tag)[-1].step == 8 * 4 * 20, tag  # tokens_seen
+    assert {"samples/surprisal", "val/loss_by_position"} <= set(logged.Tags()["images"])
+    assert "samples/text/text_summary" in logged.Tags()["tensors"]
+
+    best = str(folder / "checkpoints" / "best.ckpt")
+    assert "val/nats_per_char" in run("test", "--ckpt_path", best)
+    run("predict", "--ckpt_path", best, "--model.init_args.predict_samples=3",
+        "--model.init_args.predict_length=40", "--model.init_args.sampling.prime=la")  # fmt: skip
+    written = sorted((folder / "samples").glob("*.txt"))
+    assert [path.name for path in written] == ["000000.txt", "000001.txt", "000002.txt"]
+    assert all(len(path.read_text()) == 42 and path.read_text()[:2] == "la" for path in written)
+
+    os.remove(text)  # a checkpoint is enough
+    monkeypatch.setattr(sys, "argv", ["generate.py"])
+    generate(["--checkpoint", best, "--prime", "la", "--length", "30", "--seed", "1"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("la") and len(printed) == 33
+    generate(["--checkpoint", best, "--samples", "2", "--output", str(tmp_path / "texts")])
+    assert len(list((tmp_path / "texts").glob("*.txt"))) == 2
+    arguments = ["--checkpoint", best, "--prime", "XYZ"]
+    assert "never seen: 'XYZ'" in one_line(generate, arguments)
+    assert "top_p is 3" in one_line(generate, [*arguments[:2], "--top-p", "3"])
+
+
+@pytest.mark.slow
+def test_last_goes_on_bit_for_bit(run, text, tmp_path):
+    """Stopped at an evaluation in the middle of a pass, with the streams' state."""
+    common = ["fit", "--config", "char_lstm_shakespeare", "--data.files", text, *SMALL,
+              "--model.init_args.network.init_args.dropout=0.2",
+              "--model.init_args.schedule=novum.lightning_modules.schedules.char_rnn_decay",
+              ]  # fmt: skip
+    run(*common, "--trainer.logger.init_args.name=whole")
+    run(*common, "--trainer.max_steps=4")
+    run(*common, "--ckpt_path=last")
+    whole, resumed = (
+        torch.load(tmp_path / "runs" / name / "version_0/checkpoints/last.ckpt", weights_only=True)
+        for name in ("whole", "char_lstm_shakespeare")
+    )
+    assert states_equal(whole["state_dict"], resumed["state_dict"])
+    assert whole["tokens_seen"] == resumed["tokens_seen"] == 8 * 80
+    for a, b in zip(whole["stream_state"], resumed["stream_state"], strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.slow
+def test_two_ranks_have_streams_of_their_own(text, tmp_path):
+    """Two ranks of 2 streams train as one rank of 4, and validate to the same figure."""
+    runs = {}
+    for ranks in (1, 2):
+        arguments = ["fit", "--config", "char_lstm_shakespeare", "--data.files", text, *SMALL,
+                     f"--data.init_args.batch_size={4 // ranks}", f"--trainer.devices={ranks}",
+                     "--trainer.strategy=ddp", "--trainer.gradient_clip_val=null",
+                     f"--trainer.logger.init_args.name=ranks{ranks}"]  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "NOVUM_CACHE": str(tmp_path / "cache")},
+            capture_output=True,
+            text=True,
+            timeout=500,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        folder = tmp_path / "runs" / f"ranks{ranks}" / "version_0"
+        saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+        events = EventAccumulator(str(folder)).Reload()
+        runs[ranks] = saved, events.Scalars("val/nats_per_char")[-1].value
+    (one, loss_of_one), (two, loss_of_two) = runs[1], runs[2]
+    assert one["tokens_seen"] == two["tokens_seen"] == 8 * 80
+    assert loss_of_two == pytest.approx(loss_of_one, rel=1e-5)
+    for name, weight in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][name], weight, rtol=1e-3, atol=1e-5)
+    for a, b in zip(one["stream_state"], two["stream_state"], strict=True):
+        # (ranks, layers, streams, units): the streams of rank 0, then those of rank 1
+        torch.testing.assert_close(torch.cat([*b], 1), a[0], rtol=1e-3, atol=1e-5)
+
+
+class TestMistakes:
+    """Each ends in one line that names the thing and the mend, and exit code 2."""
+
+    @pytest.mark.parametrize(
+        "content, message",
+        [
+            (b"", "input.txt is empty"),
+            (b"\x7fELF\0\0" * 99, "binary file"),
+            ("Stra\u00dfe".encode("latin-1") * 99, "no utf-8 text: byte 0xdf at offset 4"),
+            (b"a few words", "the text is too short"),
+        ],
+        ids=["empty", "binary", "undecodable", "short"],
+    )
+    def test_bad_text(self, run, text, one_line, content, message):
+        with open(text, "wb") as file:
+            file.write(content)
+        line = one_line(run, "fit", "--config", "char_lstm_shakespeare", "--data.files", text)
+        assert message in line
+
+    def test_no_text(self, run, one_line):
+        line = one_line(run, "fit", "--config", "char_lstm_shakespeare")
+        assert "--data.files" in line

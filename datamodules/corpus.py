@@ -48,7 +48,9 @@ class TextSource:
         self._fingerprint = fingerprint
 
     @classmethod
-    def of(cls, text: str, name: str = "text", vocabulary: Vocabulary | None = None) -> "TextSource":
+    def of(
+        cls, text: str, name: str = "text", vocabulary: Vocabulary | None = None
+    ) -> "TextSource":
         """A text in memory."""
         vocabulary = vocabulary or Vocabulary.of_text(text)
         return cls(vocabulary.encode(text), vocabulary, [Piece(0, name, 0)])

@@ -82,7 +82,7 @@ def test_copies_are_logged_against_tokens_seen(tmp_path):
     assert events.Tags()["images"] == ["novelty/copies"]
     assert "train&#46;txt" in str(events.Tensors("novelty/copies/text_summary")[-1])
     assert trainer.callback_metrics["novelty/copies_flagged/verbatim"] == 30
-    assert "quality/self_bleu/verbatim" in trainer.callback_metrics
+    assert "novelty/permutation_p/folded" in trainer.callback_metrics
 
 
 def test_stop_on_copying_ends_the_run(tmp_path):

@@ -90,13 +90,13 @@ def test_no_false_alarm_on_a_model_of_other_text():
         return "".join(body[i : i + 1000] + random.choice(phrases) for i in range(0, 30_000, 1000))
 
     alarms = 0
-    for seed in range(20):
+    for seed in range(10):
         train, heldout = author(4 * seed) + author(4 * seed + 1), author(4 * seed + 2)
         text = ngram_model(author(4 * seed + 3), 12, 20_000, seed)
         novelty = judge(train, heldout, text).novelty
         assert novelty["copies_found"] > 0
         alarms += novelty["copies_flagged"] > 0 or novelty["copies_at_least"] > 0
-    assert alarms <= 3
+    assert alarms <= 2
 
 
 def test_copies_that_heldout_text_has_too_are_none():

@@ -14,16 +14,19 @@ from rich.table import Table
 
 
 def in_turn(
-    contestants: Mapping[str, Callable[[], Any]], rounds: int = 5, warm_up: int = 1
+    contestants: Mapping[str, Callable[[], Any]],
+    rounds: int = 5,
+    warm_up: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds of each call, the contestants in turn so that a slow spell hits all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for i in range(warm_up + rounds):
         for name, run in contestants.items():
-            start = time.perf_counter()
+            start = clock()
             run()
             if i >= warm_up:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 

@@ -40,19 +40,25 @@ def tiny(monkeypatch) -> Backbone:
     return Backbone("tiny", "none")
 
 
-def dream(backbone: Backbone, steps: int | None = None, size: int = 24, **settings) -> DeepDream:
+def dream(
+    backbone: Backbone,
+    max_steps: int = -1,
+    size: int = 24,
+    resume: str | None = None,
+    **settings,
+) -> DeepDream:
     settings = {"layers": ["act"], "steps": 3, "octaves": (-1, 0), "octave_scale": 1.5} | settings
     module = DeepDream(backbone, **settings)
     trainer = Trainer(
         accelerator="cpu",
-        max_steps=-1 if steps is None else steps,
+        max_steps=max_steps,
         max_epochs=-1,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, SingleImageDataModule("flower.jpg", size=size))
+    trainer.fit(module, SingleImageDataModule("flower.jpg", size=size), ckpt_path=resume)
     return module
 
 
@@ -79,7 +85,7 @@ def test_the_same_seed_gives_the_same_dream(tiny):
 
 def test_one_step_is_tensorflows_recipe(tiny):
     """x + step * g / std(g), clipped, without jitter (the tutorial's simple form)."""
-    module = dream(tiny, steps=1, octaves=(0, 0), jitter=0, step_size=0.1)
+    module = dream(tiny, max_steps=1, octaves=(0, 0), jitter=0, step_size=0.1)
     image = SingleImageDataModule("flower.jpg", size=24).train_reference()[:] / 255
     image.requires_grad_()
     tiny.network(image * 2 - 1)
@@ -174,6 +180,15 @@ def test_resizing_to_the_same_size_is_a_copy():
     x = torch.rand(1, 3, 5, 5)
     y = resized(x, (5, 5))
     assert torch.equal(x, y) and y is not x
+
+
+def test_a_resumed_dream_goes_on_bit_for_bit(tiny, tmp_path):
+    """From within the second octave, whose size the checkpoint's image has."""
+    whole, half = dream(tiny, reinject=True), dream(tiny, max_steps=4, reinject=True)
+    half.trainer.save_checkpoint(tmp_path / "half.ckpt")
+    resumed = dream(tiny, reinject=True, resume=str(tmp_path / "half.ckpt"))
+    assert resumed.images_seen == 6
+    assert torch.equal(resumed.image, whole.image)
 
 
 def test_checkpoints_hold_the_image_alone(tiny):

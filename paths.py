@@ -1,7 +1,9 @@
-"""Where Novum keeps what can be had again: weights, downloads, reference features."""
+"""Where Novum keeps what can be had again: weights, downloads, references, recipes of pictures."""
 
 import os
 from pathlib import Path
+
+RECIPE = "novum:config"  # the text of a PNG of ours that holds the config which made it
 
 
 def cache_folder() -> Path:

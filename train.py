@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from novum.errors import ROOT, program_name, stop
+from novum.paths import RECIPE
 
 CONFIGS = ROOT / "configs"
-RECIPE = "novum:config"  # the text of a PNG that holds the config it was made by
 
 HELP = """\
 usage: {program} {{fit,validate,test,predict}} [--config FILE] [--KEY VALUE ...]

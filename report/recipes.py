@@ -9,8 +9,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pytorch_lightning import Trainer
 
+from novum.paths import RECIPE
 from novum.report.pictures import Pixels, encode_gif
-from novum.train import RECIPE
 
 
 def recipe_of(trainer: Trainer) -> str:

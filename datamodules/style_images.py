@@ -52,6 +52,9 @@ class StyleImageDataModule(LightningDataModule):
         self.style_weights = _shares(style_weights, k)
         self.masks = None if masks is None else self._read_masks(masks, size)
 
+    def __str__(self) -> str:
+        return f"{', '.join(self.content_names)} in the style of {', '.join(self.style_names)}"
+
     def _read_masks(self, masks: list[str], size: int | None) -> Tensor:
         """float (k, 1, h, w) in [0, 1]."""
         if len(masks) != len(self.styles) or len(self.contents) > 1:

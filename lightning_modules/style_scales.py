@@ -25,9 +25,7 @@ def enlarge_state(optimizer: Optimizer, size: Size) -> None:
             if torch.is_tensor(value) and value.ndim == 4:
                 squared = name.endswith("_sq")  # must not fall below 0
                 mode = "bilinear" if squared else "bicubic"
-                state[name] = F.interpolate(value, tuple(size), mode=mode).contiguous(
-                    memory_format=torch.channels_last
-                )
+                state[name] = F.interpolate(value, tuple(size), mode=mode)
 
 
 def with_colours_of(content: Tensor, images: Tensor) -> Tensor:

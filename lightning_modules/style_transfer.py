@@ -110,7 +110,7 @@ class StyleTransfer(SingleImageModule):
     def scales(self, size: Size) -> list[Size]:
         """The sizes that an image of the size (h, w) goes through, the last its own."""
         longer, scales = max(size), [size]
-        while longer / self.scale_factor ** len(scales) >= self.min_scale:
+        while round(longer / self.scale_factor ** len(scales)) >= self.min_scale:
             shrink = self.scale_factor ** -len(scales)
             scales.append((max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink))))
         return scales[::-1]
@@ -185,7 +185,7 @@ class StyleTransfer(SingleImageModule):
     def _enter(self, size: Size, optimizer: Optimizer) -> None:
         """The image, the optimizer's state and the targets at the size."""
         start = self._start(size) if self.global_step == 0 else resized(self.average, size)
-        self.image.data = start.clamp(0, 1).contiguous(memory_format=torch.channels_last)
+        self.image.data = start.clamp(0, 1).contiguous()
         self.average = self.image.detach().clone()
         enlarge_state(optimizer, size)
         self._set_targets(size)

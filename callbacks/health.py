@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from novum.callbacks.evaluation import Evaluation, EvaluationCallback
+from novum.callbacks.evaluation import BLOCK, Evaluation, EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_text
 from novum.callbacks.protocols import Discriminator, ImageGenerator, TextGenerator, seen, unit
 from novum.callbacks.text_health import text_figures
@@ -101,7 +101,10 @@ class TrainingHealth(EvaluationCallback):
         self, pl_module: LightningModule, evaluation: Evaluation
     ) -> dict[str, float]:
         fake = evaluation.samples(self.num_samples)
-        scores = {"generated": float(pl_module.discriminate(fake).mean())}
+        # without labels each block of samples goes through the classes in turn
+        classes = getattr(pl_module, "num_classes", 0)
+        labels = torch.arange(len(fake)) % BLOCK % classes if classes else None
+        scores = {"generated": float(pl_module.discriminate(fake, labels=labels).mean())}
         for split in ("train", "heldout"):
             source = evaluation.source(split)
             n = min(self.num_samples, len(source))

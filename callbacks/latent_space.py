@@ -24,7 +24,16 @@ BATCH = 64
 
 
 def feature_distance(extractor: FeatureExtractor) -> Distance:
-    """Squared distance of unit-length features of float images in [-1, 1]: (n,)."""
+    """Squared distance of unit-length features of float images in [-1, 1]: (n,).
+
+    Raises:
+        ValueError: If the extractor takes 8-bit images alone, which hide small steps.
+    """
+    if type(extractor).features is FeatureExtractor.features:
+        raise ValueError(
+            f"path length cannot be measured in {extractor.name}, which takes 8-bit images alone;"
+            " efficientnet_lite0, inception, dinov2 and clip take finer steps"
+        )
 
     def directions(images: Tensor) -> Tensor:
         levels = (images.float() + 1) * 127.5  # as the extractor expects, but not rounded

@@ -18,6 +18,8 @@ from novum.callbacks.styles import (
 )
 from novum.lightning_modules.sampling import to_uint8
 from novum.lightning_modules.styles import directions
+from novum.metrics.features import load_extractor
+from novum.metrics.features.extractor import FeatureExtractor
 from novum.report.pictures import encode_gif
 from tests.tiny import tiny_gan, tiny_stylegan
 
@@ -79,24 +81,30 @@ def test_path_lengths_of_a_generator_that_ignores_w_are_0():
     assert all(v.value == 0 for v in path_lengths(module, squared, n=20).values())
 
 
-class Pixels(torch.nn.Module):
+class Flat(FeatureExtractor):
     def features(self, images):
         assert images.shape[1] == 3
         return images.flatten(1)
 
 
 def test_feature_distance_sees_steps_below_a_gray_level():
-    distance = feature_distance(Pixels())
+    distance = feature_distance(Flat("flat"))
     a = torch.rand(2, 1, 4, 4) * 2 - 1
     assert (distance(a, a + 1e-5 * torch.randn_like(a)) > 0).all()
     assert torch.equal(distance(a, a), torch.zeros(2, dtype=torch.float64))
 
 
+def test_extractors_of_8_bit_images_are_refused():
+    with pytest.raises(ValueError, match="cannot be measured in pixels, which takes 8-bit"):
+        feature_distance(load_extractor("pixels"))
+
+
 class Labeller:
-    """Bright or dark."""
+    """Brighter at the left, or at the right."""
 
     def classify(self, images):
-        p = torch.sigmoid((images.float().mean((1, 2, 3)) - 127) / 5)
+        left, right = images.float().chunk(2, dim=3)
+        p = torch.sigmoid((left - right).mean((1, 2, 3)))
         return torch.stack([p, 1 - p], dim=1)
 
 

@@ -38,7 +38,7 @@ trainer:
     - class_path: novum.callbacks.TruncationSweep
     - class_path: novum.callbacks.StyleInterpolation
     - class_path: novum.callbacks.LatentSpace
-      init_args: {features: pixels, num_paths: 8}
+      init_args: {num_paths: 8}
     - class_path: novum.callbacks.LatentRecovery
       init_args: {num_images: 4, steps: 2}
     - class_path: novum.callbacks.RunSummary
@@ -82,7 +82,7 @@ def test_every_command(checkpoint, tmp_path, capsys):
     np.save(tmp_path / "asked.npy", np.zeros((2, 1, 8, 8), dtype=np.uint8))
     run("project", "--images", str(tmp_path / "asked.npy"), "--space", "w", "--steps", "2")
     assert "median distance" in capsys.readouterr().out
-    run("measure", "--features", "pixels", "--num-samples", "8")
+    run("measure", "--num-samples", "8")
     assert "path_length_w_end" in json.loads((tmp_path / "measures.json").read_text())
 
 

@@ -16,6 +16,7 @@ import argparse
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F

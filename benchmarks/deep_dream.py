@@ -16,6 +16,7 @@ import argparse
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -152,7 +153,15 @@ def largest_difference(module: DeepDream, network: PeerNetwork, source: Tensor) 
     return max(abs(ours / theirs - 1) for ours, (_, theirs) in zip(values, path, strict=True))
 
 
-def compare(name: str, size: int, rounds: int, octaves: int, steps: int, folder: str) -> list[dict]:
+def compare(
+    name: str,
+    size: int,
+    rounds: int,
+    octaves: int,
+    steps: int,
+    folder: str,
+    clock: Callable[[], float],
+) -> list[dict]:
     layer, last = NETWORKS[name]
     torch.manual_seed(0)
     backbone = Backbone(name, weights="none")

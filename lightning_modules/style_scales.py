@@ -17,10 +17,11 @@ def resized(images: Tensor, size: Size) -> Tensor:
 
 def enlarge_state(optimizer: Optimizer, size: Size) -> None:
     """Adam's moments at the new size; the history of L-BFGS, which has none, is dropped."""
-    for parameter, state in list(optimizer.state.items()):
-        if isinstance(optimizer, LBFGS):
-            del optimizer.state[parameter]
-            continue
+    if isinstance(optimizer, LBFGS):
+        optimizer.state.clear()
+        optimizer._numel_cache = None  # it counts its parameters once
+        return
+    for state in optimizer.state.values():
         for name, value in state.items():
             if torch.is_tensor(value) and value.ndim == 4:
                 squared = name.endswith("_sq")  # must not fall below 0

@@ -199,7 +199,7 @@ class Data(LightningDataModule):
         self.images, self.steps = images, steps
 
     def train_dataloader(self) -> list[dict[str, Tensor]]:
-        return [{"image": self.images}] * self.steps
+        return ({"image": self.images} for _ in range(self.steps))
 
 
 def networks(size: int, width: int) -> StyleGAN:

@@ -8,23 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from novum.lightning_modules.networks.stylegan_ops import upfirdn2d
+from novum.lightning_modules.warp import moved, pad_reflected, scaled, transform, turned
 
-# orthonormal low-pass filters of Daubechies' least asymmetric wavelets with 6 and 2 moments
-SYM6 = (
-    0.015404109327027373,
-    0.0034907120842174702,
-    -0.11799011114819057,
-    -0.048311742585633,
-    0.4910559419267466,
-    0.787641141030194,
-    0.3379294217276218,
-    -0.07263752278646252,
-    -0.021060292512300564,
-    0.04472490177066578,
-    0.0017677118642428036,
-    -0.007800708325034148,
-)
+# an orthonormal low-pass filter of Daubechies' wavelets, with two moments
 SYM2 = (-0.12940952255092145, 0.22414386804185735, 0.836516303737469, 0.48296291314469025)
 BAND_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)  # of natural images: appendix B
 
@@ -134,110 +120,32 @@ class Draw:
 # -- geometry ----------------------------------------------------------------------------------
 
 
-def _matrix(rows: list[list[Tensor | float]]) -> Tensor:
-    """(b, len(rows), len(rows[0])) from scalars and tensors (b,)."""
-    b = next(x for row in rows for x in row if isinstance(x, Tensor))
-    full = [torch.stack([torch.as_tensor(x).to(b).expand_as(b) for x in row]) for row in rows]
-    return torch.stack(full).permute(2, 0, 1)
-
-
-def _scaled(x: Tensor, y: Tensor) -> Tensor:
-    return _matrix([[x, 0.0, 0.0], [0.0, y, 0.0], [0.0, 0.0, torch.ones_like(x)]])
-
-
-def _moved(x: Tensor, y: Tensor) -> Tensor:
-    return _matrix([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, torch.ones_like(x)]])
-
-
-def _turned(angle: Tensor) -> Tensor:
-    c, s = angle.cos(), angle.sin()
-    return _matrix([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
-
-
 def _geometry(draw: Draw, groups: tuple[str, ...], size: torch.Size) -> Tensor:
     """Matrices (b, 3, 3) from output to input pixels, both counted from the image's centre."""
     h, w = size
     one = torch.ones_like(draw.uniform())
     parts = []
     if "blit" in groups:
-        parts.append(_scaled(1 - 2 * (draw.uniform() < 0.5) * draw.chosen(), one))
+        parts.append(scaled(1 - 2 * (draw.uniform() < 0.5) * draw.chosen(), one))
         quarter = (draw.uniform() * 4).floor() * draw.chosen()
-        parts.append(_turned(quarter * (math.pi / 2)))
+        parts.append(turned(quarter * (math.pi / 2)))
         x, y, moves = draw.uniform(), draw.uniform(), draw.chosen()
         shift = [((2 * t - 1) * 0.125 * n * moves).round() for t, n in ((x, w), (y, h))]
-        parts.append(_moved(*shift))
+        parts.append(moved(*shift))
     if "geom" in groups:
         turns = 1 - math.sqrt(1 - draw.p)  # twice, so that some turn has probability p
         scale = draw.power(0.2)
-        parts.append(_scaled(scale, scale))
-        parts.append(_turned((2 * draw.uniform() - 1) * math.pi * draw.chosen(turns)))
+        parts.append(scaled(scale, scale))
+        parts.append(turned((2 * draw.uniform() - 1) * math.pi * draw.chosen(turns)))
         stretch = draw.power(0.2)
-        parts.append(_scaled(stretch, 1 / stretch))
-        parts.append(_turned((2 * draw.uniform() - 1) * math.pi * draw.chosen(turns)))
+        parts.append(scaled(stretch, 1 / stretch))
+        parts.append(turned((2 * draw.uniform() - 1) * math.pi * draw.chosen(turns)))
         moves = draw.chosen()
-        parts.append(_moved(*(draw.normal() * 0.125 * n * moves for n in (w, h))))
+        parts.append(moved(*(draw.normal() * 0.125 * n * moves for n in (w, h))))
     total = parts[0]
     for part in parts[1:]:
         total = total @ part
     return total
-
-
-def reflected(positions: Tensor, n: int) -> Tensor:
-    """Positions on a line of n pixels, folded back at the centres of the outer two."""
-    around = positions.remainder(2 * (n - 1))
-    return (n - 1) - (around - (n - 1)).abs()
-
-
-def _pad_reflected(x: Tensor, pad: int) -> Tensor:
-    for axis in (2, 3):
-        n = x.shape[axis]
-        rows = reflected(torch.arange(-pad, n + pad, device=x.device), n)
-        x = x.index_select(axis, rows)
-    return x
-
-
-def transform(images: Tensor, matrices: Tensor) -> Tensor:
-    """Images (b, c, h, w) through matrices (b, 3, 3) from output to input pixels.
-
-    Sampled bilinearly at twice the resolution, through an orthonormal wavelet filter on the way up
-    and its mirror image on the way down: whole-pixel shifts are exact. Gathers and convolutions
-    alone, so that it can be differentiated twice.
-    """
-    b, c, h, w = images.shape
-    taps = torch.tensor(SYM6, device=images.device)
-    center = float((taps * torch.arange(12, device=taps.device)).sum() / taps.sum())
-    fine = upfirdn2d(_pad_reflected(images, 6), taps, up=2, padding=(11, 10))
-
-    def grid(n: int) -> Tensor:  # fine output pixels, in output pixels from the centre
-        return (torch.arange(2 * n + 10, device=taps.device) - center) / 2 - (n - 1) / 2
-
-    y, x = torch.meshgrid(grid(h), grid(w), indexing="ij")
-    points = torch.stack([x.flatten(), y.flatten(), torch.ones(x.numel(), device=x.device)])
-    place = matrices.float() @ points  # (b, 3, pixels)
-    column = _fine_position(place[:, 0] + (w - 1) / 2, w, center)
-    row = _fine_position(place[:, 1] + (h - 1) / 2, h, center)
-    sampled = _bilinear(fine, row, column).view(b, c, *x.shape)
-    return upfirdn2d(sampled, taps.flip(0), down=2)
-
-
-def _fine_position(position: Tensor, n: int, center: float) -> Tensor:
-    inside = (position > -3.01) & (position < n + 2.01)  # covered by the padding
-    return 2 * (torch.where(inside, position, reflected(position, n)) + 6) + center
-
-
-def _bilinear(x: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """x (b, c, h, w) at rows and columns (b, n) -> (b, c, n)."""
-    b, c, h, w = x.shape
-    flat = x.reshape(b, c, h * w)
-    top, left = row.floor().clamp(0, h - 2), column.floor().clamp(0, w - 2)
-    down, right = (row - top).to(x.dtype)[:, None], (column - left).to(x.dtype)[:, None]
-    first = (top * w + left).long()
-
-    def at(offset: int) -> Tensor:
-        return flat.gather(2, (first + offset)[:, None].expand(b, c, -1))
-
-    upper = at(0) * (1 - right) + at(1) * right
-    return upper * (1 - down) + (at(w) * (1 - right) + at(w + 1) * right) * down
 
 
 # -- color, bands, cutout ----------------------------------------------------------------------
@@ -297,7 +205,7 @@ def _filter_bands(images: Tensor, draw: Draw) -> Tensor:
         gains = gains * factor / (factor.square() @ power).sqrt()[:, None]
     taps = (gains @ filter_bank().to(images.device)).to(images.dtype)  # (b, 43)
     b, c, h, w = images.shape
-    x = _pad_reflected(images, 21).reshape(1, b * c, h + 42, w + 42)
+    x = pad_reflected(images, 21).reshape(1, b * c, h + 42, w + 42)
     taps = taps.repeat_interleave(c, dim=0)
     x = F.conv2d(x, taps[:, None, :, None], groups=b * c)
     return F.conv2d(x, taps[:, None, None, :], groups=b * c).view(b, c, h, w)

@@ -5,7 +5,8 @@ from novum.lightning_modules.networks.char_lstm import CharRNN
 from novum.lightning_modules.networks.classifiers import FineTuned, SmallCNN, SoftmaxRegression
 from novum.lightning_modules.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from novum.lightning_modules.networks.maxout import Maxout, MaxoutDiscriminator, MaxoutGenerator
-from novum.lightning_modules.networks.stylegan import StyleGANDiscriminator, StyleGANGenerator
+from novum.lightning_modules.networks.stylegan import StyleGANGenerator
+from novum.lightning_modules.networks.stylegan_discriminator import StyleGANDiscriminator
 
 __all__ = [
     "CharRNN",

@@ -69,8 +69,10 @@ def test_every_command(checkpoint, tmp_path, capsys):
         ("directions", "directions.png"),
     ):
         run(command, "--rows", "2")
-        assert Image.open(tmp_path / picture).width > 64
-    assert np.load(tmp_path / "directions.npz")["directions"].shape == (2, 4)
+        with Image.open(tmp_path / picture) as image:
+            assert image.width > 64
+    with np.load(tmp_path / "directions.npz") as arrays:
+        assert arrays["directions"].shape == (2, 4)
     run("project", "--num-images", "3", "--steps", "2")
     assert set(json.loads((tmp_path / "recovery.json").read_text())) == {
         "recovery_train",
@@ -78,7 +80,8 @@ def test_every_command(checkpoint, tmp_path, capsys):
         "recovery_gap",
         "recovery_p",
     }
-    assert np.load(tmp_path / "projections.npz")["train_ws"].shape == (3, 4, 4)
+    with np.load(tmp_path / "projections.npz") as arrays:
+        assert arrays["train_ws"].shape == (3, 4, 4)
     np.save(tmp_path / "asked.npy", np.zeros((2, 1, 8, 8), dtype=np.uint8))
     run("project", "--images", str(tmp_path / "asked.npy"), "--space", "w", "--steps", "2")
     assert "median distance" in capsys.readouterr().out

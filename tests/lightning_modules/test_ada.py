@@ -10,18 +10,13 @@ from novum.lightning_modules.ada import (
     LETTERS,
     ORDER,
     SYM2,
-    SYM6,
     AdaptiveAugment,
     Draw,
     _filter_bands,
-    _moved,
     _recolor,
-    _scaled,
-    _turned,
     filter_bank,
-    reflected,
-    transform,
 )
+from novum.lightning_modules.warp import SYM6, moved, reflected, scaled, transform, turned
 
 ONE = torch.ones(2)
 
@@ -59,16 +54,16 @@ def waves(h: int, w: int) -> torch.Tensor:
 
 def test_whole_pixel_shifts_are_exact():
     x = images(2, 3, 16, 24)
-    torch.testing.assert_close(transform(x, _moved(ONE * 0, ONE * 0)), x, rtol=1e-4, atol=1e-4)
-    moved = transform(x, _moved(ONE * 2, -ONE))[:, :, 4:-4, 4:-4]
+    torch.testing.assert_close(transform(x, moved(ONE * 0, ONE * 0)), x, rtol=1e-4, atol=1e-4)
+    found = transform(x, moved(ONE * 2, -ONE))[:, :, 4:-4, 4:-4]
     expected = x.roll((1, -2), (2, 3))[:, :, 4:-4, 4:-4]
-    torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 MOVES = {
-    "mirror": (_scaled(-ONE[:1], ONE[:1]), lambda x: x.flip(3)),
-    "half turn": (_turned(ONE[:1] * math.pi), lambda x: x.rot90(2, (2, 3))),
-    "quarter turn": (_turned(ONE[:1] * math.pi / 2), lambda x: x.rot90(1, (2, 3))),
+    "mirror": (scaled(-ONE[:1], ONE[:1]), lambda x: x.flip(3)),
+    "half turn": (turned(ONE[:1] * math.pi), lambda x: x.rot90(2, (2, 3))),
+    "quarter turn": (turned(ONE[:1] * math.pi / 2), lambda x: x.rot90(1, (2, 3))),
 }
 
 
@@ -104,7 +99,7 @@ def test_every_pipe_changes_images_and_lets_gradients_pass_twice(pipe, channels)
 
 def test_derivatives_of_a_transformation():
     x = images(1, 1, 8, 8).double().requires_grad_(True)
-    matrix = _turned(torch.tensor([0.4])) @ _moved(torch.tensor([0.3]), torch.tensor([1.2]))
+    matrix = turned(torch.tensor([0.4])) @ moved(torch.tensor([0.3]), torch.tensor([1.2]))
 
     def square(x):
         return transform(x, matrix).square()

@@ -74,9 +74,7 @@ class AlternatingTraining(LatentSampling):
             mean_sign = self.trainer.strategy.reduce(self.augment.mean_sign(), reduce_op="mean")
             self.augment.adjust(float(mean_sign), len(images) * self.trainer.world_size)
         if (step + 1) % self.trainer.log_every_n_steps == 0:
-            adaptive = isinstance(self.augment, AdaptiveAugment)
-            p = {"health/augment_p": self.augment.p} if adaptive else {}
-            log_losses(self, self.losses, self.images_seen, **p)
+            self._log_losses()
 
     def _update_discriminator(
         self, parts: list[tuple[Tensor, Tensor | None]], share: bool, step: int
@@ -177,6 +175,11 @@ class AlternatingTraining(LatentSampling):
         if self.clip_gradient_norm is not None:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(parameters, self.clip_gradient_norm)
+
+    def _log_losses(self) -> None:
+        adaptive = isinstance(self.augment, AdaptiveAugment)
+        p = {"health/augment_p": self.augment.p} if adaptive else {}
+        log_losses(self, self.losses, self.images_seen, **p)
 
     def on_validation_start(self) -> None:
         if self.trainer.world_size > 1:  # batch norms keep a rank's own running statistics

@@ -67,10 +67,15 @@ def _known_names() -> set[str]:
     return names | {"init_args", "class_path", "trainer", "model", "data", "ckpt_path", "config"}
 
 
-def _taken(link: str, arguments: dict[str, Any]) -> bool:
-    """Whether a model with these arguments takes `model.init_args.NETWORK.init_args.KEY`."""
-    *_, network, _, key = link.split(".")
-    return network in arguments and key in inspect.signature(type(arguments[network])).parameters
+def _taken(link: str, cls: type, arguments: dict[str, Any]) -> bool:
+    """Whether a model of that class and arguments takes what a link gives.
+
+    A link ends in `model.init_args.KEY` or in `model.init_args.NETWORK.init_args.KEY`.
+    """
+    *_, owner, _, key = link.split(".")
+    if owner == "model":
+        return key in inspect.signature(cls).parameters
+    return owner in arguments and key in inspect.signature(type(arguments[owner])).parameters
 
 
 class SaveFitConfig(SaveConfigCallback):
@@ -109,7 +114,7 @@ class TrainCLI(LightningCLI):
         def instantiate(
             cls: type, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any
         ) -> LightningModule:
-            links = {k: v for k, v in applied_instantiation_links.items() if _taken(k, kwargs)}
+            links = {k: v for k, v in applied_instantiation_links.items() if _taken(k, cls, kwargs)}
             return lightnings(cls, *args, applied_instantiation_links=links, **kwargs)
 
         self.parser.add_instantiator(instantiate, LightningModule, subclasses=True, prepend=True)

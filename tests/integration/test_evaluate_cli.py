@@ -322,9 +322,6 @@ class TestMistakes:
         line = fails("--samples", "fresh.npy", *self.references, "--output", "train.npy")
         assert "cannot write to train.npy" in line
 
-    def test_text(self, fails):
-        assert "this version judges images only" in fails("--samples", "x", "--kind", "text")
-
     def test_missing_references(self, sets, fails):
         assert "--train is needed" in fails("--samples", "fresh.npy")
         assert "--heldout is needed" in fails("--samples", "fresh.npy", "--train", "train.npy")

@@ -1,8 +1,11 @@
 """A user's mistake ends in one line and exit code 2; a bug of ours keeps its traceback."""
 
+import _thread
 import contextlib
 import errno
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,3 +56,26 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"{program_name()}: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+@contextlib.contextmanager
+def insistent_interrupts(seconds: float = 1.0) -> Iterator[None]:
+    """Ctrl-C comes again until it is heeded: one that falls into a library's callback is lost."""
+    if threading.current_thread() is not threading.main_thread():  # others are never interrupted
+        yield
+        return
+    repeats: list[threading.Timer] = []
+
+    def interrupt(*_: object) -> None:
+        repeats.append(threading.Timer(seconds, _thread.interrupt_main))
+        repeats[-1].daemon = True
+        repeats[-1].start()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        for repeat in repeats:
+            repeat.cancel()

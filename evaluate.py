@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from novum.errors import one_line_errors, program_name, stop
+from novum.errors import insistent_interrupts, one_line_errors, program_name, stop
 
 EXIT_COPYING = 3
 
@@ -88,7 +88,7 @@ def _parser() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; a user's mistake ends in one line and exit code 2."""
     options = parse(arguments)
-    with one_line_errors():
+    with one_line_errors(), insistent_interrupts():
         if options.compare:
             from novum.report.compare import compare
 

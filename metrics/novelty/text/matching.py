@@ -1,7 +1,8 @@
 """Matching statistics: how far a text can be read on, from each of its positions, in another.
 
-Exact, in time linear in the text but for logarithms: a search for the first 32 characters of each
-position, and a suffix array of nothing but the passages that go on beyond them.
+Exact, in time linear in the text but for logarithms: where two positions can be read on up to the
+same end, so can all between them; for the others the first 128 characters are searched for, and
+what goes on beyond these is found by a suffix array of nothing but such passages.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,8 @@ from novum.metrics.novelty.text.index import (
     suffix_order,
 )
 
-FAR = 32  # tokens after which the search goes another way
+FAR = 128  # tokens after which the search goes another way
+STRIDE = 8  # every such position is searched for, and of the others those that need it
 BLOCK = 1 << 15  # positions at a time: their arrays stay in the cache
 
 
@@ -44,25 +46,45 @@ def match(index: TextIndex, tokens: Tokens, ends: Places | None = None) -> Match
     if not len(tokens):
         return Matching(np.zeros(0, np.int64), np.zeros(0, np.int64))
     queries = Words(tokens.astype(index.text.tokens.dtype.newbyteorder("=")))
-    found = Matching(np.empty(len(tokens), np.int64), np.empty(len(tokens), np.int64))
-    above = np.empty(len(tokens), np.int64)
-
-    def search(starts: Places) -> None:
-        above[starts] = insertion_points(index, queries, starts, FAR)
-        length, place = _nearer_neighbour(index, queries, starts, above[starts])
-        found.length[starts], found.place[starts] = length, place
-
-    ascending = suffix_order(queries)  # neighbours are then looked for in the same places
-    blocks = [ascending[start : start + BLOCK] for start in range(0, len(tokens), BLOCK)]
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for _ in pool.map(search, blocks):  # numpy lets other threads work
-            pass
+    found, above = _search(index, queries)
     far = np.flatnonzero(found.length >= FAR)
     if len(far):
         found.length[far], found.place[far] = _read_on(index, queries, far, above[far])
     if ends is not None:
         np.minimum(found.length, ends - np.arange(len(tokens)), out=found.length)
     return found
+
+
+def _search(index: TextIndex, queries: Words) -> tuple[Matching, Places]:
+    """Matches of up to FAR tokens, and how many suffixes come before each of the longest of them."""
+    m = len(queries)
+    length, place, above = np.zeros((3, m + 1), np.int64)  # nothing is read on from the end
+
+    def search(starts: Places) -> None:
+        above[starts] = insertion_points(index, queries, starts, FAR)
+        length[starts], place[starts] = _nearer_neighbour(index, queries, starts, above[starts])
+
+    ascending = suffix_order(queries)  # neighbours are then looked for in the same places
+    open_ = np.zeros(m, bool)
+    open_[::STRIDE] = True
+    step = STRIDE
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        while step:
+            starts = ascending[open_[ascending]]
+            blocks = [starts[i : i + BLOCK] for i in range(0, len(starts), BLOCK)]
+            for _ in pool.map(search, blocks):  # numpy lets other threads work
+                pass
+            step //= 2
+            if step:
+                between = np.arange(step, m, 2 * step)
+                before, after = between - step, np.minimum(between + step, m)
+                end = before + length[before]
+                known = end == after + length[after]
+                length[between] = end - between
+                place[between] = place[before] + step
+                open_[:] = False
+                open_[between[~known]] = True
+    return Matching(length[:m], place[:m]), above
 
 
 def _nearer_neighbour(

@@ -21,9 +21,9 @@ import novum.callbacks
 import novum.datamodules
 import novum.lightning_modules
 from novum.callbacks.protocols import AXES
+from novum.checkpoints import read_checkpoint
 from novum.errors import ROOT, one_line_errors, program_name, stop
 from novum.lightning_modules import networks
-from novum.metrics.features.checkpoint import read_checkpoint
 
 UNION = "Does not validate against any of the Union subtypes"  # jsonargparse, of optional classes
 LINKED = {  # what networks take from the data

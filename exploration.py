@@ -22,13 +22,13 @@ from novum.callbacks.styles import (
     style_walk,
     truncation_sheet,
 )
+from novum.checkpoints import load_module
 from novum.datamodules.opening import open_images, open_references
 from novum.judge import device, run_data
 from novum.lightning_modules import StyleGAN
 from novum.lightning_modules.sampling import to_float, to_uint8
 from novum.lightning_modules.styles import Projection, directions, project
 from novum.metrics.features import load_extractor
-from novum.metrics.features.checkpoint import load_module
 from novum.report.pictures import captioned_table, encode, encode_gif, to_rgb
 
 SHOWN = 8  # projected images in a picture

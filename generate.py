@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; a user's mistake ends in one line and exit code 2."""
     options = parse(arguments)
     with one_line_errors():
-        from novum.metrics.features.checkpoint import load_module  # imports torch
+        from novum.checkpoints import load_module  # imports torch
 
         model = load_module(options.checkpoint, "sample_text", "text generator")
         texts = model.sample_text(

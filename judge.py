@@ -17,6 +17,7 @@ from tqdm.auto import trange
 from novum.callbacks.evaluation import BLOCK
 from novum.callbacks.logging import add_encoded
 from novum.callbacks.nearest_neighbours import neighbour_columns
+from novum.checkpoints import load_module
 from novum.datamodules.opening import Opened, open_images, open_references
 from novum.datamodules.sources import ImageArray, ImageSource
 from novum.errors import raised_by_us
@@ -29,7 +30,6 @@ from novum.metrics.features import (
     reference_moments,
     reference_neighbour_distances,
 )
-from novum.metrics.features.checkpoint import load_module
 from novum.metrics.judging import (
     WIDEST,
     Features,

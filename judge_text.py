@@ -19,12 +19,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from novum.callbacks.logging import add_encoded
 from novum.callbacks.text_novelty import copies_markdown, copies_picture
+from novum.checkpoints import load_module
 from novum.datamodules.text import Corpus, TextDataModule, TextSource, Vocabulary
 from novum.datamodules.texts import open_text
 from novum.datamodules.vocabulary import Decoder
 from novum.errors import raised_by_us
 from novum.lightning_modules.training import derived_seed
-from novum.metrics.features.checkpoint import load_module
 from novum.metrics.novelty.text import JudgedTexts, TextReferences, judge_text
 from novum.report.evaluation import Report, metric_table, scalars
 from novum.report.files import prepare_output, write_json

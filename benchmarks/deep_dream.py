@@ -1,15 +1,17 @@
-"""Our dream under Lightning against gordicaleksa/pytorch-deepdream's loop and against a bare one.
+"""Our dream under Lightning against gordicaleksa/pytorch-deepdream's loop, steady steps alone.
 
-    python benchmarks/deep_dream.py [--size 384] [--steps 20] [--rounds 3] [--output FILE.json]
+    python benchmarks/deep_dream.py [--size 384] [--steps 30] [--rounds 6] [--output FILE.json]
 
 The peer's loop is written here from its published recipe (its repository's deepdream.py): jitter of
 32 px, mean squared activation, three Gaussians of 9 x 9 taps over the gradient, zero mean and unit
-deviation, steps of 0.09, clamp; its networks run on to the last layer that it exposes, as there.
-Networks and random weights are the same for all, as are steps, sizes and seeds. Where normalisation
-is the same for all colours (googlenet) the recipes are equal. The objective is compared at the
-images through which the peer comes: final images may differ, since the smallest rounding can turn
-a maximum of a pooling layer, and with it a part of the gradient. --clock cpu counts the process's
-own seconds, for a machine that others use too; run it with OMP_NUM_THREADS=1.
+deviation, steps of 0.09, clamp; its networks run on to the last layer that it exposes, as there
+(vgg16 with relu4_3 is its default). Networks and random weights are the same for all, as are steps,
+sizes and seeds. Where normalisation is the same for all colours (googlenet) the recipes are equal.
+The objective is compared at the images through which the peer comes: final images may differ, since
+the smallest rounding can turn a maximum of a pooling layer, and with it a part of the gradient.
+With --bf16 ours also runs at trainer.precision bf16-mixed, which is another computation: a second
+row. --clock cpu counts the process's own seconds, for a machine that others use too; run it with
+OMP_NUM_THREADS=1.
 """
 
 import argparse
@@ -20,17 +22,14 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from _tables import in_turn, median_ratio, show
-from pytorch_lightning import Trainer
+from _steps import Clock, fit, rows, steps_in_turn
+from _tables import show
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from novum.callbacks import ProgressBar
 from novum.datamodules import SingleImageDataModule
 from novum.lightning_modules import DeepDream
-from novum.lightning_modules.deep_dream import normalised, resized
 from novum.lightning_modules.networks import Backbone
-from novum.lightning_modules.smoothing import smooth
 
 RATIO, SMOOTHING = 1.8, 0.5
 NETWORKS = {  # our layer, and the layer up to which the peer runs the network
@@ -52,37 +51,6 @@ def ours(backbone: Backbone, layer: str, octaves: int, steps: int) -> DeepDream:
         normalise="standardise",
         smoothing=SMOOTHING,
     )
-
-
-def under_lightning(module: DeepDream, size: int, folder: str) -> Tensor:
-    """As a user runs it: logger, bar and losses on."""
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=module.total_steps,
-        max_epochs=-1,
-        limit_val_batches=0,
-        logger=TensorBoardLogger(folder),
-        callbacks=[ProgressBar()],
-        enable_checkpointing=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(module, SingleImageDataModule("china.jpg", size=size))
-    return module.image.detach()
-
-
-def bare(module: DeepDream, source: Tensor) -> Tensor:
-    """The same steps without Lightning, optimizer, logger or bar."""
-    image = source
-    for octave, stage in enumerate(module.stages(source.shape[-2:])):
-        image = resized(image if octave else source, stage.size)
-        for i in range(module.steps):
-            module.image.data = image
-            shift = module._shift(stage.first + i)
-            _, gradient = module.gradient(image.roll(shift, (2, 3)))
-            gradient = smooth(gradient, (i + 1) / module.steps * 2 + SMOOTHING)
-            step = normalised(gradient, "standardise").roll([-s for s in shift], (2, 3))
-            image = (image + module.step_size * step).clamp(0, 1)
-    return image
 
 
 class PeerNetwork(nn.Module):
@@ -107,8 +75,12 @@ class PeerNetwork(nn.Module):
 
 
 def peer(
-    module: DeepDream, network: PeerNetwork, source: Tensor, path: list | None = None
-) -> Tensor:
+    module: DeepDream,
+    network: PeerNetwork,
+    source: Tensor,
+    clock: Clock | None = None,
+    path: list | None = None,
+) -> None:
     """gordicaleksa's loop on normalised pixels; jitter from our seeds, so that the two agree."""
     mean, std = module.backbone.mean, module.backbone.std
     low, high = -mean / std, (1 - mean) / std
@@ -129,7 +101,8 @@ def peer(
             rolled = rolled.detach() + 0.09 * gradient
             rolled = torch.max(torch.min(rolled, high), low)
             image = rolled.roll([-s for s in shift], (2, 3))
-    return image * std + mean
+            if clock is not None:
+                clock.tick()
 
 
 def cascade(gradient: Tensor, sigma: float) -> Tensor:
@@ -147,76 +120,59 @@ def cascade(gradient: Tensor, sigma: float) -> Tensor:
 def largest_difference(module: DeepDream, network: PeerNetwork, source: Tensor) -> float:
     """Relative, between the peer's loss and our objective at every image of the peer's."""
     path: list[tuple[Tensor, float]] = []
-    peer(module, network, source, path)
+    peer(module, network, source, path=path)
     with torch.no_grad():
         values = [float(module.objective(module.backbone, image)) for image, _ in path]
     return max(abs(ours / theirs - 1) for ours, (_, theirs) in zip(values, path, strict=True))
 
 
-def compare(
-    name: str,
-    size: int,
-    rounds: int,
-    octaves: int,
-    steps: int,
-    folder: str,
-    clock: Callable[[], float],
-) -> list[dict]:
+def compare(name: str, args: argparse.Namespace, folder: str, now: Callable) -> list[dict]:
     layer, last = NETWORKS[name]
     torch.manual_seed(0)
     backbone = Backbone(name, weights="none")
     for module in backbone.network.modules():
         if isinstance(module, nn.Conv2d):  # so that activations neither vanish nor explode
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    source = SingleImageDataModule("china.jpg", size=size).train_reference()[:] / 255
-    plain = PeerNetwork(backbone, layer, last)
-    dream = ours(backbone, layer, octaves, steps)
-    seconds = in_turn(
-        {
-            "novum under Lightning": lambda: under_lightning(
-                ours(backbone, layer, octaves, steps), size, folder
-            ),
-            "the same steps, bare": lambda: bare(dream, source),
-            "gordicaleksa's loop": lambda: peer(dream, plain, source),
-        },
-        rounds,
-        clock=clock,
-    )
-    first = seconds["novum under Lightning"]
-    difference = largest_difference(dream, plain, source)
+    data = SingleImageDataModule("china.jpg", size=args.size)
+    source = data.train_reference()[:] / 255
+    plain, logger = PeerNetwork(backbone, layer, last), TensorBoardLogger(folder)
+    dream = ours(backbone, layer, args.octaves, args.steps)
+
+    def novum(clock: Clock, precision: str = "32-true") -> None:
+        module = ours(backbone, layer, args.octaves, args.steps)
+        fit(module, data, clock, logger=logger, precision=precision)
+
+    contestants = {"novum": novum, "gordicaleksa": lambda clock: peer(dream, plain, source, clock)}
+    if args.bf16:
+        contestants["novum, bf16"] = lambda clock: novum(clock, "bf16-mixed")
+    seconds = steps_in_turn(contestants, args.rounds, now)
+    difference = f"{largest_difference(dream, plain, source):.1e}"
     return [
         {
             "network": name,
-            "contestant": key,
-            "steps/s": steps * octaves / min(times),
-            "novum's speed to it": median_ratio(first, times),
-            "objective differs by": f"{difference:.1e}" if key.startswith("gordic") else "",
+            **row,
+            "objective differs by": difference if row["contestant"] == "gordicaleksa" else "",
         }
-        for key, times in seconds.items()
+        for row in rows(seconds, "novum")
     ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=384)
-    parser.add_argument("--steps", type=int, default=20, help="an octave; the peer has 10")
+    parser.add_argument("--steps", type=int, default=30, help="an octave; the peer has 10")
     parser.add_argument("--octaves", type=int, default=1, help="the peer's pyramid has 4")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     parser.add_argument("--output")
     args = parser.parse_args()
-    clock = time.process_time if args.clock == "cpu" else time.perf_counter
+    now = time.process_time if args.clock == "cpu" else time.perf_counter
     warnings.filterwarnings("ignore")
     with tempfile.TemporaryDirectory() as folder:
-        rows = [
-            row
-            for name in args.networks
-            for row in compare(
-                name, args.size, args.rounds, args.octaves, args.steps, folder, clock
-            )
-        ]
-    show(f"{args.steps} dream steps an octave, longer side {args.size} px", rows, args.output)
+        table = [row for name in args.networks for row in compare(name, args, folder, now)]
+    show(f"Steady dream steps, longer side {args.size} px", table, args.output)
 
 
 if __name__ == "__main__":

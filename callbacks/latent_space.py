@@ -11,11 +11,11 @@ from novum.callbacks.evaluation import EvaluationCallback
 from novum.callbacks.logging import log_metrics
 from novum.callbacks.protocols import ImageGenerator, StyleGenerator
 from novum.callbacks.styles import require_styles
+from novum.checkpoints import load_module
 from novum.datamodules.sources import ImageSource
 from novum.lightning_modules.sampling import to_float
 from novum.lightning_modules.styles import Projection, project
 from novum.metrics.features import load_extractor
-from novum.metrics.features.checkpoint import load_module
 from novum.metrics.features.extractor import FeatureExtractor
 from novum.metrics.functional import Interval, linear_separability, perceptual_path_length
 from novum.metrics.functional.path_length import Distance

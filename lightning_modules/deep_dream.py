@@ -136,7 +136,8 @@ class DeepDream(SingleImageModule):
         rolled = self.image.detach().roll(shift, (2, 3))
         value, gradient = self.gradient(rolled)
         if self.smoothing:
-            gradient = smooth(gradient, (within + 1) / self.steps * 2 + self.smoothing)
+            with torch.autocast(self.device.type, enabled=False):  # the network alone is in bf16
+                gradient = smooth(gradient, (within + 1) / self.steps * 2 + self.smoothing)
         gradient = normalised(gradient, self.normalise)
         self.image.grad = gradient.roll([-s for s in shift], (2, 3))
         self.optimizers().step()

@@ -74,7 +74,7 @@ class StyleLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(c_out))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        x = modulated_conv2d(x, self.weight * self.scale, self.affine(w), up=self.up)
+        x = modulated_conv2d(x, self.weight, self.affine(w), gain=self.scale, up=self.up)
         return bias_act(self.noise(x), self.bias)
 
 
@@ -122,11 +122,11 @@ class ToImage(nn.Module):
         self.scale = 1 / math.sqrt(c_in)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        weight = self.weight * self.scale
         if self.affine is None:
-            x = conv2d(x, weight)
+            x = conv2d(x, self.weight * self.scale)
         else:
-            x = modulated_conv2d(x, weight, self.affine(w), demodulate=False)
+            style = self.affine(w)
+            x = modulated_conv2d(x, self.weight, style, gain=self.scale, demodulate=False)
         return x + self.bias.to(x.dtype).view(1, -1, 1, 1)
 
 

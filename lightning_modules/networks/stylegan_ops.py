@@ -76,7 +76,13 @@ def conv2d(x: Tensor, weight: Tensor, *, up: bool = False, down: bool = False) -
 
 
 def modulated_conv2d(
-    x: Tensor, weight: Tensor, styles: Tensor, *, demodulate: bool = True, up: bool = False
+    x: Tensor,
+    weight: Tensor,
+    styles: Tensor,
+    *,
+    gain: float = 1.0,
+    demodulate: bool = True,
+    up: bool = False,
 ) -> Tensor:
     """Convolution with weights scaled per image by a style, and normalised (Karras et al., 2020).
 
@@ -88,11 +94,13 @@ def modulated_conv2d(
         x: (b, c_in, h, w).
         weight: (c_out, c_in, k, k).
         styles: (b, c_in).
+        gain: Scale of all weights; it costs less on the styles.
         demodulate: Divide by the norm.
         up: Double the size.
     """
     if x.dtype == torch.float16 and demodulate:  # the scale cancels, and cannot overflow
         styles = styles / styles.detach().abs().amax(1, keepdim=True).clamp_min(1e-4)
+    styles = styles * gain
     x = conv2d(x * styles[:, :, None, None].to(x.dtype), weight, up=up)
     if not demodulate:
         return x
@@ -139,10 +147,10 @@ class EqualLinear(nn.Module):
         self.activate = activate
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = self.bias * self.lr_multiplier
+        x, bias = x * self.scale, self.bias * self.lr_multiplier  # x is smaller than the weights
         if self.activate:
-            return bias_act(F.linear(x, self.weight * self.scale), bias)
-        return F.linear(x, self.weight * self.scale, bias)
+            return bias_act(F.linear(x, self.weight), bias)
+        return F.linear(x, self.weight, bias)
 
 
 class EqualConv2d(nn.Module):

@@ -133,8 +133,8 @@ def _tracing() -> dict[str, list]:
 def _cut(network: nn.Module, nodes: Sequence[str]) -> nn.Module:
     """A frozen copy of the network up to the deepest of the nodes, made fast.
 
-    Batch norms are folded into convolutions, weights lie channels-last, and nothing is computed in
-    place, which would change a layer that is asked for after the fact.
+    Batch norms are folded into convolutions, weights lie channels-last, and what is computed in
+    place is only what nothing else reads: no layer is changed after it was asked for.
     """
     extractor = create_feature_extractor(
         deepcopy(network).requires_grad_(False).eval(),
@@ -143,22 +143,37 @@ def _cut(network: nn.Module, nodes: Sequence[str]) -> nn.Module:
         suppress_diff_warning=True,
     )
     cut = fx.GraphModule(extractor, extractor.eval_graph)
-    _out_of_place(cut)
     _fold_batch_norms(cut)
+    _in_place_where_unseen(cut)
     cut.graph.lint()
     cut.recompile()
     return cut.to(memory_format=torch.channels_last)
 
 
-def _out_of_place(cut: fx.GraphModule) -> None:
-    for module in cut.modules():
-        if hasattr(module, "inplace"):
-            module.inplace = False
+def _in_place_where_unseen(cut: fx.GraphModule) -> None:
+    """Rectifiers that alone read a convolution's output overwrite it; all else is out of place."""
+    modules = dict(cut.named_modules())
+    calls = Counter(node.target for node in cut.graph.nodes if node.op == "call_module")
     for node in cut.graph.nodes:
-        if "inplace" in node.kwargs:
-            node.update_kwarg("inplace", False)
+        if node.op == "call_module" and hasattr(modules[node.target], "inplace"):
+            alone = calls[node.target] == 1 and _overwritable(node.args[0], modules)
+            modules[node.target].inplace = alone
+        elif "inplace" in node.kwargs:
+            node.update_kwarg("inplace", _overwritable(node.args[0], modules))
         elif node.target is operator.iadd:
             node.target = operator.add
+
+
+def _overwritable(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Whether it is a convolution, folded norms behind it, that has one reader."""
+    while len(node.users) == 1 and node.op == "call_module":
+        module = modules[node.target]
+        if isinstance(module, nn.Conv2d):
+            return True
+        if not isinstance(module, nn.Identity):
+            return False
+        node = node.args[0]
+    return False
 
 
 def _fold_batch_norms(cut: fx.GraphModule) -> None:

@@ -8,7 +8,7 @@ import timm
 from torch import nn
 from torchvision import models
 
-from novum.metrics.features.checkpoint import load_module
+from novum.checkpoints import load_module
 from novum.pretrained import LITE, efficientnet_lite, find_weights, load_weights
 
 TORCHVISION = ("inception_v3", "googlenet", "vgg16", "vgg19", "resnet50")

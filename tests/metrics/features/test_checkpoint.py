@@ -6,7 +6,6 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 
 from novum.metrics.features import extract_features, load_extractor
-from novum.metrics.features.checkpoint import load_module
 
 
 class Brightness(LightningModule):
@@ -83,15 +82,3 @@ def test_missing_and_damaged_files(tmp_path):
     (tmp_path / "bad.ckpt").write_bytes(b"PK not really")
     with pytest.raises(ValueError, match="bad.ckpt is no checkpoint, or a damaged one"):
         load_extractor(f"checkpoint:{tmp_path}/bad.ckpt")
-
-
-@pytest.mark.parametrize("arguments", [None, {"_class_path": "novum.no_such_room.GAN"}])
-def test_malformed_checkpoints_are_named(tmp_path, arguments):
-    path = tmp_path / "x.ckpt"
-    checkpoint = {"state_dict": {}, "hyper_parameters": arguments}
-    torch.save(checkpoint, path)
-    with pytest.raises(ValueError, match="x.ckpt is no Lightning checkpoint: it has no pytorch-l"):
-        load_module(path)
-    torch.save(checkpoint | {"pytorch-lightning_version": "2.6.6"}, path)
-    with pytest.raises(ValueError, match="is not a feature extractor checkpoint"):
-        load_module(path)

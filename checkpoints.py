@@ -1,0 +1,73 @@
+"""Checkpoints of ours: what one holds, and the module in it; nothing of theirs is unpickled."""
+
+import contextlib
+import importlib
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+
+
+def load_module(
+    path: Path, method: str = "features", kind: str = "feature extractor"
+) -> LightningModule:
+    """The module with that method that a checkpoint holds, built by its saved arguments."""
+    arguments = read_checkpoint(path).get("hyper_parameters") or {}
+    cls = _module_class(arguments.get("_class_path", ""), path, method, kind)
+    foreign = sorted(_foreign_names(arguments))
+    if foreign:
+        raise ValueError(
+            f"{path} names {', '.join(foreign)}: nothing but novum and torch is imported at a"
+            " checkpoint's word; let `predict` write samples, and judge those"
+        )
+    return cls.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A Lightning checkpoint's contents, tensors left on disk; no code in it is run."""
+    if not Path(path).is_file():
+        raise ValueError(f"there is no checkpoint {path}: give a .ckpt file of a run")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # a damaged file raises about anything
+        cause = str(error).strip().split("\n")[0]
+        raise ValueError(f"{path} is no checkpoint, or a damaged one: {cause}") from error
+    parts = ("state_dict", "pytorch-lightning_version")
+    missing = [x for x in parts if not isinstance(checkpoint, dict) or x not in checkpoint]
+    if missing:
+        raise ValueError(f"{path} is no Lightning checkpoint: it has no {missing[0]}")
+    return checkpoint
+
+
+def _module_class(class_path: str, path: Path, method: str, kind: str) -> type[LightningModule]:
+    module, _, name = class_path.rpartition(".")
+    cls = None
+    if module.split(".")[0] == "novum":  # never import what a file names, but from our own house
+        with contextlib.suppress(ImportError):  # told below, with the name
+            cls = getattr(importlib.import_module(module), name, None)
+    if not callable(getattr(cls, method, None)):
+        found = class_path or "no module's class"
+        raise ValueError(
+            f"{path} is not a {kind} checkpoint: it holds {found}, and a module of novum"
+            f" with a method {method} is needed"
+        )
+    return cls
+
+
+def _foreign_names(value: Any, key: str = "") -> Iterator[str]:
+    """Dotted names in saved arguments that building the module would import from elsewhere."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _foreign_names(part, name)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _foreign_names(part)
+    elif isinstance(value, str) and re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", value):
+        head = value.split(".")[0]
+        importable = key == "class_path" or importlib.util.find_spec(head) is not None
+        if importable and head not in ("novum", "torch") and key != "_instantiator":
+            yield value  # Lightning itself holds _instantiator to a list

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from pydivsufsort import divsufsort, kasai
 
+from novum import ranks
 from novum.metrics.novelty.text.index import (
     Places,
     TextIndex,
@@ -33,19 +34,22 @@ class Matching(NamedTuple):
     place: NDArray[np.int64]  # (m,) where in the corpus, one place of maybe several
 
 
-def match(index: TextIndex, tokens: Tokens, ends: Places | None = None) -> Matching:
+def match(
+    index: TextIndex, tokens: Tokens, ends: Places | None = None, *, together: bool = False
+) -> Matching:
     """Longest common passages of `tokens` with the indexed text (Chang & Lawler, 1994).
 
     Args:
         tokens: (m,) in the vocabulary of the index.
         ends: (m,) where each position's passage has to end at the latest: the end of its sample, or
             the next character that the vocabulary does not know.
+        together: All ranks search at once, each for a part of the positions.
     """
     if not len(tokens):
         return Matching(np.zeros(0, np.int64), np.zeros(0, np.int64))
     queries = Words(tokens.astype(index.text.tokens.dtype.newbyteorder("=")))
-    found = Matching(np.empty(len(tokens), np.int64), np.empty(len(tokens), np.int64))
-    above = np.empty(len(tokens), np.int64)
+    above, *found = np.zeros((3, len(tokens)), np.int64)
+    found = Matching(*found)
 
     def search(starts: Places) -> None:
         above[starts] = insertion_points(index, queries, starts, FAR)
@@ -54,9 +58,13 @@ def match(index: TextIndex, tokens: Tokens, ends: Places | None = None) -> Match
 
     ascending = suffix_order(queries)  # neighbours are then looked for in the same places
     blocks = [ascending[start : start + BLOCK] for start in range(0, len(tokens), BLOCK)]
+    if together:
+        blocks = blocks[ranks.share(len(blocks))]
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for _ in pool.map(search, blocks):  # numpy lets other threads work
             pass
+    if together:
+        ranks.add_up((above, *found), "passages in common")
     far = np.flatnonzero(found.length >= FAR)
     if len(far):
         found.length[far], found.place[far] = _read_on(index, queries, far, above[far])

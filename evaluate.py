@@ -29,6 +29,7 @@ examples:
   {program} --samples runs/dcgan_digits/version_0/checkpoints/best.ckpt
   {program} --kind text --samples out.txt --train input.txt --heldout input.txt
   {program} --compare A/report.json B/report.json
+  torchrun --nproc-per-node 8 evaluate.py --samples out/ --train cifar10 --heldout cifar10
 
 exit codes: 0 judged; 2 bad input; 3 copying found and --fail-on-copying given
 """
@@ -97,8 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             from novum.judge_text import run
         else:
             from novum.judge import run  # imports torch
+        from novum.ranks import joined
 
-        copying = run(options)
+        with joined():
+            copying = run(options)
     if copying and options.fail_on_copying:
         raise SystemExit(EXIT_COPYING)
 

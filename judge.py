@@ -14,6 +14,7 @@ from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import trange
 
+from novum import ranks
 from novum.callbacks.evaluation import BLOCK
 from novum.callbacks.logging import add_encoded
 from novum.callbacks.nearest_neighbours import neighbour_columns
@@ -24,7 +25,8 @@ from novum.errors import raised_by_us
 from novum.gather import ALIGNMENT, Altered, copies, evidence, projector_points
 from novum.lightning_modules.training import derived_seed
 from novum.metrics.features import (
-    extract_features,
+    cache_together,
+    extract_features_together,
     load_extractor,
     reference_features,
     reference_moments,
@@ -74,8 +76,10 @@ class Sets(NamedTuple):
 def run(options: argparse.Namespace) -> list[str]:
     """Judges, prints and writes; the feature spaces in which copying was found."""
     start = time.perf_counter()
-    prepare_output(options.output)
-    names = feature_names(options.features)
+    if ranks.is_first():
+        prepare_output(options.output)
+    with ranks.first_of_host("the networks that features come from"):
+        names = feature_names(options.features)
     sets = open_sets(options)
     report = new_report(sets, options)
     judged, altered = {}, None
@@ -86,15 +90,17 @@ def run(options: argparse.Namespace) -> list[str]:
         features = extract(name, sets, options.seed)
         judged[name] = judge(features)
         add_judgement(report, name, judged[name])
-        if len(judged) == 1:
+        if len(judged) == 1 and ranks.is_first():
             check_heldout(report, features)
             points, *shown = projector_points(features, judged[name], sets.images())
             write_projector(options.output / EVENTS, {name: points}, *shown)
     report["copies"] = copies(judged, altered, sets.images())
     report["verdict"] = verdict(report)
     report["cost"] = cost(sets, time.perf_counter() - start)
-    write(report, sets, judged, altered, options.output)
-    show(report, options.output)
+    if ranks.is_first():
+        write(report, sets, judged, altered, options.output)
+        show(report, options.output)
+    ranks.meet("the report")  # if it cannot be written, nobody may end as if it were
     return spaces_with_copying(report)
 
 
@@ -127,7 +133,9 @@ def open_sets(options: argparse.Namespace) -> Sets:
         places = reference_places(options, trained_on)
         samples = open_images(options.samples)
     channels, size, _ = samples.images.shape
-    sets = Sets(samples, *open_references(*places, size, channels, trained_on), images_seen)
+    with ranks.first_of_host("training and held-out images"):
+        references = open_references(*places, size, channels, trained_on)
+    sets = Sets(samples, *references, images_seen)
     for side in sets.opened().values():
         if len(side.images) < 2:
             raise ValueError(f"{side.where} holds 1 image: give at least 2")
@@ -166,11 +174,17 @@ def run_data(checkpoint: str) -> dict[str, Any] | None:
 def draw_samples(checkpoint: str, n: int, seed: int) -> tuple[Opened, int]:
     """n samples of a generator, and its images_seen; seed 0 draws those that training judged."""
     generator = load_module(Path(checkpoint), "sample", "generator").to(device()).eval()
-    blocks = trange(-(-n // BLOCK), desc="sampling", delay=2, leave=False, unit_scale=BLOCK)
+    own = ranks.share(-(-n // BLOCK))
+    quiet = not ranks.is_first()
+    blocks = trange(
+        own.start, own.stop, desc="sampling", delay=2, leave=False, unit_scale=BLOCK, disable=quiet
+    )
     # torch's CPU generator reads the low 32 bits of a seed alone, so others are hashed
     seeds = (derived_seed(seed, block) if seed else block for block in blocks)
     images = [generator.sample(BLOCK, seed=s).cpu() for s in seeds]
-    return Opened(checkpoint, ImageArray(torch.cat(images)[:n]), None), generator.images_seen
+    drawn = torch.cat(images) if images else torch.empty(0)
+    drawn = ranks.concatenated(drawn, "samples")
+    return Opened(checkpoint, ImageArray(drawn[:n]), None), generator.images_seen
 
 
 def device() -> torch.device:
@@ -180,11 +194,15 @@ def device() -> torch.device:
 def extract(name: str, sets: Sets, seed: int) -> Features:
     """One pass over each set; those of the references are remembered for the next evaluation."""
     extractor = load_extractor(name).to(device())
-    fake = extract_features(extractor, sets.samples.images)
+    fake = extract_features_together(extractor, sets.samples.images)
+    cache_together(sets.train.images, extractor, len(fake))
+    if sets.heldout:
+        cache_together(sets.heldout.images, extractor)
     train = reference_features(sets.train.images, extractor)
     heldout = sets.heldout and reference_features(sets.heldout.images, extractor)
     narrow = train.shape[1] <= WIDEST
-    moments = reference_moments(sets.train.images, extractor) if narrow else None
+    with ranks.first_of_host(f"moments of {name}"):
+        moments = reference_moments(sets.train.images, extractor) if narrow else None
     near = reference_neighbour_distances(sets.train.images, extractor, len(fake))
     logits = extractor.logits(fake) if hasattr(extractor, "logits") else None
     return Features(train, heldout, fake, moments, near, logits, seed)
@@ -217,7 +235,9 @@ def judge_altered(report: Report, sets: Sets, seed: int) -> Altered | None:
         return None
     heldout = heldout.images
     try:
-        detector = AlteredCopyDetector(train, heldout, device=device())
+        detector = AlteredCopyDetector(
+            train, heldout, device=device(), progress=ranks.is_first(), together=True
+        )
         found = detector.search(samples)
     except ValueError as error:
         if not raised_by_us(error):

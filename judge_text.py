@@ -10,6 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import yaml
 from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
+from novum import ranks
 from novum.callbacks.logging import add_encoded
 from novum.callbacks.text_novelty import copies_markdown, copies_picture
 from novum.checkpoints import load_module
@@ -54,16 +56,21 @@ class Texts(NamedTuple):
 def run(options: argparse.Namespace) -> list[str]:
     """Judges, prints and writes; the readings in which copying was found."""
     start = time.perf_counter()
-    prepare_output(options.output)
+    if ranks.is_first():
+        prepare_output(options.output)
     texts = open_texts(options)
     references = TextReferences(texts.train, texts.heldout)
-    judged = judge_text(references, texts.samples, seed=options.seed)
+    with ranks.first_of_host("indices of text"):
+        references.prepare()
+    judged = judge_text(references, texts.samples, seed=options.seed, together=True)
     report = new_report(texts, judged, options.seed)
     report["copies"] = copy_records(judged, texts.samples, texts.train)
     report["verdict"] = text_verdict(report)
     report["cost"] = cost(texts, time.perf_counter() - start)
-    write(report, texts, judged, options.output)
-    show(report, options.output)
+    if ranks.is_first():
+        write(report, texts, judged, options.output)
+        show(report, options.output)
+    ranks.meet("the report")  # if it cannot be written, nobody may end as if it were
     return spaces_with_copying(report)
 
 
@@ -199,10 +206,11 @@ def read_samples(place: str) -> list[str]:
 
 def draw_texts(generator: Any, n: int, seed: int) -> list[str]:
     """n texts, in blocks that depend on the seed alone."""
+    own = ranks.share(-(-n // STREAMS))
     texts: list[str] = []
-    for block in range(-(-n // STREAMS)):
+    for block in range(own.start, own.stop):
         texts += generator.sample_text(STREAMS, LENGTH, seed=derived_seed(seed, block))
-    return texts[:n]
+    return list(chain.from_iterable(ranks.gathered(texts, "samples")))[:n]
 
 
 def new_report(texts: Texts, judged: JudgedTexts, seed: int) -> Report:

@@ -6,13 +6,14 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from novum import ranks
 from novum.callbacks.logging import wait_for_pictures
 from novum.callbacks.protocols import ImageGenerator
 from novum.metrics.features import (
+    cache_together,
     extract_features,
     load_extractor,
     reference_features,
@@ -61,14 +62,14 @@ class Evaluation:
         n = min(n, self._limit)
         known = self._features.setdefault(name, {})
         missing = [b for b in range(-(-n // BLOCK)) if b not in known]
-        rank, ranks = self.trainer.global_rank, self.trainer.world_size
         extractor = load_extractor(name).to(self.trainer.strategy.root_device)
         mine = {
             b: extract_features(extractor, self._sample_block(b)).cpu()
             for i, b in enumerate(missing)
-            if i % ranks == rank
+            if i % ranks.count() == ranks.rank()
         }
-        known.update(_gather_dicts(mine, ranks))
+        for found in ranks.gathered(mine, f"features ({name}) of samples"):
+            known.update(found)
         return torch.cat([known[b] for b in range(-(-n // BLOCK))])[:n]
 
     def reference(self, name: str, split: str) -> Tensor:
@@ -90,12 +91,9 @@ class Evaluation:
             source = self.source(split)
             if self.trainer.fast_dev_run:
                 source = source[: self._limit]
-            # rank 0 first: the others then find what it cached
-            if self.trainer.global_rank > 0:
-                self.trainer.strategy.barrier()
-            self._references[key] = compute(source, extractor, *size)
-            if self.trainer.global_rank == 0:
-                self.trainer.strategy.barrier()
+            cache_together(source, extractor, *size)
+            with ranks.first_of_host(f"references ({name})"):
+                self._references[key] = compute(source, extractor, *size)
         return self._references[key]
 
     def source(self, split: str) -> Any:
@@ -107,14 +105,6 @@ class Evaluation:
         if block not in self._samples:
             self._samples[block] = self.generator.sample(BLOCK, seed=block).cpu()
         return self._samples[block]
-
-
-def _gather_dicts(mine: dict[int, Tensor], ranks: int) -> dict[int, Tensor]:
-    if ranks == 1:
-        return mine
-    shares: list[dict[int, Tensor]] = [{} for _ in range(ranks)]
-    dist.all_gather_object(shares, mine)
-    return {block: features for share in shares for block, features in share.items()}
 
 
 class EvaluationCallback(Callback):

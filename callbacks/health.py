@@ -12,7 +12,7 @@ from novum.callbacks.evaluation import BLOCK, Evaluation, EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_text
 from novum.callbacks.protocols import Discriminator, ImageGenerator, TextGenerator, seen, unit
 from novum.callbacks.text_health import text_figures
-from novum.metrics.neighbours import knn
+from novum.metrics.neighbours import knn, knn_together
 
 
 class Limit(NamedTuple):
@@ -210,7 +210,7 @@ def duplicate_rate(train: Tensor, fake: Tensor, quantile: float = 0.01) -> float
 
 def class_coverage(train: Tensor, labels: Tensor, fake: Tensor) -> float:
     """exp(entropy) of samples' classes (by nearest training image) over that of training."""
-    classes = labels[knn(fake, train, 1)[1][:, 0]]
+    classes = labels[knn_together(fake, train, 1)[1][:, 0]]
     return _effective_classes(classes) / _effective_classes(labels)
 
 

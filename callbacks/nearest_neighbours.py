@@ -10,6 +10,7 @@ from torch import Tensor
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_picture
 from novum.metrics.judging import RATIO, copying_figures, judge_copying
+from novum.metrics.neighbours import knn_together
 from novum.metrics.novelty import Neighbours, find_matches, find_neighbours, share_interval
 from novum.report.evaluation import scalars
 from novum.report.pictures import Pixels, captioned_table, encode, to_rgb
@@ -46,8 +47,9 @@ class NearestNeighbours(EvaluationCallback):
         for name in self.features:
             fake = evaluation.features(name, self.num_samples)
             train, heldout = (evaluation.reference(name, s) for s in ("train", "heldout"))
-            found[name] = find_neighbours(fake, train, heldout)
-            copying = judge_copying(find_matches(train, heldout, fake), math.log(RATIO))
+            found[name] = find_neighbours(fake, train, heldout, search=knn_together)
+            matches = find_matches(train, heldout, fake, search=knn_together)
+            copying = judge_copying(matches, math.log(RATIO))
             share = {"closer_to_train": share_interval(found[name])._asdict()}
             spaces[name] = {"novelty": copying_figures(copying) | share}
         log_metrics(trainer, pl_module, scalars({"features": spaces}))

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 
+from novum import ranks
 from novum.callbacks.evaluation import EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_picture, log_text
 from novum.callbacks.protocols import TextGenerator, seen
@@ -58,7 +59,7 @@ class TextNovelty(EvaluationCallback):
         texts = pl_module.sample_text(
             self.num_texts, self.length, temperature=self.temperature, seed=self.seed
         )
-        judged = judge_text(self._indexed(trainer), texts, seed=self.seed)
+        judged = judge_text(self._indexed(trainer), texts, seed=self.seed, together=True)
         log_metrics(trainer, pl_module, scalars(text_report(judged)))
         if trainer.is_global_zero:
             train = self._references.train
@@ -73,15 +74,12 @@ class TextNovelty(EvaluationCallback):
             log_text(trainer, "novelty/copies", markdown, seen(pl_module))
 
     def _indexed(self, trainer: Trainer) -> TextReferences:
-        """Made by the first rank; the others then find it in the cache."""
+        """Made by one rank of each host; the others then find it in the cache."""
         if self._references is None:
             data = trainer.datamodule
             references = TextReferences(data.train_reference(), data.heldout_reference())
-            if trainer.global_rank > 0:
-                trainer.strategy.barrier()
-            references.prepare()
-            if trainer.global_rank == 0:
-                trainer.strategy.barrier()
+            with ranks.first_of_host("indices of text"):
+                references.prepare()
             self._references = references
         return self._references
 

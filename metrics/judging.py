@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from novum import ranks
 from novum.errors import raised_by_us
 from novum.metrics.checks import check_features
 from novum.metrics.functional import (
@@ -28,6 +29,7 @@ from novum.metrics.functional import (
     sliced_wasserstein_distance,
     vendi_score,
 )
+from novum.metrics.neighbours import knn_together
 from novum.metrics.novelty import (
     CopyTest,
     Matches,
@@ -102,7 +104,11 @@ class Measure(NamedTuple):
 
 
 def judge(sets: Features, *, progress: bool = True) -> Judgement:
-    """Quality and novelty of `fake`; without held-out features novelty is uncalibrated."""
+    """Quality and novelty of `fake`; without held-out features novelty is uncalibrated.
+
+    Several ranks judge the same sets at once: each searches in a part of the references, and
+    computes a part of the metrics.
+    """
     for name in ("train", "heldout", "fake"):
         features = getattr(sets, name)
         if features is not None:
@@ -110,21 +116,28 @@ def judge(sets: Features, *, progress: bool = True) -> Judgement:
     quality_measures = QUALITY if sets.logits is None else QUALITY + CLASSES
     novelty_measures = UNCALIBRATED if sets.heldout is None else UNCALIBRATED + CALIBRATED
     measures = quality_measures + novelty_measures
-    found: dict[str, float | Interval | None] = {}
-    missing: list[str] = []
-    with tqdm(total=2 + len(measures), desc="metrics", delay=5, disable=not progress) as bar:
-        neighbours = find_neighbours(sets.fake, sets.train, sets.heldout)
+    own = measures[ranks.rank() :: ranks.count()]
+    computed: dict[tuple[str, ...], tuple[Values, str]] = {}
+    progress = progress and ranks.is_first()
+    with tqdm(total=2 + len(own), desc="metrics", delay=5, disable=not progress) as bar:
+        neighbours = find_neighbours(sets.fake, sets.train, sets.heldout, search=knn_together)
         bar.update()
         copying = None
         if sets.heldout is not None:
-            matches = find_matches(sets.train, sets.heldout, sets.fake)
+            matches = find_matches(sets.train, sets.heldout, sets.fake, search=knn_together)
             copying = judge_copying(matches, math.log(RATIO), sets.seed)
         bar.update()
-        for measure in measures:
-            values, reason = _try(measure, sets)
-            found.update(zip(measure.names, values, strict=True))
-            missing += [f"{' and '.join(measure.names)}: {reason}"] if reason else []
+        for measure in own:
+            computed[measure.names] = _try(measure, sets)
             bar.update()
+    for other in ranks.gathered(computed, "metrics"):
+        computed |= other
+    found: dict[str, float | Interval | None] = {}
+    missing: list[str] = []
+    for names in (measure.names for measure in measures):
+        values, reason = computed[names]
+        found.update(zip(names, values, strict=True))
+        missing += [f"{' and '.join(names)}: {reason}"] if reason else []
     quality = {name: _plain(found[name]) for m in quality_measures for name in m.names}
     novelty = {name: _plain(found[name])["value"] for m in novelty_measures for name in m.names}
     if copying is not None:

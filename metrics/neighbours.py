@@ -6,7 +6,7 @@ candidate is provably farther than the k-th neighbour. Rows that fail it are sea
 float32 and then in float64.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from novum import ranks
 from novum.metrics.checks import check_features, check_same_width
 from novum.metrics.screening import (
     MARGIN,
@@ -32,6 +33,9 @@ MAX_BYTES = 512 * 2**20
 class Neighbours(NamedTuple):
     distances: Tensor  # (m, k) float64, ascending
     indices: Tensor  # (m, k) int64, ties by the smaller index
+
+
+Search = Callable[[Tensor, Tensor, int], Neighbours]  # knn, or knn_together
 
 
 def knn(queries: Tensor, reference: Tensor, k: int, *, max_bytes: int = MAX_BYTES) -> Neighbours:
@@ -89,16 +93,26 @@ def knn_sharded(
     return Neighbours(distances[:, :k], indices[:, :k])
 
 
-def neighbour_distances(reference: Tensor, k: int, *, max_bytes: int = MAX_BYTES) -> Tensor:
+def knn_together(queries: Tensor, reference: Tensor, k: int) -> Neighbours:
+    """`knn` by all ranks at once, each in its share of a reference that all have, on the CPU."""
+    if ranks.count() == 1:
+        return knn(queries, reference, k)
+    own = ranks.share(len(reference))
+    ranks.meet("nearest neighbours")
+    rows = torch.arange(own.start, own.stop)
+    return knn_sharded(queries, reference[own], rows, k, group=ranks.cpu_group())
+
+
+def neighbour_distances(reference: Tensor, k: int, *, search: Search = knn) -> Tensor:
     """Distances of each row to its k nearest others, (n, k + 1) float64; the first is its own 0."""
     if len(reference) <= k:
         raise ValueError(f"{len(reference)} samples have no {k}-th neighbour: {k + 1} are needed")
-    return knn(reference, reference, k + 1, max_bytes=max_bytes).distances
+    return search(reference, reference, k + 1).distances
 
 
-def kth_neighbour_radii(reference: Tensor, k: int, *, max_bytes: int = MAX_BYTES) -> Tensor:
+def kth_neighbour_radii(reference: Tensor, k: int) -> Tensor:
     """Distance of each row to its k-th nearest other row, (n,) float64."""
-    return neighbour_distances(reference, k, max_bytes=max_bytes)[:, k]
+    return neighbour_distances(reference, k)[:, k]
 
 
 def sphere_sides(

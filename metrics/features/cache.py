@@ -10,9 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from novum.metrics.features.extractor import FeatureExtractor, extract_features
+from novum import ranks
+from novum.metrics.features.extractor import (
+    FeatureExtractor,
+    extract_features,
+    extract_features_together,
+)
 from novum.metrics.functional.frechet import Moments
-from novum.metrics.neighbours import neighbour_distances
+from novum.metrics.neighbours import knn_together, neighbour_distances
 from novum.metrics.subsets import choose_rows
 from novum.paths import cache_folder, load_array, store
 
@@ -83,6 +88,36 @@ def reference_neighbour_distances(
         near = neighbour_distances(choose_rows(features, size), NEIGHBOURS)
         store(path, lambda file: np.save(file, near.numpy()))
     return near
+
+
+def cache_together(source: Any, extractor: FeatureExtractor, size: int | None = None) -> None:
+    """All ranks compute at once what the functions above would, each a part, where it is missing.
+
+    That is features, and neighbour distances if a size is given. One rank of each host writes.
+    """
+    if ranks.count() == 1:
+        return
+    path = _path(source, extractor, "features.npy")
+    if _missing_somewhere(_load_rows(path, len(source), np.float32)):
+        _store_on_hosts(path, extract_features_together(extractor, source))
+    size = 0 if size is None else min(size, len(source))
+    if size <= NEIGHBOURS:
+        return
+    path = _path(source, extractor, f"{size}-near.npy")
+    if _missing_somewhere(_load_rows(path, size, np.float64)):
+        chosen = choose_rows(reference_features(source, extractor), size)
+        near = neighbour_distances(chosen, NEIGHBOURS, search=knn_together)
+        _store_on_hosts(path, near)
+
+
+def _missing_somewhere(rows: Tensor | None) -> bool:
+    return any(ranks.gathered(rows is None, "the cache of references"))
+
+
+def _store_on_hosts(path: Path, rows: Tensor) -> None:
+    with ranks.first_of_host("the cache of references"):
+        if ranks.is_first_of_host():
+            store(path, lambda file: np.save(file, rows.numpy()))
 
 
 def fingerprint(source: Any) -> str:

@@ -10,6 +10,8 @@ from torch.nn import functional as F
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from tqdm.auto import tqdm
 
+from novum import ranks
+
 MICRO_BATCH = 32  # images per forward whatever the batch size: kernels order sums by the shape
 
 
@@ -89,6 +91,29 @@ def extract_features(
             out[start : start + len(images)] = features
             bar.update(len(images))
     return out
+
+
+class _Part:
+    """Some consecutive images of a source."""
+
+    def __init__(self, source: Images, rows: slice) -> None:
+        self.source, self.rows = source, rows
+
+    def __len__(self) -> int:
+        return self.rows.stop - self.rows.start
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        return self.source[self.rows.start + rows.start : self.rows.start + rows.stop]
+
+
+def extract_features_together(extractor: nn.Module, source: Images) -> Tensor:
+    """`extract_features` by all ranks at once, each of a part: the same bits for any number."""
+    part = _Part(source, ranks.share(len(source), MICRO_BATCH))
+    if len(part):
+        mine = extract_features(extractor, part, progress=ranks.is_first())
+    else:
+        mine = torch.empty(0)
+    return ranks.concatenated(mine, f"features of {len(source):,} images")
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from novum import ranks
 from novum.metrics.features.extractor import Images, check_images, resize, to_uint8
 from novum.metrics.neighbours import distinct_rows
 from novum.metrics.novelty.alignment import (
@@ -30,6 +31,7 @@ from novum.metrics.novelty.alignment import (
 from novum.metrics.novelty.matches import HELDOUT, TRAIN, Matches
 from novum.metrics.novelty.retrieval import (
     PER_FAMILY,
+    SAMPLE_BLOCK,
     STARTS,
     Candidates,
     Descriptions,
@@ -73,6 +75,7 @@ class AlteredCopyDetector:
 
     Args:
         train: uint8 images of 1 or 3 channels, at least 8 px wide; they are compared at 32 x 32.
+        together: All ranks search for the same samples at once, each for a part of them.
     """
 
     def __init__(
@@ -82,7 +85,9 @@ class AlteredCopyDetector:
         *,
         device: torch.device | str = "cpu",
         progress: bool = True,
+        together: bool = False,
     ) -> None:
+        self.together = together
         self.num_train, self.width = len(train), train[:1].shape[-1]
         self.device, self.progress = torch.device(device), progress
         images = torch.cat([self._read(x) for x in (train, heldout) if x is not None and len(x)])
@@ -114,10 +119,7 @@ class AlteredCopyDetector:
         if exclude is not None:
             exclude = exclude.to(self.device)
             exclude = torch.where(exclude < 0, -1, self.pool_row[exclude])
-        candidates = retrieve(
-            images, self.pool, self.descriptions, exclude=exclude, progress=self.progress
-        )
-        rows, likeness, placings = self._verify(images, candidates)
+        rows, likeness, placings = self._find(images, exclude)
         return AlteredCopies(
             self._matches(rows, likeness),
             self.items[rows].cpu(),
@@ -126,6 +128,20 @@ class AlteredCopyDetector:
             self.num_train,
             self.width,
         )
+
+    def _find(self, images: Tensor, exclude: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Pool rows, evidence and placings of each sample's finalists, best first."""
+        part = ranks.share(len(images), SAMPLE_BLOCK) if self.together else slice(None)
+        own, found = images[part], (torch.empty(0),) * 3
+        if len(own):
+            exclude = None if exclude is None else exclude[part]
+            candidates = retrieve(
+                own, self.pool, self.descriptions, exclude=exclude, progress=self.progress
+            )
+            found = self._verify(own, candidates)
+        if not self.together:
+            return found
+        return tuple(ranks.concatenated(x, "altered copies").to(self.device) for x in found)
 
     def match(self, samples: Images, exclude: Tensor | None = None) -> Matches:
         return self.search(samples, exclude).matches
@@ -136,7 +152,6 @@ class AlteredCopyDetector:
         return torch.cat([_comparable(to_uint8(block).to(self.device)) for block in blocks])
 
     def _verify(self, images: Tensor, candidates: Candidates) -> tuple[Tensor, Tensor, Tensor]:
-        """Pool rows, evidence and placings of each sample's finalists, best first."""
         parts = []
         with tqdm(
             total=len(images), desc="alignment", unit="img", delay=5, disable=not self.progress

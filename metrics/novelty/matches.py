@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from novum.metrics.checks import check_features, check_same_width
-from novum.metrics.neighbours import distinct_rows, found_in, knn
+from novum.metrics.neighbours import Search, distinct_rows, found_in, knn
 
 HELDOUT, NEITHER, TRAIN = -1, 0, 1
 
@@ -40,12 +40,18 @@ class Clusters(NamedTuple):
 
 
 def find_matches(
-    train: Tensor, heldout: Tensor, fake: Tensor, k: int = 5, *, seed: int = 0
+    train: Tensor,
+    heldout: Tensor,
+    fake: Tensor,
+    k: int = 5,
+    *,
+    seed: int = 0,
+    search: Search = knn,
 ) -> Matches:
     """Match each sample with its nearest item, at margin log(k-th distance / nearest distance).
 
     A few near-duplicates (up to k - 2 others) don't hide a copy. Items at one distance are put in
-    order by (seeded) chance.
+    order by (seeded) chance. `search` may be `knn_together`.
     """
     for name, x in {"train": train, "heldout": heldout, "fake": fake}.items():
         check_features(x, name, at_least=1)
@@ -55,7 +61,7 @@ def find_matches(
     in_both = [found_in(a, b) for a, b in (sets, sets[::-1])]
     item = torch.cat([firsts[0], firsts[1] + len(train)])
     side = torch.cat([TRAIN * (~in_both[0]).to(torch.int8), HELDOUT * (~in_both[1]).to(torch.int8)])
-    near = [knn(fake, x, min(k, len(x))) for x in sets]
+    near = [search(fake, x, min(k, len(x))) for x in sets]
     distances = torch.cat([n.distances for n in near], 1)
     rows = torch.cat([near[0].indices, near[1].indices + len(sets[0])], 1)
     again = (rows >= len(sets[0])) & (side[rows] == NEITHER)  # known from training

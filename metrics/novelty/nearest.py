@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from novum.metrics.functional.intervals import Interval, wilson_interval
-from novum.metrics.neighbours import knn
+from novum.metrics.neighbours import Search, knn
 
 FEW_CLUSTERS = 30  # below, cluster-robust variances are known to be too small
 
@@ -25,22 +25,29 @@ class Neighbours(NamedTuple):
     closer_to_train: Tensor | None = None
 
 
-def find_neighbours(fake: Tensor, train: Tensor, heldout: Tensor | None = None) -> Neighbours:
+def find_neighbours(
+    fake: Tensor, train: Tensor, heldout: Tensor | None = None, *, search: Search = knn
+) -> Neighbours:
     """Exact neighbours over both whole sets, from features (n, d).
 
     A larger set is nearer by chance. So training is cut into random folds of the held-out set's
     size, and `closer_to_train` counts in how many a sample is nearer to the fold (a tie: half):
-    a fair coin for any generator that does not copy.
+    a fair coin for any generator that does not copy. `search` may be `knn_together`.
     """
+
+    def nearest(queries: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+        distances, rows = search(queries, reference, 1)
+        return distances[:, 0], rows[:, 0]
+
     if heldout is None:
-        return Neighbours(*_nearest(fake, train))
+        return Neighbours(*nearest(fake, train))
     size = min(len(train), len(heldout))
-    heldout_distance, heldout_row = _nearest(fake, heldout)
+    heldout_distance, heldout_row = nearest(fake, heldout)
     rival = heldout_distance
     if len(heldout) > size:
-        rival, _ = _nearest(fake, heldout[_shuffled(len(heldout))[:size]])
+        rival, _ = nearest(fake, heldout[_shuffled(len(heldout))[:size]])
     folds = _shuffled(len(train)).split(size)  # the last may be smaller: no coin is tossed for it
-    distance, row = map(torch.stack, zip(*(_nearest(fake, train[f]) for f in folds), strict=True))
+    distance, row = map(torch.stack, zip(*(nearest(fake, train[f]) for f in folds), strict=True))
     full = distance[: len(train) // size]
     coins = (full < rival).double() + 0.5 * (full == rival)
     best = distance.min(0)
@@ -52,11 +59,6 @@ def find_neighbours(fake: Tensor, train: Tensor, heldout: Tensor | None = None) 
         heldout_row,
         coins.mean(0),
     )
-
-
-def _nearest(queries: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    distances, rows = knn(queries, reference, 1)
-    return distances[:, 0], rows[:, 0]
 
 
 def _shuffled(n: int) -> Tensor:

@@ -139,7 +139,10 @@ def retrieve(
     Args:
         exclude: (m,) a row of the pool that is none of a sample's candidates, or -1.
     """
-    seen = [descriptions(x, SAMPLE_VIEWS) for x in (samples, samples.flip(-1))]
+    seen = [  # in blocks of one size, as the last bit varies with it
+        torch.cat([descriptions(part, SAMPLE_VIEWS) for part in x.split(SAMPLE_BLOCK)], 1)
+        for x in (samples, samples.flip(-1))
+    ]
     best = [_Best(len(samples), samples.device) for _ in FAMILIES]
     with tqdm(total=len(pool), desc="candidates", unit="img", delay=5, disable=not progress) as bar:
         for first in range(0, len(pool), POOL_BLOCK):

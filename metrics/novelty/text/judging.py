@@ -150,11 +150,17 @@ class TextJudgement(NamedTuple):
         )
 
 
-def judge_reading(reference: Reference, queries: Queries, seed: int = 0) -> TextJudgement:
+def judge_reading(
+    reference: Reference, queries: Queries, seed: int = 0, *, together: bool = False
+) -> TextJudgement:
     """Copies, their share and its chance, and new n-grams of the texts in one reading."""
     own = Reading.of(reference.name, queries.tokens, reference.vocabulary)
     queries = own.queries(queries)
-    train = Side(reference.train_index, match(reference.train_index, queries.tokens, queries.ends))
+
+    def side(index: TextIndex) -> Side:
+        return Side(index, match(index, queries.tokens, queries.ends, together=together))
+
+    train = side(reference.train_index)
     spans = copied_spans(train.found)
     novel = novel_ngrams(train.found, queries.text_ends())
     novelty = _account(train.found, novel)
@@ -163,18 +169,18 @@ def judge_reading(reference: Reference, queries: Queries, seed: int = 0) -> Text
     if reference.heldout is not None:
         usual = _account(reference.usual, reference.usually_novel, "_heldout")
         novelty = dict(x for both in zip(novelty.items(), usual.items(), strict=True) for x in both)
-        q, common, figures = _against_heldout(reference, train, spans, queries, seed)
+        heldout = side(reference.heldout_index)
+        q, common, figures = _against_heldout(reference, train, heldout, spans, queries, seed)
     novelty |= {"copies_found": len(spans.start)} | figures
     copies, length = own.restored(spans, reference.train)
     return TextJudgement(novelty, copies, length, q, common, novel, reference.usually_novel)
 
 
 def _against_heldout(
-    reference: Reference, train: Side, spans: Spans, queries: Queries, seed: int
+    reference: Reference, train: Side, heldout: Side, spans: Spans, queries: Queries, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], dict[str, Any]]:
     """q of each copy, whether held-out text has it too, and what is certain of all of them."""
-    found = match(reference.heldout_index, queries.tokens, queries.ends)
-    heldout = Side(reference.heldout_index, found)
+    found = heldout.found
     usual, elsewhere = copied_spans(reference.usual), copied_spans(found)
     q = copy_q_values(train, heldout, spans, usual, elsewhere, len(reference.usual.length))
     centres = passage_centres(queries.stops)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from pydivsufsort import divsufsort, kasai
 
+from novum import ranks
 from novum.metrics.novelty.text.index import (
     Places,
     TextIndex,
@@ -35,18 +36,21 @@ class Matching(NamedTuple):
     place: NDArray[np.int64]  # (m,) where in the corpus, one place of maybe several
 
 
-def match(index: TextIndex, tokens: Tokens, ends: Places | None = None) -> Matching:
+def match(
+    index: TextIndex, tokens: Tokens, ends: Places | None = None, *, together: bool = False
+) -> Matching:
     """Longest common passages of `tokens` with the indexed text (Chang & Lawler, 1994).
 
     Args:
         tokens: (m,) in the vocabulary of the index.
         ends: (m,) where each position's passage has to end at the latest: the end of its sample, or
             the next character that the vocabulary does not know.
+        together: All ranks search at once, each for a part of the positions.
     """
     if not len(tokens):
         return Matching(np.zeros(0, np.int64), np.zeros(0, np.int64))
     queries = Words(tokens.astype(index.text.tokens.dtype.newbyteorder("=")))
-    found, above = _search(index, queries)
+    found, above = _search(index, queries, together)
     far = np.flatnonzero(found.length >= FAR)
     if len(far):
         found.length[far], found.place[far] = _read_on(index, queries, far, above[far])
@@ -55,14 +59,15 @@ def match(index: TextIndex, tokens: Tokens, ends: Places | None = None) -> Match
     return found
 
 
-def _search(index: TextIndex, queries: Words) -> tuple[Matching, Places]:
-    """Matches of up to FAR tokens, and how many suffixes come before each of the longest of them."""
+def _search(index: TextIndex, queries: Words, together: bool) -> tuple[Matching, Places]:
+    """Matches of up to FAR tokens, and how many suffixes come before the longest of them."""
     m = len(queries)
-    length, place, above = np.zeros((3, m + 1), np.int64)  # nothing is read on from the end
+    found = np.zeros((3, m + 1), np.int64)  # nothing is read on from the end
+    length, place, above = found
 
-    def search(starts: Places) -> None:
-        above[starts] = insertion_points(index, queries, starts, FAR)
-        length[starts], place[starts] = _nearer_neighbour(index, queries, starts, above[starts])
+    def search(starts: Places) -> NDArray[np.int64]:
+        ahead = insertion_points(index, queries, starts, FAR)
+        return np.stack([*_nearer_neighbour(index, queries, starts, ahead), ahead])
 
     ascending = suffix_order(queries)  # neighbours are then looked for in the same places
     open_ = np.zeros(m, bool)
@@ -71,9 +76,15 @@ def _search(index: TextIndex, queries: Words) -> tuple[Matching, Places]:
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         while step:
             starts = ascending[open_[ascending]]
-            blocks = [starts[i : i + BLOCK] for i in range(0, len(starts), BLOCK)]
-            for _ in pool.map(search, blocks):  # numpy lets other threads work
-                pass
+            own = ranks.share(len(starts), BLOCK) if together else slice(0, len(starts))
+            new = np.zeros((3, len(starts)), np.int64)
+            cuts = np.arange(own.start, own.stop, BLOCK)[1:] - own.start
+            blocks = np.split(starts[own], cuts)
+            # numpy lets other threads work
+            new[:, own] = np.concatenate([*pool.map(search, blocks)], 1)
+            if together:
+                ranks.add_up((new,), "passages in common")
+            found[:, starts] = new
             step //= 2
             if step:
                 between = np.arange(step, m, 2 * step)

@@ -56,11 +56,19 @@ class JudgedTexts(NamedTuple):
     queries: Queries
 
 
-def judge_text(references: TextReferences, texts: Sequence[str], seed: int = 0) -> JudgedTexts:
-    """Novelty and diversity of texts, in the vocabulary of the references."""
+def judge_text(
+    references: TextReferences, texts: Sequence[str], seed: int = 0, *, together: bool = False
+) -> JudgedTexts:
+    """Novelty and diversity of texts, in the vocabulary of the references.
+
+    `together`: all ranks ask for the same at once, and search in parts.
+    """
     vocabulary = references.train.vocabulary
     queries = Queries.of([vocabulary.encode(text) for text in texts], vocabulary)
-    readings = {n: judge_reading(references.reading(n), queries, seed) for n in READINGS}
+    readings = {
+        name: judge_reading(references.reading(name), queries, seed, together=together)
+        for name in READINGS
+    }
     near = readings["folded"]
     readings["folded"] = near.keep(_not_covered(near.copies, readings["verbatim"].copies))
     return JudgedTexts(readings, diversity(texts, references.documents), queries)

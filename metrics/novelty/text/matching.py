@@ -56,7 +56,7 @@ def match(index: TextIndex, tokens: Tokens, ends: Places | None = None) -> Match
 
 
 def _search(index: TextIndex, queries: Words) -> tuple[Matching, Places]:
-    """Matches of up to FAR tokens, and how many suffixes come before each of the longest of them."""
+    """Matches of up to FAR tokens, and how many suffixes come before those that are longer."""
     m = len(queries)
     length, place, above = np.zeros((3, m + 1), np.int64)  # nothing is read on from the end
 

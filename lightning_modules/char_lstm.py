@@ -18,6 +18,7 @@ from novum.lightning_modules.text_sampling import Sampling, beam_search, generat
 from novum.lightning_modules.training import (
     LossWindow,
     derived_seed,
+    keep_freed_memory,
     log_losses,
     random_generator,
     require_same_model,
@@ -84,6 +85,8 @@ class CharLSTM(LightningModule):
         return optimizer
 
     def on_train_start(self) -> None:
+        if self.device.type == "cpu":
+            keep_freed_memory()
         if self.state is not None:  # out of a checkpoint
             self.state = tuple(part.to(self.device) for part in self.state)
 

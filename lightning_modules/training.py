@@ -1,8 +1,10 @@
 """What every adversarial module shares: gradients, EMA, seeds, losses, checkpoints."""
 
+import ctypes
 import hashlib
 import inspect
 import math
+import platform
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,6 +13,8 @@ import torch.distributed as dist
 from pytorch_lightning import LightningModule
 from pytorch_lightning.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
+
+TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of malloc.h
 
 
 @torch.no_grad()
@@ -94,6 +98,17 @@ def log_losses(module: LightningModule, losses: LossWindow, step: int, **others:
     module.log_dict(tags, prog_bar=True, logger=False)  # for the bar and the callbacks
     for logger in module.loggers:
         logger.log_metrics(tags, step=step)
+
+
+def keep_freed_memory() -> None:
+    """What a step frees stays in the process for the next one, where the C library is glibc.
+
+    It would give large blocks back to the system, which takes thousands of page faults a step.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        library.mallopt(MMAP_MAX, 0)  # every block comes from the heap,
+        library.mallopt(TRIM_THRESHOLD, 2**31 - 1)  # which does not shrink
 
 
 def derived_seed(*parts: int) -> int:

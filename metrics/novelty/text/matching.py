@@ -60,7 +60,7 @@ def match(
 
 
 def _search(index: TextIndex, queries: Words, together: bool) -> tuple[Matching, Places]:
-    """Matches of up to FAR tokens, and how many suffixes come before the longest of them."""
+    """Matches of up to FAR tokens, and how many suffixes come before those that are longer."""
     m = len(queries)
     found = np.zeros((3, m + 1), np.int64)  # nothing is read on from the end
     length, place, above = found

@@ -1,32 +1,25 @@
 """Style transfer steps against the objective of crowsonkb/style-transfer-pytorch, on one VGG19.
 
-    python benchmarks/style_transfer.py [--steps 6] [--rounds 3] [--output FILE.json]
-    python benchmarks/style_transfer.py --optimizers FILE.png
-
+    python benchmarks/style_transfer.py [--steps 15] [--rounds 6] [--output FILE.json]
 
 The peer's step is written here from its published recipe: VGG19 to relu5_1 with the first padding
 replicated; content by mean square at relu4_2 (0.015), Wasserstein-2 at relu1_1 to relu5_1 (256 : 64
 : 16 : 4 : 1) with matrix roots by 12 Newton-Schulz iterations, backward through a Lyapunov equation
 by 12 more, total variation (2); Adam, clamp, moving average, and the loss read at each step. Both
-networks hold the same random weights; the image is 256 x 171.
-
-The second command plots the loss against seconds for Adam and L-BFGS, on EfficientNet-Lite0.
+networks hold the same random weights; the image is 256 x 171. Ours runs under Lightning, with bar
+and losses; steady steps alone are counted.
 """
 
 import argparse
-import statistics
-import time
 import warnings
 
 import torch
 import torch.nn.functional as F
-from _tables import in_turn, median_ratio, show
-from matplotlib.figure import Figure
-from pytorch_lightning import Trainer
+from _steps import Clock, fit, rows, steps_in_turn
+from _tables import show
 from torch import Tensor, nn
 from torchvision.models import vgg19
 
-from novum.callbacks import ProgressBar
 from novum.datamodules import StyleImageDataModule
 from novum.lightning_modules import StyleTransfer
 from novum.lightning_modules.networks import Backbone
@@ -115,8 +108,8 @@ class Peer(nn.Module):
         return 2 * (near / 3 + far / 12)
 
 
-def peer_run(objective: Peer, content: Tensor, steps: int) -> float:
-    """Steps of the published loop; the last loss."""
+def peer_run(objective: Peer, content: Tensor, steps: int, clock: Clock) -> None:
+    """Steps of the published loop."""
     image = content.clone().requires_grad_()
     average, optimizer = content.clone(), torch.optim.Adam([image], lr=0.02)
     for _ in range(steps):
@@ -127,8 +120,8 @@ def peer_run(objective: Peer, content: Tensor, steps: int) -> float:
         with torch.no_grad():
             image.clamp_(0, 1)
             average.mul_(0.99).add_(0.01 * image)
-        value = loss.item()
-    return value
+        loss.item()
+        clock.tick()
 
 
 def our_backbone() -> Backbone:
@@ -138,8 +131,9 @@ def our_backbone() -> Backbone:
     return backbone
 
 
-def our_module(backbone: Backbone, steps: int, **settings) -> StyleTransfer:
-    recipe = dict(
+def our_module(backbone: Backbone, steps: int) -> StyleTransfer:
+    return StyleTransfer(
+        backbone,
         content_layers=["relu4_2"],
         style_layers=STYLE,
         style_weights=WEIGHTS,
@@ -149,51 +143,6 @@ def our_module(backbone: Backbone, steps: int, **settings) -> StyleTransfer:
         min_scale=LONGER,
         initial_steps=steps,
     )
-    return StyleTransfer(backbone, **{**recipe, **settings})
-
-
-def fit(module: StyleTransfer, data: StyleImageDataModule, **settings) -> StyleTransfer:
-    """As train.py does, without a logger."""
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_epochs=-1,
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        **{"callbacks": [ProgressBar()], **settings},
-    )
-    trainer.fit(module, data)
-    return module
-
-
-def bare_run(backbone: Backbone, data: StyleImageDataModule, steps: int) -> float:
-    """Our objective in a plain loop: what Lightning is measured against."""
-    module = fit(our_module(backbone, 1), data, callbacks=[], enable_progress_bar=False)
-    image = module.contents.clone().contiguous(memory_format=torch.channels_last)
-    image.requires_grad_()
-    optimizer = torch.optim.Adam([image], lr=0.02, betas=(0.9, 0.99))
-    started = time.perf_counter()
-    for _ in range(steps):
-        optimizer.zero_grad()
-        torch.stack(list(module.terms(image).values())).sum().backward()
-        optimizer.step()
-        with torch.no_grad():
-            image.clamp_(0, 1)
-    return time.perf_counter() - started
-
-
-class Clock(ProgressBar):
-    """When each step ended, and its loss."""
-
-    def on_train_start(self, *args) -> None:
-        super().on_train_start(*args)
-        self.times, self.started = [], time.perf_counter()
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: StyleTransfer, *rest) -> None:
-        super().on_train_batch_end(trainer, pl_module, *rest)
-        self.times.append(time.perf_counter() - self.started)
 
 
 def compare_steps(steps: int, rounds: int) -> list[dict]:
@@ -205,34 +154,14 @@ def compare_steps(steps: int, rounds: int) -> list[dict]:
     content, style = data.contents / 255, resize(data.styles[0])
     peer = Peer(network, content, style)
     print(f"objective of the content image: {objectives(backbone, data, network, style)}")
-    times: list[float] = []
-    seconds = in_turn(
+    seconds = steps_in_turn(
         {
-            "novum under Lightning": lambda: times.append(timed(backbone, data, steps)),
-            "novum, bare loop": lambda: times.append(bare_run(backbone, data, steps)),
-            "crowsonkb's recipe": lambda: peer_run(peer, content, steps),
+            "novum": lambda clock: fit(our_module(backbone, steps), data, clock),
+            "crowsonkb": lambda clock: peer_run(peer, content, steps, clock),
         },
         rounds,
     )
-    seconds["novum under Lightning"] = times[2::2]  # of the steps alone, without the targets
-    seconds["novum, bare loop"] = times[3::2]
-    theirs = seconds["crowsonkb's recipe"]
-    return [
-        {
-            "contestant": name,
-            "s/step (median)": statistics.median(times) / steps,
-            "steps/s": steps / statistics.median(times),
-            "times as fast (median of rounds)": median_ratio(times, theirs),
-        }
-        for name, times in seconds.items()
-    ]
-
-
-def timed(backbone: Backbone, data: StyleImageDataModule, steps: int) -> float:
-    """Seconds of the steps after the first, which computes the targets, scaled to all of them."""
-    clock = Clock()
-    fit(our_module(backbone, steps + 1), data, callbacks=[clock])
-    return clock.times[-1] - clock.times[0]
+    return rows(seconds, "novum")
 
 
 def resize(style: Tensor) -> Tensor:
@@ -244,7 +173,8 @@ def resize(style: Tensor) -> Tensor:
 @torch.no_grad()
 def objectives(backbone, data, network, style) -> dict[str, float]:
     """Ours, the peer's as published, and the peer's with its iterations run until they converge."""
-    module = fit(our_module(backbone, 1), data, callbacks=[], enable_progress_bar=False)
+    module = our_module(backbone, 1)
+    fit(module, data)
     content = data.contents / 255
     ours = float(sum(term.sum() for term in module.terms(content).values()))
     published = float(Peer(network, content, style)(content))
@@ -260,62 +190,15 @@ def objectives(backbone, data, network, style) -> dict[str, float]:
     }
 
 
-def plot_optimizers(path: str, seconds_limit: float = 60) -> None:
-    """Loss against wall-clock of Adam and L-BFGS at one scale."""
-    data = StyleImageDataModule(["china.jpg"], ["flower.jpg"], size=LONGER)
-    backbone = Backbone("efficientnet_lite0")
-    contestants = {
-        "Adam, lr 0.02": None,
-        "L-BFGS, 100 pairs": lambda x: torch.optim.LBFGS(x, max_iter=1, history_size=100),
-    }
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, optimizer in contestants.items():
-        module = StyleTransfer(
-            backbone,
-            ["blocks.3"],
-            ["conv_stem", "blocks.0", "blocks.1", "blocks.2", "blocks.3"],
-            min_scale=LONGER,
-            initial_steps=300,
-            optimizer=optimizer,
-        )
-        record = Record(seconds_limit)
-        fit(module, data, callbacks=[record], log_every_n_steps=1)
-        axes.plot(record.times, record.losses, label=name)
-        print(f"{name}: {record.losses[-1]:.4f} after {record.times[-1]:.0f} s")
-    axes.set(xlabel="seconds", ylabel="loss", yscale="log")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=110)
-
-
-class Record(Clock):
-    """Also the losses, until the time is up."""
-
-    def __init__(self, limit: float) -> None:
-        super().__init__()
-        self.limit, self.losses = limit, []
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: StyleTransfer, *rest) -> None:
-        super().on_train_batch_end(trainer, pl_module, *rest)
-        logged = trainer.callback_metrics
-        self.losses.append(sum(float(v) for k, v in logged.items() if k.startswith("loss/")))
-        trainer.should_stop = self.times[-1] > self.limit
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--optimizers", metavar="FILE.png")
+    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--output")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
-    if args.optimizers:
-        plot_optimizers(args.optimizers)
-        return
-    rows = compare_steps(args.steps, args.rounds)
-    show("Style transfer step, VGG19, 256 x 171", rows, args.output)
+    table = compare_steps(args.steps, args.rounds)
+    show("Style transfer, steady steps, VGG19, 256 x 171", table, args.output)
 
 
 if __name__ == "__main__":

@@ -15,20 +15,12 @@ from novum.lightning_modules.style_losses import (
     Content,
     GramStyle,
     Objective,
-    Region,
-    Statistics,
     Term,
     TotalVariation,
     WassersteinStyle,
-    blend,
-    statistics,
 )
-from novum.lightning_modules.style_scales import (
-    Size,
-    enlarge_state,
-    resized,
-    with_colours_of,
-)
+from novum.lightning_modules.style_scales import Size, enlarge_state, resized, with_colours_of
+from novum.lightning_modules.style_sources import Init, StyleSources
 from novum.lightning_modules.training import (
     derived_seed,
     random_generator,
@@ -84,7 +76,7 @@ class StyleTransfer(SingleImageModule):
         initial_steps: int = 300,
         style_scale: float = 1.0,
         average_decay: float = 0.99,
-        init: Literal["content", "gray", "uniform", "normal", "style_mean"] = "content",
+        init: Init = "content",
         original_colours: bool = False,
         seed: int = 0,
     ) -> None:
@@ -127,7 +119,13 @@ class StyleTransfer(SingleImageModule):
     def on_fit_start(self) -> None:
         data = self.trainer.datamodule
         self.contents = data.contents.to(self.device) / 255
-        self.styles = [style[None].to(self.device) / 255 for style in data.styles]
+        self.sources = StyleSources(
+            [style[None].to(self.device) / 255 for style in data.styles],
+            data.style_weights,
+            None if data.masks is None else data.masks.to(self.device),
+            paired=len(data.contents) > 1 and len(data.styles) > 1,
+            scale=self.style_scale,
+        )
         sizes = self.scales(self.contents.shape[-2:])
         lengths = [self.initial_steps] + [self.steps] * (len(sizes) - 1)
         starts = accumulate(lengths[:-1], initial=0)
@@ -184,7 +182,11 @@ class StyleTransfer(SingleImageModule):
     @torch.no_grad()
     def _enter(self, size: Size, optimizer: Optimizer) -> None:
         """The image, the optimizer's state and the targets at the size."""
-        start = self._start(size) if self.global_step == 0 else resized(self.average, size)
+        if self.global_step == 0:
+            generator = random_generator(derived_seed(self.seed))
+            start = self.sources.start(self.init, resized(self.contents, size), generator)
+        else:
+            start = resized(self.average, size)
         self.image.data = start.clamp(0, 1).contiguous()
         self.average = self.image.detach().clone()
         enlarge_state(optimizer, size)
@@ -198,7 +200,7 @@ class StyleTransfer(SingleImageModule):
             _name("content", layer): Term(Content(content[layer], self.relative), layer, share)
             for layer in self.content_layers
         }
-        parts = self._style_parts(size)
+        parts = self.sources.parts(lambda x: self.seen(x, self.style_layers), size)
         for layer, weight in zip(self.style_layers, self.style_weights, strict=True):
             for i, (region, share, found) in enumerate(parts):
                 name = _name("style", layer) + (f"_{i}" if len(parts) > 1 else "")
@@ -206,51 +208,6 @@ class StyleTransfer(SingleImageModule):
                 terms[name] = Term(loss, layer, weight * share)
         terms["tv"] = Term(TotalVariation(), "image", self.tv_weight)
         self.objective = Objective(terms)
-
-    def _style_parts(self, size: Size) -> list[tuple[Region, float, dict[str, Statistics]]]:
-        """Each region of the image, its share of the loss, and its target in each layer."""
-        data, whole = self.trainer.datamodule, self.image.new_ones(1, 1, *size)
-        found = [self._statistics_of(style, size) for style in self.styles]
-        if data.masks is not None:
-            masks = resized(data.masks.to(self.device), size).clamp(0, 1)
-            regions = [Region(mask[None]) for mask in masks]
-            return list(zip(regions, data.style_weights, found, strict=True))
-        target = {}
-        for layer in self.style_layers:
-            parts = [statistics[layer] for statistics in found]
-            if len(self.contents) > 1 and len(parts) > 1:  # pairs
-                target[layer] = Statistics(*map(torch.cat, zip(*parts, strict=True)))
-            else:
-                target[layer] = blend(parts, data.style_weights)
-        return [(Region(whole), 1.0, target)]
-
-    def _statistics_of(self, style: Tensor, size: Size) -> dict[str, Statistics]:
-        scale = max(size) * self.style_scale / max(style.shape[-2:])
-        h, w = (max(1, round(side * min(scale, 1.0))) for side in style.shape[-2:])
-        seen = self.seen(resized(style, (h, w)), self.style_layers)
-        everywhere = Region(style.new_ones(1, 1, h, w))
-        return {k: statistics(seen[k], everywhere.shares(seen[k])) for k in self.style_layers}
-
-    def _start(self, size: Size) -> Tensor:
-        """What the first scale starts from, (b, 3, h, w)."""
-        content = resized(self.contents, size)
-        if self.init == "content":
-            return content
-        generator = random_generator(derived_seed(self.seed))
-        if self.init == "normal":  # the content's mean and spread of each colour, no shapes
-            noise = torch.randn(content.shape, generator=generator).to(content)
-            spread = content.std((2, 3), keepdim=True)
-            return content.mean((2, 3), keepdim=True) + noise * spread
-        noise = torch.rand(content.shape, generator=generator).to(content)
-        if self.init == "uniform":
-            return noise
-        if self.init == "gray":
-            return 0.5 + (noise - 0.5) / 255
-        means = torch.cat([style.mean((2, 3), keepdim=True) for style in self.styles])
-        if len(self.contents) == 1:
-            weights = means.new_tensor(self.trainer.datamodule.style_weights)
-            means = (weights[:, None, None, None] * means).sum(0, keepdim=True)
-        return means + (noise - 0.5) / 255
 
     # -- what callbacks see ----------------------------------------------------------------------
 

@@ -52,6 +52,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--features are of images: leave it out with --kind text")
     if options.fail_on_copying and options.heldout == "none":
         parser.error("--fail-on-copying needs --heldout: without it copying cannot be judged")
+    if options.classifier and not (options.samples or "").endswith(".ckpt"):
+        parser.error("--classifier labels what a StyleGAN makes: --samples must be its checkpoint")
     if not 0 <= options.seed < 2**31:
         parser.error(f"--seed {options.seed}: give a number from 0 to {2**31 - 1}")
     if options.num_samples is not None and options.num_samples < 2:
@@ -73,6 +75,7 @@ def _parser() -> Parser:
     add("--heldout", metavar="PATH|NAME|none", help="data like it, never trained on")
     add("--kind", choices=("image", "text"), default="image", help="default: image")
     add("--features", metavar="NAME[,NAME]", help="default: efficientnet_lite0,pixels")
+    add("--classifier", metavar="PATH", help="a classifier's checkpoint: separability of styles")
     add("--output", metavar="DIR", type=Path, default="evaluation", help="default: evaluation")
     add("--fail-on-copying", action="store_true", help="exit code 3 if copying is found")
     add("--seed", metavar="S", type=int, default=0, help="of samples drawn, and of cells")

@@ -8,13 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from novum.callbacks.latent_space import (
-    feature_distance,
-    load_labeller,
-    path_lengths,
-    recover,
-    separability,
-)
+from novum.callbacks.latent_space import recover, space_figures
 from novum.callbacks.styles import (
     direction_sheet,
     mixing_sheet,
@@ -28,7 +22,7 @@ from novum.judge import device, run_data
 from novum.lightning_modules import StyleGAN
 from novum.lightning_modules.sampling import to_float, to_uint8
 from novum.lightning_modules.styles import Projection, directions, project
-from novum.metrics.features import load_extractor
+from novum.metrics.judging import as_estimate
 from novum.report.pictures import captioned_table, encode, encode_gif, to_rgb
 
 SHOWN = 8  # projected images in a picture
@@ -121,13 +115,11 @@ def save_projections(asked: dict, folder: Path) -> None:
 
 
 def measure(module: StyleGAN, options: argparse.Namespace) -> None:
-    distance = feature_distance(load_extractor(options.features).to(device()))
-    lengths = path_lengths(module, distance, options.num_samples, options.seed)
-    figures = {name: dict(found._asdict()) for name, found in lengths.items()}
-    if options.classifier:
-        labeller = load_labeller(options.classifier).to(device())
-        found = separability(module, labeller, options.num_samples, options.seed)
-        figures |= {name: {"value": value} for name, value in found.items()}
+    n = options.num_samples
+    found = space_figures(module, [options.features], options.classifier, n, n, options.seed)
+    figures = {
+        metric: as_estimate(figure) for space in found.values() for metric, figure in space.items()
+    }
     write_json(options.output / "measures.json", figures)
 
 

@@ -16,8 +16,11 @@ from tqdm.auto import trange
 
 from novum import ranks
 from novum.callbacks.evaluation import BLOCK
+from novum.callbacks.latent_space import load_labeller, sees_small_steps, space_figures
 from novum.callbacks.logging import add_encoded
 from novum.callbacks.nearest_neighbours import neighbour_columns
+from novum.callbacks.protocols import ImageGenerator, StyleGenerator
+from novum.callbacks.styles import require_styles
 from novum.checkpoints import load_module
 from novum.datamodules.opening import Opened, open_images, open_references
 from novum.datamodules.sources import ImageArray, ImageSource
@@ -36,6 +39,7 @@ from novum.metrics.judging import (
     WIDEST,
     Features,
     Judgement,
+    as_estimate,
     copying_figures,
     judge,
     judge_copying,
@@ -52,6 +56,7 @@ from novum.report.projector import write_projector
 from novum.report.verdict import spaces_with_copying, verdict
 
 EVENTS = "tensorboard"  # a folder of their own, in which the second time replaces the first
+NUM_PATHS = 500  # of each kind, in a generator's latent spaces
 NUM_SAMPLES = 10_000  # drawn from a checkpoint
 HELDOUT_SEARCHED = 1000  # held-out images that near-duplicates are counted among
 MOST_PIXELS = 4096  # values of an image up to which the default feature space is `pixels`
@@ -63,7 +68,11 @@ class Sets(NamedTuple):
     samples: Opened
     train: Opened
     heldout: Opened | None
-    images_seen: int = 0  # by the checkpoint that drew the samples
+    generator: ImageGenerator | None = None  # the checkpoint that drew the samples
+
+    @property
+    def images_seen(self) -> int:
+        return self.generator.images_seen if self.generator else 0
 
     def opened(self) -> dict[str, Opened]:
         sides = {"samples": self.samples, "train": self.train, "heldout": self.heldout}
@@ -94,6 +103,7 @@ def run(options: argparse.Namespace) -> list[str]:
             check_heldout(report, features)
             points, *shown = projector_points(features, judged[name], sets.images())
             write_projector(options.output / EVENTS, {name: points}, *shown)
+    add_styles(report, sets, options)
     report["copies"] = copies(judged, altered, sets.images())
     report["verdict"] = verdict(report)
     report["cost"] = cost(sets, time.perf_counter() - start)
@@ -125,17 +135,20 @@ def open_sets(options: argparse.Namespace) -> Sets:
     if options.samples.endswith(".ckpt"):
         trained_on = run_data(options.samples)
         places = reference_places(options, trained_on)
-        samples, images_seen = draw_samples(
-            options.samples, options.num_samples or NUM_SAMPLES, options.seed
-        )
+        generator = load_module(Path(options.samples), "sample", "generator").to(device()).eval()
+        if options.classifier:
+            require_styles(generator, "--classifier")
+            load_labeller(options.classifier)  # one that is not there is told before the work
+        images = draw_samples(generator, options.num_samples or NUM_SAMPLES, options.seed)
+        samples = Opened(options.samples, ImageArray(images), None)
     else:
-        trained_on, images_seen = None, 0
+        trained_on, generator = None, None
         places = reference_places(options, trained_on)
         samples = open_images(options.samples)
     channels, size, _ = samples.images.shape
     with ranks.first_of_host("training and held-out images"):
         references = open_references(*places, size, channels, trained_on)
-    sets = Sets(samples, *references, images_seen)
+    sets = Sets(samples, *references, generator)
     for side in sets.opened().values():
         if len(side.images) < 2:
             raise ValueError(f"{side.where} holds 1 image: give at least 2")
@@ -171,9 +184,8 @@ def run_data(checkpoint: str) -> dict[str, Any] | None:
         raise ValueError(f"{config} is no config of a run: mend it or move it away") from error
 
 
-def draw_samples(checkpoint: str, n: int, seed: int) -> tuple[Opened, int]:
-    """n samples of a generator, and its images_seen; seed 0 draws those that training judged."""
-    generator = load_module(Path(checkpoint), "sample", "generator").to(device()).eval()
+def draw_samples(generator: ImageGenerator, n: int, seed: int) -> torch.Tensor:
+    """n samples of a generator; seed 0 draws those that training judged."""
     own = ranks.share(-(-n // BLOCK))
     quiet = not ranks.is_first()
     blocks = trange(
@@ -183,8 +195,7 @@ def draw_samples(checkpoint: str, n: int, seed: int) -> tuple[Opened, int]:
     seeds = (derived_seed(seed, block) if seed else block for block in blocks)
     images = [generator.sample(BLOCK, seed=s).cpu() for s in seeds]
     drawn = torch.cat(images) if images else torch.empty(0)
-    drawn = ranks.concatenated(drawn, "samples")
-    return Opened(checkpoint, ImageArray(drawn[:n]), None), generator.images_seen
+    return ranks.concatenated(drawn, "samples")[:n]
 
 
 def device() -> torch.device:
@@ -260,6 +271,28 @@ def judge_altered(report: Report, sets: Sets, seed: int) -> Altered | None:
         for attack, r in card.recall.items()
     ]
     return Altered(found, copying)
+
+
+def add_styles(report: Report, sets: Sets, options: argparse.Namespace) -> None:
+    """Path lengths, and with a classifier separability, of a generator that has styles."""
+    if not isinstance(sets.generator, StyleGenerator):
+        return
+    names = [
+        n for n in report["features"] if n != ALIGNMENT and sees_small_steps(load_extractor(n))
+    ]
+    n = len(sets.samples.images)
+    paths = min(n, NUM_PATHS)
+    try:
+        found = space_figures(sets.generator, names, options.classifier, paths, n, options.seed)
+    except ValueError as error:
+        if not raised_by_us(error):
+            raise
+        report["notes"].append(f"styles: not computed: {error}")
+        return
+    for name, figures in found.items():
+        space = {"extractor": options.classifier, "quality": {}, "novelty": {}}
+        quality = report["features"].setdefault(name, space)["quality"]
+        quality |= {metric: as_estimate(figure) for metric, figure in figures.items()}
 
 
 def check_heldout(report: Report, features: Features) -> None:

@@ -1,5 +1,6 @@
 """Figures of a style space: path lengths, separability, and how well images are found in it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -23,13 +24,18 @@ from novum.metrics.functional.path_length import Distance
 BATCH = 64
 
 
+def sees_small_steps(extractor: FeatureExtractor) -> bool:
+    """Does it take floats, and not 8-bit images alone?"""
+    return type(extractor).features is not FeatureExtractor.features
+
+
 def feature_distance(extractor: FeatureExtractor) -> Distance:
     """Squared distance of unit-length features of float images in [-1, 1]: (n,).
 
     Raises:
         ValueError: If the extractor takes 8-bit images alone, which hide small steps.
     """
-    if type(extractor).features is FeatureExtractor.features:
+    if not sees_small_steps(extractor):
         raise ValueError(
             f"path length cannot be measured in {extractor.name}, which takes 8-bit images alone;"
             " efficientnet_lite0, inception, dinov2 and clip take finer steps"
@@ -77,6 +83,25 @@ def separability(
         "separability_z": linear_separability(z, probabilities),
         "separability_w": linear_separability(ws[:, 0].cpu(), probabilities),
     }
+
+
+def space_figures(
+    module: StyleGenerator,
+    features: Sequence[str],
+    classifier: str | None,
+    num_paths: int,
+    num_samples: int,
+    seed: int = 0,
+) -> dict[str, dict[str, Interval | float]]:
+    """Path lengths in each feature space; separability in one called `classifier`, if given."""
+    found: dict[str, dict[str, Interval | float]] = {}
+    if classifier is not None:
+        labeller = load_labeller(classifier).to(module.device)
+        found["classifier"] = separability(module, labeller, num_samples, seed)
+    for name in features:
+        distance = feature_distance(load_extractor(name).to(module.device))
+        found[name] = path_lengths(module, distance, num_paths, seed)
+    return found
 
 
 def load_labeller(path: str) -> LightningModule:
@@ -139,14 +164,13 @@ class LatentSpace(EvaluationCallback):
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module = require_styles(pl_module, "LatentSpace")
-        extractor = load_extractor(self.features).to(pl_module.device)
         paths = 8 if trainer.fast_dev_run else self.num_paths
-        lengths = path_lengths(module, feature_distance(extractor), paths)
-        values = {f"quality/{k}/{self.features}": v.value for k, v in lengths.items()}
-        if self.classifier is not None:
-            labeller = load_labeller(self.classifier).to(pl_module.device)
-            found = separability(module, labeller, self.num_samples)
-            values |= {f"quality/{k}/classifier": v for k, v in found.items()}
+        found = space_figures(module, [self.features], self.classifier, paths, self.num_samples)
+        values = {
+            f"quality/{metric}/{space}": getattr(figure, "value", figure)
+            for space, figures in found.items()
+            for metric, figure in figures.items()
+        }
         log_metrics(trainer, pl_module, values)
 
 

@@ -138,10 +138,12 @@ def judge(sets: Features, *, progress: bool = True) -> Judgement:
         values, reason = computed[names]
         found.update(zip(names, values, strict=True))
         missing += [f"{' and '.join(names)}: {reason}"] if reason else []
-    quality = {name: _plain(found[name]) for m in quality_measures for name in m.names}
-    novelty = {name: _plain(found[name])["value"] for m in novelty_measures for name in m.names}
+    quality = {name: as_estimate(found[name]) for m in quality_measures for name in m.names}
+    novelty = {
+        name: as_estimate(found[name])["value"] for m in novelty_measures for name in m.names
+    }
     if copying is not None:
-        share = {"closer_to_train": _plain(share_interval(neighbours))}
+        share = {"closer_to_train": as_estimate(share_interval(neighbours))}
         novelty = copying_figures(copying) | share | novelty
     shown = _realism(sets, neighbours, copying)
     return Judgement(quality, novelty, missing, neighbours, copying, shown)
@@ -162,7 +164,7 @@ def judge_copying(matches: Matches, margin: float, seed: int = 0) -> Copying:
 def copying_figures(copying: Copying) -> dict[str, Any]:
     """As they stand in report.json."""
     return {
-        "copy_rate": _plain(copying.rate),
+        "copy_rate": as_estimate(copying.rate),
         "copies_at_least": copying.at_least,
         "copies_flagged": int(copying.test.flagged.sum()),
         "items_copied": copying.items,
@@ -184,7 +186,7 @@ def _try(measure: Measure, sets: Features) -> tuple[Values, str]:
         return nothing, str(error)
 
 
-def _plain(value: float | Interval | None) -> dict[str, float | None]:
+def as_estimate(value: float | Interval | None) -> dict[str, float | None]:
     """For JSON, which knows no infinity and no NaN."""
     values = value._asdict() if isinstance(value, Interval) else {"value": value}
     return {k: float(v) if v is not None and math.isfinite(v) else None for k, v in values.items()}

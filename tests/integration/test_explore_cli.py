@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from novum import explore, train
+from novum import evaluate, explore, train
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*treespec.*", "ignore:.*litlogger.*", "ignore:Trying to infer the `batch_size`"
@@ -87,6 +87,20 @@ def test_every_command(checkpoint, tmp_path, capsys):
     assert "median distance" in capsys.readouterr().out
     run("measure", "--num-samples", "8")
     assert "path_length_w_end" in json.loads((tmp_path / "measures.json").read_text())
+
+
+def test_evaluate_measures_the_latent_spaces(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (24, 1, 8, 8), dtype=np.uint8)
+    np.save("train.npy", images[:16])
+    np.save("heldout.npy", images[16:])
+    sets = ("--train", "train.npy", "--heldout", "heldout.npy", "--num-samples", "8")
+    evaluate.main(["--samples", str(checkpoint), *sets, "--features", "efficientnet_lite0,pixels"])
+    found = json.loads((tmp_path / "evaluation" / "report.json").read_text())["features"]
+    lengths = {f"path_length_{s}_{k}" for s in ("z", "w") for k in ("full", "end")}
+    quality = found["efficientnet_lite0"]["quality"]
+    assert lengths <= quality.keys() and not lengths & found["pixels"]["quality"].keys()
+    assert all(quality[name]["low"] <= quality[name]["value"] for name in lengths)
 
 
 @pytest.mark.parametrize(

@@ -36,20 +36,41 @@ def load_tables(
 def open_splits(path: str, split: str | None, streaming: bool) -> tuple[Any, Any | None]:
     """The table or stream to train on, and the held-out one if there is an official one."""
     tables = _open(path, streaming)
-    train = split or ("train" if "train" in tables else None)
-    if train is None and len(tables) > 1:
-        raise ValueError(f"{path} has no split 'train': choose split from {', '.join(tables)}")
-    train = train or next(iter(tables))
-    heldout = next((name for name in HELDOUT_NAMES if name in tables), None)
-    if heldout and re.match(rf"{heldout}\b", train):
-        heldout = None
+    train, heldout = _choose(path, list(tables), split)
     return _table(path, tables, train, streaming), heldout and tables[heldout]
 
 
-def _open(path: str, streaming: bool) -> dict[str, Any]:
-    """All splits by name."""
-    import datasets
+def open_shards(path: str, split: str | None) -> tuple[str, list[str], list[str] | None, Any]:
+    """The format, the files to train on, those of an official held-out split, and the features as
+    far as `datasets` knows them without opening a file."""
+    _check_place(path)
+    if _is_saved(path):
+        return "saved", [], None, None
+    with _one_line(path):
+        builder = _builder(path)
+        files = {str(name): list(found) for name, found in builder.config.data_files.items()}
+    train, heldout = _choose(path, list(files), split)
+    if train not in files:
+        raise ValueError(f"{path} has no split {train!r}: there are {', '.join(files)}")
+    kind = builder.info.builder_name or type(builder).__name__
+    return kind, files[train], heldout and files[heldout], builder.info.features
 
+
+def _choose(path: str, names: list[str], split: str | None) -> tuple[str, str | None]:
+    """The names of the split to train on and of the held-out one."""
+    train = split or ("train" if "train" in names else None)
+    if train is None and len(names) > 1:
+        raise ValueError(f"{path} has no split 'train': choose split from {', '.join(names)}")
+    train = train or names[0]
+    heldout = next((name for name in HELDOUT_NAMES if name in names), None)
+    if heldout and re.match(rf"{heldout}\b", train):
+        heldout = None
+    return train, heldout
+
+
+def _check_place(path: str) -> None:
+    if "://" in path:
+        return
     place = Path(path).expanduser()
     if not place.exists() and (place.suffix in BUILDERS or path[0] in "/~." or path.count("/") > 1):
         raise FileNotFoundError(
@@ -57,7 +78,19 @@ def _open(path: str, streaming: bool) -> dict[str, Any]:
         )
     if place.is_file() and place.suffix not in BUILDERS:
         raise ValueError(f"{path} is none of {', '.join(BUILDERS)}, nor a folder")
-    saved = any((place / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def _is_saved(path: str) -> bool:
+    place = Path(path).expanduser()
+    return any((place / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def _open(path: str, streaming: bool) -> dict[str, Any]:
+    """All splits by name."""
+    import datasets
+
+    _check_place(path)
+    place, saved = Path(path).expanduser(), _is_saved(path)
     with _one_line(path):
         tables = datasets.load_from_disk(place) if saved else _load(path, streaming)
     if isinstance(tables, datasets.Dataset):
@@ -70,16 +103,28 @@ def _open(path: str, streaming: bool) -> dict[str, Any]:
 def _load(path: str, streaming: bool, split: str | None = None) -> Any:
     from datasets import load_dataset
 
+    return load_dataset(**_arguments(path), streaming=streaming, split=split)
+
+
+def _builder(path: str) -> Any:
+    from datasets import load_dataset_builder
+
+    return load_dataset_builder(**_arguments(path))
+
+
+def _arguments(path: str) -> dict[str, Any]:
+    """What `datasets` is asked for: a file or the files of a URL, a folder, or a hub name."""
     place = Path(path).expanduser()
-    if place.is_file():
-        files = {"train": str(place)}
-        return load_dataset(
-            BUILDERS[place.suffix], data_files=files, streaming=streaming, split=split
-        )
+    if "://" in path or place.is_file():
+        files = path if "://" in path else str(place)
+        suffix = Path(files).suffix
+        if suffix not in BUILDERS:
+            raise ValueError(f"its name ends in none of {', '.join(BUILDERS)}")
+        return {"path": BUILDERS[suffix], "data_files": {"train": files}}
     if place.is_dir():
-        return load_dataset(str(place), streaming=streaming, split=split)
+        return {"path": str(place)}
     name, _, config = path.partition(":")
-    return load_dataset(name, config or None, streaming=streaming, split=split)
+    return {"path": name, "name": config or None}
 
 
 def _table(path: str, tables: dict[str, Any], split: str, streaming: bool) -> Any:

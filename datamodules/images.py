@@ -38,7 +38,7 @@ class ImageDataModule(LightningDataModule):
         image_column: For huggingface; null finds it.
         label_column: For huggingface (null finds it), or the attribute of celeba.
         split: For huggingface: the split to train on.
-        streaming: For huggingface: read as a stream, for data larger than the disk.
+        streaming: For huggingface: read parquet and tar shards where they lie, a part at a time.
         seed: Decides the order of the training images, and the flips.
     """
 

@@ -1,45 +1,49 @@
-"""Image streams of `datasets`, for data larger than the disk: no row numbers, no random access."""
+"""Images in shards, for data larger than memory: read in an order that any batch can be entered at.
 
-import hashlib
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import count, islice
-from typing import Any, NamedTuple
+The order is a function of the seed and the shards alone, whatever the number of ranks and workers.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import chain, count
+from typing import NamedTuple
 
 import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from novum.datamodules.batches import Batch
-from novum.datamodules.decode import Encoded, ImageTransform, as_bytes, first_channels, unreadable
-from novum.datamodules.huggingface import (
-    find_image_column,
-    find_label_column,
-    open_splits,
-    undecoded,
+from novum.datamodules.decode import ImageTransform, first_channels, unreadable
+from novum.datamodules.readers import Reader
+from novum.datamodules.shard_sets import (
+    BadShard,
+    ShardSet,
+    find_shards,
+    is_heldout,
+    is_trained_on,
 )
-from novum.datamodules.rows import encoded
+from novum.datamodules.shuffle import LANES, Shuffle
 from novum.datamodules.sources import ImageArray
-from novum.datamodules.threads import bar
+from novum.datamodules.threads import in_threads
 
-SHUFFLE_BUFFER = 10_000  # undecoded images held per process: 0.1 to 1 GB
+SHUFFLE_BUFFER = 10_000  # undecoded images that all ranks hold together ...
+SHUFFLE_BYTES = 1 << 29  # ... or as many as take so much; and the lanes' row groups as well
+
+Piece = tuple[int, int, int]  # a block, and from which of its rows to which
 
 
-class Record(NamedTuple):
-    """One undecoded image of a stream."""
+class Part(NamedTuple):
+    """What one worker gives to a batch: rows first, first + K, ... of it."""
 
-    number: int
-    data: Encoded
-    label: int | None
+    first: int
+    image: Tensor
+    label: Tensor
+    skipped: list[str]
 
 
 class ImageStream:
-    """Training and held-out images of a stream; without a test split, a hash of each file decides.
-
-    The hash makes the choice the same in every process, shard and order, and copies of one file
-    never end on both sides.
-    """
+    """Training and held-out images of shards; without a test split a hash of each row decides."""
 
     def __init__(
         self,
@@ -53,112 +57,148 @@ class ImageStream:
         split_seed: int = 0,
         skip_bad: bool = False,
     ) -> None:
-        self.path, self.fraction, self.split_seed = path, heldout_fraction, split_seed
-        self.skip_bad, self.skipped = skip_bad, 0
-        train, heldout = open_splits(path, split, streaming=True)
-        self.image = find_image_column(train.features, image_column, path)
-        self.label, self.class_names = self._find_label(train.features, label_column)
-        columns = [self.image] + [self.label] * (self.label is not None)
-        self.train = undecoded(train, self.image).select_columns(columns)
-        self.heldout = heldout and undecoded(heldout, self.image).select_columns(columns)
-        named = ((self.name(record), record.data) for record in self.records(self.train))
-        self.transform = ImageTransform(image_size, channels or first_channels(named, skip_bad))
+        self.path, self.skip_bad, self.skipped = path, skip_bad, 0
+        found = find_shards(path, image_column, label_column, split, skip_bad)
+        self.labelled, self.class_names = found.labelled, found.class_names
+        if found.heldout:
+            self.train, self.heldout = ShardSet(found.train), ShardSet(found.heldout)
+        else:
+            cut = {"seed": split_seed, "fraction": heldout_fraction}
+            self.train = ShardSet(found.train, partial(is_trained_on, **cut))
+            self.heldout = ShardSet(found.train, partial(is_heldout, **cut))
+        for side, images in (("training", self.train), ("held-out", self.heldout)):
+            if not len(images):
+                raise ValueError(f"{path} streams no {side} image; change heldout_fraction")
+        self.transform = ImageTransform(image_size, channels or self._first_channels())
 
-    def _find_label(
-        self, features: dict[str, Any], wanted: str | None
-    ) -> tuple[str | None, list[str] | None]:
-        """A stream has labels only if their names are known before it is read."""
-        label = find_label_column(features, wanted, self.path)
-        names = getattr(features.get(label), "names", None)
-        if wanted and names is None:
-            raise ValueError(
-                f"{self.path}: a stream cannot tell how many classes column {wanted!r} has, "
-                "which has no class names; set streaming: false"
-            )
-        return (label, names) if names else (None, None)
-
-    def name(self, record: Record) -> str:
-        return f"{self.path}, stream row {record.number}"
-
-    def records(self, stream: Iterable[dict[str, Any]]) -> Iterator[Record]:
-        for number, row in enumerate(stream):
-            yield Record(number, encoded(row[self.image]), row.get(self.label))
-
-    def training(self, stream: Any) -> Iterator[Record]:
-        records = self.records(stream)
-        return records if self.heldout else (r for r in records if not self.is_heldout(r))
-
-    def is_heldout(self, record: Record) -> bool:
-        salt = self.split_seed.to_bytes(8, "little", signed=True)
-        digest = hashlib.blake2b(as_bytes(record.data), digest_size=8, salt=salt).digest()
-        return int.from_bytes(digest, "little") < self.fraction * 2**64
+    def _first_channels(self) -> int:
+        first = (self.train.read(b, 0, min(100, n)) for b, n in enumerate(self.train.counts))
+        records = chain.from_iterable(first)
+        return first_channels(((record.name, record.data) for record in records), self.skip_bad)
 
     def reference(self, heldout: bool, limit: int) -> ImageArray:
-        """The first `limit` images of one side, in the order of the stream."""
-        if heldout and self.heldout:
-            records = self.records(self.heldout)
-        elif heldout:
-            records = filter(self.is_heldout, self.records(self.train))
-        else:
-            records = self.training(self.train)
-        read = [(r, self.decode(r)) for r in bar(islice(records, limit), "reading")]
-        kept = [(record, image) for record, image in read if image is not None]
+        """The first `limit` images of one side, in the order of the shards."""
+        source = self.heldout if heldout else self.train
+        pieces, left = [], limit
+        for block, size in enumerate(source.counts.tolist()):
+            pieces.append((block, 0, min(size, left)))
+            left -= pieces[-1][2]
+            if not left:
+                break
+        parts = list(in_threads(partial(self._decoded, source), pieces, "reading"))
+        kept, bad = (list(chain.from_iterable(column)) for column in zip(*parts, strict=True))
+        self._tell(bad)
         if not kept:
             side = "held-out" if heldout else "training"
-            raise ValueError(f"{self.path} streams no {side} image; change heldout_fraction")
-        labels = None if self.label is None else torch.tensor([record.label for record, _ in kept])
-        images = torch.stack([image for _, image in kept])
-        return ImageArray(images, labels, self.class_names, [record.number for record, _ in kept])
+            raise ValueError(f"{self.path}: none of the first {limit} {side} images can be read")
+        images, labels, numbers = zip(*kept, strict=True)
+        classes = torch.tensor(labels) if self.labelled else None
+        return ImageArray(torch.stack(images), classes, self.class_names, numbers)
 
-    def decode(self, record: Record) -> Tensor | None:
-        """The image; None for one that cannot be read, if those are skipped."""
+    def _decoded(
+        self, source: ShardSet, piece: Piece
+    ) -> tuple[list[tuple[Tensor, int | None, int]], list[str]]:
+        """Images with labels and row numbers, and what cannot be read."""
+        kept, bad = [], []
         try:
-            return self.transform(record.data)
-        except Exception as error:
+            for record in source.read(*piece):
+                try:
+                    kept.append((self.transform(record.data), record.label, record.number))
+                except Exception as error:
+                    if not self.skip_bad:
+                        raise unreadable(record.name, error) from error
+                    bad.append(record.name)
+        except BadShard as error:
             if not self.skip_bad:
-                raise unreadable(self.name(record), error) from error
+                raise
+            bad.append(error.what)
+        return kept, bad
+
+    def _tell(self, bad: list[str]) -> None:
+        for name in bad:
             self.skipped += 1
             if str(self.skipped).strip("0") == "1":  # the 1st, 10th, 100th ...
-                what = f"images that cannot be read, up to {self.name(record)}"
-                rank_zero_warn(f"skipped {self.skipped} {what}")
-            return None
+                what = "images or parts of shards that cannot be read, up to"
+                rank_zero_warn(f"skipped {self.skipped} {what} {name}")
+
+    def shuffle(self, seed: int) -> Shuffle:
+        """The order, and what is held in memory for it: a function of the shards and the seed."""
+        lanes = min(LANES, SHUFFLE_BYTES // max(1, self.train.largest_unit))
+        buffer = min(SHUFFLE_BUFFER, int(SHUFFLE_BYTES / max(1, self.train.mean_bytes)))
+        return Shuffle(self.train.counts, lanes, buffer, seed)
 
     def batches(
-        self, batch_size: int, seed: int, rank: int, world_size: int, start: int, threads: int
+        self, batch_size: int, seed: int, rank: int, world_size: int, start: int, workers: int
     ) -> Iterator[Batch]:
-        """Endless shuffled batches of this rank; the first `start` are read but not decoded."""
-        records = self.endless(seed, rank, world_size)
-        for _ in bar(range(start * batch_size), "passing over"):
-            next(records)
-        ahead = deque()
-        with ThreadPoolExecutor(max(1, threads)) as pool:
-            while True:
-                chunk = list(islice(records, batch_size))
-                ahead.append((chunk, pool.map(self.decode, chunk)))
-                if len(ahead) > 2:  # two batches are being decoded while one is used
-                    yield self.batch(*ahead.popleft())
+        """Endless shuffled batches of this rank from batch `start` on.
 
-    def endless(self, seed: int, rank: int, world_size: int) -> Iterator[Record]:
-        """The stream again and again, each time in another order."""
-        from datasets.distributed import split_dataset_by_node
+        Global batch b is positions [b B W, (b + 1) B W) of the order, of which rank r takes every
+        W-th, and worker k of K every K-th of those.
+        """
+        parts = Parts(self, self.shuffle(seed), batch_size, rank, world_size, start)
+        if not workers:
+            yield from (self._joined([part]) for part in parts)
+        loader = DataLoader(
+            parts,
+            batch_size=None,
+            num_workers=workers,
+            generator=torch.Generator(),  # else it draws from the global one, which training uses
+        )
+        turns = iter(loader)  # one part from each worker in turn
+        yield from map(self._joined, zip(*[turns] * workers, strict=True))
 
-        shuffled = self.train.shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER)
-        stream = split_dataset_by_node(shuffled, rank, world_size)
-        for epoch in count():
-            stream.set_epoch(epoch)
-            record = None
-            for record in self.training(stream):
-                yield record
-            if record is None:
-                raise ValueError(f"{self.path} streams no training image to process {rank}")
+    def _joined(self, parts: Sequence[Part | str]) -> Batch:
+        for part in parts:
+            if isinstance(part, str):
+                raise ValueError(part)
+            self._tell(part.skipped)
+        image = torch.empty(
+            (sum(len(p.image) for p in parts), *parts[0].image.shape[1:]), dtype=torch.uint8
+        )
+        label = torch.empty(len(image), dtype=torch.long)
+        for part in parts:
+            image[part.first :: len(parts)] = part.image
+            label[part.first :: len(parts)] = part.label
+        return {"image": image, "label": label} if self.labelled else {"image": image}
 
-    def batch(self, chunk: list[Record], images: Iterable[Tensor | None]) -> Batch:
-        """Full size whatever was skipped: good images stand in for bad ones, a second time."""
-        good = [pair for pair in zip(chunk, images, strict=True) if pair[1] is not None]
-        if not good:
-            raise ValueError(f"{self.path}: none of {len(chunk)} images in a row can be read")
-        good = [good[i % len(good)] for i in range(len(chunk))]
-        batch = {"image": torch.stack([image for _, image in good])}
-        if self.label is not None:
-            batch["label"] = torch.tensor([record.label for record, _ in good])
-        return batch
+
+class Parts(IterableDataset):
+    """A rank's batches, or a worker's part of each; an error becomes its message, and the end."""
+
+    def __init__(
+        self,
+        stream: ImageStream,
+        shuffle: Shuffle,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        start: int,
+    ) -> None:
+        self.stream, self.shuffle, self.batch_size = stream, shuffle, batch_size
+        self.rank, self.world_size, self.start = rank, world_size, start
+
+    def __iter__(self) -> Iterator[Part | str]:
+        stream, worker = self.stream, get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        reader = Reader(stream.train, self.shuffle, stream.transform, stream.skip_bad)
+        for begin in count(self.start * self.batch_size, self.batch_size):
+            first = (number - begin) % workers
+            rows = range(begin + first, begin + self.batch_size, workers)
+            try:
+                yield self._part(reader, first, [r * self.world_size + self.rank for r in rows])
+            except ValueError as error:
+                yield str(error)  # a worker's own error would be a long traceback
+                return
+
+    def _part(self, reader: Reader, first: int, positions: list[int]) -> Part:
+        transform, skipped = self.stream.transform, reader.skipped
+        image = torch.empty(
+            (len(positions), transform.channels, transform.size, transform.size), dtype=torch.uint8
+        )
+        label = torch.full((len(positions),), -1)
+        for row, position in enumerate(positions):
+            image[row], found = reader.read(position)
+            if found is not None:
+                label[row] = found
+        reader.skipped = []
+        return Part(first, image, label, skipped)

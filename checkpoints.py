@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import importlib.util
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,18 +30,37 @@ def load_module(
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A Lightning checkpoint's contents, tensors left on disk; no code in it is run."""
-    if not Path(path).is_file():
-        raise ValueError(f"there is no checkpoint {path}: give a .ckpt file of a run")
+    check_whole(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged file raises about anything
-        cause = str(error).strip().split("\n")[0]
-        raise ValueError(f"{path} is no checkpoint, or a damaged one: {cause}") from error
+        raise _damaged(path, str(error)) from error
     parts = ("state_dict", "pytorch-lightning_version")
     missing = [x for x in parts if not isinstance(checkpoint, dict) or x not in checkpoint]
     if missing:
         raise ValueError(f"{path} is no Lightning checkpoint: it has no {missing[0]}")
     return checkpoint
+
+
+def check_whole(path: str | Path) -> None:
+    """ValueError if a checkpoint is missing or not as it was written, to the last bit.
+
+    torch.load compares no checksums: of a flipped bit it would make other weights.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"there is no checkpoint {path}: give a .ckpt file of a run")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except Exception as error:
+        raise _damaged(path, str(error)) from error
+    if broken is not None:
+        raise _damaged(path, f"{broken} does not match its checksum")
+
+
+def _damaged(path: str | Path, cause: str) -> ValueError:
+    first = cause.strip().split("\n")[0]
+    return ValueError(f"{path} is no checkpoint, or a damaged one: {first}")
 
 
 def _module_class(class_path: str, path: Path, method: str, kind: str) -> type[LightningModule]:

@@ -4,6 +4,8 @@ import difflib
 import inspect
 import logging
 import re
+import signal
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 import novum.callbacks
 import novum.datamodules
 import novum.lightning_modules
+from novum.callbacks.checkpoints import LAST, PREVIOUS
+from novum.callbacks.preemption import SIGNALS, Preempted
 from novum.callbacks.protocols import AXES
 from novum.checkpoints import read_checkpoint
 from novum.errors import ROOT, one_line_errors, program_name, stop
@@ -154,18 +158,41 @@ class TrainCLI(LightningCLI):
 
 
 def _continue_last_run(logger: dict) -> str | None:
-    """The newest last.ckpt of the run, whose folder and curves then go on; None starts anew."""
+    """The newest checkpoint of the run, whose folder and curves then go on; None starts anew."""
     runs = Path(logger.save_dir, logger.name)
-    found = runs.glob("version_*/checkpoints/last.ckpt")
+    found = [path for name in (LAST, PREVIOUS) for path in runs.glob(f"*/checkpoints/{name}")]
     newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
     if newest is None:
-        print(f"no last.ckpt under {runs}: starting from the beginning")
+        print(f"no {LAST} under {runs}: starting from the beginning")
         return None
-    logger.version = newest.parent.parent.name
-    checkpoint = read_checkpoint(newest)
+    path, checkpoint = newest_whole(newest.parent)
+    logger.version = path.parent.parent.name
     for axis in AXES.keys() & checkpoint.keys():  # drop what was logged after the checkpoint
         logger.purge_step = checkpoint[axis] + 1
-    return str(newest)
+    return str(path)
+
+
+def newest_whole(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """last.ckpt and its contents, or previous.ckpt if that is damaged, which is then told."""
+    damages = []
+    for path in (folder / LAST, folder / PREVIOUS):
+        if not path.is_file():
+            continue
+        try:
+            checkpoint = read_checkpoint(path)
+        except ValueError as error:
+            damages.append((path.stat().st_mtime, str(error)))
+            continue
+        for written, damage in damages:
+            lost = max(0.0, written - path.stat().st_mtime)
+            print(
+                f"{damage}; going on from {path}, step {checkpoint['global_step']}, which was"
+                f" written {lost:.0f} s earlier",
+                file=sys.stderr,
+            )
+        return path, checkpoint
+    told = "; ".join(damage for _, damage in damages)
+    raise ValueError(f"{told}: give another --ckpt_path, such as {folder / 'best.ckpt'}, or none")
 
 
 def _quiet() -> None:
@@ -186,17 +213,26 @@ def _quiet() -> None:
 def run() -> None:
     """Parses sys.argv and does what it says."""
     _quiet()
-    with one_line_errors():
-        TrainCLI(
-            datamodule_class=LightningDataModule,
-            subclass_mode_data=True,
-            save_config_callback=SaveFitConfig,
-            save_config_kwargs={"overwrite": True},
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            parser_class=Parser,
-            parser_kwargs={
-                name: {"default_config_files": [str(DEFAULT_CONFIG)]}
-                for name in LightningCLI.subcommands()
-            },
-        )
+    try:
+        with one_line_errors():
+            _train()
+    except Preempted:
+        for name in SIGNALS:  # those who told us to end may tell us again
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+        raise
+
+
+def _train() -> None:
+    TrainCLI(
+        datamodule_class=LightningDataModule,
+        subclass_mode_data=True,
+        save_config_callback=SaveFitConfig,
+        save_config_kwargs={"overwrite": True},
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        parser_class=Parser,
+        parser_kwargs={
+            name: {"default_config_files": [str(DEFAULT_CONFIG)]}
+            for name in LightningCLI.subcommands()
+        },
+    )

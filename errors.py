@@ -3,14 +3,17 @@
 import _thread
 import contextlib
 import errno
+import re
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
+EXIT_LOST_PROCESS = 1
 EXIT_BAD_INPUT = 2
 
 
@@ -30,16 +33,47 @@ def full_disk(error: BaseException) -> str:
     return f"cannot write {error.filename or 'to the disk'} ({error.strerror})"
 
 
+def lost_process(error: RuntimeError) -> str:
+    """What is said of a process of the run that died: a worker that reads data, or a rank."""
+    text = str(error)
+    if worker := re.search(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\)", text):
+        cause = text[worker.end() :].strip().split(". ")[0]
+        return (
+            f"a process that reads data died (pid {worker[1]} {cause}): if memory was short lower"
+            " num_workers or batch_size; --ckpt_path last goes on"
+        )
+    if re.search("closed by peer|reset by peer|Broken pipe", text):
+        missing = ", ".join(map(str, missing_ranks()))
+        return f"lost rank {missing or '(unknown)'}: its process died; --ckpt_path last goes on"
+    return ""
+
+
+def missing_ranks(seconds: float = 1.0) -> list[int]:
+    """The ranks that do not answer within that time when all look for each other."""
+    import torch.distributed as dist
+    from torch.distributed.distributed_c10d import _get_default_store
+
+    if not dist.is_initialized():
+        return []
+    try:
+        store = _get_default_store()
+        store.set(f"novum/alive/{dist.get_rank()}", "")
+        time.sleep(seconds)
+        return [r for r in range(dist.get_world_size()) if not store.check([f"novum/alive/{r}"])]
+    except RuntimeError:  # rank 0 keeps the store
+        return [0]
+
+
 def program_name() -> str:
     """As the user typed it: `python train.py` in the repository, `novum-train` installed."""
     name = Path(sys.argv[0]).name
     return f"python {name}" if name.endswith(".py") else name
 
 
-def stop(program: str, message: str) -> None:
+def stop(program: str, message: str, code: int = EXIT_BAD_INPUT) -> None:
     """Prints one line and exits."""
     print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
-    raise SystemExit(EXIT_BAD_INPUT)
+    raise SystemExit(code)
 
 
 @contextlib.contextmanager
@@ -53,6 +87,10 @@ def one_line_errors() -> Iterator[None]:
         if not raised_by_us(error):
             raise
         stop(program_name(), str(error))
+    except RuntimeError as error:
+        if not (message := lost_process(error)):
+            raise
+        stop(program_name(), message, EXIT_LOST_PROCESS)
     except KeyboardInterrupt:
         print(f"{program_name()}: interrupted", file=sys.stderr)
         raise SystemExit(130) from None

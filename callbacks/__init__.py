@@ -6,6 +6,7 @@ from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.health import TrainingHealth
 from novum.callbacks.latent_space import LatentRecovery, LatentSpace
 from novum.callbacks.nearest_neighbours import NearestNeighbours
+from novum.callbacks.preemption import Preemption
 from novum.callbacks.progress import ProgressBar
 from novum.callbacks.quality import (
     DensityCoverage,
@@ -43,6 +44,7 @@ __all__ = [
     "NearestNeighbours",
     "ParzenLogLikelihood",
     "PrecisionRecall",
+    "Preemption",
     "ProgressBar",
     "Robustness",
     "RunSummary",

@@ -77,6 +77,13 @@ class Introspective(Protocol):
     def activations(self, tokens: Tensor) -> Tensor: ...  # (n, t) -> (n, t, units)
 
 
+@runtime_checkable
+class Recovering(Protocol):
+    """Before a checkpoint, mends a state that is not finite; True if it went back to another."""
+
+    def recover(self) -> bool: ...
+
+
 AXES = {"images_seen": "images", "tokens_seen": "characters"}  # attribute of a module -> unit
 
 

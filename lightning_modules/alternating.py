@@ -18,6 +18,7 @@ from novum.lightning_modules.training import (
     ema_decay,
     log_losses,
     random_generator,
+    require_finite,
     require_same_model,
     update_ema,
 )
@@ -213,7 +214,7 @@ class AlternatingTraining(LatentSampling):
     # -- checkpoints ---------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.losses.check_finite()  # a broken state is never written over a good one
+        require_finite(self)
         checkpoint["images_seen"] = self.images_seen
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from novum.lightning_modules.training import (
     keep_freed_memory,
     log_losses,
     random_generator,
+    require_finite,
     require_same_model,
     save_plain_hyperparameters,
 )
@@ -241,7 +242,7 @@ class CharLSTM(LightningModule):
     # -- checkpoints ---------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.losses.check_finite()  # a broken state is never written over a good one
+        require_finite(self)
         checkpoint["tokens_seen"] = self.tokens_seen
         checkpoint["alphabet"] = self.vocabulary.alphabet
         if self.state is not None:  # of every rank: (ranks, layers, b, hidden)

@@ -12,6 +12,7 @@ from novum.lightning_modules.attacks import PGD, fgsm
 from novum.lightning_modules.training import (
     LossWindow,
     derived_seed,
+    require_finite,
     require_same_model,
     save_plain_hyperparameters,
 )
@@ -168,7 +169,7 @@ class Classifier(LightningModule):
     # -- checkpoints ---------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.losses.check_finite()  # a broken state is never written over a good one
+        require_finite(self)
         checkpoint |= {"images_seen": self.images_seen, "class_names": self.class_names}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

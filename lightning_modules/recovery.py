@@ -7,6 +7,8 @@ import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
+from novum.lightning_modules.training import require_finite
+
 LIMIT = 3  # times
 
 
@@ -22,14 +24,15 @@ class RollBack(LightningModule):
         self.rollbacks = 0
 
     def _log_losses(self) -> None:
-        if not self._went_back():
+        if not self.recover():
             super()._log_losses()
 
     def on_validation_start(self) -> None:
-        self._went_back()  # a checkpoint follows, and must be a good one
+        self.recover()  # a checkpoint follows, and must be a good one
         super().on_validation_start()
 
-    def _went_back(self) -> bool:
+    def recover(self) -> bool:
+        """Goes back if a loss or a weight is not finite; says whether it did."""
         message = self._broken()
         # all ranks go back if one must
         if self.trainer.strategy.reduce_boolean_decision(not message, all=True):
@@ -46,7 +49,7 @@ class RollBack(LightningModule):
 
     def _broken(self) -> str:
         try:
-            self.losses.check_finite()
+            require_finite(self)
         except FloatingPointError as error:
             return str(error)
         return ""

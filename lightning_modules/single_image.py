@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from novum.lightning_modules.networks.backbones import Backbone
-from novum.lightning_modules.training import LossWindow
+from novum.lightning_modules.training import LossWindow, require_finite
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -89,6 +89,9 @@ class SingleImageModule(LightningModule):
 
     def predict_step(self, batch: tuple[int, int], batch_idx: int) -> Tensor:
         return self.sample(batch[1])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        require_finite(self)
 
     def load_state_dict(
         self, state_dict: dict[str, Any], strict: bool = True, assign: bool = False

@@ -227,6 +227,7 @@ class StyleTransfer(SingleImageModule):
         return super().load_state_dict(own, strict, assign)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
         state = checkpoint["state_dict"]  # targets are computed anew
         checkpoint["state_dict"] = {
             k: v for k, v in state.items() if not k.startswith("objective.")

@@ -15,6 +15,10 @@ from pytorch_lightning.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of malloc.h
+MEND = (
+    "lower the learning rate or clip the gradients, and go on from the last checkpoint, which was"
+    " written before it"
+)
 
 
 @torch.no_grad()
@@ -72,10 +76,7 @@ class LossWindow:
         ]
         if bad:
             step, name, value = min(bad, key=lambda item: item[0])
-            raise FloatingPointError(
-                f"loss/{name} is {value} at step {step}: lower the learning rate or clip the"
-                " gradients, and go on from the last checkpoint, which was written before it"
-            )
+            raise FloatingPointError(f"loss/{name} is {value} at step {step}: {MEND}")
         return {name: sum(v) / len(v) for name, v in values.items()}
 
     def pop(self) -> dict[str, float]:
@@ -85,6 +86,22 @@ class LossWindow:
 
     def clear(self) -> None:
         self._losses.clear()
+
+
+@torch.no_grad()
+def require_finite(module: LightningModule) -> None:
+    """A broken state is never written over a good one: FloatingPointError names what is not finite.
+
+    Weights too: a gradient can break them after the last loss was still finite.
+    """
+    module.losses.check_finite()
+    names, parameters = zip(*module.named_parameters(), strict=True)
+    largest = torch._foreach_norm(parameters, math.inf)
+    finite = torch.stack([x.float() for x in largest]).isfinite().tolist()
+    if not all(finite):
+        raise FloatingPointError(
+            f"{names[finite.index(False)]} is not finite after step {module.global_step}: {MEND}"
+        )
 
 
 def log_losses(module: LightningModule, losses: LossWindow, step: int, **others: float) -> None:

@@ -1,10 +1,10 @@
 """Files of a report."""
 
-import contextlib
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from novum.paths import remove_partial_files, whole_file
 
 
 def prepare_output(folder: Path) -> None:
@@ -14,6 +14,7 @@ def prepare_output(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
+        remove_partial_files(folder)
     except OSError as error:
         raise ValueError(f"cannot write to {folder} ({error.strerror}): change --output") from error
 
@@ -24,16 +25,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Whole or not at all: written beside, flushed, then renamed."""
+    """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+    with whole_file(path) as file:
+        file.write(text.encode())

@@ -1,0 +1,98 @@
+"""Ending a run that is told to end: by a scheduler, a cloud or Ctrl-C."""
+
+import _thread
+import signal
+import threading
+import time
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning_fabric.plugins.environments import LightningEnvironment
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: run me again
+EXIT_INTERRUPTED = 130
+SIGNALS = [s for s in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, s)]
+SECONDS = 1.0  # between the ranks' agreements
+
+
+class Preempted(SIGTERMException):
+    """Ends the process; `signal` names why."""
+
+    def __init__(self, signum: int, code: int) -> None:
+        super().__init__(code)
+        self.signal = signal.Signals(signum).name
+
+
+class Preemption(Callback):
+    """Stops at SIGTERM, at SIGUSR1 (SLURM's notice) and at Ctrl-C, with a checkpoint.
+
+    All ranks stop after the same step, whichever was told; in an evaluation each stops at once,
+    since LastCheckpoint has saved the step before it, and the evaluation is done again when the
+    run goes on. The exit code is 75 (130 after Ctrl-C): a script that sees 75 runs the same
+    command again with `--ckpt_path last`.
+    """
+
+    def __init__(self) -> None:
+        self._signal = 0
+        self._left = 1  # steps to the next agreement
+        self._mark = (0.0, 0)  # time and step of the last one
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._signal, self._left, self._mark = 0, 1, (time.monotonic(), trainer.global_step)
+        # Lightning's handler starts a collective wherever it interrupts, which hangs, and to hear
+        # of it all ranks wait for the device at every step
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+        if threading.current_thread() is threading.main_thread():
+            for name in SIGNALS:  # Lightning puts back what was there before
+                signal.signal(getattr(signal, name), partial(self._signalled, trainer))
+
+    def _signalled(self, trainer: Trainer, signum: int, _: Any) -> None:
+        self._signal = signum
+        if trainer.validating and self._nothing_to_lose(trainer):
+            raise self._preempted(trainer)
+        # comes again: an evaluation may begin, or a library may have swallowed the exception
+        again = threading.Timer(SECONDS, _thread.interrupt_main, [signum])
+        again.daemon = True
+        again.start()
+
+    def _nothing_to_lose(self, trainer: Trainer) -> bool:
+        keepers = [c for c in trainer.checkpoint_callbacks if hasattr(c, "holds")]
+        return bool(keepers) and all(keeper.holds(trainer) for keeper in keepers)
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.world_size > 1:
+            self._left -= 1
+            if self._left > 0:
+                return
+            self._agree(trainer)
+        if self._signal:
+            raise self._preempted(trainer)
+
+    def _agree(self, trainer: Trainer) -> None:
+        """Tells all ranks of a signal to any; about once a second, in steps of the slowest."""
+        now, step = time.monotonic(), trainer.global_step
+        pace = (now - self._mark[0]) / max(step - self._mark[1], 1)
+        told = torch.tensor([float(self._signal), pace], device=trainer.strategy.root_device)
+        dist.all_reduce(told, dist.ReduceOp.MAX)
+        self._signal, pace = int(told[0]), float(told[1])
+        self._left = int(min(max(SECONDS / max(pace, 1e-6), 1), 1000))
+        self._mark = (now, step)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """A rank that others left behind, when all were told to leave, has lost nothing."""
+        left_behind = trainer.world_size > 1 and isinstance(exception, RuntimeError)
+        if self._signal and left_behind and self._nothing_to_lose(trainer):
+            raise self._preempted(trainer)
+
+    def _preempted(self, trainer: Trainer) -> Preempted:
+        code = EXIT_INTERRUPTED if self._signal == signal.SIGINT else EXIT_PREEMPTED
+        # Lightning's launcher kills rank 0 when a process that it started fails
+        environment = trainer._accelerator_connector.cluster_environment
+        child = trainer.local_rank > 0 and isinstance(environment, LightningEnvironment)
+        return Preempted(self._signal, 0 if child else code)

@@ -21,7 +21,15 @@ import novum.callbacks
 import novum.datamodules
 import novum.lightning_modules
 from novum.callbacks.protocols import AXES
-from novum.errors import ROOT, one_line_errors, program_name, stop
+from novum.errors import (
+    ROOT,
+    first_line,
+    one_line_errors,
+    out_of_memory,
+    program_name,
+    raised_by_us,
+    stop,
+)
 from novum.lightning_modules import networks
 from novum.metrics.features.checkpoint import read_checkpoint
 
@@ -125,8 +133,14 @@ class TrainCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+            if out_of_memory(error):
+                raise
+            raise ValueError(  # what torch and Lightning say of values that do not fit
+                f"nothing can be built of this config ({type(error).__name__}: {first_line(error)})"
+            ) from error
         except ValueError as error:
-            if UNION not in str(error):
+            if UNION not in str(error) and raised_by_us(error):
                 raise
             raise ValueError(one_line(str(error))) from error  # what a constructor of ours said
 

@@ -2,15 +2,15 @@
 
 import contextlib
 import importlib
-import importlib.util
-import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
+
+from novum import trust
+from novum.errors import first_line
 
 
 def load_module(
@@ -18,14 +18,23 @@ def load_module(
 ) -> LightningModule:
     """The module with that method that a checkpoint holds, built by its saved arguments."""
     arguments = read_checkpoint(path).get("hyper_parameters") or {}
+    if not isinstance(arguments, dict):
+        raise ValueError(f"{path} is no checkpoint of ours: its arguments have no names")
     cls = _module_class(arguments.get("_class_path", ""), path, method, kind)
-    foreign = sorted(_foreign_names(arguments))
-    if foreign:
+    try:
+        trust.check(arguments)
+    except trust.Untrusted as error:
         raise ValueError(
-            f"{path} names {', '.join(foreign)}: nothing but novum and torch is imported at a"
-            " checkpoint's word; let `predict` write samples, and judge those"
-        )
-    return cls.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+            f"{path} {error}: nothing but novum and torch is imported at a checkpoint's word; let"
+            " `predict` write samples, and judge those"
+        ) from error
+    try:
+        return cls.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a constructor says of damaged arguments or weights
+        raise ValueError(
+            f"{path} is a damaged checkpoint: {cls.__name__} cannot be built from it"
+            f" ({type(error).__name__}: {first_line(error)})"
+        ) from error
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -34,7 +43,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged file raises about anything
-        raise _damaged(path, str(error)) from error
+        raise _damaged(path, first_line(error)) from error
     parts = ("state_dict", "pytorch-lightning_version")
     missing = [x for x in parts if not isinstance(checkpoint, dict) or x not in checkpoint]
     if missing:
@@ -53,20 +62,20 @@ def check_whole(path: str | Path) -> None:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
     except Exception as error:
-        raise _damaged(path, str(error)) from error
+        raise _damaged(path, first_line(error)) from error
     if broken is not None:
         raise _damaged(path, f"{broken} does not match its checksum")
 
 
 def _damaged(path: str | Path, cause: str) -> ValueError:
-    first = cause.strip().split("\n")[0]
-    return ValueError(f"{path} is no checkpoint, or a damaged one: {first}")
+    return ValueError(f"{path} is no checkpoint, or a damaged one: {cause}")
 
 
 def _module_class(class_path: str, path: Path, method: str, kind: str) -> type[LightningModule]:
-    module, _, name = class_path.rpartition(".")
+    module, _, name = str(class_path).rpartition(".")
     cls = None
-    if module.split(".")[0] == "novum":  # never import what a file names, but from our own house
+    # never import what a file names, but from our own house
+    if module.split(".")[0] == "novum" and not module.endswith("__main__"):
         with contextlib.suppress(ImportError):  # told below, with the name
             cls = getattr(importlib.import_module(module), name, None)
     if not callable(getattr(cls, method, None)):
@@ -76,18 +85,3 @@ def _module_class(class_path: str, path: Path, method: str, kind: str) -> type[L
             f" with a method {method} is needed"
         )
     return cls
-
-
-def _foreign_names(value: Any, key: str = "") -> Iterator[str]:
-    """Dotted names in saved arguments that building the module would import from elsewhere."""
-    if isinstance(value, dict):
-        for name, part in value.items():
-            yield from _foreign_names(part, name)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _foreign_names(part)
-    elif isinstance(value, str) and re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", value):
-        head = value.split(".")[0]
-        importable = key == "class_path" or importlib.util.find_spec(head) is not None
-        if importable and head not in ("novum", "torch") and key != "_instantiator":
-            yield value  # Lightning itself holds _instantiator to a list

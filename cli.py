@@ -26,7 +26,15 @@ from novum.callbacks.checkpoints import LAST, PREVIOUS
 from novum.callbacks.preemption import SIGNALS, Preempted
 from novum.callbacks.protocols import AXES
 from novum.checkpoints import read_checkpoint
-from novum.errors import ROOT, one_line_errors, program_name, stop
+from novum.errors import (
+    ROOT,
+    first_line,
+    one_line_errors,
+    out_of_memory,
+    program_name,
+    raised_by_us,
+    stop,
+)
 from novum.lightning_modules import networks
 
 UNION = "Does not validate against any of the Union subtypes"  # jsonargparse, of optional classes
@@ -129,8 +137,14 @@ class TrainCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+            if out_of_memory(error):
+                raise
+            raise ValueError(  # what torch and Lightning say of values that do not fit
+                f"nothing can be built of this config ({type(error).__name__}: {first_line(error)})"
+            ) from error
         except ValueError as error:
-            if UNION not in str(error):
+            if UNION not in str(error) and raised_by_us(error):
                 raise
             raise ValueError(one_line(str(error))) from error  # what a constructor of ours said
 

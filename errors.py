@@ -33,7 +33,7 @@ def full_disk(error: BaseException) -> str:
     return f"cannot write {error.filename or 'to the disk'} ({error.strerror})"
 
 
-def lost_process(error: RuntimeError) -> str:
+def lost_process(error: BaseException) -> str:
     """What is said of a process of the run that died: a worker that reads data, or a rank."""
     text = str(error)
     if worker := re.search(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\)", text):
@@ -64,6 +64,18 @@ def missing_ranks(seconds: float = 1.0) -> list[int]:
         return [0]
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether Python, NumPy or torch could not have what was asked for."""
+    return isinstance(error, MemoryError) or any(
+        words in str(error) for words in ("can't allocate memory", "out of memory")
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in short."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def program_name() -> str:
     """As the user typed it: `python train.py` in the repository, `novum-train` installed."""
     name = Path(sys.argv[0]).name
@@ -72,8 +84,15 @@ def program_name() -> str:
 
 def stop(program: str, message: str, code: int = EXIT_BAD_INPUT) -> None:
     """Prints one line and exits."""
-    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{program}: {printable(' '.join(message.split()))}", file=sys.stderr)
     raise SystemExit(code)
+
+
+def printable(text: str) -> str:
+    """Control characters, and bytes that are no text, spelt out: a terminal would obey them."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 @contextlib.contextmanager
@@ -84,13 +103,17 @@ def one_line_errors() -> Iterator[None]:
     except (ValueError, OSError, FloatingPointError) as error:
         if full_disk(error):
             stop(program_name(), f"{full_disk(error)}: make room, then run it again")
-        if not raised_by_us(error):
+        if raised_by_us(error):
+            stop(program_name(), str(error))
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            stop(program_name(), f"{error.filename}: {error.strerror}")
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if message := lost_process(error):
+            stop(program_name(), message, EXIT_LOST_PROCESS)
+        if not out_of_memory(error):
             raise
-        stop(program_name(), str(error))
-    except RuntimeError as error:
-        if not (message := lost_process(error)):
-            raise
-        stop(program_name(), message, EXIT_LOST_PROCESS)
+        stop(program_name(), f"not enough memory ({first_line(error)}): lower a size or a number")
     except KeyboardInterrupt:
         print(f"{program_name()}: interrupted", file=sys.stderr)
         raise SystemExit(130) from None

@@ -23,6 +23,7 @@ from novum.lightning_modules import StyleGAN
 from novum.lightning_modules.sampling import to_float, to_uint8
 from novum.lightning_modules.styles import Projection, directions, project
 from novum.metrics.judging import as_estimate
+from novum.report.files import prepare_output
 from novum.report.pictures import captioned_table, encode, encode_gif, to_rgb
 
 SHOWN = 8  # projected images in a picture
@@ -32,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
     """Runs one command and prints where its results are."""
     module = load_module(Path(options.checkpoint), "sample", "generator").to(device()).eval()
     require_styles(module, "explore.py")
-    options.output.mkdir(parents=True, exist_ok=True)
+    prepare_output(options.output)
     commands = {
         "mix": mix,
         "truncate": truncate,

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import NoReturn
 
@@ -61,6 +62,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for name in ("rows", "num_images", "steps", "num_samples"):
         if getattr(options, name) < 1:
             parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: at least 1")
+    if not isfinite(options.psi):
+        parser.error(f"--psi {options.psi}: give a number, usually from 0 to 1")
+    if options.seed is not None and not 0 <= options.seed < 2**31:
+        parser.error(f"--seed {options.seed}: give a number from 0 to {2**31 - 1}")
     return options
 
 

@@ -45,6 +45,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for name in ("samples", "length"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} {getattr(options, name)}: at least 1 is needed")
+    if options.seed is not None and not 0 <= options.seed < 2**31:
+        parser.error(f"--seed {options.seed}: give a number from 0 to {2**31 - 1}")
     return options
 
 
@@ -53,7 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     with one_line_errors():
         from novum.checkpoints import load_module  # imports torch
+        from novum.report.files import prepare_output
 
+        if options.output:
+            prepare_output(options.output)
         model = load_module(options.checkpoint, "sample_text", "text generator")
         texts = model.sample_text(
             options.samples,
@@ -66,8 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             typical=options.typical,
             beam=options.beam,
         )
-        if options.output:
-            options.output.mkdir(parents=True, exist_ok=True)
         for i, text in enumerate(texts):
             whole = (options.prime + text).encode("utf-8", "replace")
             if options.output:

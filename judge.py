@@ -11,20 +11,21 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 from rich.console import Console
+from rich.text import Text
 from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import trange
 
 from novum import ranks
 from novum.callbacks.evaluation import BLOCK
 from novum.callbacks.latent_space import load_labeller, sees_small_steps, space_figures
-from novum.callbacks.logging import add_encoded
+from novum.callbacks.logging import add_encoded, literal
 from novum.callbacks.nearest_neighbours import neighbour_columns
 from novum.callbacks.protocols import ImageGenerator, StyleGenerator
 from novum.callbacks.styles import require_styles
 from novum.checkpoints import load_module
 from novum.datamodules.opening import Opened, open_images, open_references
 from novum.datamodules.sources import ImageArray, ImageSource
-from novum.errors import raised_by_us
+from novum.errors import printable, raised_by_us
 from novum.gather import ALIGNMENT, Altered, copies, evidence, projector_points
 from novum.lightning_modules.training import derived_seed
 from novum.metrics.features import (
@@ -180,7 +181,14 @@ def run_data(checkpoint: str) -> dict[str, Any] | None:
     try:
         data = yaml.safe_load(config.read_text())["data"]
         return data["init_args"] if data["class_path"].endswith(".ImageDataModule") else None
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise ValueError(f"{config} is no config of a run: mend it or move it away") from error
 
 
@@ -343,15 +351,15 @@ def write(
         for tag, value in scalars(report).items():
             writer.add_scalar(tag, value, step)
         add_encoded(writer, "novelty/nearest_neighbours", encode(picture), step)
-        writer.add_text("verdict", report["verdict"], step)
+        writer.add_text("verdict", literal(report["verdict"]), step)
 
 
 def show(report: Report, folder: Path) -> None:
     console = Console(width=None if os.isatty(1) else 110, highlight=False)
     console.print(metric_table(report))
     for note in report["notes"]:
-        console.print(f"Note: {note}", markup=False)
-    console.print(f"[bold]Verdict:[/bold] {report['verdict']}")
+        console.print(f"Note: {printable(note)}", markup=False)
+    console.print(Text.assemble(("Verdict:", "bold"), f" {printable(report['verdict'])}"))
     console.print(f"Report:     {folder / 'report.html'}", soft_wrap=True, markup=False)
     console.print(f"As JSON:    {folder / 'report.json'}", soft_wrap=True, markup=False)
     console.print(f"Look at it: tensorboard --logdir {folder}", soft_wrap=True, markup=False)

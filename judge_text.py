@@ -19,13 +19,13 @@ from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
 from novum import ranks
-from novum.callbacks.logging import add_encoded
+from novum.callbacks.logging import add_encoded, literal
 from novum.callbacks.text_novelty import copies_markdown, copies_picture
 from novum.checkpoints import load_module
 from novum.datamodules.text import Corpus, TextDataModule, TextSource, Vocabulary
 from novum.datamodules.texts import open_text
 from novum.datamodules.vocabulary import Decoder
-from novum.errors import raised_by_us
+from novum.errors import printable, raised_by_us
 from novum.lightning_modules.training import derived_seed
 from novum.metrics.novelty.text import JudgedTexts, TextReferences, judge_text
 from novum.report.evaluation import Report, metric_table, scalars
@@ -102,7 +102,14 @@ def run_data(checkpoint: Path) -> dict[str, Any] | None:
     try:
         data = yaml.safe_load(config.read_text())["data"]
         return data["init_args"] if data["class_path"].endswith(".TextDataModule") else None
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise ValueError(f"{config} is no config of a run: mend it or move it away") from error
 
 
@@ -273,15 +280,15 @@ def write(report: Report, texts: Texts, judged: JudgedTexts, folder: Path) -> No
         writer.add_text(
             "novelty/copies", copies_markdown(report["copies"], judged, texts.train), step
         )
-        writer.add_text("verdict", report["verdict"], step)
+        writer.add_text("verdict", literal(report["verdict"]), step)
 
 
 def show(report: Report, folder: Path) -> None:
     console = Console(width=None if os.isatty(1) else 110, highlight=False)
     console.print(metric_table(report))
     for note in report["notes"]:
-        console.print(f"Note: {note}", markup=False)
-    console.print(f"Verdict: {report['verdict']}", markup=False)
+        console.print(f"Note: {printable(note)}", markup=False)
+    console.print(f"Verdict: {printable(report['verdict'])}", markup=False)
     console.print(f"Report:     {folder / 'report.html'}", soft_wrap=True, markup=False)
     console.print(f"As JSON:    {folder / 'report.json'}", soft_wrap=True, markup=False)
     console.print(f"Look at it: tensorboard --logdir {folder}", soft_wrap=True, markup=False)

@@ -24,6 +24,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("NOVUM_CACHE") or Path.home() / ".cache" / "novum").expanduser()
 
 
+def memory_bytes() -> int:
+    """Of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def load_array(path: Path, dtype: DTypeLike) -> NDArray | None:
     """A .npy file, mapped for this process alone, or None if it is not whole and of this dtype."""
     with suppress(OSError, ValueError, EOFError):

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from novum.errors import first_line
 from novum.paths import cache_folder
 
 LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
@@ -52,10 +53,13 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        cause = str(error).strip().split("\n")[0]
+        cause = first_line(error)
         raise ValueError(f"{path} is no file of weights, or a damaged one: {cause}") from error
+    if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
+        raise ValueError(f"{path} is no file of weights: it holds more than tensors by name")
+    return weights
 
 
 def efficientnet_lite(name: str, path: str | Path | None = None) -> nn.Module:

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from novum.errors import ROOT, program_name, stop
+from novum.errors import ROOT, first_line, program_name, stop
 from novum.paths import RECIPE
 
 CONFIGS = ROOT / "configs"
@@ -37,7 +37,7 @@ def print_help(program: str) -> None:
 
 def resolve_config(name: str) -> str:
     """A path as given, the recipe inside a PNG of ours, or the bundled config of that name."""
-    if Path(name).suffix == ".png" and Path(name).is_file():
+    if Path(name).suffix.lower() == ".png" and Path(name).is_file():
         return _recipe_in(Path(name))
     bundled = CONFIGS / f"{Path(name).stem}.yaml"
     if Path(name).is_file() or not bundled.is_file():
@@ -46,15 +46,50 @@ def resolve_config(name: str) -> str:
 
 
 def _recipe_in(picture: Path) -> str:
-    """A file with the config that made a picture, which it carries in its metadata."""
-    from PIL import Image
+    """A file with the config that made a picture, which it carries in its metadata.
 
-    with Image.open(picture) as image:
-        recipe = image.text.get(RECIPE, "")
+    A picture is no code: its recipe may name known classes alone, and the results of repeating it
+    go where they go by default.
+    """
+    import yaml
+
+    from novum.datamodules.decode import open_untrusted
+    from novum.trust import Untrusted, read_config
+
+    try:
+        with open_untrusted(picture, formats=("PNG",)) as image:
+            recipe = image.text.get(RECIPE, "")
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
+        stop(program_name(), f"{picture} is not a readable picture ({first_line(error)})")
     if "class_path" not in recipe:
         stop(program_name(), f"{picture} carries no recipe: give a PNG that `fit` wrote, or a YAML")
-    config = Path(tempfile.mkdtemp(prefix="novum-")) / f"{picture.stem}.yaml"
-    config.write_text(recipe, encoding="utf-8")
+    try:
+        config = read_config(recipe)
+    except Untrusted as error:
+        stop(
+            program_name(),
+            f"{picture}: its recipe {error}, which a picture may not; if you trust it as code, give"
+            " it as a YAML file",
+        )
+    if isinstance(config.get("trainer"), dict):
+        config["trainer"].pop("logger", None)
+    place = Path(tempfile.mkdtemp(prefix="novum-")) / f"{picture.stem}.yaml"
+    place.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    return str(place)
+
+
+def _config_of_run(config: Path) -> str:
+    """The config beside a checkpoint, if it is as harmless as the checkpoint."""
+    from novum.trust import Untrusted, read_config
+
+    try:
+        read_config(config.read_text(encoding="utf-8"))
+    except (Untrusted, UnicodeDecodeError) as error:
+        said = error if isinstance(error, Untrusted) else "is no text"
+        stop(
+            program_name(),
+            f"{config}, beside the checkpoint, {said}: if you trust it as code, use --config",
+        )
     return str(config)
 
 
@@ -68,7 +103,7 @@ def expand_arguments(arguments: Sequence[str]) -> list[str]:
         for option, value in zip(expanded, expanded[1:], strict=False):
             config = Path(value).parent.parent / "config.yaml"
             if option == "--ckpt_path" and config.is_file():
-                expanded[1:1] = ["--config", str(config)]
+                expanded[1:1] = ["--config", _config_of_run(config)]
                 break
     return expanded
 

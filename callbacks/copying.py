@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities.rank_zero import rank_zero_info
 
-from novum.callbacks.logging import log_text
+from novum.callbacks.logging import literal, log_text
 from novum.callbacks.protocols import AXES, axis, seen
 
 BOUND = "novelty/copies_at_least/"  # of each feature space, by NearestNeighbours or TextNovelty
@@ -51,7 +51,7 @@ class StopOnCopying(Callback):
                 f" least {bounds[name]:.2%} of the samples are copies in {name}."
             )
             rank_zero_info(self.reason)
-            log_text(trainer, "novelty/onset", self.reason, self.onset)
+            log_text(trainer, "novelty/onset", literal(self.reason), self.onset)
         trainer.should_stop |= self.onset is not None and self.action == "stop"
 
     def state_dict(self) -> dict[str, Any]:

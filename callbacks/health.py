@@ -9,7 +9,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from novum.callbacks.evaluation import BLOCK, Evaluation, EvaluationCallback
-from novum.callbacks.logging import log_metrics, log_text
+from novum.callbacks.logging import literal, log_metrics, log_text
 from novum.callbacks.protocols import Discriminator, ImageGenerator, TextGenerator, seen, unit
 from novum.callbacks.text_health import text_figures
 from novum.metrics.neighbours import knn, knn_together
@@ -83,7 +83,7 @@ class TrainingHealth(EvaluationCallback):
         log_metrics(trainer, pl_module, {f"health/{k}": v for k, v in figures.items()})
         log_metrics(trainer, pl_module, self.clock.figures(unit(pl_module)))
         self.verdict = self._judge(trainer, pl_module, figures)
-        log_text(trainer, "health/verdict", self.verdict, seen(pl_module))
+        log_text(trainer, "health/verdict", literal(self.verdict), seen(pl_module))
 
     def _images(self, evaluation: Evaluation) -> dict[str, float]:
         fake = evaluation.features(self.features, self.num_samples)

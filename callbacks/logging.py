@@ -62,6 +62,11 @@ def wait_for_pictures(at_most: int = 0) -> None:
         _pending.pop(0).result()
 
 
+def literal(text: str) -> str:
+    """Markdown that shows a text as it is: none of its characters means anything."""
+    return "".join(c if c.isalnum() or c in " …\n" else f"&#{ord(c)};" for c in text)
+
+
 def log_text(trainer: Trainer, tag: str, markdown: str, step: int) -> None:
     """Markdown in TensorBoard's Text tab."""
     experiment = writer(trainer)

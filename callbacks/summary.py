@@ -9,13 +9,15 @@ from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
 from novum.callbacks.copying import StopOnCopying
 from novum.callbacks.health import TrainingHealth
-from novum.callbacks.logging import log_text, writer
+from novum.callbacks.logging import literal, log_text, writer
 from novum.callbacks.protocols import axis, seen, unit
+from novum.errors import printable
 from novum.report.evaluation import spaces_of_tags
 from novum.report.files import write_json, write_text
 from novum.report.html import page
@@ -56,16 +58,19 @@ class RunSummary(Callback):
             if isinstance(callback, TrainingHealth):
                 report["verdict"] += f" {callback.verdict}"
         self._log_hyperparameters(trainer, pl_module)
-        log_text(trainer, "verdict", report["verdict"], seen(pl_module))
+        log_text(trainer, "verdict", literal(report["verdict"]), seen(pl_module))
         console = print_table(self.history, unit(pl_module))
-        console.print(f"[bold]Verdict:[/bold] {report['verdict']}", highlight=False)
+        said = f" {printable(report['verdict'])}"
+        console.print(Text.assemble(("Verdict:", "bold"), said), highlight=False)
         if trainer.fast_dev_run:  # a trial has no folder
             return
         write_json(folder / "report.json", report)
         write_text(folder / "report.html", page(report))
-        console.print(f"Report:      {folder / 'report.html'}", soft_wrap=True)
-        console.print(f"Checkpoints: {folder / 'checkpoints'}", soft_wrap=True)
-        console.print(f"Look at it:  tensorboard --logdir {folder.parent}", soft_wrap=True)
+        console.print(f"Report:      {folder / 'report.html'}", soft_wrap=True, markup=False)
+        console.print(f"Checkpoints: {folder / 'checkpoints'}", soft_wrap=True, markup=False)
+        console.print(
+            f"Look at it:  tensorboard --logdir {folder.parent}", soft_wrap=True, markup=False
+        )
 
     def _report(self, trainer: Trainer, counted: str) -> dict[str, Any]:
         """Of the last evaluation, with the history of all, in the shape of evaluate.py's."""

@@ -54,7 +54,8 @@ class TextSamples(EvaluationCallback):
 
 def verbatim(text: str) -> str:
     """Text as Markdown that shows it as it is, whatever marks it holds."""
-    return "\n".join(f"    {line}" for line in text.split("\n"))
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")  # as Markdown parts them
+    return "\n".join(f"    {line}" for line in lines)
 
 
 class SurprisalText(EvaluationCallback):

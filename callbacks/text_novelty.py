@@ -9,7 +9,7 @@ from pytorch_lightning import LightningModule, Trainer
 
 from novum import ranks
 from novum.callbacks.evaluation import EvaluationCallback
-from novum.callbacks.logging import log_metrics, log_picture, log_text
+from novum.callbacks.logging import literal, log_metrics, log_picture, log_text
 from novum.callbacks.protocols import TextGenerator, seen
 from novum.datamodules.text import TextSource
 from novum.metrics.novelty.text import JudgedTexts, TextReferences, judge_text
@@ -123,5 +123,4 @@ def copies_markdown(
 def _cell(text: str) -> str:
     """Text in a cell of Markdown, no character of which means anything."""
     text = text if len(text) <= SHOWN else f"{text[:SHOWN]} …"
-    escaped = "".join(c if c.isalnum() or c in " …" else f"&#{ord(c)};" for c in text)
-    return escaped.replace("&#10;", " ↵ ")
+    return literal(text).replace("\n", " ↵ ")

@@ -2,19 +2,25 @@
 
 import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from novum.errors import first_line
+
 EXTENSIONS = ("bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp")
 
-# PIL only warns between its pixel limit and twice that; such an image is refused here.
-warnings.simplefilter("error", Image.DecompressionBombWarning)
+# No others: EPS would start Ghostscript, and many a decoder is hardly tried on hostile files.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
+# PIL only warns between its pixel limit and twice that; `open_untrusted` refuses such an image.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 Encoded = bytes | Path | np.ndarray  # what a row of a data set is before decoding
 
@@ -48,7 +54,16 @@ def open_image(data: Encoded) -> Image.Image:
     """A PIL image turned upright by its EXIF orientation."""
     if isinstance(data, np.ndarray):
         return Image.fromarray(data)
-    return ImageOps.exif_transpose(Image.open(io.BytesIO(as_bytes(data))))
+    return ImageOps.exif_transpose(open_untrusted(io.BytesIO(as_bytes(data))))
+
+
+def open_untrusted(file: IO[bytes] | Path, formats: Sequence[str] = FORMATS) -> Image.Image:
+    """A PIL image, refused before it is decoded if it has more than PIL's limit of pixels."""
+    image = Image.open(file, formats=formats)
+    pixels = image.width * image.height
+    if pixels > Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError(f"{pixels} pixels, as in a decompression bomb")
+    return image
 
 
 def as_bytes(data: Encoded) -> bytes:
@@ -106,7 +121,3 @@ def unreadable(name: str, error: Exception) -> ValueError:
         f"{name}: not a readable image ({first_line(error)}); "
         "mend or remove it (training can skip it: on_bad_image: skip)"
     )
-
-
-def first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

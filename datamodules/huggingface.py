@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from novum.datamodules.decode import first_line
 from novum.datamodules.rows import RawSet, Splits, TableRows
+from novum.errors import first_line
 
 BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
 HELDOUT_NAMES = ("test", "validation", "valid", "val")
@@ -29,7 +29,7 @@ def load_tables(
     train = RawSet(TableRows(undecoded(train, image), image, path), labels[0], names)
     if heldout is None:
         return Splits(train)
-    rows = TableRows(undecoded(heldout, image), image, f"{path} (held out)")
+    rows = TableRows(undecoded(heldout, image), image, f"{path} (held out)", path)
     return Splits(train, RawSet(rows, labels[1], names))
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from novum.datamodules.decode import first_line
 from novum.datamodules.folders import load_celeba, load_folder
 from novum.datamodules.huggingface import load_tables
 from novum.datamodules.rows import ArrayRows, RawSet, Splits
+from novum.errors import first_line
 from novum.paths import cache_folder
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
@@ -22,6 +22,7 @@ IDX_FILES = [  # images and labels of train and of test
     ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 ]
+MOST_BYTES = 2**30  # of an IDX file; EMNIST, the largest set in this format, has half of it
 FIXED = {  # channels and number of classes of the sets that are known before they are read
     "digits": (1, 10),
     "mnist": (1, 10),
@@ -110,22 +111,28 @@ def _plain_or_gz(folder: Path, file: str) -> Path | None:
 
 def _read_pair(folder: Path, name: str, images: str, labels: str, classes: list[str]) -> RawSet:
     pixels, targets = (read_idx(_plain_or_gz(folder, file)) for file in (images, labels))
-    if len(pixels) != len(targets):
-        raise ValueError(f"{folder}: {images} and {labels} differ in length; fetch them again")
+    if pixels.ndim != 3 or targets.ndim != 1 or len(pixels) != len(targets) or not pixels.size:
+        raise ValueError(f"{folder}: {images} and {labels} do not fit together; fetch them again")
+    if targets.max() >= len(classes):
+        raise ValueError(f"{folder}: {labels} has a label {targets.max()}; fetch it again")
     return RawSet(ArrayRows(pixels, name), torch.from_numpy(targets).long(), list(classes))
 
 
 def read_idx(path: Path) -> np.ndarray:
     """An IDX file of bytes (LeCun's format): two zeros, type 8, rank, big-endian sizes, data."""
+    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        zeros, kind, rank = struct.unpack(">HBB", data[:4])
-        shape = struct.unpack(f">{rank}I", data[4 : 4 + 4 * rank])
+        with opened(path, "rb") as file:
+            zeros, kind, rank = struct.unpack(">HBB", file.read(4))
+            shape = struct.unpack(f">{rank}I", file.read(4 * rank))
+            size = math.prod(shape)
+            whole = not zeros and kind == 8 and size <= MOST_BYTES
+            data = file.read(size + 1) if whole else b""  # no more than the header claims
     except (EOFError, OSError, struct.error, zlib.error) as error:
         raise ValueError(f"{path}: cannot be read ({error}); fetch it again") from error
-    if zeros or kind != 8 or len(data) != 4 + 4 * rank + math.prod(shape):
+    if not whole or len(data) != size:
         raise ValueError(f"{path}: not an IDX file of bytes, or cut short; fetch it again")
-    return np.frombuffer(bytearray(data), np.uint8, offset=4 + 4 * rank).reshape(shape)
+    return np.frombuffer(bytearray(data), np.uint8).reshape(shape)
 
 
 def load_cifar10(path: Path | None) -> Splits:

@@ -1,7 +1,6 @@
 """One word of a command line becomes images: a built-in set, a folder, an array or tables."""
 
 import difflib
-import zipfile
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
@@ -10,12 +9,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from novum.datamodules import loaders
-from novum.datamodules.decode import ImageTransform, first_line, native_shape, unreadable
+from novum.datamodules.decode import ImageTransform, native_shape, unreadable
 from novum.datamodules.huggingface import BUILDERS
 from novum.datamodules.images import ImageDataModule
 from novum.datamodules.preload import decode_all
 from novum.datamodules.rows import ArrayRows, RawSet, Splits
 from novum.datamodules.sources import ImageSource, LazyImages
+from novum.errors import first_line
+from novum.paths import memory_bytes
 
 MEMORY_BUDGET = 4e9  # bytes; a larger set is decoded each time it is read
 SAVED_TABLES = ("dataset_dict.json", "state.json")  # of Dataset.save_to_disk
@@ -178,7 +179,7 @@ def read_array(path: Path) -> np.ndarray:
     """uint8 images (n, h, w) or (n, h, w, 3) of a NumPy file; nothing is unpickled."""
     try:
         array = _load_array(path)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged zip raises about anything
         raise ValueError(
             f"{path} cannot be read ({first_line(error)}): save a plain uint8 array by numpy.save"
             " or numpy.savez"
@@ -201,11 +202,16 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def _load_array(path: Path) -> np.ndarray:
-    if path.suffix == ".npy":
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    with np.load(path, allow_pickle=False) as file:
+    file = np.load(path, mmap_mode="r", allow_pickle=False)
+    if isinstance(file, np.ndarray):
+        return file
+    with file:
         names = [name for name in ("images", "samples", "arr_0") if name in file.files]
         if not names and len(file.files) != 1:
             listed = ", ".join(file.files) or "nothing"
             raise ValueError(f"it holds {listed}, and none is called images")
-        return file[names[0] if names else file.files[0]]
+        name = names[0] if names else file.files[0]
+        size = max(m.file_size for m in file.zip.infolist() if m.filename in (name, f"{name}.npy"))
+        if size > memory_bytes():
+            raise ValueError(f"unpacked it has {size / 1e9:,.0f} GB, more than there is memory")
+        return np.asanyarray(file[name])  # of a file that is no array: its bytes, refused as such

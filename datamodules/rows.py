@@ -81,31 +81,49 @@ class FileRows:
 class TableRows:
     """One image column of a map-style `datasets` table, which stays on disk."""
 
-    def __init__(self, table: Any, column: str, name: str) -> None:
+    def __init__(self, table: Any, column: str, name: str, place: str | None = None) -> None:
         self.table, self.column, self._name = table.select_columns([column]), column, name
+        self._place = place or name
         self.ids = range(len(table))
 
     def __len__(self) -> int:
         return len(self.table)
 
     def read(self, rows: list[int]) -> list[Encoded]:
-        return [encoded(cell) for cell in self.table[rows][self.column]]
+        return [encoded(cell, self._place) for cell in self.table[rows][self.column]]
 
     def name(self, row: int) -> str:
         return f"{self._name}, row {row}"
 
 
-def encoded(cell: bytes | dict | None) -> Encoded:
-    """The file in a cell: plain bytes, or the `bytes` and `path` that datasets.Image stores."""
+def encoded(cell: bytes | dict | None, place: str | None = None) -> Encoded:
+    """The file in a cell: plain bytes, or the `bytes` and `path` that datasets.Image stores.
+
+    A table names no file outside of its `place`, the file or folder that it was opened from.
+    """
     if isinstance(cell, dict):
-        cell = cell.get("bytes") or (cell.get("path") and _fetch(cell["path"]))
+        cell = cell.get("bytes") or (cell.get("path") and _fetch(cell["path"], place))
     return cell or b""  # an empty cell is no image, and decoding will say so
 
 
-def _fetch(path: str) -> Encoded:
+def _fetch(path: str, place: str | None) -> Encoded:
     if "://" not in path:
+        if place is not None and not _within(Path(path), Path(place).expanduser()):
+            raise ValueError(f"{place} names {path}, a file outside of its own folder")
         return Path(path)
+    if not path.rpartition("::")[2].startswith("hf://"):
+        raise ValueError(f"{place or 'the data'} names {path}: only files of its hub are fetched")
     import fsspec
 
     with fsspec.open(path, "rb") as file:  # a stream names the files it did not fetch
         return file.read()
+
+
+def _within(path: Path, place: Path) -> bool:
+    """Whether a file lies where its table does, or in what `datasets` unpacked or fetched."""
+    import datasets
+
+    folders = [datasets.config.HF_CACHE_HOME, datasets.config.HF_DATASETS_CACHE]
+    if place.exists():
+        folders.append(place if place.is_dir() else place.parent)
+    return any(path.resolve().is_relative_to(Path(folder).resolve()) for folder in folders)

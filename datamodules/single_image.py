@@ -13,8 +13,9 @@ from sklearn.datasets import load_sample_image
 from torch import Tensor
 
 from novum.datamodules.batches import Batches
-from novum.datamodules.decode import first_line, open_image, to_gray_or_rgb
+from novum.datamodules.decode import open_image, to_gray_or_rgb
 from novum.datamodules.sources import ImageArray
+from novum.errors import first_line
 
 EMBEDDED = ("china.jpg", "flower.jpg")  # in scikit-learn: 640 x 427
 NOISE_SIZE = 512

@@ -99,8 +99,10 @@ class Decoder:
 
     def __init__(self, encoding: str, where: str) -> None:
         try:
+            if not codecs.lookup(encoding)._is_text_encoding:  # such as zlib and base64
+                raise LookupError(encoding)
             self._decoder = codecs.getincrementaldecoder(encoding)("strict")
-        except LookupError:
+        except (LookupError, ValueError):
             raise ValueError(f"unknown encoding {encoding!r}: utf-8 and latin-1 are two") from None
         self.encoding, self.where = encoding, where
         self._bytes = 0  # given so far
@@ -116,6 +118,8 @@ class Decoder:
                 f" offset {at:,}; name its encoding (such as latin-1), or train on bytes"
                 " (vocabulary: bytes)"
             ) from None
+        except UnicodeError as error:  # of a codec that knows no place
+            raise ValueError(f"{self.where} is no {self.encoding} text: {error}") from None
         if "\0" in text:
             raise ValueError(
                 f"{self.where} is a binary file (a NUL lies within its first"

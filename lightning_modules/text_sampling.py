@@ -29,7 +29,7 @@ class Sampling:
     beam: int | None = None
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
+        if not 0 <= self.temperature < float("inf"):
             raise ValueError(f"temperature is {self.temperature}: it must be 0 or more")
         for name in ("top_k", "beam"):
             value = getattr(self, name)

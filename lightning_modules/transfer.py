@@ -19,7 +19,8 @@ def read_weights(path: str) -> dict[str, Any]:
         raise ValueError(f"transfer: {path} does not exist; give a checkpoint, runs/.../last.ckpt")
     try:
         with warnings.catch_warnings(action="ignore"):  # what torch says of foreign pickles
-            return torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+            weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+            return {name: w for name, w in weights.items() if isinstance(w, torch.Tensor)}
     except Exception as error:  # a damaged file raises about anything
         raise ValueError(
             f"transfer: {path} is not a checkpoint of ours ({type(error).__name__}); pickles of"

@@ -1,6 +1,5 @@
 """Two or more reports side by side, in the terminal and as one page."""
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +35,7 @@ from novum.report.html import (
     record_table,
     tone,
 )
+from novum.report.reading import read_report
 
 Key = tuple[str, str, str]  # group, metric, feature space
 Rows = dict[Key, list[Estimate | None]]  # one estimate for each report
@@ -60,7 +60,7 @@ def compare(paths: Sequence[Path], folder: Path) -> None:
     console = Console(width=None if os.isatty(1) else 140, highlight=False)
     console.print(comparison_table(reports))
     for caution in mismatches(reports):
-        console.print(f"Note: {caution}", markup=False)
+        console.print(f"Note: {plain(caution)}", markup=False)
     write_text(folder / "compare.html", comparison_page(reports))
     console.print(f"Report: {folder / 'compare.html'}", soft_wrap=True, markup=False)
 
@@ -72,25 +72,12 @@ def read_reports(paths: Sequence[Path]) -> dict[str, Report]:
         name = str(path.parent if path.name == "report.json" else path)
         if name in reports:
             raise ValueError(f"{path} is given twice: compare two different reports")
-        reports[name] = _read(path)
+        reports[name] = read_report(path)
     if len(reports) < 2:
         raise ValueError(f"{len(reports)} reports to compare: give at least 2")
     if len(reports) > len(ascii_uppercase):
         raise ValueError(f"{len(reports)} reports to compare: give at most {len(ascii_uppercase)}")
     return reports
-
-
-def _read(path: Path) -> Report:
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no JSON"
-        raise ValueError(f"{path} cannot be read ({reason}): give a report.json") from error
-    if not isinstance(report, dict) or not {"schema", "verdict", "features"} <= report.keys():
-        raise ValueError(f"{path} is no report of an evaluation: give a report.json")
-    if report["schema"] != 1:
-        raise ValueError(f"{path} has schema {report['schema']}, this version reads schema 1")
-    return report
 
 
 def comparison_rows(reports: Mapping[str, Report]) -> Rows:
@@ -155,7 +142,9 @@ def comparison_table(reports: Mapping[str, Report]) -> Table:
         for (of, metric, space), row in comparison_rows(reports).items():
             if of == group:
                 cells = _terminal_cells(metric, row)
-                grid.add_row(metric, Text(plain(space)), *cells, BETTER.get(metric, ""))
+                grid.add_row(
+                    Text(plain(metric)), Text(plain(space)), *cells, BETTER.get(metric, "")
+                )
         grid.add_section()
     return grid
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any, NamedTuple
 
+from novum.errors import printable
 from novum.report.evaluation import BETTER, Estimate
 
 # nothing can be loaded and no script can run, whatever a file name holds
@@ -222,10 +223,7 @@ WORDS = {
 
 def plain(text: object) -> str:
     """Text that can be shown: control characters and bytes that are no text are spelt out."""
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode()
-        for c in str(text)
-    )
+    return printable(str(text))
 
 
 def clean(text: object) -> str:

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
+
+from novum.errors import printable
 
 BETTER = {
     "frechet_distance": "lower",
@@ -96,7 +99,7 @@ def metric_table(report: Report) -> Table:
     table = Table(title=_title(report))
     table.add_column("metric", no_wrap=True)
     for space in spaces:
-        table.add_column(space, justify="right")
+        table.add_column(Text(printable(space)), justify="right")  # brackets are no markup
     table.add_column("better")
     for group in GROUPS:
         for metric in (metric for g, metric in rows if g == group):

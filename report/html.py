@@ -227,7 +227,7 @@ def _power(report: Report) -> str:
             clean(" · ".join(str(v) for v in attack.values() if isinstance(v, str))),
             share_bar({**attack, "value": attack.get("recall")}),
             number(attack.get("recall"), share=True)
-            + f"<small>{interval(attack, share=True)}</small>",
+            + f"<small>{clean(interval(attack, share=True))}</small>",
         ]
         for attack in report["power"]
     ]
@@ -242,15 +242,19 @@ def histories(report: Report) -> dict[str, np.ndarray]:
         tag for row in rows for tag in row if tag.startswith(("quality/", "novelty/"))
     )
     return {
-        tag: np.array([[_seen(r), r[tag]] for r in rows if r.get(tag) is not None], float)
+        tag: np.array(
+            [[_seen(r), r[tag]] for r in rows if r.get(tag) is not None and _seen(r) is not None],
+            float,
+        ).reshape(-1, 2)
         for tag in tags
         if tag.count("/") > 1 and not tag.split("/")[1].endswith(("_low", "_high"))
     }
 
 
-def _seen(row: dict[str, float]) -> float:
+def _seen(row: dict[str, float]) -> float | None:
     """Where an evaluation stands on the x axis of its run."""
-    return next(row[axis] for axis in ("images_seen", "tokens_seen", "global_step") if axis in row)
+    axes = ("images_seen", "tokens_seen", "global_step")
+    return next((row[axis] for axis in axes if axis in row), None)
 
 
 def _history(report: Report) -> str:

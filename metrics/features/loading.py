@@ -49,8 +49,13 @@ class Registered(FeatureExtractor):
     """An extractor registered with torch-fidelity: its layer for the Fréchet distance."""
 
     def __init__(self, name: str, weights: str | Path | None = None) -> None:
-        super().__init__(name)
         cls = FEATURE_EXTRACTORS_REGISTRY[name]
+        if weights is not None and cls.__module__.startswith("torch_fidelity."):
+            raise ValueError(
+                f"weights of '{name}': torch-fidelity would unpickle them; take"
+                f" {', '.join(EXTRACTORS)}"
+            )
+        super().__init__(name)
         layer = cls.get_default_feature_layer_for_metric("fid")
         self.extractor = cls(name, [layer], feature_extractor_weights_path=weights)
         self.extractor.requires_grad_(False).eval()

@@ -1,0 +1,107 @@
+"""Images, arrays, tables, archives and texts of anybody: read whole, or refused in one line."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from novum.datamodules.loaders import IDX_FILES, load_mnist
+from novum.datamodules.opening import open_images
+from novum.datamodules.single_image import read_image
+from novum.datamodules.texts import open_text
+from novum.errors import one_line_errors
+from novum.judge_text import open_source
+from tests.fuzz import strategies as hostile
+from tests.fuzz.outcome import empty_folder, ends_well, examples
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning"),  # of PIL, about what it makes of damage
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+def told(work: Callable[[], object]) -> int:
+    def run() -> None:
+        with one_line_errors():
+            work()
+
+    return ends_well("evaluate.py", run)
+
+
+def all_images(where: str) -> None:
+    opened = open_images(where, size=8)
+    images = opened.images[:]
+    assert images.shape == (len(opened.images), *opened.images.shape)
+    assert opened.images.fingerprint
+
+
+@pytest.mark.parametrize("suffix", hostile.KINDS)
+def test_image_files(suffix):
+    whole = hostile.image_bytes(hostile.KINDS[suffix])
+
+    @examples(20)
+    @given(hostile.damaged(whole))
+    def check(data: bytes) -> None:
+        with empty_folder():
+            Path("x").mkdir()
+            Path(f"x/0.{suffix}").write_bytes(data)
+            assert told(lambda: all_images("x")) == told(lambda: read_image(f"x/0.{suffix}"))
+
+    check()
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_arrays(suffix):
+    @examples(60)
+    @given(hostile.damaged(hostile.array_bytes(suffix == "npz")))
+    def check(data: bytes) -> None:
+        with empty_folder():
+            Path(f"x.{suffix}").write_bytes(data)
+            told(lambda: all_images(f"x.{suffix}"))
+
+    check()
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "tar"])
+def test_tables_and_archives(suffix):
+    whole = {"parquet": hostile.table_bytes, "tar": hostile.tar_bytes}[suffix]()
+
+    @examples(12)
+    @given(hostile.damaged(whole))
+    def check(data: bytes) -> None:
+        with empty_folder():
+            Path(f"x.{suffix}").write_bytes(data)
+            told(lambda: all_images(f"x.{suffix}"))
+            assert {p.name for p in Path().iterdir()} <= {f"x.{suffix}", "hf", "cache"}
+
+    check()
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_idx_files(zipped):
+    make = hostile.gz_bytes if zipped else hostile.idx_bytes
+
+    @examples(40)
+    @given(hostile.damaged(make()), hostile.damaged(make(1)))
+    def check(images: bytes, labels: bytes) -> None:
+        with empty_folder():
+            for pair in IDX_FILES:
+                for name, data in zip(pair, (images, labels), strict=True):
+                    Path(f"{name}.gz" if zipped else name).write_bytes(data)
+            told(lambda: load_mnist("mnist", Path()))
+
+    check()
+
+
+@examples(60)
+@given(
+    st.one_of(st.binary(max_size=80), st.text(max_size=80).map(lambda t: t.encode("utf-16"))),
+    st.sampled_from(("utf-8", "latin-1", "utf-16", "utf-7", "zlib", "idna", "\0", "rot13", "")),
+)
+def test_texts(data, encoding):
+    with empty_folder():
+        Path("x.txt").write_bytes(data)
+        told(lambda: open_text("files", "x.txt", encoding=encoding))
+        told(lambda: open_source("x.txt", as_bytes=False).text())

@@ -27,6 +27,7 @@ from novum.datamodules.shards import (
     TarShard,
     as_rows,
     extension_of,
+    file_size,
     open_file,
     tar_images,
     tar_members,
@@ -225,10 +226,10 @@ def _tar(file: str, extension: str | None, skip_bad: bool) -> TarShard:
     except Exception as error:
         if not skip_bad:
             raise
-        whole = []
+        whole, end = [], file_size(file)
         with suppress(Exception):
-            for image in tar_images(file, extension):
-                whole.append(image)
+            for offset, size in tar_images(file, extension):
+                whole += [(offset, size)] * (offset + size <= end)
         rank_zero_warn(f"{file}: only the first {len(whole)} images ({first_line(error)})")
         return TarShard(file, extension, as_rows(whole))
 

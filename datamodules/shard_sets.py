@@ -27,6 +27,7 @@ from novum.datamodules.shards import (
     TarShard,
     as_rows,
     extension_of,
+    file_size,
     open_file,
     tar_images,
     tar_members,
@@ -136,22 +137,29 @@ def find_shards(
     if kind not in ("parquet", "webdataset"):
         return _tables(path, image_column, label_column, split)
     look = _parquet_features if kind == "parquet" else _tar_features
-    features = features or _first(partial(look), train, skip_bad)
+    features = features or _first(look, train, skip_bad)
     image = find_image_column(features, image_column, path)
-    label = find_label_column(features, label_column, path)
-    names = getattr(features.get(label), "names", None)
-    if label_column and names is None:
-        raise ValueError(
-            f"{path}: a stream cannot tell how many classes column {label_column!r} has, "
-            "which has no class names; set streaming: false"
-        )
-    label = label if names else None
+    label, names = _named_label(features, label_column, path)
     if kind == "parquet":
         make = partial(ParquetShard, image=image, label=label)
     else:
         make = partial(_tar, extension=image_column, skip_bad=skip_bad)
     sides = [files and _open_all(make, files, skip_bad) for files in (train, heldout)]
     return Found(*sides, label is not None, names)
+
+
+def _named_label(
+    features: dict[str, Any], wanted: str | None, path: str
+) -> tuple[str | None, list[str] | None]:
+    """A stream has labels only if their names are known before it is read."""
+    label = find_label_column(features, wanted, path)
+    names = getattr(features.get(label), "names", None)
+    if wanted and names is None:
+        raise ValueError(
+            f"{path}: a stream cannot tell how many classes column {wanted!r} has, "
+            "which has no class names; set streaming: false"
+        )
+    return label if names else None, names
 
 
 def _tables(path: str, *columns: str | None) -> Found:
@@ -225,10 +233,10 @@ def _tar(file: str, extension: str | None, skip_bad: bool) -> TarShard:
     except Exception as error:
         if not skip_bad:
             raise
-        whole = []
+        whole, end = [], file_size(file)
         with suppress(Exception):
-            for image in tar_images(file, extension):
-                whole.append(image)
+            for offset, size in tar_images(file, extension):
+                whole += [(offset, size)] * (offset + size <= end)
         rank_zero_warn(f"{file}: only the first {len(whole)} images ({first_line(error)})")
         return TarShard(file, extension, as_rows(whole))
 

@@ -129,6 +129,11 @@ def open_file(file: str) -> BinaryIO:
     return fsspec.open(file, "rb").open()
 
 
+def file_size(file: str) -> int:
+    with open_file(file) as opened:
+        return opened.seek(0, 2)
+
+
 def _cached(file: str, what: str, build: Any) -> NDArray:
     """What an index of the file holds, read from the cache if the file is still the same."""
     import fsspec

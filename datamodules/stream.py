@@ -70,6 +70,7 @@ class ImageStream:
             if not len(images):
                 raise ValueError(f"{path} streams no {side} image; change heldout_fraction")
         self.transform = ImageTransform(image_size, channels or self._first_channels())
+        self.shape = self.transform.channels, image_size, image_size
 
     def _first_channels(self) -> int:
         first = (self.train.read(b, 0, min(100, n)) for b, n in enumerate(self.train.counts))
@@ -85,15 +86,19 @@ class ImageStream:
             left -= pieces[-1][2]
             if not left:
                 break
-        parts = list(in_threads(partial(self._decoded, source), pieces, "reading"))
-        kept, bad = (list(chain.from_iterable(column)) for column in zip(*parts, strict=True))
-        self._tell(bad)
-        if not kept:
+        images = torch.empty((sum(p[2] for p in pieces), *self.shape), dtype=torch.uint8)
+        labels, numbers = [], []
+        for kept, bad in in_threads(partial(self._decoded, source), pieces, "reading"):
+            self._tell(bad)
+            for image, label, number in kept:
+                images[len(numbers)] = image
+                labels.append(label)
+                numbers.append(number)
+        if not numbers:
             side = "held-out" if heldout else "training"
             raise ValueError(f"{self.path}: none of the first {limit} {side} images can be read")
-        images, labels, numbers = zip(*kept, strict=True)
         classes = torch.tensor(labels) if self.labelled else None
-        return ImageArray(torch.stack(images), classes, self.class_names, numbers)
+        return ImageArray(images[: len(numbers)], classes, self.class_names, numbers)
 
     def _decoded(
         self, source: ShardSet, piece: Piece
@@ -152,9 +157,8 @@ class ImageStream:
             if isinstance(part, str):
                 raise ValueError(part)
             self._tell(part.skipped)
-        image = torch.empty(
-            (sum(len(p.image) for p in parts), *parts[0].image.shape[1:]), dtype=torch.uint8
-        )
+        size = sum(len(part.image) for part in parts)
+        image = torch.empty((size, *self.shape), dtype=torch.uint8)
         label = torch.empty(len(image), dtype=torch.long)
         for part in parts:
             image[part.first :: len(parts)] = part.image
@@ -191,10 +195,8 @@ class Parts(IterableDataset):
                 return
 
     def _part(self, reader: Reader, first: int, positions: list[int]) -> Part:
-        transform, skipped = self.stream.transform, reader.skipped
-        image = torch.empty(
-            (len(positions), transform.channels, transform.size, transform.size), dtype=torch.uint8
-        )
+        skipped = reader.skipped
+        image = torch.empty((len(positions), *self.stream.shape), dtype=torch.uint8)
         label = torch.full((len(positions),), -1)
         for row, position in enumerate(positions):
             image[row], found = reader.read(position)

@@ -53,6 +53,39 @@ def test_a_dream_is_repeated_bit_for_bit_from_its_png(run, tmp_path):
         assert image.tobytes() == pixels
 
 
+OTHERS = {  # config: the picture's name, what makes it small
+    "style_transfer": (
+        "china-flower",
+        ["--data.init_args.size=64", "--model.init_args.min_scale=48",
+         "--model.init_args.initial_steps=3", "--model.init_args.steps=2",
+         "--model.init_args.init=uniform", "--trainer.val_check_interval=5"],
+    ),
+    "class_visualisation": (
+        "screw_0",
+        ["--model.init_args.classes=[screw]", "--model.init_args.per_class=1",
+         "--model.init_args.size=64", "--model.init_args.view_size=64",
+         "--model.init_args.steps=2", "--trainer.val_check_interval=2"],
+    ),
+    "adversarial": (
+        "flower",
+        ["--data.init_args.size=64", "--model.init_args.attack.init_args.steps=2",
+         "--model.init_args.attack.init_args.random_start=true",
+         "--trainer.val_check_interval=2"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", OTHERS)
+def test_every_technique_is_repeated_bit_for_bit_from_its_png(run, tmp_path, config):
+    title, settings = OTHERS[config]
+    run("fit", "--config", config, *settings, "--seed_everything=3", "--trainer.accelerator=cpu")
+    folder = tmp_path / "runs" / config
+    first = folder / "version_0" / f"{title}.png"
+    run("fit", "--config", str(first))
+    assert (folder / "version_1" / f"{title}.png").read_bytes() == first.read_bytes()
+
+
 @pytest.mark.slow
 def test_a_dream_logs_its_distance_and_its_history(run, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -63,7 +63,7 @@ def test_it_is_frozen_and_evaluating(lite):
 
 @pytest.mark.parametrize("name", ["googlenet", "resnet50"])
 def test_activations_are_those_of_the_plain_network(name):
-    """Folded, cut and out of place, against hooks on the network as torchvision runs it."""
+    """Folded, cut, partly in place, against hooks on the network as torchvision runs it."""
     torch.manual_seed(0)
     backbone = randomised(Backbone(name, weights="none"))
     layers = {
@@ -77,6 +77,20 @@ def test_activations_are_those_of_the_plain_network(name):
     for layer in layers:
         scale = expected[layer].abs().max()
         assert (found[layer] - expected[layer]).abs().max() < 1e-4 * scale, layer
+
+
+def test_gradients_are_those_of_the_plain_network():
+    """What is overwritten is needed by no gradient."""
+    torch.manual_seed(0)
+    backbone = randomised(Backbone("resnet50", weights="none"))
+    network, image = backbone.network, torch.rand(1, 3, 64, 64, requires_grad=True)
+    x = backbone.normalise(image)
+    for part in (network.conv1, network.bn1, network.relu, network.maxpool, network.layer1):
+        x = part(x)
+    (expected,) = torch.autograd.grad(x.square().mean(), image)
+    found = backbone.activations(image, ["conv2_x"])["conv2_x"].square().mean()
+    (gradient,) = torch.autograd.grad(found, image)
+    assert (gradient - expected).norm() < 1e-4 * expected.norm()
 
 
 def test_layers_of_efficientnet_against_the_plain_network(lite, flower):

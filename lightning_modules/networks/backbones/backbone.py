@@ -151,7 +151,7 @@ def _cut(network: nn.Module, nodes: Sequence[str]) -> nn.Module:
 
 
 def _in_place_where_unseen(cut: fx.GraphModule) -> None:
-    """Rectifiers that alone read a convolution's output overwrite it; all else is out of place."""
+    """What alone reads the output of a convolution or a sum overwrites it; all else does not."""
     modules = dict(cut.named_modules())
     calls = Counter(node.target for node in cut.graph.nodes if node.op == "call_module")
     for node in cut.graph.nodes:
@@ -160,13 +160,20 @@ def _in_place_where_unseen(cut: fx.GraphModule) -> None:
             modules[node.target].inplace = alone
         elif "inplace" in node.kwargs:
             node.update_kwarg("inplace", _overwritable(node.args[0], modules))
-        elif node.target is operator.iadd:
+        elif node.target is operator.iadd and not _overwritable(node.args[0], modules):
             node.target = operator.add
 
 
 def _overwritable(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    """Whether it is a convolution, folded norms behind it, that has one reader."""
-    while len(node.users) == 1 and node.op == "call_module":
+    """Whether it is a sum, or a convolution with folded norms behind it, that has one reader.
+
+    The gradients of these need no output of theirs.
+    """
+    while len(node.users) == 1:
+        if node.target in (operator.add, operator.iadd):
+            return True
+        if node.op != "call_module":
+            return False
         module = modules[node.target]
         if isinstance(module, nn.Conv2d):
             return True

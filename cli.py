@@ -154,6 +154,9 @@ class TrainCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
+        if config.get("ckpt_path") not in (None, "last"):
+            # a bad one is told before data is loaded, and Lightning would unpickle one at a URL
+            read_checkpoint(config.ckpt_path)
         logger = config.trainer.get("logger")
         if not logger or "name" not in logger.get("init_args", {}):
             return
@@ -163,7 +166,6 @@ class TrainCLI(LightningCLI):
         if config.get("ckpt_path") == "last":
             config.ckpt_path = _continue_last_run(logger.init_args)
         elif config.get("ckpt_path"):
-            read_checkpoint(config.ckpt_path)  # a bad one is told before data is loaded
             run = Path(config.ckpt_path).parent.parent
             if self.subcommand != "fit" and (run / "config.yaml").is_file():
                 # what is found out about a checkpoint goes into the folder of its run

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
 from rich.console import Console
 from rich.text import Text
 from torch.utils.tensorboard import SummaryWriter
@@ -23,6 +22,7 @@ from novum.callbacks.nearest_neighbours import neighbour_columns
 from novum.callbacks.protocols import ImageGenerator, StyleGenerator
 from novum.callbacks.styles import require_styles
 from novum.checkpoints import load_module
+from novum.datamodules.images import ImageDataModule
 from novum.datamodules.opening import Opened, open_images, open_references
 from novum.datamodules.sources import ImageArray, ImageSource
 from novum.errors import printable, raised_by_us
@@ -55,6 +55,7 @@ from novum.report.html import page
 from novum.report.pictures import captioned_table, encode
 from novum.report.projector import write_projector
 from novum.report.verdict import spaces_with_copying, verdict
+from novum.trust import data_arguments
 
 EVENTS = "tensorboard"  # a folder of their own, in which the second time replaces the first
 NUM_PATHS = 500  # of each kind, in a generator's latent spaces
@@ -178,18 +179,7 @@ def run_data(checkpoint: str) -> dict[str, Any] | None:
     config = Path(checkpoint).parent.parent / "config.yaml"
     if not config.is_file():
         return None
-    try:
-        data = yaml.safe_load(config.read_text())["data"]
-        return data["init_args"] if data["class_path"].endswith(".ImageDataModule") else None
-    except (
-        yaml.YAMLError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:
-        raise ValueError(f"{config} is no config of a run: mend it or move it away") from error
+    return data_arguments(config, ImageDataModule)
 
 
 def draw_samples(generator: ImageGenerator, n: int, seed: int) -> torch.Tensor:

@@ -14,7 +14,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
@@ -34,6 +33,7 @@ from novum.report.pictures import encode
 from novum.report.text import copy_records, text_report, text_verdict
 from novum.report.text_page import text_page
 from novum.report.verdict import spaces_with_copying
+from novum.trust import data_arguments
 
 EVENTS = "tensorboard"  # a folder of their own, in which the second time replaces the first
 NAMES = ("stdlib",)
@@ -99,18 +99,7 @@ def run_data(checkpoint: Path) -> dict[str, Any] | None:
     config = checkpoint.parent.parent / "config.yaml"
     if not config.is_file():
         return None
-    try:
-        data = yaml.safe_load(config.read_text())["data"]
-        return data["init_args"] if data["class_path"].endswith(".TextDataModule") else None
-    except (
-        yaml.YAMLError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:
-        raise ValueError(f"{config} is no config of a run: mend it or move it away") from error
+    return data_arguments(config, TextDataModule)
 
 
 def open_references(

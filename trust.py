@@ -5,6 +5,7 @@ the arguments within a checkpoint are data: they may name our classes and torch'
 """
 
 import importlib.util
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePath
@@ -36,10 +37,29 @@ def read_config(text: str) -> dict[str, Any]:
         config = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise Untrusted("is no YAML") from error
+    if config is None:
+        return {}
     if not isinstance(config, dict):
         raise Untrusted("is no config")
     check(config, LIGHTNING)
     return config
+
+
+def data_arguments(config: Path, cls: type) -> dict[str, Any] | None:
+    """What a run's config gives the data module `cls`; None if its data is of another class.
+
+    Raises:
+        ValueError: If it is no config of a run.
+    """
+    try:
+        data = read_config(config.read_text(encoding="utf-8"))["data"]
+        arguments = data["init_args"]
+        if not data["class_path"].endswith(f".{cls.__name__}"):
+            return None
+        inspect.signature(cls).bind(**arguments)
+        return arguments
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{config} is no config of a run: mend it or move it away") from error
 
 
 def check(arguments: Any, heads: tuple[str, ...] = OURS) -> None:

@@ -25,7 +25,7 @@ from novum.datamodules.vocabulary import Decoder
 from novum.errors import raised_by_us
 from novum.lightning_modules.training import derived_seed
 from novum.metrics.features.checkpoint import load_module
-from novum.metrics.novelty.text import JudgedTexts, TextReferences, judge_text
+from novum.metrics.novelty.text import JudgedTexts, TextReferences, exchangeability_test, judge_text
 from novum.report.evaluation import Report, metric_table, scalars
 from novum.report.files import prepare_output, write_json
 from novum.report.pictures import encode
@@ -224,7 +224,16 @@ def new_report(texts: Texts, judged: JudgedTexts, seed: int) -> Report:
             "n": len(source),
             "fingerprint": source.fingerprint,
         }
+    check_heldout(report, texts)
     return report | text_report(judged) | {"notes": notes(texts, judged)}
+
+
+def check_heldout(report: Report, texts: Texts) -> None:
+    """What all that is said of copying rests on."""
+    if texts.heldout is not None:
+        found = exchangeability_test(texts.train.tokens, texts.heldout.tokens)
+        known = found._asdict() if found else {}
+        report["heldout"] |= {f"exchangeability_{k}": v for k, v in known.items()}
 
 
 def notes(texts: Texts, judged: JudgedTexts) -> list[str]:

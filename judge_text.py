@@ -26,7 +26,7 @@ from novum.datamodules.texts import open_text
 from novum.datamodules.vocabulary import Decoder
 from novum.errors import printable, raised_by_us
 from novum.lightning_modules.training import derived_seed
-from novum.metrics.novelty.text import JudgedTexts, TextReferences, judge_text
+from novum.metrics.novelty.text import JudgedTexts, TextReferences, exchangeability_test, judge_text
 from novum.report.evaluation import Report, metric_table, scalars
 from novum.report.files import prepare_output, write_json
 from novum.report.pictures import encode
@@ -228,7 +228,16 @@ def new_report(texts: Texts, judged: JudgedTexts, seed: int) -> Report:
             "n": len(source),
             "fingerprint": source.fingerprint,
         }
+    check_heldout(report, texts)
     return report | text_report(judged) | {"notes": notes(texts, judged)}
+
+
+def check_heldout(report: Report, texts: Texts) -> None:
+    """What all that is said of copying rests on."""
+    if texts.heldout is not None:
+        found = exchangeability_test(texts.train.tokens, texts.heldout.tokens)
+        known = found._asdict() if found else {}
+        report["heldout"] |= {f"exchangeability_{k}": v for k, v in known.items()}
 
 
 def notes(texts: Texts, judged: JudgedTexts) -> list[str]:

@@ -1,4 +1,4 @@
-"""Peak memory of a corpus larger than it: made, opened and read in streams.
+"""Peak memory of a corpus larger than it: made, opened, trained on; and what an index would take.
 
     python benchmarks/text_memory.py --text input.txt [--gigabytes 10] [--output FILE.json]
 
@@ -6,7 +6,6 @@ The text is repeated until it is that large, in a temporary folder, which needs 
 """
 
 import argparse
-import itertools
 import os
 import resource
 import tempfile
@@ -14,19 +13,47 @@ import time
 from pathlib import Path
 
 from _tables import show
+from pytorch_lightning import Trainer
 
 from novum.datamodules import TextDataModule
+from novum.lightning_modules import CharLSTM
+from novum.lightning_modules.networks import CharRNN
+from novum.metrics.novelty.text import build_index
 
 
 def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def train(data: TextDataModule, steps: int) -> None:
+    model = CharLSTM(CharRNN(data.vocab_size), data.alphabet)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        max_epochs=-1,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(model, data)
+
+
+def index(data: TextDataModule) -> str:
+    """What an index of the training text comes to."""
+    try:
+        return f"index of {len(build_index(data.train.tokens)):,} characters"
+    except ValueError as error:
+        return str(error)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--gigabytes", type=float, default=10)
-    parser.add_argument("--batches", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--output")
     args = parser.parse_args()
     before = peak_mb()
@@ -44,10 +71,15 @@ def main() -> None:
             seconds = time.perf_counter() - start
             rows.append({"what": what, "seconds": seconds, "peak MB": peak_mb()})
         start = time.perf_counter()
-        for _ in itertools.islice(iter(data.train_dataloader()), args.batches):
-            pass
+        train(data, args.steps)
         seconds = time.perf_counter() - start
-        rows.append({"what": f"{args.batches} batches", "seconds": seconds, "peak MB": peak_mb()})
+        rows.append(
+            {"what": f"{args.steps} training steps", "seconds": seconds, "peak MB": peak_mb()}
+        )
+        start = time.perf_counter()
+        what = index(data)
+        seconds = time.perf_counter() - start
+        rows.append({"what": what, "seconds": seconds, "peak MB": peak_mb()})
         size = large.stat().st_size / 1e9
     rows.append({"what": "after the imports alone", "seconds": 0.0, "peak MB": before})
     show(f"A text of {size:.3g} GB", rows, args.output)

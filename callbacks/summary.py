@@ -85,6 +85,8 @@ class RunSummary(Callback):
             "features": spaces_of_tags(last),
             "history": [{counted: n, **values} for n, values in self.history],
         }
+        if counted == "tokens_seen":
+            report["kind"] = "text"
         said = text_verdict if "verbatim" in report["features"] else verdict
         report["verdict"] = said(report) + quality_trend(self.history)
         return report

@@ -1,7 +1,8 @@
 """Character models trained by truncated backpropagation through time (Karpathy's char-rnn)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -173,16 +174,14 @@ class CharLSTM(LightningModule):
         start = torch.from_numpy(self._prime(how.prime)).to(self.device)
         unknown = [] if self.vocabulary.is_bytes else [0]
         never = torch.tensor(unknown, dtype=torch.int64, device=self.device)
-        was_training = self.network.training
-        self.network.eval()
-        if how.beam is not None:
-            if n > how.beam:
-                raise ValueError(f"beam is {how.beam}: {n} texts need a beam of {n} or more")
-            tokens = beam_search(self.network, start, length, how.beam, never)[:n]
-        else:
-            uniforms = torch.rand(n, length, generator=random_generator(seed)).to(self.device)
-            tokens = generate(self.network, start, uniforms, how, never)
-        self.network.train(was_training)
+        if how.beam is not None and n > how.beam:
+            raise ValueError(f"beam is {how.beam}: {n} texts need a beam of {n} or more")
+        with _evaluating(self.network):
+            if how.beam is not None:
+                tokens = beam_search(self.network, start, length, how.beam, never)[:n]
+            else:
+                uniforms = torch.rand(n, length, generator=random_generator(seed))
+                tokens = generate(self.network, start, uniforms.to(self.device), how, never)
         return tokens.cpu().numpy()
 
     def _prime(self, prime: str) -> Any:
@@ -212,15 +211,14 @@ class CharLSTM(LightningModule):
     @torch.inference_mode()
     def surprisal(self, tokens: Tensor) -> Tensor:
         """Nats (n, t - 1) of tokens (n, t) but the first, each given all before it in its row."""
-        was_training = self.network.training
-        self.network.eval()
         inputs, targets = _inputs_and_targets(tokens.to(self.device))
+        chunks = zip(inputs.split(SCORED_AT_ONCE), targets.split(SCORED_AT_ONCE), strict=True)
         state, parts = None, []
-        for x, y in zip(inputs.split(SCORED_AT_ONCE), targets.split(SCORED_AT_ONCE), strict=True):
-            logits, state = self.network(x, state)
-            nats = F.cross_entropy(logits.flatten(0, 1).float(), y.flatten(), reduction="none")
-            parts.append(nats.view_as(y))
-        self.network.train(was_training)
+        with _evaluating(self.network):
+            for x, y in chunks:
+                logits, state = self.network(x, state)
+                nats = F.cross_entropy(logits.flatten(0, 1).float(), y.flatten(), reduction="none")
+                parts.append(nats.view_as(y))
         return torch.cat(parts).T
 
     @torch.inference_mode()
@@ -229,14 +227,12 @@ class CharLSTM(LightningModule):
 
         An LSTM's memory, through tanh; the hidden units of other cells.
         """
-        was_training = self.network.training
-        self.network.eval()
         state, steps = None, []
-        for row in tokens.to(self.device).T:
-            _, state = self.network.hidden(row[None], state)
-            held = torch.tanh(state[1]) if len(state) == 2 else state[0]  # (layers, n, hidden)
-            steps.append(held.transpose(0, 1).flatten(1))
-        self.network.train(was_training)
+        with _evaluating(self.network):
+            for row in tokens.to(self.device).T:
+                _, state = self.network.hidden(row[None], state)
+                held = torch.tanh(state[1]) if len(state) == 2 else state[0]  # (layers, n, hidden)
+                steps.append(held.transpose(0, 1).flatten(1))
         return torch.stack(steps, 1)
 
     # -- checkpoints ---------------------------------------------------------------------------
@@ -263,6 +259,16 @@ class CharLSTM(LightningModule):
         attached = self._trainer is not None
         if parts is not None and attached and len(parts[0]) == self.trainer.world_size:
             self.state = tuple(part[self.global_rank] for part in parts)
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    was_training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(was_training)
 
 
 def _inputs_and_targets(tokens: Tensor) -> tuple[Tensor, Tensor]:

@@ -33,12 +33,12 @@ from novum.report.evidence import (
 from novum.report.figures import interval_chart, line_chart, share_bar, shorten
 
 MOST_COPIES = 20  # listed on the page; report.json has all
-SIDES = {"samples": "samples", "train": "training images", "heldout": "held-out images"}
+SIDES = {"samples": "samples", "train": "training {}", "heldout": "held-out {}"}  # images, text
 COLUMNS = {"q": "q", "n": "Images", "train": "Training item"}  # others go by their key
 # the colour follows the words, so the two never disagree; the gravest comes first
 TONES = {
     r"^copying found": "copying",
-    r"^doubtful held-out|^samples lean|^verbatim passages|differ in kind from training": "doubtful",
+    r"^doubtful held-out|^samples lean|^verbatim passages|differs? in kind from": "doubtful",
     r"^copying was not judged": "unjudged",
     r"^no copying found": "clear",
 }
@@ -91,14 +91,26 @@ def _name(report: Report) -> str:
     return str((report.get("samples") or {}).get("path", unnamed))
 
 
+def _of_text(report: Report) -> bool:
+    return report.get("kind") == "text"
+
+
+def _sides(report: Report) -> dict[str, str]:
+    """What each set is called, of those that there are."""
+    kind = "text" if _of_text(report) else "images"
+    return {side: words.format(kind) for side, words in SIDES.items() if report.get(side)}
+
+
 def heading(report: Report) -> str:
+    of, counted = ("characters of ", "characters") if _of_text(report) else ("", "images")
     known = [
-        f"{report[side]['n']:,} {words}"
-        for side, words in SIDES.items()
-        if "n" in (report.get(side) or {})
+        f"{report[side]['n']:,} {of}{words}"
+        for side, words in _sides(report).items()
+        if "n" in report[side]
     ]
-    seen = (report.get("samples") or {}).get("images_seen")
-    known += [f"generator after {seen:,} images"] if seen else []
+    samples = report.get("samples") or {}
+    seen = samples.get("images_seen") or samples.get("tokens_seen")
+    known += [f"generator after {seen:,} {counted}"] if seen else []
     return (
         f"<header><h1>{clean(_name(report))}</h1>"
         f'<p class="soft">Are these samples good, and are they new? {clean(", ".join(known))}</p>'
@@ -159,6 +171,9 @@ def _novelty(report: Report) -> str:
     figures = metric_table(report, "novelty")
     if not figures:
         return ""
+    if _of_text(report):
+        lead = "Held-out text, which nobody has copied, is the measure of chance."
+        return section("Novelty", lead, figures)
     shares = {
         space: estimate
         for space, _, metric, estimate in estimates(report)
@@ -258,17 +273,19 @@ def _seen(row: dict[str, float]) -> float | None:
 
 
 def _history(report: Report) -> str:
-    charts = "".join(history_figure(tag, {"": at}) for tag, at in histories(report).items())
+    counted = "characters" if _of_text(report) else "images"
+    curves = histories(report).items()
+    charts = "".join(history_figure(tag, {"": at}, counted) for tag, at in curves)
     lead = "Each evaluation during training."
     return section("During training", lead, f'<div class="charts">{charts}</div>') if charts else ""
 
 
-def history_figure(tag: str, curves: Mapping[str, np.ndarray]) -> str:
-    """One metric against the images seen, a curve for each name."""
+def history_figure(tag: str, curves: Mapping[str, np.ndarray], counted: str = "images") -> str:
+    """One metric against the images or characters seen, a curve for each name."""
     _, metric, space = tag.split("/", 2)
     title, _, share = words(metric)
     names = legend(curves) if len(curves) > 1 else ""
-    chart = line_chart(curves, "training images seen", title, share)
+    chart = line_chart(curves, f"training {counted} seen", title, share)
     heading = f"<figcaption><b>{clean(title)}</b> {clean(space)}</figcaption>"
     return f"<figure>{heading}{names}{chart}</figure>"
 
@@ -280,22 +297,19 @@ def _notes(report: Report) -> str:
 
 
 def _settings(report: Report) -> str:
-    sides = {
-        side: {"set": words, **described(report[side])}
-        for side, words in SIDES.items()
-        if report.get(side)
-    }
+    sides = [{"set": words, **described(report[side])} for side, words in _sides(report).items()]
     spaces = {
         name: space["extractor"]
         for name, space in report["features"].items()
         if "extractor" in space
     }
-    parts = [record_table(list(sides.values()))] if sides else []
+    parts = [record_table(sides)] if sides else []
     for title, entries in (
         ("Feature spaces", spaces),
         ("Settings", report.get("settings") or {}),
         ("Cost", spent(report.get("cost") or {})),
     ):
         parts += [f"<h3>{title}</h3>{definitions(entries)}"] if entries else []
-    lead = "What was compared and how: equal fingerprints are equal images, to the last pixel."
+    equal = "texts, to the last character" if _of_text(report) else "images, to the last pixel"
+    lead = f"What was compared and how: equal fingerprints are equal {equal}."
     return section("Settings and cost", lead, *parts)

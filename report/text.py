@@ -10,6 +10,7 @@ from novum.metrics.novelty.text import LONG, JudgedTexts
 from novum.report.evaluation import Report
 from novum.report.verdict import HARDLY_CHANCE, spaces_with_copying
 
+ANOTHER_KIND = 0.01  # p-value below which held-out text is said to differ from training text
 NAMED = 0.1  # false discovery rate of the copies that a verdict counts
 
 
@@ -85,7 +86,9 @@ def text_verdict(report: Report) -> str:
         )
     else:
         said = f"No copying found: {_account(report)} {_usual(report)}"
-    return " ".join(part for part in (said, _leaning(report), _variety(report)) if part)
+    return " ".join(
+        part for part in (said, _doubt(report), _leaning(report), _variety(report)) if part
+    )
 
 
 def _novelty(report: Report, name: str = "verbatim") -> dict[str, Any]:
@@ -136,6 +139,16 @@ def _usual(report: Report) -> str:
     return (
         f"In held-out text {found['copied_share_heldout']:.2%} of the characters stand in such"
         f" passages, and the longest has {int(found['longest_copy_heldout']):,}."
+    )
+
+
+def _doubt(report: Report) -> str:
+    p = (report.get("heldout") or {}).get("exchangeability_p")
+    if p is None or p > ANOTHER_KIND:
+        return ""
+    return (
+        f"Held-out text differs in kind from training text (p = {p:.2g}), so what is chance is not"
+        " calibrated: put passages from all over the text aside before training."
     )
 
 

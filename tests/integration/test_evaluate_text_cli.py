@@ -69,6 +69,17 @@ def test_planted_copies_are_found_with_their_offsets(texts):
     assert any("not in the training text, such as '<&>'" in note for note in report["notes"])
 
 
+def test_heldout_text_of_another_kind_is_doubted(texts):
+    report = evaluate("--samples", "fresh.txt")
+    assert report["heldout"]["exchangeability_p"] > 0.01
+    assert "differs in kind" not in report["verdict"]
+    Path("other.txt").write_text(chain(30_000, seed=5, world=1), encoding="utf-8")
+    report = evaluate("--samples", "fresh.txt", heldout="other.txt")
+    assert report["heldout"]["exchangeability_p"] <= 0.01
+    assert "Held-out text differs in kind from training text (p = " in report["verdict"]
+    assert "banner doubtful" in Path("evaluation/report.html").read_text(encoding="utf-8")
+
+
 def test_all_of_it_is_written(texts):
     report = evaluate("--samples", "copies.txt")
     assert report["schema"] == 1 and report["kind"] == "text"

@@ -1,6 +1,7 @@
 """Novelty of text: which passages stand word for word in the training text, and is that chance?"""
 
 from novum.metrics.novelty.text.diversity import distinct_n, documents, self_bleu
+from novum.metrics.novelty.text.exchangeability import exchangeability_test
 from novum.metrics.novelty.text.index import TextIndex, build_index
 from novum.metrics.novelty.text.judging import READINGS, TextJudgement, judge_reading, prepare
 from novum.metrics.novelty.text.matching import Matching, match
@@ -21,6 +22,7 @@ __all__ = [
     "copied_spans",
     "distinct_n",
     "documents",
+    "exchangeability_test",
     "judge_reading",
     "judge_text",
     "match",

@@ -3,6 +3,7 @@
 Characters are compared eight bytes at a time, as big-endian numbers, for all queries at once.
 """
 
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -59,12 +60,26 @@ def build_index(tokens: Tokens, order: Places | None = None) -> TextIndex:
 
     Takes 6 bytes a character, 5 more while 16-bit characters are sorted.
     """
-    text = Words(tokens)
-    if not len(text):
+    if not len(tokens):
         raise ValueError("the text is empty: give at least one character")
+    _check_memory(tokens)
+    text = Words(tokens)
     if order is None:
         order = suffix_order(text)
     return TextIndex(text, order, text.at(order[::STEP]))
+
+
+def _check_memory(tokens: Tokens) -> None:
+    """Beyond 2**31 bytes a place takes eight."""
+    each = 8 if tokens.nbytes >= 2**31 else 4
+    needed = tokens.nbytes * (1 + each) + len(tokens)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise ValueError(
+            f"the text has {len(tokens):,} characters: to find copies of it takes"
+            f" {needed / 2**30:.0f} GiB of memory, and there are {there / 2**30:.0f}; judge against"
+            " a part of it, and train without TextNovelty"
+        )
 
 
 def suffix_order(text: Words) -> Places:
@@ -82,19 +97,27 @@ def suffix_order(text: Words) -> Places:
 
 
 def insertion_points(
-    index: TextIndex, queries: Words, starts: Places, length: int, right: bool = True
+    index: TextIndex,
+    queries: Words,
+    starts: Places,
+    length: int,
+    right: bool = True,
+    bounds: tuple[Places, Places] | None = None,
 ) -> Places:
     """How many suffixes are less than (or equal to) each query, by their first `length` tokens.
 
     Args:
         starts: Where the queries begin; ascending queries are found fastest.
         length: A whole number of words.
+        bounds: What is known of the answers: at least, at most.
     """
     first = queries.at(starts)
     low = np.maximum(np.searchsorted(index.keys, first, "left") - 1, 0) * STEP
     high = np.minimum(np.searchsorted(index.keys, first, "right") * STEP, len(index))
+    if bounds is not None:
+        low, high = np.maximum(low, bounds[0]), np.minimum(high, bounds[1])
     steps = length // queries.per_word
-    open_ = np.arange(len(starts))
+    open_ = np.flatnonzero(low < high)
     while len(open_):
         middle = (low[open_] + high[open_]) >> 1
         order = compare(index.text, index.order[middle], queries, starts[open_], steps)

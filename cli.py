@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.cli import (
     LightningArgumentParser,
     LightningCLI,
@@ -16,6 +17,7 @@ from pytorch_lightning.cli import (
     _InstantiatorFn,
 )
 from pytorch_lightning.utilities.model_helpers import is_overridden
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 import novum.callbacks
 import novum.datamodules
@@ -131,6 +133,11 @@ class TrainCLI(LightningCLI):
             raise ValueError(one_line(str(error))) from error  # what a constructor of ours said
 
     def after_instantiate_classes(self) -> None:
+        on_cpu = isinstance(self.trainer.accelerator, CPUAccelerator)
+        if self.config[self.subcommand].trainer.sync_batchnorm and on_cpu:
+            raise ValueError(
+                "trainer.sync_batchnorm is for GPUs: torch has none for CPUs; leave it"
+            )
         if self.subcommand == "predict" and is_overridden("predict_dataloader", self.model):
             self.datamodule = None  # a generator says itself what to make
 
@@ -159,7 +166,7 @@ def _continue_last_run(logger: dict) -> str | None:
     found = runs.glob("version_*/checkpoints/last.ckpt")
     newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
     if newest is None:
-        print(f"no last.ckpt under {runs}: starting from the beginning")
+        rank_zero_only(print)(f"no last.ckpt under {runs}: starting from the beginning")
         return None
     logger.version = newest.parent.parent.name
     checkpoint = read_checkpoint(newest)

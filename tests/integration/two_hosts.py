@@ -1,7 +1,7 @@
-"""Two hosts in network namespaces of their own, joined by a veth pair: `python two_hosts.py CMD...`.
+"""Two hosts, network namespaces with a wire between them: `python two_hosts.py CMD...`.
 
-To be run under `unshare --net`, which is host A; CMD is what torchrun starts on each. All ends, with
-its interfaces, when this process does.
+To be run under `unshare --net`, which is host A; CMD is what torchrun starts on each. All of it
+ends, with its interfaces, when this process does.
 """
 
 import os

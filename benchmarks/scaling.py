@@ -133,7 +133,7 @@ def main() -> None:
     for name in (name for name in one if name != "all_reduce"):
         (alone, bytes_), (both, _) = one[name], two[name]
         rows.append({"technique": name, "1 process, s/step": alone, "2 processes": both,
-                     "efficiency": alone / both, "MB all-reduced a step": bytes_ / 1e6})  # fmt: skip
+                     "efficiency": alone / both, "MB a step": bytes_ / 1e6})  # fmt: skip
     show("Training, one thread a process, gloo", rows, options.output)
     show(
         "All-reduce over two processes (gloo, loopback)",

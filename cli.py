@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.cli import (
     LightningArgumentParser,
     LightningCLI,
@@ -18,6 +19,7 @@ from pytorch_lightning.cli import (
     _InstantiatorFn,
 )
 from pytorch_lightning.utilities.model_helpers import is_overridden
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 import novum.callbacks
 import novum.datamodules
@@ -149,6 +151,11 @@ class TrainCLI(LightningCLI):
             raise ValueError(one_line(str(error))) from error  # what a constructor of ours said
 
     def after_instantiate_classes(self) -> None:
+        on_cpu = isinstance(self.trainer.accelerator, CPUAccelerator)
+        if self.config[self.subcommand].trainer.sync_batchnorm and on_cpu:
+            raise ValueError(
+                "trainer.sync_batchnorm is for GPUs: torch has none for CPUs; leave it"
+            )
         if self.subcommand == "predict" and is_overridden("predict_dataloader", self.model):
             self.datamodule = None  # a generator says itself what to make
 
@@ -179,7 +186,7 @@ def _continue_last_run(logger: dict) -> str | None:
     found = [path for name in (LAST, PREVIOUS) for path in runs.glob(f"*/checkpoints/{name}")]
     newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
     if newest is None:
-        print(f"no {LAST} under {runs}: starting from the beginning")
+        rank_zero_only(print)(f"no {LAST} under {runs}: starting from the beginning")
         return None
     path, checkpoint = newest_whole(newest.parent)
     logger.version = path.parent.parent.name

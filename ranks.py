@@ -97,7 +97,8 @@ def concatenated(mine: Tensor, where: str) -> Tensor:
 
 
 def is_first_of_host() -> bool:
-    return int(os.environ.get("LOCAL_RANK", 0)) == 0
+    own = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0
+    return int(own) == 0
 
 
 def add_up(arrays: Iterable[NDArray], where: str) -> None:

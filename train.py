@@ -39,10 +39,10 @@ def resolve_config(name: str) -> str:
     """A path as given, the recipe inside a PNG of ours, or the bundled config of that name."""
     if Path(name).suffix.lower() == ".png" and Path(name).is_file():
         return _recipe_in(Path(name))
-    bundled = CONFIGS / f"{Path(name).stem}.yaml"
-    if Path(name).is_file() or not bundled.is_file():
+    if Path(name).is_file():
         return name
-    return str(bundled)
+    places = (CONFIGS / f"{Path(name).stem}.yaml", CONFIGS / "cluster" / f"{Path(name).stem}.yaml")
+    return next((str(place) for place in places if place.is_file()), name)
 
 
 def _recipe_in(picture: Path) -> str:

@@ -239,6 +239,11 @@ class ImageDataModule(LightningDataModule):
         """Held-out images in their own order, every rank its share, each image once."""
         rank, world_size, _ = self._position()
         heldout = self.heldout_reference()
+        if len(heldout) < world_size:
+            raise ValueError(
+                f"{len(heldout)} held-out images are too few for {world_size} processes: each"
+                " needs one, so hold out more or take fewer"
+            )
         indices = torch.arange(rank, len(heldout), world_size).split(self.batch_size)
         return CountedBatches(lambda: cut(heldout, indices, self.num_workers), len(indices))
 

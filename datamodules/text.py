@@ -144,17 +144,18 @@ class TextDataModule(LightningDataModule):
             starts, length = self._streams(text, streams, 1)
             chunks = range(0, length, self.chunk_length)
             sizes = [min(self.chunk_length, length - at) for at in chunks]
-            mine = starts[rank::world_size]
+            mine, idle = _part(starts, rank, world_size)
             plan = [(mine + at, t, at == 0) for at, t in zip(chunks, sizes, strict=True)]
         else:
             window = min(self.window, len(text) - 1)
-            starts = np.arange(0, len(text) - window, window)[rank::world_size]
-            parts = [starts[i : i + 64] for i in range(0, len(starts), 64)]
+            starts = np.arange(0, len(text) - window, window)
+            mine, idle = _part(starts, rank, world_size)
+            parts = [mine[i : i + 64] for i in range(0, len(mine), 64)]
             plan = [(part, window, True) for part in parts]
 
         def batches() -> Iterator[Batch]:
             for starts, length, restart in plan:
-                yield {"tokens": _cut(text, starts, length), "restart": restart}
+                yield {"tokens": _cut(text, starts, length), "restart": restart} | idle
 
         return CountedBatches(batches, len(plan))
 
@@ -174,6 +175,15 @@ class TextDataModule(LightningDataModule):
         if self.trainer is None:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
+
+
+def _part(starts: np.ndarray, rank: int, world_size: int) -> tuple[np.ndarray, Batch]:
+    """A rank's streams or windows; where there are none one that is not counted.
+
+    A rank that validated nothing would not come to the sum that all ranks make.
+    """
+    mine = starts[rank::world_size]
+    return (mine, {}) if len(mine) else (starts[:1], {"idle": True})
 
 
 def _cut(text: TextSource, starts: np.ndarray, length: int) -> torch.Tensor:

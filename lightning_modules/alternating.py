@@ -46,6 +46,7 @@ class AlternatingTraining(LatentSampling):
         self.automatic_optimization = False
         self.images_seen = 0
         self.losses = LossWindow()
+        self._common: torch.Generator | None = None
 
     # -- training ------------------------------------------------------------------------------
 
@@ -58,7 +59,7 @@ class AlternatingTraining(LatentSampling):
         return self.generator, self.discriminator
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        torch.manual_seed(derived_seed(self.seed, self.global_step, self.global_rank))
+        self._seed_draws()
         images = batch["image"]
         parts = list(zip(images.chunk(self.accumulate), self._label_parts(batch), strict=True))
         update_generator = (self.global_step + 1) % self.discriminator_steps == 0
@@ -140,7 +141,19 @@ class AlternatingTraining(LatentSampling):
         return self.discriminator(self.augment(images), labels).float()
 
     def _latents(self, n: int) -> Tensor:
-        return torch.randn(n, self.latent_dim, device=self.device)
+        """This rank's rows of the latents of the whole batch, alike for any number of ranks."""
+        rank, ranks = self.global_rank, self.trainer.world_size
+        rows = n * ranks, self.latent_dim
+        return torch.randn(rows, device=self.device, generator=self._common)[rank::ranks]
+
+    def _seed_draws(self) -> None:
+        """For latents a generator that ranks have in common, for all else one of their own."""
+        self._common, step = None, self.global_step
+        if self.trainer.world_size == 1:  # the same draws without a second generator
+            torch.manual_seed(derived_seed(self.seed, step, 0))
+            return
+        self._common = torch.Generator(self.device).manual_seed(derived_seed(self.seed, step, 0))
+        torch.manual_seed(derived_seed(self.seed, step, 1 + self.global_rank))
 
     def _label_parts(self, batch: dict[str, Tensor]) -> list[Tensor | None]:
         if not self.num_classes:

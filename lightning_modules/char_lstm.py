@@ -118,6 +118,8 @@ class CharLSTM(LightningModule):
         self.nats = torch.zeros(2, dtype=torch.float64, device=self.device)  # sum, characters
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        if batch.get("idle"):
+            return
         inputs, targets = _inputs_and_targets(batch["tokens"])
         state = None if batch["restart"] else self.heldout_state
         logits, self.heldout_state = self.network(inputs, state)

@@ -23,7 +23,8 @@ class GAN(AlternatingTraining):
     """A generator and a discriminator that learn against each other, in alternation.
 
     One training step is one discriminator update; every `discriminator_steps`-th is followed by a
-    generator update on the same fakes. Randomness is a function of (seed, step, rank), so a run
+    generator update on the same fakes. Randomness is a function of (seed, step, rank), and latents
+    of (seed, step) and their row in the batch of all ranks, so a run
     resumed from a checkpoint continues bit for bit.
 
     Args:

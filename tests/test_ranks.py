@@ -1,0 +1,80 @@
+"""Work in parts, and ranks that do not come, on real gloo processes."""
+
+import multiprocessing
+import os
+import time
+from datetime import timedelta
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from novum import ranks
+
+
+def test_alone_a_rank_has_all_of_it():
+    assert (ranks.rank(), ranks.count(), ranks.is_first()) == (0, 1, True)
+    assert ranks.share(10) == slice(0, 10)
+    assert ranks.gathered("mine", "here") == ["mine"]
+    ranks.meet("here")
+
+
+@pytest.mark.parametrize("n, step", [(0, 1), (1, 1), (10, 1), (100, 32), (31, 32), (4096, 512)])
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+def test_parts_follow_one_another(monkeypatch, n, step, world):
+    parts = []
+    for rank in range(world):
+        monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(ranks, "count", lambda: world)
+        parts.append(ranks.share(n, step))
+    assert [i for part in parts for i in range(part.start, part.stop)] == list(range(n))
+    assert all(part.start % step == 0 or part.start == n for part in parts)
+
+
+def _work(rank: int, folder: str, case: str) -> None:
+    os.environ["NOVUM_RANK_TIMEOUT"] = "2" if case != "all" else "60"
+    meeting = f"file://{folder}/{case}"
+    dist.init_process_group(
+        "gloo", init_method=meeting, rank=rank, world_size=3, timeout=timedelta(seconds=60)
+    )
+    found = {}
+    try:
+        rows = torch.arange(12).view(6, 2)[ranks.share(6, 4)]
+        found["rows"] = ranks.concatenated(rows, "rows")
+        if rank == 1 and case == "slow":
+            time.sleep(5)
+        if rank == 2 and case == "dead":
+            os._exit(1)
+        ranks.meet("the second meeting")
+    except TimeoutError as error:
+        found["error"] = str(error)
+    torch.save(found, f"{folder}/{case}-{rank}.pt")
+    os._exit(0)  # without what a group does at its end
+
+
+@pytest.fixture
+def three(tmp_path):
+    """What each of three ranks found; None for one that died."""
+
+    def run(case: str) -> list[dict | None]:
+        fork = multiprocessing.get_context("spawn")
+        processes = [fork.Process(target=_work, args=(r, str(tmp_path), case)) for r in range(3)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+        files = [tmp_path / f"{case}-{rank}.pt" for rank in range(3)]
+        return [torch.load(file) if file.exists() else None for file in files]
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case, missing", [("slow", 1), ("dead", 2)])
+def test_who_is_missing_is_told(three, case, missing):
+    found = three(case)
+    assert torch.equal(found[0]["rows"], torch.arange(12).view(6, 2))
+    error = found[0]["error"]
+    assert error.startswith(f"rank {missing} of 3 did not come within 2 s")
+    assert error.endswith("the second meeting")
+    assert "rank 0 is gone or misses another rank" in found[3 - missing]["error"]

@@ -58,11 +58,10 @@ def match(index: TextIndex, tokens: Tokens, ends: Places | None = None) -> Match
 def _search(index: TextIndex, queries: Words) -> tuple[Matching, Places]:
     """Matches of up to FAR tokens, and how many suffixes come before those that are longer."""
     m = len(queries)
-    length, place = np.zeros((2, m + 1), np.int64)  # nothing is read on from the end
-    above = np.full(m, -1)  # not searched for
+    length, place, above = np.zeros((3, m + 1), np.int64)  # nothing is read on from the end
 
-    def search(starts: Places, *bounds: Places) -> None:
-        above[starts] = insertion_points(index, queries, starts, FAR, bounds=bounds)
+    def search(starts: Places) -> None:
+        above[starts] = insertion_points(index, queries, starts, FAR)
         length[starts], place[starts] = _nearer_neighbour(index, queries, starts, above[starts])
 
     ascending = suffix_order(queries)  # neighbours are then looked for in the same places
@@ -71,11 +70,9 @@ def _search(index: TextIndex, queries: Words) -> tuple[Matching, Places]:
     step = STRIDE
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         while step:
-            rows = np.flatnonzero(open_[ascending])
-            bounds = _bounds(above[ascending], len(index))
-            columns = (ascending[rows], *(bound[rows] for bound in bounds))
-            blocks = ([x[i : i + BLOCK] for i in range(0, len(rows), BLOCK)] for x in columns)
-            for _ in pool.map(search, *blocks):  # numpy lets other threads work
+            starts = ascending[open_[ascending]]
+            blocks = [starts[i : i + BLOCK] for i in range(0, len(starts), BLOCK)]
+            for _ in pool.map(search, blocks):  # numpy lets other threads work
                 pass
             step //= 2
             if step:
@@ -88,12 +85,6 @@ def _search(index: TextIndex, queries: Words) -> tuple[Matching, Places]:
                 open_[:] = False
                 open_[between[~known]] = True
     return Matching(length[:m], place[:m]), above
-
-
-def _bounds(above: Places, most: int) -> tuple[Places, Places]:
-    """Between which values those lie that are not known (-1) yet, of a row that ascends."""
-    after = np.where(above < 0, most, above)
-    return np.maximum.accumulate(np.maximum(above, 0)), np.minimum.accumulate(after[::-1])[::-1]
 
 
 def _nearer_neighbour(

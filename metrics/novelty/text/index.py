@@ -97,27 +97,19 @@ def suffix_order(text: Words) -> Places:
 
 
 def insertion_points(
-    index: TextIndex,
-    queries: Words,
-    starts: Places,
-    length: int,
-    right: bool = True,
-    bounds: tuple[Places, Places] | None = None,
+    index: TextIndex, queries: Words, starts: Places, length: int, right: bool = True
 ) -> Places:
     """How many suffixes are less than (or equal to) each query, by their first `length` tokens.
 
     Args:
         starts: Where the queries begin; ascending queries are found fastest.
         length: A whole number of words.
-        bounds: What is known of the answers: at least, at most.
     """
     first = queries.at(starts)
     low = np.maximum(np.searchsorted(index.keys, first, "left") - 1, 0) * STEP
     high = np.minimum(np.searchsorted(index.keys, first, "right") * STEP, len(index))
-    if bounds is not None:
-        low, high = np.maximum(low, bounds[0]), np.minimum(high, bounds[1])
     steps = length // queries.per_word
-    open_ = np.flatnonzero(low < high)
+    open_ = np.arange(len(starts))
     while len(open_):
         middle = (low[open_] + high[open_]) >> 1
         order = compare(index.text, index.order[middle], queries, starts[open_], steps)

@@ -64,10 +64,9 @@ def _search(index: TextIndex, queries: Words, together: bool) -> tuple[Matching,
     m = len(queries)
     found = np.zeros((3, m + 1), np.int64)  # nothing is read on from the end
     length, place, above = found
-    above[:] = -1  # not searched for
 
-    def search(starts: Places, *bounds: Places) -> NDArray[np.int64]:
-        ahead = insertion_points(index, queries, starts, FAR, bounds=bounds)
+    def search(starts: Places) -> NDArray[np.int64]:
+        ahead = insertion_points(index, queries, starts, FAR)
         return np.stack([*_nearer_neighbour(index, queries, starts, ahead), ahead])
 
     ascending = suffix_order(queries)  # neighbours are then looked for in the same places
@@ -76,18 +75,15 @@ def _search(index: TextIndex, queries: Words, together: bool) -> tuple[Matching,
     step = STRIDE
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         while step:
-            rows = np.flatnonzero(open_[ascending])
-            bounds = _bounds(above[ascending], len(index))
-            columns = (ascending[rows], *(bound[rows] for bound in bounds))
-            own = ranks.share(len(rows), BLOCK) if together else slice(0, len(rows))
-            cuts = np.arange(own.start, own.stop, BLOCK)[1:] - own.start
-            blocks = (np.split(column[own], cuts) for column in columns)
-            new = np.zeros((3, len(rows)), np.int64)
+            starts = ascending[open_[ascending]]
+            own = ranks.share(len(starts), BLOCK) if together else slice(0, len(starts))
+            blocks = np.split(starts[own], np.arange(own.start, own.stop, BLOCK)[1:] - own.start)
+            new = np.zeros((3, len(starts)), np.int64)
             # numpy lets other threads work
-            new[:, own] = np.concatenate([*pool.map(search, *blocks)], 1)
+            new[:, own] = np.concatenate([*pool.map(search, blocks)], 1)
             if together:
                 ranks.add_up((new,), "passages in common")
-            found[:, ascending[rows]] = new
+            found[:, starts] = new
             step //= 2
             if step:
                 between = np.arange(step, m, 2 * step)
@@ -99,12 +95,6 @@ def _search(index: TextIndex, queries: Words, together: bool) -> tuple[Matching,
                 open_[:] = False
                 open_[between[~known]] = True
     return Matching(length[:m], place[:m]), above
-
-
-def _bounds(above: Places, most: int) -> tuple[Places, Places]:
-    """Between which values those lie that are not known (-1) yet, of a row that ascends."""
-    after = np.where(above < 0, most, above)
-    return np.maximum.accumulate(np.maximum(above, 0)), np.minimum.accumulate(after[::-1])[::-1]
 
 
 def _nearer_neighbour(

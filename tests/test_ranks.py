@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from datetime import timedelta
 
@@ -57,12 +59,7 @@ def three(tmp_path):
     """What each of three ranks found; None for one that died."""
 
     def run(case: str) -> list[dict | None]:
-        fork = multiprocessing.get_context("spawn")
-        processes = [fork.Process(target=_work, args=(r, str(tmp_path), case)) for r in range(3)]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join(60)
+        subprocess.run([sys.executable, __file__, str(tmp_path), case], check=True, timeout=120)
         files = [tmp_path / f"{case}-{rank}.pt" for rank in range(3)]
         return [torch.load(file) if file.exists() else None for file in files]
 
@@ -78,3 +75,12 @@ def test_who_is_missing_is_told(three, case, missing):
     assert error.startswith(f"rank {missing} of 3 did not come within 2 s")
     assert error.endswith("the second meeting")
     assert "rank 0 is gone or misses another rank" in found[3 - missing]["error"]
+
+
+if __name__ == "__main__":  # forked, so that torch is imported once
+    fork = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=_work, args=(rank, *sys.argv[1:])) for rank in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()

@@ -13,8 +13,8 @@ import torch
 from pytorch_lightning import Callback
 
 from novum.datamodules import ImageDataModule, TextDataModule
-from novum.lightning_modules import CharLSTM, Classifier, DiffAugment
-from novum.lightning_modules.networks import CharRNN
+from novum.lightning_modules import GAN, CharLSTM, Classifier, DiffAugment
+from novum.lightning_modules.networks import CharRNN, DCGANDiscriminator
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, not by pytest
 from tiny import tiny_gan, tiny_stylegan, tiny_trainer  # noqa: E402
@@ -34,6 +34,19 @@ class Network(torch.nn.Module):
 
     def forward(self, images):
         return self.layers(images)
+
+
+class Generator(torch.nn.Module):
+    """8 x 8 images without batch norms, whose statistics would be those of a rank."""
+
+    latent_dim, num_classes = 4, 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.Tanh())
+
+    def forward(self, z, labels=None):
+        return self.layers(z).view(-1, 1, 8, 8)
 
 
 class Record(Callback):
@@ -65,7 +78,8 @@ def techniques(world: int):
     """Name -> module and data, the batch of all ranks being the same for any number of them."""
     digits = {"dataset": "digits", "image_size": 8, "batch_size": BATCH // world}
     torch.manual_seed(0)
-    yield "gan", tiny_gan(batch_norm=False), ImageDataModule(**digits)
+    discriminator = DCGANDiscriminator(8, 1, width=8, batch_norm=False)
+    yield "gan", GAN(Generator(), discriminator), ImageDataModule(**digits)
     augmented = tiny_gan(batch_norm=False, augment=DiffAugment(color=False, cutout=0.0))
     yield "gan_augmented", augmented, ImageDataModule(**digits)
     yield "stylegan", tiny_stylegan(r1_interval=2), ImageDataModule(**digits)

@@ -71,9 +71,8 @@ def test_ranks_stay_equal(runs, technique, world):
 
 @pytest.mark.parametrize("technique", ["gan", "gan_augmented", "stylegan"])
 def test_no_two_ranks_draw_the_same_latents(runs, technique):
-    for step in zip(*(rank[technique]["latents"] for rank in runs[4]), strict=True):
-        rows = torch.cat(step)
-        assert len(rows.unique(dim=0)) == len(rows)
+    rows = torch.cat([latents for rank in runs[4] for latents in rank[technique]["latents"]])
+    assert len(rows.unique(dim=0)) == len(rows) > 0
 
 
 def test_latents_are_those_of_one_process(runs):

@@ -149,6 +149,28 @@ def test_a_full_disk_stops_in_one_line_and_keeps_the_old_checkpoint(start, tmp_p
     goes_on(start, tmp_path, 30)
 
 
+def test_a_disk_that_fills_up_stops_in_one_line(start, tmp_path):
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", runs])
+    if mounted.returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        process = start("--trainer.log_every_n_steps=1")
+        wait_for(checkpoint(tmp_path).exists, process)
+        with pytest.raises(OSError), (runs / "filler").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        assert process.wait(30) == EXIT_BAD_INPUT, process.log.read_text()[-2000:]
+        told = process.log.read_text()
+        assert "(No space left on device): make room, then run it again" in told
+        assert "Traceback" not in told
+        (runs / "filler").unlink()
+        goes_on(start, tmp_path, INTERVAL)
+    finally:
+        subprocess.run(["umount", "-l", runs], check=True)
+
+
 def test_a_worker_that_dies_is_named(start, tmp_path):
     (tmp_path / "images").mkdir()
     for i in range(40):

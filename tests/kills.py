@@ -1,7 +1,5 @@
 """Kills a short run over and over (SIGKILL at random moments) and lets it go on each time.
 
-    python -m tests.kills 200
-
 Processes are forked after the imports, so a life costs a fraction of a second.
 """
 
@@ -9,7 +7,6 @@ import os
 import random
 import signal
 import sys
-import tempfile
 import time
 import traceback
 from collections import Counter
@@ -104,7 +101,7 @@ def kill_over_and_over(
 ) -> Counter:
     """A run under that many kills ends in the weights, optimizers and counts of one without."""
     whole, killed = folder / "whole", folder / "killed"
-    whole.mkdir()
+    whole.mkdir(parents=True)
     killed.mkdir()
     begin = time.monotonic()
     assert live(whole, build, steps, None)
@@ -127,17 +124,3 @@ def kill_over_and_over(
         assert all(states_equal(s, theirs["state"][k]) for k, s in ours["state"].items())
     assert not list(killed.rglob("*.tmp"))
     return told
-
-
-def main(kills: int) -> None:
-    rng, told, begin = random.Random(0), Counter(), time.monotonic()
-    while told["kills"] < kills:
-        for build in (gan, char_lstm):
-            with tempfile.TemporaryDirectory() as folder:
-                told += kill_over_and_over(Path(folder), build, 60, 25, rng)
-                told["runs"] += 1
-            print(build.__name__, dict(told), f"{time.monotonic() - begin:.0f} s", flush=True)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

@@ -36,11 +36,10 @@ def full_disk(error: BaseException) -> str:
 def lost_process(error: BaseException) -> str:
     """What is said of a process of the run that died: a worker that reads data, or a rank."""
     text = str(error)
-    if worker := re.search(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\)", text):
-        cause = text[worker.end() :].strip().split(". ")[0]
+    if worker := re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) ([^.]*)", text):
         return (
-            f"a process that reads data died (pid {worker[1]} {cause}): if memory was short lower"
-            " num_workers or batch_size; --ckpt_path last goes on"
+            f"a process that reads data died (pid {worker[1]} {worker[2].strip()}): if memory was"
+            " short lower num_workers or batch_size; --ckpt_path last goes on"
         )
     if re.search("closed by peer|reset by peer|Broken pipe", text):
         missing = ", ".join(map(str, missing_ranks()))

@@ -37,7 +37,8 @@ class Preemption(Callback):
     """
 
     def __init__(self) -> None:
-        self._signal = 0
+        self._signal = 0  # that this rank was sent
+        self._again: threading.Timer | None = None
         self._left = 1  # steps to the next agreement
         self._mark = (0.0, 0)  # time and step of the last one
 
@@ -52,47 +53,56 @@ class Preemption(Callback):
 
     def _signalled(self, trainer: Trainer, signum: int, _: Any) -> None:
         self._signal = signum
+        # comes again: an evaluation may begin, or a library may swallow the exception
+        self._quieten()
+        self._again = threading.Timer(SECONDS, _thread.interrupt_main, [signum])
+        self._again.daemon = True
+        self._again.start()
         if trainer.validating and self._nothing_to_lose(trainer):
-            raise self._preempted(trainer)
-        # comes again: an evaluation may begin, or a library may have swallowed the exception
-        again = threading.Timer(SECONDS, _thread.interrupt_main, [signum])
-        again.daemon = True
-        again.start()
+            raise self._preempted(trainer, signum)
+
+    def _quieten(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._quieten()
 
     def _nothing_to_lose(self, trainer: Trainer) -> bool:
         keepers = [c for c in trainer.checkpoint_callbacks if hasattr(c, "holds")]
         return bool(keepers) and all(keeper.holds(trainer) for keeper in keepers)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.world_size > 1:
-            self._left -= 1
-            if self._left > 0:
-                return
-            self._agree(trainer)
-        if self._signal:
-            raise self._preempted(trainer)
+        told = self._signal if trainer.world_size == 1 else self._agreed(trainer)
+        if told:
+            raise self._preempted(trainer, told)
 
-    def _agree(self, trainer: Trainer) -> None:
-        """Tells all ranks of a signal to any; about once a second, in steps of the slowest."""
+    def _agreed(self, trainer: Trainer) -> int:
+        """A signal that any rank was sent; asked about once a second, in steps of the slowest."""
+        self._left -= 1
+        if self._left > 0:
+            return 0
         now, step = time.monotonic(), trainer.global_step
         pace = (now - self._mark[0]) / max(step - self._mark[1], 1)
         told = torch.tensor([float(self._signal), pace], device=trainer.strategy.root_device)
         dist.all_reduce(told, dist.ReduceOp.MAX)
-        self._signal, pace = int(told[0]), float(told[1])
+        signum, pace = told.tolist()
         self._left = int(min(max(SECONDS / max(pace, 1e-6), 1), 1000))
         self._mark = (now, step)
+        return int(signum)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """A rank that others left behind, when all were told to leave, has lost nothing."""
+        self._quieten()
         left_behind = trainer.world_size > 1 and isinstance(exception, RuntimeError)
         if self._signal and left_behind and self._nothing_to_lose(trainer):
-            raise self._preempted(trainer)
+            raise self._preempted(trainer, self._signal)
 
-    def _preempted(self, trainer: Trainer) -> Preempted:
-        code = EXIT_INTERRUPTED if self._signal == signal.SIGINT else EXIT_PREEMPTED
+    def _preempted(self, trainer: Trainer, signum: int) -> Preempted:
+        code = EXIT_INTERRUPTED if signum == signal.SIGINT else EXIT_PREEMPTED
         # Lightning's launcher kills rank 0 when a process that it started fails
         environment = trainer._accelerator_connector.cluster_environment
         child = trainer.local_rank > 0 and isinstance(environment, LightningEnvironment)
-        return Preempted(self._signal, 0 if child else code)
+        return Preempted(signum, 0 if child else code)

@@ -1,5 +1,6 @@
 """Index batches to image batches, in this process or in worker processes."""
 
+import signal
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -44,12 +45,20 @@ def cut(source: ImageSource, index_batches: Iterable[Tensor], num_workers: int) 
         batch_size=None,
         sampler=index_batches,
         num_workers=num_workers,
+        worker_init_fn=_leave_signals,
         generator=torch.Generator(),  # else it draws from the global one, which training uses
     )
     for batch in loader:
         if isinstance(batch, ValueError):
             raise batch
         yield batch
+
+
+def _leave_signals(worker: int) -> None:
+    """What tells a whole job to end is heeded by the process that trains; it ends its workers."""
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 class Batches:

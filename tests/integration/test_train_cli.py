@@ -235,7 +235,7 @@ def test_print_config_shows_every_value(run, capsys):
     config = yaml.safe_load(capsys.readouterr().out)
     assert config["model"]["init_args"]["betas"] == [0.5, 0.999]
     names = [c["class_path"].rsplit(".", 1)[1] for c in config["trainer"]["callbacks"]]
-    assert names[:2] == ["ProgressBar", "LastCheckpoint"]
+    assert names[:3] == ["ProgressBar", "Preemption", "LastCheckpoint"]
     assert "NearestNeighbours" in names
 
 

@@ -116,8 +116,8 @@ def save_projections(asked: dict, folder: Path) -> None:
 
 
 def measure(module: StyleGAN, options: argparse.Namespace) -> None:
-    n = options.num_samples
-    found = space_figures(module, [options.features], options.classifier, n, n, options.seed)
+    sizes = options.num_paths, options.num_samples
+    found = space_figures(module, [options.features], options.classifier, *sizes, options.seed)
     figures = {
         metric: as_estimate(figure) for space in found.values() for metric, figure in space.items()
     }

@@ -56,10 +56,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--steps", metavar="N", type=int, default=200, help="updates of a projection")
     add("--features", metavar="NAME", default="efficientnet_lite0", help="measure path lengths")
     add("--classifier", metavar="PATH", help="a classifier's checkpoint")
-    add("--num-samples", metavar="N", type=int, default=2000, help="paths, and images labelled")
+    add("--num-paths", metavar="N", type=int, default=1000, help="of each kind, to measure")
+    add("--num-samples", metavar="N", type=int, default=10_000, help="images to be labelled")
     add("--seed", metavar="S", type=int, default=0, help="of the latents")
     options = parser.parse_args(arguments)
-    for name in ("rows", "num_images", "steps", "num_samples"):
+    for name in ("rows", "num_images", "steps", "num_paths", "num_samples"):
         if getattr(options, name) < 1:
             parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: at least 1")
     if not isfinite(options.psi):

@@ -85,7 +85,7 @@ def test_every_command(checkpoint, tmp_path, capsys):
     np.save(tmp_path / "asked.npy", np.zeros((2, 1, 8, 8), dtype=np.uint8))
     run("project", "--images", str(tmp_path / "asked.npy"), "--space", "w", "--steps", "2")
     assert "median distance" in capsys.readouterr().out
-    run("measure", "--num-samples", "8")
+    run("measure", "--num-paths", "8")
     assert "path_length_w_end" in json.loads((tmp_path / "measures.json").read_text())
 
 

@@ -19,13 +19,13 @@ from PIL import Image
 
 from novum.callbacks.logging import literal
 from novum.callbacks.text import verbatim
+from novum.checkpoints import load_module, read_checkpoint
 from novum.datamodules.decode import open_image
 from novum.datamodules.loaders import load_cifar10, read_idx
 from novum.datamodules.opening import open_images, read_array
 from novum.errors import ROOT, one_line_errors, stop
 from novum.lightning_modules.transfer import read_weights
 from novum.metrics.features import load_extractor
-from novum.metrics.features.checkpoint import load_module, read_checkpoint
 from novum.pretrained import load_weights
 from tests.fuzz import strategies as hostile
 

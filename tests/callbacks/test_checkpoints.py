@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from novum.callbacks import LastCheckpoint, Preemption
+from novum.checkpoints import read_checkpoint
 from novum.cli import newest_whole
-from novum.metrics.features.checkpoint import read_checkpoint
 from novum.paths import remove_partial_files, whole_file
 from tests.kills import Images, char_lstm, gan, kill_over_and_over
 from tests.tiny import TinyImages, states_equal, tiny_gan, tiny_trainer

@@ -53,9 +53,9 @@ class AdaptiveAugment(nn.Module):
         self._signs = torch.zeros(())  # sum of batches' mean signs since p moved
         self._batches = 0
 
-    def observe(self, real_logits: Tensor) -> None:
-        signs = real_logits.detach().float().sign().mean()
-        self._signs = signs if not self._batches else self._signs.to(signs.device) + signs
+    def observe(self, mean_sign: Tensor) -> None:
+        """Takes a batch's mean sign of the real images' logits, over all ranks."""
+        self._signs = self._signs.to(mean_sign.device) + mean_sign
         self._batches += 1
 
     def due(self, step: int) -> bool:

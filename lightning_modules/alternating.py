@@ -73,8 +73,8 @@ class AlternatingTraining(LatentSampling):
                 self._update_generator(parts, fake, step)
         self.images_seen += len(images) * self.trainer.world_size
         if isinstance(self.augment, AdaptiveAugment) and self.augment.due(step):
-            mean_sign = self.trainer.strategy.reduce(self.augment.mean_sign(), reduce_op="mean")
-            self.augment.adjust(float(mean_sign), len(images) * self.trainer.world_size)
+            batch_size = len(images) * self.trainer.world_size
+            self.augment.adjust(float(self.augment.mean_sign()), batch_size)
         if (step + 1) % self.trainer.log_every_n_steps == 0:
             self._log_losses()
 
@@ -91,7 +91,8 @@ class AlternatingTraining(LatentSampling):
             loss = self.discriminator_loss(logits, self._logits(fake.detach(), labels))
             self.losses.add(step, discriminator=loss)
             if isinstance(self.augment, AdaptiveAugment):
-                self.augment.observe(logits)
+                mean_sign = logits.detach().sign().mean()  # of all ranks, as checkpoints hold it
+                self.augment.observe(self.trainer.strategy.reduce(mean_sign, reduce_op="mean"))
             loss = loss + self._penalties(real, fake, labels, step)
             self.manual_backward(loss * (len(real) / images))
         self._average(self.discriminator)

@@ -14,6 +14,7 @@ from novum.lightning_modules.losses import (
     nonsaturating_generator_loss,
     r1_penalty,
 )
+from novum.lightning_modules.networks.stylegan import check_at_least
 from novum.lightning_modules.recovery import RollBack
 from novum.lightning_modules.sampling import to_uint8
 from novum.lightning_modules.training import save_plain_hyperparameters
@@ -86,8 +87,13 @@ class StyleGAN(RollBack, AlternatingTraining):
     ) -> None:
         super().__init__()
         save_plain_hyperparameters(self)
-        _check_at_least_1(r1_interval=r1_interval, path_length_interval=path_length_interval)
-        _check_at_least_1(path_length_shrink=path_length_shrink, accumulate=accumulate)
+        check_at_least(1, r1_interval=r1_interval, path_length_interval=path_length_interval)
+        check_at_least(1, path_length_shrink=path_length_shrink, accumulate=accumulate)
+        check_at_least(
+            0, path_length_weight=path_length_weight, freeze_discriminator=freeze_discriminator
+        )
+        given = {"lr": lr, "r1_gamma": r1_gamma, "ema_kimg": ema_kimg}
+        check_at_least(0, **{name: value for name, value in given.items() if value != "auto"})
         if not 0 <= style_mixing <= 1:
             raise ValueError(f"style_mixing is {style_mixing}: it is a share, from 0 to 1")
         self.generator, self.discriminator = generator, discriminator
@@ -186,7 +192,7 @@ class StyleGAN(RollBack, AlternatingTraining):
 
     def _styles(self, n: int, labels: Tensor | None) -> Tensor:
         ws = self.generator.map(self._latents(n), labels)
-        self.generator.track_mean(ws)
+        self.generator.track_mean(self._mean_of_ranks(ws[:, 0].detach().mean(0)))
         if torch.rand(()) < self.style_mixing:
             start = int(torch.randint(1, self.generator.num_styles, ()))
             others = self.generator.map(self._latents(n), labels)
@@ -246,9 +252,3 @@ def lazy_adam(
         betas=(betas[0] ** share, betas[1] ** share),
         foreach=True,
     )
-
-
-def _check_at_least_1(**values: int) -> None:
-    for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}: it must be at least 1")

@@ -22,12 +22,20 @@ Size = tuple[int, int]  # height, width
 Architecture = Literal["skip", "residual", "original"]
 
 
+def check_at_least(limit: float, **values: float) -> None:
+    """ValueError in one line that names the first value below the limit."""
+    for name, value in values.items():
+        if value < limit:
+            raise ValueError(f"{name} is {value}: it must be at least {limit}")
+
+
 def pyramid(image_size: int | Size, width: int, max_width: int) -> list[tuple[Size, int]]:
     """(height, width) and channels of each level, coarsest first; the shorter side starts at 4-7.
 
     Raises:
         ValueError: If the sides cannot both be halved down to there.
     """
+    check_at_least(1, width=width, max_width=max_width)
     h, w = (image_size, image_size) if isinstance(image_size, int) else image_size
     halvings = int(math.log2(min(h, w) / 4)) if min(h, w) >= 8 else 0
     if halvings == 0 or h % 2**halvings or w % 2**halvings:
@@ -223,6 +231,7 @@ class StyleGANGenerator(nn.Module):
         architecture: Architecture = "skip",
     ) -> None:
         super().__init__()
+        check_at_least(1, latent_dim=latent_dim, w_dim=w_dim, mapping_layers=mapping_layers)
         levels = pyramid(image_size, width, max_width)
         self.image_size = levels[-1][0]
         self.latent_dim, self.w_dim, self.num_classes = latent_dim, w_dim, num_classes
@@ -237,9 +246,9 @@ class StyleGANGenerator(nn.Module):
         return self.mapping(z, labels)[:, None].expand(-1, self.num_styles, -1)
 
     @torch.no_grad()
-    def track_mean(self, ws: Tensor, rate: float = 0.005) -> None:
-        """The running mean of w that truncation pulls towards."""
-        self.mean_w.lerp_(ws[:, 0].mean(0).to(self.mean_w.dtype), rate)
+    def track_mean(self, w: Tensor, rate: float = 0.005) -> None:
+        """Moves the running mean that truncation pulls towards to a batch's mean w (w_dim,)."""
+        self.mean_w.lerp_(w.to(self.mean_w.dtype), rate)
 
     def truncate(self, ws: Tensor, psi: float, cutoff: int | None = None) -> Tensor:
         """Styles before layer `cutoff` (all without one) pulled towards the mean: mean at psi 0."""

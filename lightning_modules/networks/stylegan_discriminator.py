@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from novum.lightning_modules.networks.stylegan import Architecture, Size, pyramid
+from novum.lightning_modules.networks.stylegan import Architecture, Size, check_at_least, pyramid
 from novum.lightning_modules.networks.stylegan_ops import (
     EqualConv2d,
     EqualLinear,
@@ -68,6 +68,7 @@ class StyleGANDiscriminator(nn.Module):
         group: int = 4,
     ) -> None:
         super().__init__()
+        check_at_least(0, group=group)
         levels = pyramid(image_size, width, max_width)[::-1]
         widths = [c for _, c in levels]
         self.num_classes, self.group = num_classes, group

@@ -77,3 +77,49 @@ def test_metrics_do_not_depend_on_the_number_of_ranks(run_of_two):
     assert quality["frechet_distance"]["value"] == pytest.approx(
         scalars.Scalars("quality/frechet_distance/efficientnet_lite0")[-1].value, rel=1e-6
     )
+
+
+@pytest.fixture(scope="module")
+def stylegan_ranks(tmp_path_factory):
+    """The same four steps of a StyleGAN on one rank, on two, and on two in two parts."""
+    folder = tmp_path_factory.mktemp("ranks")
+    script = ROOT / "tests" / "integration" / "two_ranks.py"
+    path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+
+    def run(name: str, devices: int, *arguments: str) -> list[dict]:
+        place = folder / name
+        place.mkdir()
+        done = subprocess.run(
+            [sys.executable, script, place, str(devices), *arguments],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        ranks = range(devices)
+        return [torch.load(place / f"rank{rank}.pt", weights_only=True) for rank in ranks]
+
+    one, two = run("one", 1, "4"), run("two", 2, "4")
+    return one, two, run("again", 2, "4", str(folder / "two" / "step=3.ckpt"))
+
+
+@pytest.mark.slow
+def test_a_stylegan_learns_the_same_on_one_rank_and_on_two(stylegan_ranks):
+    (one,), two, _ = stylegan_ranks
+    assert one["losses"].keys() == {"discriminator", "generator", "r1", "path_length"}
+    for name, losses in one["losses"].items():
+        mean = (two[0]["losses"][name] + two[1]["losses"][name]) / 2
+        torch.testing.assert_close(mean, losses, rtol=1e-4, atol=1e-5)
+    for name, value in one["state"].items():
+        torch.testing.assert_close(two[0]["state"][name], value, rtol=1e-3, atol=1e-4)
+    assert two[0]["state"]["augment._extra_state"][0] > 0
+
+
+@pytest.mark.slow
+def test_two_ranks_of_a_stylegan_stay_equal_and_resume_exactly(stylegan_ranks):
+    _, two, again = stylegan_ranks
+    for name, value in two[0]["state"].items():
+        assert torch.equal(value, two[1]["state"][name]), name
+        assert torch.equal(value, again[0]["state"][name]), name
+        assert torch.equal(again[1]["state"][name], two[1]["state"][name]), name

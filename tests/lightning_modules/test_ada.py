@@ -130,8 +130,8 @@ def test_bands_keep_the_expected_power():
 def test_p_follows_the_signs_and_stays_a_probability():
     augment = AdaptiveAugment(speed_kimg=1.0, interval=4)
     assert [augment.due(step) for step in range(4)] == [False, False, False, True]
-    augment.observe(torch.tensor([1.0, 2.0, 3.0, -1.0]))
-    augment.observe(torch.ones(4))
+    augment.observe(torch.tensor([1.0, 2.0, 3.0, -1.0]).sign().mean())
+    augment.observe(torch.ones(4).sign().mean())
     assert float(augment.mean_sign()) == 0.75
     augment.adjust(0.75, batch_size=32)
     assert augment.p == pytest.approx(0.128)
@@ -145,7 +145,7 @@ def test_p_follows_the_signs_and_stays_a_probability():
 
 def test_state_is_kept_whole():
     augment = AdaptiveAugment(p=0.25)
-    augment.observe(torch.tensor([1.0, 1.0, -1.0]))
+    augment.observe(torch.tensor([1.0, 1.0, -1.0]).sign().mean())
     other = AdaptiveAugment()
     other.load_state_dict(augment.state_dict())
     assert other.p == 0.25

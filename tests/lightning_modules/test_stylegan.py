@@ -82,7 +82,8 @@ def test_bf16_trains_and_resumes_exactly(tmp_path):
     whole, resumed = tiny_stylegan(), tiny_stylegan()
     train_tiny(tmp_path, whole, **mixed)
     train_tiny(tmp_path, tiny_stylegan(), **(mixed | {"max_steps": 2}), **keeping(tmp_path, 2))
-    train_tiny(tmp_path, resumed, ckpt_path=str(tmp_path / "mid.ckpt"), **mixed)
+    start = str(tmp_path / "mid.ckpt")
+    train_tiny(tmp_path, resumed, ckpt_path=start, **mixed, **keeping(tmp_path, 2))
     assert all(v.isfinite().all() for v in whole.state_dict().values())
     assert all(v.dtype == torch.float32 for v in whole.generator.state_dict().values())
     assert states_equal(whole.state_dict(), resumed.state_dict())
@@ -96,9 +97,10 @@ def test_lazy_adam_is_corrected():
     assert lazy_adam(torch.nn.Linear(2, 2), 1.0, (0.0, 0.5), None).param_groups[0]["lr"] == 1.0
 
 
-def test_path_length_is_the_norm_of_the_jacobian_product():
+def test_path_length_is_the_norm_of_the_jacobian_product(tmp_path):
     """Against J^T y, the Jacobian taken row by row."""
     gan = tiny_stylegan(style_mixing=0.0)
+    gan.trainer = tiny_trainer(tmp_path)
     gan.generator.eval()
     torch.manual_seed(3)
     found = gan._path_lengths(2, None).detach()
@@ -123,12 +125,13 @@ def test_auto_settings_follow_size_and_batch(tmp_path):
     assert trainer.optimizers[1].param_groups[0]["lr"] == pytest.approx(0.0025 / 2)
 
 
-def test_styles_are_mixed_from_a_random_layer_on():
-    gan = tiny_stylegan(style_mixing=1.0)
+def test_styles_are_mixed_from_a_random_layer_on(tmp_path):
+    gan, plain = tiny_stylegan(style_mixing=1.0), tiny_stylegan(style_mixing=0.0)
+    gan.trainer = plain.trainer = tiny_trainer(tmp_path)
     ws = gan._styles(3, None)
     changes = (ws[:, 1:] != ws[:, :-1]).any(2)
     assert torch.equal(changes.sum(1), torch.ones(3, dtype=torch.long))
-    same = tiny_stylegan(style_mixing=0.0)._styles(3, None)
+    same = plain._styles(3, None)
     assert torch.equal(same, same[:, :1].expand_as(same))
 
 
@@ -227,6 +230,7 @@ def test_images_from_styles_do_not_depend_on_batch_splits():
     [
         ({"style_mixing": 1.5}, "style_mixing is 1.5: it is a share"),
         ({"r1_interval": 0}, "r1_interval is 0: it must be at least 1"),
+        ({"lr": -1.0}, "lr is -1.0: it must be at least 0"),
     ],
 )
 def test_bad_settings(settings, match):

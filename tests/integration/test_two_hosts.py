@@ -20,7 +20,7 @@ def apart():
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     command = ["unshare", *user, "--net"]
     try:
-        wire = ["ip", "link", "add", "a", "type", "veth", "peer", "name", "b"]
+        wire = ["ip", "link", "add", "veth-a", "type", "veth", "peer", "name", "veth-b"]
         subprocess.run([*command, *wire], check=True, capture_output=True, text=True)
     except FileNotFoundError as error:
         pytest.skip(f"no {error.filename} here: install util-linux and iproute2")

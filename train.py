@@ -40,9 +40,18 @@ def resolve_config(name: str) -> str:
     if Path(name).suffix.lower() == ".png" and Path(name).is_file():
         return _recipe_in(Path(name))
     if Path(name).is_file():
-        return name
+        return _text(name)
     places = (CONFIGS / f"{Path(name).stem}.yaml", CONFIGS / "cluster" / f"{Path(name).stem}.yaml")
     return next((str(place) for place in places if place.is_file()), name)
+
+
+def _text(name: str) -> str:
+    """The path of a file that is text."""
+    try:
+        Path(name).read_text(encoding="utf-8")
+    except ValueError as error:
+        stop(program_name(), f"{name} is no config: it is no text in UTF-8 ({error})")
+    return name
 
 
 def _recipe_in(picture: Path) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-MOST_VALUES = 100_000  # of a config; aliases of YAML can unfold a small one without end
+MOST_VALUES = 20_000  # of a config; aliases of YAML can unfold a small one without end
 OURS = ("novum", "torch")
 LIGHTNING = (*OURS, "pytorch_lightning", "lightning")
 # what is not built as it is named, but runs, loads or fetches

@@ -27,3 +27,15 @@ def test_texts_that_are_hardly_configs(data):
     with empty_folder():
         Path("x.yaml").write_bytes(data)
         ends_well("train.py", lambda: main(["fit", "--config", "x.yaml", "--print_config"]))
+
+
+SMALL = ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", "--trainer.devices=1"]
+
+
+@pytest.mark.slow
+@examples(5)
+@given(hostile.configs())
+def test_configs_that_are_run(config):
+    with empty_folder():
+        Path("x.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+        ends_well("train.py", lambda: main(["fit", "--config", "x.yaml", *SMALL]))

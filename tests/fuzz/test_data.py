@@ -105,3 +105,21 @@ def test_texts(data, encoding):
         Path("x.txt").write_bytes(data)
         told(lambda: open_text("files", "x.txt", encoding=encoding))
         told(lambda: open_source("x.txt", as_bytes=False).text())
+
+
+def test_whole_files_are_read():
+    with empty_folder():
+        Path("images").mkdir()
+        for suffix, kind in hostile.KINDS.items():
+            Path(f"images/0.{suffix}").write_bytes(hostile.image_bytes(kind))
+        Path("x.npy").write_bytes(hostile.array_bytes())
+        Path("x.npz").write_bytes(hostile.array_bytes(compressed=True))
+        Path("x.parquet").write_bytes(hostile.table_bytes())
+        Path("x.tar").write_bytes(hostile.tar_bytes())
+        for where, n in (("images", 7), ("x.npy", 12), ("x.npz", 12), ("x.parquet", 6),
+                         ("x.tar", 4)):  # fmt: skip
+            assert len(open_images(where).images[:]) == n
+        for pair in IDX_FILES:
+            for name, rank in zip(pair, (3, 1), strict=True):
+                Path(f"{name}.gz").write_bytes(hostile.gz_bytes(rank))
+        assert len(load_mnist("mnist", Path()).train.rows) == 20

@@ -1,6 +1,7 @@
 """Files made to do harm: each is refused, and nothing in it is run."""
 
 import gzip
+import importlib
 import io
 import os
 import pickle
@@ -28,6 +29,7 @@ from novum.lightning_modules.transfer import read_weights
 from novum.metrics.features import load_extractor
 from novum.pretrained import load_weights
 from tests.fuzz import strategies as hostile
+from tests.fuzz.outcome import ends_well
 
 
 class Payload:
@@ -158,8 +160,8 @@ def test_a_terminal_obeys_no_message(capsys):
 
 def test_files_that_cannot_be_read_and_memory_that_is_not_there_are_told(capsys):
     for work, line in (
-        (lambda: open("none"), "none: No such file"),
-        (lambda: np.zeros(2**60), "not enough memory"),
+        (Path("none").read_bytes, "none: No such file"),
+        (lambda: bytearray(2**60), "not enough memory"),
         (lambda: torch.zeros(2**60), "not enough memory"),
     ):
         with pytest.raises(SystemExit) as exit_, one_line_errors():
@@ -174,25 +176,37 @@ def test_markdown_means_nothing():
     assert verbatim("a\r![x](y)\r\nb") == "    a\n    ![x](y)\n    b"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("program", "arguments"),
-    [
-        ("evaluate.py", ["--samples", "x.npz", "--train", "digits", "--heldout", "digits"]),
-        ("evaluate.py", ["--compare", "x.json", "x.ckpt"]),
-        ("generate.py", ["--checkpoint", "x.ckpt"]),
-        ("explore.py", ["mix", "--checkpoint", "x.ckpt"]),
-        ("train.py", ["fit", "--config", "x.png"]),
-        ("train.py", ["fit", "--config", "dcgan_digits", "--ckpt_path", "x.ckpt"]),
-        ("train.py", ["fit", "--config", "dcgan_digits", "--trainer.logger", "false",
-                      "--ckpt_path", "x.ckpt"]),
-    ],
-)  # fmt: skip
-def test_real_command_lines(program, arguments):
+COMMANDS = [
+    ("generate.py", ["--checkpoint", "x.ckpt"]),
+    ("evaluate.py", ["--compare", "x.json", "x.ckpt"]),
+    ("train.py", ["fit", "--config", "dcgan_digits", "--trainer.logger", "false",
+                  "--ckpt_path", "x.ckpt"]),
+    ("evaluate.py", ["--samples", "x.npz", "--train", "digits", "--heldout", "digits"]),
+    ("explore.py", ["mix", "--checkpoint", "x.ckpt"]),
+    ("train.py", ["fit", "--config", "x.png"]),
+]  # fmt: skip
+
+
+def hostile_files() -> None:
     torch.save({"state_dict": Payload(), "pytorch-lightning_version": "2.6.6"}, "x.ckpt")
     Path("x.npz").write_bytes(hostile.array_bytes(compressed=True)[:300])
     Path("x.json").write_text('{"schema": 1, "verdict": 3, "features": {}}')
     Path("x.png").write_bytes(hostile.image_bytes("PNG")[:60])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("program", "arguments"), COMMANDS)
+def test_commands_refuse_hostile_files(program, arguments):
+    hostile_files()
+    main = importlib.import_module(f"novum.{program.removesuffix('.py')}").main
+    assert ends_well(program, lambda: main(arguments)) == 2
+    assert not Path("ran").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("program", "arguments"), COMMANDS[:3])
+def test_real_command_lines_refuse_hostile_files(program, arguments):
+    hostile_files()
     command = [sys.executable, str(ROOT / program), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2, done.stderr

@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 
 from novum import ranks
+from novum.metrics.novelty import altered as module
+from novum.metrics.novelty import retrieval
 
 
 def test_alone_a_rank_has_all_of_it():
@@ -33,6 +35,16 @@ def test_parts_follow_one_another(monkeypatch, n, step, world):
     assert all(part.start % step == 0 or part.start == n for part in parts)
 
 
+def altered(together: bool) -> tuple[torch.Tensor, ...]:
+    """What 40 images are copies of, in blocks of 16: the first 16, 16 and 8 for three ranks."""
+    retrieval.SAMPLE_BLOCK = module.SAMPLE_BLOCK = 16
+    pool = torch.randint(0, 256, (60, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    train, heldout = pool.to(torch.uint8).split([40, 20])
+    detector = module.AlteredCopyDetector(train, heldout, progress=False, together=together)
+    found = detector.search(train.flip(-1))
+    return found.items, found.evidence, found.placings
+
+
 def _work(rank: int, folder: str, case: str) -> None:
     os.environ["NOVUM_RANK_TIMEOUT"] = "2" if case != "all" else "60"
     meeting = f"file://{folder}/{case}"
@@ -43,6 +55,8 @@ def _work(rank: int, folder: str, case: str) -> None:
     try:
         rows = torch.arange(12).view(6, 2)[ranks.share(6, 4)]
         found["rows"] = ranks.concatenated(rows, "rows")
+        if case == "all":
+            found["altered"] = altered(together=True)
         if rank == 1 and case == "slow":
             time.sleep(5)
         if rank == 2 and case == "dead":
@@ -64,6 +78,16 @@ def three(tmp_path):
         return [torch.load(file) if file.exists() else None for file in files]
 
     return run
+
+
+@pytest.mark.slow
+def test_ranks_find_the_altered_copies_of_one(three, monkeypatch):
+    for holder in (retrieval, module):
+        monkeypatch.setattr(holder, "SAMPLE_BLOCK", 16)  # and back
+    expected = altered(together=False)
+    assert (expected[0][:, 0] == torch.arange(40)).float().mean() > 0.9
+    for found in three("all"):
+        assert all(map(torch.equal, found["altered"], expected))
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from novum.datamodules import ImageDataModule
 from novum.errors import ROOT
 
 pytestmark = pytest.mark.slow
-ALL = ("--features", "efficientnet_lite0,pixels,alignment")
+ALL = ("--features", "efficientnet_lite0,pixels")
 
 
 @pytest.fixture(scope="module")

@@ -97,6 +97,7 @@ def printable(text: str) -> str:
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turns errors that we raise on purpose into one line; Ctrl-C into exit code 130."""
+    of_threads, threading.excepthook = threading.excepthook, _told_by_the_main_thread
     try:
         yield
     except (ValueError, OSError, FloatingPointError) as error:
@@ -116,6 +117,14 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"{program_name()}: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+    finally:
+        threading.excepthook = of_threads
+
+
+def _told_by_the_main_thread(error: threading.ExceptHookArgs) -> None:
+    """Of a full disk the writer of events dies first, and then whoever gives it one."""
+    if not full_disk(error.exc_value):
+        threading.__excepthook__(error)
 
 
 @contextlib.contextmanager

@@ -44,13 +44,14 @@ def start(tmp_path):
 
     def call(*arguments: str, limit: str = "true") -> subprocess.Popen:
         command = [sys.executable, str(ROOT / "train.py"), "fit", "--config", "tiny.yaml"]
-        log = open(tmp_path / f"log{len(started)}.txt", "w+")
+        log = tmp_path / f"log{len(started)}.txt"
         environment = os.environ | {"OMP_NUM_THREADS": "1", "NOVUM_CACHE": str(tmp_path / "cache")}
         shell = ["bash", "-c", f'{limit}; exec "$@"', "bash", *command, *arguments]
-        process = subprocess.Popen(
-            shell, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-        process.log = Path(log.name)
+        with log.open("w") as out:
+            process = subprocess.Popen(
+                shell, cwd=tmp_path, env=environment, stdout=out, stderr=out, start_new_session=True
+            )
+        process.log = log
         started.append(process)
         return process
 

@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning import LightningModule
 
 from novum import trust
-from novum.errors import first_line
+from novum.errors import first_line, raised_by_us
 
 
 def load_module(
@@ -31,6 +31,8 @@ def load_module(
     try:
         return cls.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a constructor says of damaged arguments or weights
+        if isinstance(error, ValueError) and raised_by_us(error):
+            raise
         raise ValueError(
             f"{path} is a damaged checkpoint: {cls.__name__} cannot be built from it"
             f" ({type(error).__name__}: {first_line(error)})"
@@ -48,6 +50,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     missing = [x for x in parts if not isinstance(checkpoint, dict) or x not in checkpoint]
     if missing:
         raise ValueError(f"{path} is no Lightning checkpoint: it has no {missing[0]}")
+    for name in ("images_seen", "tokens_seen"):
+        if not isinstance(checkpoint.get(name, 0), int):
+            raise ValueError(f"{path} is a damaged checkpoint: its {name} is no number")
     return checkpoint
 
 

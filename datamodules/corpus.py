@@ -90,6 +90,8 @@ class Corpus:
         self.names: list[str] = about["names"]
         self.starts: list[int] = about["starts"]
         self.fingerprint: str = about["fingerprint"]
+        if not (folder / "tokens.bin").stat().st_size:
+            raise ValueError(f"{', '.join(self.names[:3])}: there is not one character of text")
         self.tokens = np.memmap(folder / "tokens.bin", self.vocabulary.dtype, mode="r")
 
     @classmethod

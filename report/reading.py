@@ -45,7 +45,7 @@ def _misfit(report: Report) -> str:
             return f"extractor in {name!r:.40}"
     for side in ("samples", "train", "heldout", "cost"):
         facts = report.get(side) or {}
-        if not isinstance(facts, dict) or not all(map(_fact, facts.values())):
+        if not isinstance(facts, dict) or not all(_fact(*fact) for fact in facts.items()):
             return side
     if not all(isinstance(v, int | float | None) for v in (report.get("cost") or {}).values()):
         return "cost"
@@ -69,9 +69,9 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float | None) and not isinstance(value, bool)
 
 
-def _fact(value: Any) -> bool:
+def _fact(name: str, value: Any) -> bool:
     """What is said of a set: plain values, and shapes."""
-    if isinstance(value, list):
+    if name == "shape" and isinstance(value, list):
         return all(isinstance(part, int | str) for part in value)
     return isinstance(value, str | int | float | None)
 

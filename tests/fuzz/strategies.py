@@ -116,6 +116,8 @@ def _text() -> dict:
         "state_dict": model.state_dict(),
         "pytorch-lightning_version": "2.6.6",
         "tokens_seen": 8,
+        "epochs": 0.0,
+        "alphabet": "\ufffdabc ",
         "hyper_parameters": {
             "_class_path": "novum.lightning_modules.CharLSTM",
             "_instantiator": "pytorch_lightning.cli.instantiate_module",
@@ -186,7 +188,7 @@ def astray(draw: st.DrawFn, whole: dict, most: int = 3) -> dict:
                 continue
             how = draw(st.sampled_from(("replace", "replace", "remove", "rename")))
             if how == "replace":
-                place[key] = draw(strange)
+                place[key] = copy.deepcopy(draw(strange))
             elif how == "rename" and isinstance(place, dict):
                 place[draw(st.text(max_size=8))] = place.pop(key)
             else:

@@ -79,7 +79,7 @@ def test_arguments_of_generate(options, prime, output):
         given_ = [f"{name}={value}" for name, value in options.items()]
         arguments = ["--checkpoint", "x.ckpt", "--length", "5", f"--prime={prime}", *output]
         code = ends_well("generate.py", lambda: generate.main([*arguments, *given_]))
-        assert code == 0 or options or "x.ckpt" in output
+        assert code == 0 or options or "x.ckpt" in output or set(prime) - set("abc ")
 
 
 @examples(20)

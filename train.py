@@ -80,11 +80,19 @@ def _recipe_in(picture: Path) -> str:
             f"{picture}: its recipe {error}, which a picture may not; if you trust it as code, give"
             " it as a YAML file",
         )
-    if isinstance(config.get("trainer"), dict):
-        config["trainer"].pop("logger", None)
-    place = Path(tempfile.mkdtemp(prefix="novum-")) / f"{picture.stem}.yaml"
+    trainer = config.get("trainer")
+    logger = trainer.pop("logger", None) if isinstance(trainer, dict) else None
+    run = _name_of_run(logger) or picture.stem
+    place = Path(tempfile.mkdtemp(prefix="novum-")) / f"{run}.yaml"
     place.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return str(place)
+
+
+def _name_of_run(logger: object) -> str:
+    """What a recipe's logger calls the run, without a folder; '' if it does not say."""
+    arguments = logger.get("init_args") if isinstance(logger, dict) else None
+    name = arguments.get("name") if isinstance(arguments, dict) else None
+    return Path(name).name[:100] if isinstance(name, str) and "\0" not in name else ""
 
 
 def _config_of_run(config: Path) -> str:

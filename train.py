@@ -83,7 +83,7 @@ def _recipe_in(picture: Path) -> str:
     if isinstance(config.get("trainer"), dict):
         config["trainer"].pop("logger", None)
     place = Path(tempfile.mkdtemp(prefix="novum-")) / f"{picture.stem}.yaml"
-    place.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    place.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return str(place)
 
 

@@ -84,7 +84,7 @@ def _recipe_in(picture: Path) -> str:
     logger = trainer.pop("logger", None) if isinstance(trainer, dict) else None
     run = _name_of_run(logger) or picture.stem
     place = Path(tempfile.mkdtemp(prefix="novum-")) / f"{run}.yaml"
-    place.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    place.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return str(place)
 
 

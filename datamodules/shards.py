@@ -63,7 +63,7 @@ class ParquetShard:
         for part in rows.to_batches(SLICE):
             labels = part[label[0]].to_pylist() if label else [None] * len(part)
             for cell, number in zip(part[image].to_pylist(), labels, strict=True):
-                yield Cell(encoded(cell), -1 if label and number is None else number)
+                yield Cell(encoded(cell, self.file), -1 if label and number is None else number)
 
     def name(self, row: int) -> str:
         return f"{self.file}, row {row}"

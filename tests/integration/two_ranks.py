@@ -13,8 +13,9 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from tiny import TinyImages
 
-from novum.lightning_modules import AdaptiveAugment, StyleGAN, alternating
+from novum.lightning_modules import AdaptiveAugment, StyleGAN
 from novum.lightning_modules.networks import StyleGANDiscriminator, StyleGANGenerator
+from novum.lightning_modules.training import derived_seed
 
 folder, devices, steps = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 rank = int(os.environ.get("LOCAL_RANK", 0))
@@ -23,15 +24,21 @@ draw = torch.randn
 
 def own_rows(*shape, **options):
     """This rank's share of what one rank would draw for the whole batch."""
+    if "generator" in options:  # latents, which are drawn for the whole batch
+        return draw(*shape, **options)
     n, *rest = shape[0] if not isinstance(shape[0], int) else shape
-    return draw(n * devices, *rest, **options)[n * rank : n * (rank + 1)]
+    return draw(n * devices, *rest, **options)[rank::devices]
+
+
+def as_one_rank(module):
+    module._common = None
+    torch.manual_seed(derived_seed(module.seed, module.global_step, 0))
 
 
 class OwnImages(TinyImages):
     def _batches(self):
-        n = self.batch_size // devices
         for batch in super()._batches():
-            yield {"image": batch["image"][n * rank : n * (rank + 1)]}
+            yield {"image": batch["image"][rank::devices]}
 
 
 torch.manual_seed(0)
@@ -59,8 +66,7 @@ trainer = Trainer(
 )
 torch.randn = own_rows
 torch.randn_like = lambda x, **options: own_rows(x.shape, dtype=x.dtype)
-seed = alternating.derived_seed
-alternating.derived_seed = lambda seed_, step, rank_: seed(seed_, step, 0)
+StyleGAN._seed_draws = as_one_rank
 trainer.fit(gan, OwnImages(), ckpt_path=sys.argv[4] if len(sys.argv) > 4 else None)
 losses = {
     name: torch.stack([loss for _, loss in values]) for name, values in gan.losses._losses.items()

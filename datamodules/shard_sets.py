@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
-from novum.datamodules.decode import EXTENSIONS, Encoded, first_line
+from novum.datamodules.decode import EXTENSIONS, Encoded
 from novum.datamodules.huggingface import (
     find_image_column,
     find_label_column,
@@ -33,6 +33,7 @@ from novum.datamodules.shards import (
     tar_members,
 )
 from novum.datamodules.threads import bar
+from novum.errors import first_line
 
 BLOCK_BYTES = 1 << 22  # of the runs that an epoch shuffles; what is read in one go
 

@@ -40,18 +40,24 @@ def cut(source: ImageSource, index_batches: Iterable[Tensor], num_workers: int) 
     if isinstance(source, ImageArray) or num_workers == 0:
         yield from map(Cut(source).__getitem__, index_batches)
         return
-    loader = DataLoader(
-        Forwarded(source),
+    for batch in by_workers(Forwarded(source), num_workers, sampler=index_batches):
+        if isinstance(batch, ValueError):
+            raise batch
+        yield batch
+
+
+def by_workers(
+    dataset: Dataset, num_workers: int, sampler: Iterable[Tensor] | None = None
+) -> DataLoader:
+    """What worker processes read, batch by batch."""
+    return DataLoader(
+        dataset,
         batch_size=None,
-        sampler=index_batches,
+        sampler=sampler,
         num_workers=num_workers,
         worker_init_fn=_leave_signals,
         generator=torch.Generator(),  # else it draws from the global one, which training uses
     )
-    for batch in loader:
-        if isinstance(batch, ValueError):
-            raise batch
-        yield batch
 
 
 def _leave_signals(worker: int) -> None:

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
-from novum.datamodules.batches import Batch
+from novum.datamodules.batches import Batch, by_workers
 from novum.datamodules.decode import ImageTransform, first_channels, unreadable
 from novum.datamodules.readers import Reader
 from novum.datamodules.shard_sets import (
@@ -143,13 +143,7 @@ class ImageStream:
         parts = Parts(self, self.shuffle(seed), batch_size, rank, world_size, start)
         if not workers:
             yield from (self._joined([part]) for part in parts)
-        loader = DataLoader(
-            parts,
-            batch_size=None,
-            num_workers=workers,
-            generator=torch.Generator(),  # else it draws from the global one, which training uses
-        )
-        turns = iter(loader)  # one part from each worker in turn
+        turns = iter(by_workers(parts, workers))  # one part from each worker in turn
         yield from map(self._joined, zip(*[turns] * workers, strict=True))
 
     def _joined(self, parts: Sequence[Part | str]) -> Batch:

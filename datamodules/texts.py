@@ -10,7 +10,7 @@ from pathlib import Path
 from novum.datamodules.corpus import Corpus
 from novum.datamodules.huggingface import open_splits
 from novum.datamodules.threads import bar
-from novum.paths import cache_folder
+from novum.paths import cache_folder, whole_file
 
 TEXT_SETS = ("stdlib", "files", "huggingface")
 # tests are no library, and machine-made tables no code
@@ -85,13 +85,11 @@ def write_column(
         table, _ = open_splits(path, split, streaming)
         column = find_text_column(table.features, column, path)
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}")
-        with open(part, "w", encoding="utf-8", newline="") as out:
+        with whole_file(file) as out:
             for text in _until((row[column] for row in table), most):
-                out.write(text)
-        if not part.stat().st_size:
-            raise ValueError(f"{path}: column {column!r} holds no text")
-        os.replace(part, file)
+                out.write(text.encode("utf-8"))
+            if not out.tell():
+                raise ValueError(f"{path}: column {column!r} holds no text")
     return file
 
 

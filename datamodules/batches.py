@@ -1,6 +1,8 @@
 """Index batches to image batches, in this process or in worker processes."""
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -62,9 +64,19 @@ def by_workers(
 
 def _leave_signals(worker: int) -> None:
     """What tells a whole job to end is heeded by the process that trains; it ends its workers."""
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+    for name in ("SIGINT", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # SIGTERM is also how Python ends workers left over at exit
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when the process that trains says so, and nobody else."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 class Batches:

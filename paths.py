@@ -29,11 +29,12 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def load_array(path: Path, dtype: DTypeLike) -> NDArray | None:
-    """A .npy file, mapped for this process alone, or None if it is not whole and of this dtype."""
+def load_array(path: Path, dtype: DTypeLike | None) -> NDArray | None:
+    """A .npy file, mapped for this process alone, or None if it is not whole and of this dtype
+    (None: of any)."""
     with suppress(OSError, ValueError, EOFError):
         array = np.load(path, mmap_mode="c", allow_pickle=False)
-        if array.dtype == dtype and path.stat().st_size == array.offset + array.nbytes:
+        if dtype in (None, array.dtype) and path.stat().st_size == array.offset + array.nbytes:
             return array
     return None
 

@@ -22,7 +22,14 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # PIL only warns between its pixel limit and twice that; `open_untrusted` refuses such an image.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
-Encoded = bytes | Path | np.ndarray  # what a row of a data set is before decoding
+MOST_BYTES = 1 << 30  # of an image's file; 89 million pixels of 64 bits have fewer
+
+
+class TooLarge(int):
+    """Bytes of an image that was not read, since it has more than MOST_BYTES of them."""
+
+
+Encoded = bytes | Path | np.ndarray | TooLarge  # what a row of a data set is before decoding
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,9 @@ def open_untrusted(file: IO[bytes] | Path, formats: Sequence[str] = FORMATS) -> 
 
 
 def as_bytes(data: Encoded) -> bytes:
+    size = data.stat().st_size if isinstance(data, Path) else data
+    if isinstance(size, int) and size > MOST_BYTES:
+        raise ValueError(f"{size:,} bytes, more than an image may have")
     if isinstance(data, Path):
         return data.read_bytes()
     return data.tobytes() if isinstance(data, np.ndarray) else data

@@ -113,7 +113,7 @@ class ImageDataModule(LightningDataModule):
 
     def _count_classes(self) -> int:
         if self._stream:
-            return len(self._stream.class_names or [])
+            return self._stream.num_classes
         if self.dataset == "celeba":
             return 2 if self.columns[1] else 0
         if self.dataset in loaders.FIXED:

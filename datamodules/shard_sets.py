@@ -1,6 +1,7 @@
 """The rows of many shards: which of them are trained on, and in which parts they are read."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -26,6 +27,8 @@ from novum.datamodules.shards import (
     TableShard,
     TarShard,
     as_rows,
+    cached,
+    content_keys,
     extension_of,
     file_size,
     open_file,
@@ -68,12 +71,10 @@ class ShardSet:
 
     Args:
         shards: Where the rows are.
-        keep: Which rows of a shard belong to this side; all if not given.
+        keep: Of each shard, which rows are on this side; all if not given.
     """
 
-    def __init__(
-        self, shards: list[Shard], keep: Callable[[Shard, NDArray], NDArray] | None = None
-    ) -> None:
+    def __init__(self, shards: list[Shard], keep: list[NDArray] | None = None) -> None:
         self.shards, self.keep = shards, keep
         self.blocks = np.concatenate([_blocks(i, shard) for i, shard in enumerate(shards)])
         self.counts = np.array([len(self.rows(b)) for b in range(len(self.blocks))], np.int64)
@@ -90,7 +91,7 @@ class ShardSet:
         """The rows of a block's shard that are in it, and on this side."""
         shard, start, stop = self.blocks[block].tolist()
         rows = np.arange(start, stop)
-        return rows if self.keep is None else rows[self.keep(self.shards[shard], rows)]
+        return rows if self.keep is None else rows[self.keep[shard][start:stop]]
 
     def read(self, block: int, first: int, last: int) -> Iterator[Record]:
         """Some of those rows; BadShard where they cannot be read."""
@@ -122,8 +123,8 @@ class Found(NamedTuple):
 
     train: list[Shard]
     heldout: list[Shard] | None
-    labelled: bool
     class_names: list[str] | None
+    num_classes: int  # 0: there are no labels
 
 
 def find_shards(
@@ -140,27 +141,31 @@ def find_shards(
     look = _parquet_features if kind == "parquet" else _tar_features
     features = features or _first(look, train, skip_bad)
     image = find_image_column(features, image_column, path)
-    label, names = _named_label(features, label_column, path)
+    label = find_label_column(features, label_column, path)
     if kind == "parquet":
         make = partial(ParquetShard, image=image, label=label)
     else:
-        make = partial(_tar, extension=image_column, skip_bad=skip_bad)
+        make = partial(_tar, extension=image_column, label=label, skip_bad=skip_bad)
     sides = [files and _open_all(make, files, skip_bad) for files in (train, heldout)]
-    return Found(*sides, label is not None, names)
+    return _with_classes(*sides, getattr(features.get(label), "names", None))
 
 
-def _named_label(
-    features: dict[str, Any], wanted: str | None, path: str
-) -> tuple[str | None, list[str] | None]:
-    """A stream has labels only if their names are known before it is read."""
-    label = find_label_column(features, wanted, path)
-    names = getattr(features.get(label), "names", None)
-    if wanted and names is None:
-        raise ValueError(
-            f"{path}: a stream cannot tell how many classes column {wanted!r} has, "
-            "which has no class names; set streaming: false"
-        )
-    return label if names else None, names
+def _with_classes(
+    train: list[Shard], heldout: list[Shard] | None, names: list[str] | None
+) -> Found:
+    """Counts the classes of all shards, and numbers those that are names.
+
+    Where a training image has none there are no labels; a test set may keep its own secret (-1).
+    """
+    values = [value for shard in train + (heldout or []) for value in shard.classes.tolist()]
+    if any(isinstance(value, str) for value in values):
+        names = sorted(set(map(str, values)))
+        for shard in train + (heldout or []):
+            shard.codes = {name: number for number, name in enumerate(names)}
+        return Found(train, heldout, names, len(names))
+    if min(value for shard in train for value in shard.classes.tolist()) < 0:
+        return Found(train, heldout, None, 0)
+    return Found(train, heldout, names, max(len(names or []), max(values) + 1))
 
 
 def _tables(path: str, *columns: str | None) -> Found:
@@ -172,8 +177,7 @@ def _tables(path: str, *columns: str | None) -> Found:
         )
     train, heldout = load_tables(path, *columns)
     shards = [raw and [TableShard(path, raw)] for raw in (train, heldout)]
-    labelled = train.labels is not None and train.class_names is not None
-    return Found(*shards, labelled, train.class_names if labelled else None)
+    return Found(*shards, train.class_names, train.num_classes)
 
 
 def _open_all(make: Callable[[str], Shard], files: list[str], skip_bad: bool) -> list[Shard]:
@@ -227,31 +231,63 @@ def _tar_features(file: str) -> dict[str, Any]:
     return other | {kind: Image() for kind in kinds if kind in pictures}
 
 
-def _tar(file: str, extension: str | None, skip_bad: bool) -> TarShard:
+def _tar(file: str, extension: str | None, label: str | None, skip_bad: bool) -> TarShard:
     """An archive, or what comes before its damage."""
     try:
-        return TarShard(file, extension)
+        return TarShard(file, extension, label)
     except Exception as error:
         if not skip_bad:
             raise
         whole, end = [], file_size(file)
         with suppress(Exception):
-            for offset, size in tar_images(file, extension):
-                whole += [(offset, size)] * (offset + size <= end)
+            for offset, size, number in tar_images(file, extension, label):
+                whole += [(offset, size, number)] * (offset + size <= end)
         rank_zero_warn(f"{file}: only the first {len(whole)} images ({first_line(error)})")
-        return TarShard(file, extension, as_rows(whole))
+        return TarShard(file, extension, label, as_rows(whole))
 
 
-def is_heldout(shard: Shard, rows: NDArray, seed: int, fraction: float) -> NDArray:
-    """A hash of the file's name and the row decides, the same in every process and order, and for
-    the old rows of a set that grows."""
-    name = Path(shard.file).name
-    salt = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
-    x = rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.frombuffer(salt, np.uint64)
+def heldout_rows(shards: list[Shard], seed: int, fraction: float, skip_bad: bool) -> list[NDArray]:
+    """Of each shard, which rows are held out: a hash of an image's bytes decides, so that copies
+    of it are on one side wherever they are, and all stay there when a set grows.
+
+    All shards are read for that, once: the hashes stay in the cache.
+    """
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        found = pool.map(partial(_keys, skip_bad=skip_bad), shards)
+        keys = list(bar(found, "dealing out what is held out", total=len(shards)))
+    return [_is_below(fraction, each, seed) for each in keys]
+
+
+def _keys(shard: Shard, skip_bad: bool) -> NDArray:
+    try:
+        build = partial(_hash_blocks, shard, skip_bad=False)
+        return cached(shard.stamp, f"contents {_what(shard)}", build, np.uint64)
+    except BadShard:
+        if not skip_bad:
+            raise
+        return _hash_blocks(shard, skip_bad=True)  # not cached: it may be whole another time
+
+
+def _what(shard: Shard) -> str:
+    """Which rows a shard has of its file."""
+    return hashlib.sha256(shard.units.tobytes()).hexdigest()
+
+
+def _hash_blocks(shard: Shard, skip_bad: bool) -> NDArray:
+    """0 for the rows of a block that cannot be read."""
+    keys = np.zeros(int(shard.units[:, 0].sum()), np.uint64)
+    for _, start, stop in _blocks(0, shard).tolist():
+        try:
+            keys[start:stop] = content_keys(shard, start, stop)
+        except Exception as error:
+            if not skip_bad:
+                raise BadShard(f"{shard.file}, rows {start} to {stop - 1}", error) from error
+    return keys
+
+
+def _is_below(fraction: float, keys: NDArray, seed: int) -> NDArray:
+    salt = hashlib.blake2b(str(seed).encode(), digest_size=8).digest()
+    x = keys ^ np.frombuffer(salt, np.uint64)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)  # splitmix64's mixing
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return (x ^ (x >> np.uint64(31))) < np.uint64(int(fraction * (2**64 - 1)))
-
-
-def is_trained_on(shard: Shard, rows: NDArray, seed: int, fraction: float) -> NDArray:
-    return ~is_heldout(shard, rows, seed, fraction)

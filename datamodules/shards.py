@@ -2,22 +2,26 @@
 
 import hashlib
 import tarfile
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from pathlib import PurePosixPath
+from itertools import groupby, islice
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from filelock import FileLock
+from numpy.typing import DTypeLike, NDArray
 
-from novum.datamodules.decode import EXTENSIONS, Encoded
+from novum.datamodules.decode import EXTENSIONS, MOST_BYTES, Encoded, TooLarge, as_bytes
 from novum.datamodules.rows import RawSet, encoded
 from novum.paths import cache_folder, load_array, store
 
-SLICE = 64  # rows of a parquet file that are turned into Python objects at once
+SLICE = 64  # rows that are read and turned into Python objects at once
+MOST_UNPACKED = 1 << 29  # bytes of a slice of a row group, and of what it has beyond its footer's
 NOMINAL_BYTES = 1 << 16  # of an image whose size is not known before it is read
-VERSION = 1  # of the indices in the cache
+VERSION = 2  # of the indices in the cache
+NO_CLASS = -1
 
 
 class Cell(NamedTuple):
@@ -31,7 +35,9 @@ class Shard(Protocol):
     """Images in a row, read from any of them on."""
 
     file: str
+    stamp: str  # another one when the contents are others
     units: NDArray  # (u, 2) int64: rows and bytes of the parts that are read in whole
+    classes: NDArray  # the different labels, NO_CLASS among them if a row has none
 
     def read(self, start: int, stop: int) -> Iterator[Cell]: ...
 
@@ -39,12 +45,20 @@ class Shard(Protocol):
 
 
 class ParquetShard:
-    """Row groups, whose sizes the file's footer tells."""
+    """Row groups, whose sizes the file's footer tells.
+
+    Labels that are names become numbers by `codes`.
+    """
 
     def __init__(self, file: str, image: str, label: str | None) -> None:
         self.file, self.columns = file, [image] + [label] * (label is not None)
-        self.units = _cached(file, f"parquet {image}", partial(_row_groups, image=image))
+        self.stamp = stamp(file)
+        self.units = cached(self.stamp, f"parquet {image}", partial(_row_groups, file, image))
         self._ends = self.units[:, 0].cumsum()
+        self.classes, self.codes = np.array([NO_CLASS]), {}
+        if label is not None:
+            find = partial(_classes, file, label)
+            self.classes = cached(self.stamp, f"classes {label}", find, None)
 
     def read(self, start: int, stop: int) -> Iterator[Cell]:
         import pyarrow.parquet as pq
@@ -54,16 +68,24 @@ class ParquetShard:
             while start < stop:
                 before = int(self._ends[group] - self.units[group, 0])
                 last = min(stop, int(self._ends[group]))
-                rows = table.read_row_group(group, self.columns, use_threads=False)
-                yield from self._cells(rows.slice(start - before, last - start))
+                cells = self._cells(table, group)
+                yield from islice(cells, start - before, last - before)
                 start, group = last, group + 1
 
-    def _cells(self, rows: Any) -> Iterator[Cell]:
-        image, *label = self.columns
-        for part in rows.to_batches(SLICE):
-            labels = part[label[0]].to_pylist() if label else [None] * len(part)
-            for cell, number in zip(part[image].to_pylist(), labels, strict=True):
-                yield Cell(encoded(cell, self.file), -1 if label and number is None else number)
+    def _cells(self, table: Any, group: int) -> Iterator[Cell]:
+        """The rows of a group, a slice at a time: a few bytes can unpack to any number."""
+        claimed = int(self.units[group, 1])
+        rows = max(1, min(SLICE, MOST_UNPACKED // max(1, claimed)))  # each may be the largest
+        unpacked = 0
+        for part in table.iter_batches(rows, [group], self.columns, use_threads=False):
+            unpacked += part.nbytes
+            if unpacked > claimed + MOST_UNPACKED:
+                raise ValueError(
+                    f"row group {group} unpacks to far more than the {claimed:,} bytes of its footer"
+                )
+            images, *labels = (part[column].to_pylist() for column in self.columns)
+            for cell, label in zip(images, *labels or [[None] * len(images)], strict=True):
+                yield Cell(encoded(cell, self.file), self.codes.get(label, label))
 
     def name(self, row: int) -> str:
         return f"{self.file}, row {row}"
@@ -75,24 +97,32 @@ class TarShard:
     Args:
         file: Path or URL.
         extension: Of the images (what follows the first dot of a name); None for any image's.
-        rows: What is left of a damaged archive: where each image starts, and its bytes.
+        label: Extension of the members that hold the class of their sample's images, if any.
+        rows: What is left of a damaged archive: where each image starts, its bytes, its class.
     """
 
-    def __init__(self, file: str, extension: str | None, rows: NDArray | None = None) -> None:
-        self.file = file
+    def __init__(
+        self, file: str, extension: str | None, label: str | None, rows: NDArray | None = None
+    ) -> None:
+        self.file, self.stamp = file, stamp(file)
         if rows is None:
-            rows = _cached(file, f"tar {extension}", partial(_scan, extension=extension))
+            scan = partial(_scan, file, extension, label)
+            rows = cached(self.stamp, f"tar {extension} {label}", scan)
         self.rows = rows
         self.units = np.stack([np.ones_like(rows[:, 1]), rows[:, 1]], axis=1)
+        self.classes = np.unique(rows[:, 2])
 
     def read(self, start: int, stop: int) -> Iterator[Cell]:
         with open_file(self.file) as file:
-            for offset, size in self.rows[start:stop].tolist():
+            for offset, size, label in self.rows[start:stop].tolist():
+                if size > MOST_BYTES:
+                    yield Cell(TooLarge(size), label)
+                    continue
                 file.seek(offset)
                 data = file.read(size)
                 if len(data) < size:
                     raise EOFError(f"it ends before byte {offset + size}")
-                yield Cell(data, None)
+                yield Cell(data, label)
 
     def name(self, row: int) -> str:
         with suppress(OSError, tarfile.TarError), open_file(self.file) as file:
@@ -107,7 +137,10 @@ class TableShard:
 
     def __init__(self, path: str, images: RawSet) -> None:
         self.file, self.images = path, images
+        self.stamp = images.rows.table._fingerprint  # of `datasets`, which caches by it
         self.units = np.full((len(images.rows), 2), (1, NOMINAL_BYTES))
+        labels = images.labels
+        self.classes = np.array([NO_CLASS]) if labels is None else np.unique(labels.numpy())
 
     def read(self, start: int, stop: int) -> Iterator[Cell]:
         labels = self.images.labels
@@ -134,18 +167,46 @@ def file_size(file: str) -> int:
         return opened.seek(0, 2)
 
 
-def _cached(file: str, what: str, build: Any) -> NDArray:
-    """What an index of the file holds, read from the cache if the file is still the same."""
+def stamp(file: str) -> str:
+    """A file's place, size and time of change (or what its storage tells instead)."""
     import fsspec
 
     system, place = fsspec.core.url_to_fs(file)
-    key = f"{VERSION} {what} {file} {system.size(place)} {system.ukey(place)}"
-    path = cache_folder() / "shards" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
-    index = load_array(path, np.dtype(np.int64))
-    if index is None:
-        index = build(file)
-        store(path, partial(np.save, arr=index))
+    return f"{file} {system.size(place)} {system.ukey(place)}"
+
+
+def cached(
+    stamp: str, what: str, build: Callable[[], NDArray], dtype: DTypeLike | None = np.int64
+) -> NDArray:
+    """What an index holds, from the cache if it is there; of several ranks one builds it."""
+    digest = hashlib.sha256(f"{VERSION} {what} {stamp}".encode()).hexdigest()
+    path = cache_folder() / "shards" / f"{digest[:24]}.npy"
+    with _alone(path):
+        index = load_array(path, dtype)
+        if index is None:
+            index = build()
+            store(path, partial(np.save, arr=index))
     return np.array(index)  # a map would keep a file open for every shard
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    with ExitStack() as held:
+        with suppress(OSError):  # on a disk that cannot be written to nothing is cached
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(path.with_suffix(".lock")))
+        yield
+
+
+def content_keys(shard: Shard, start: int, stop: int) -> NDArray:
+    """A hash of each row's bytes as uint64; 0 where one image cannot be read."""
+    keys = []
+    for cell in shard.read(start, stop):
+        data = b""
+        with suppress(OSError, ValueError):  # decoding it will tell
+            data = as_bytes(cell.data)
+        keys.append(int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little"))
+    return np.array(keys, np.uint64)
 
 
 def _row_groups(file: str, image: str) -> NDArray:
@@ -168,20 +229,59 @@ def _columns(group: Any, image: str) -> list[Any]:
     return [column for column in columns if column.path_in_schema.split(".")[0] == image]
 
 
-def _scan(file: str, extension: str | None) -> NDArray:
-    return as_rows(list(tar_images(file, extension)))
+def _classes(file: str, label: str) -> NDArray:
+    """The different labels of a file: whole numbers, or names."""
+    import pyarrow.parquet as pq
+
+    found: set[Any] = set()
+    with open_file(file) as opened, pq.ParquetFile(opened) as table:
+        for part in table.iter_batches(columns=[label], use_threads=False):
+            found.update(part[label].unique().to_pylist())
+    if any(isinstance(value, str) for value in found):
+        return np.array(sorted(map(str, found)))
+    return np.array(sorted(NO_CLASS if v is None else int(v) for v in found), np.int64)
 
 
-def as_rows(found: list[tuple[int, int]]) -> NDArray:
-    return np.array(found, np.int64).reshape(-1, 2)
+def _scan(file: str, extension: str | None, label: str | None) -> NDArray:
+    return as_rows(list(tar_images(file, extension, label)))
 
 
-def tar_images(file: str, extension: str | None) -> Iterator[tuple[int, int]]:
-    """Where each image of an archive starts, and its bytes; an error where the archive breaks."""
-    for member in tar_members(file):
-        found = extension_of(member.name)
-        if found == extension or extension is None and found in EXTENSIONS:
-            yield member.offset_data, member.size
+def as_rows(found: list[tuple[int, int, int]]) -> NDArray:
+    return np.array(found, np.int64).reshape(-1, 3)
+
+
+def tar_images(
+    file: str, extension: str | None, label: str | None
+) -> Iterator[tuple[int, int, int]]:
+    """Where each image of an archive starts, its bytes and its class; an error where it breaks.
+
+    Members of a sample follow one another, and their names are equal up to the first dot.
+    """
+    with open_file(file) as opened:
+        for _, sample in groupby(tar_members(file), _sample_of):
+            images, number = [], NO_CLASS
+            for member in sample:
+                found = extension_of(member.name)
+                if found == label:
+                    number = _class_in(opened, member)
+                elif found == extension or extension is None and found in EXTENSIONS:
+                    images.append((member.offset_data, member.size))
+                    if label is None:
+                        yield *images.pop(), NO_CLASS
+            yield from ((*image, number) for image in images)
+
+
+def _sample_of(member: tarfile.TarInfo) -> str:
+    return member.name[: len(member.name) - len(extension_of(member.name))]
+
+
+def _class_in(file: BinaryIO, member: tarfile.TarInfo) -> int:
+    file.seek(member.offset_data)
+    text = file.read(min(member.size, 20))
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ValueError(f"member {member.name} is no whole number: {text!r}") from error
 
 
 def tar_members(file: str) -> Iterator[tarfile.TarInfo]:

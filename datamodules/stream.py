@@ -20,8 +20,7 @@ from novum.datamodules.shard_sets import (
     BadShard,
     ShardSet,
     find_shards,
-    is_heldout,
-    is_trained_on,
+    heldout_rows,
 )
 from novum.datamodules.shuffle import LANES, Shuffle
 from novum.datamodules.sources import ImageArray
@@ -43,7 +42,7 @@ class Part(NamedTuple):
 
 
 class ImageStream:
-    """Training and held-out images of shards; without a test split a hash of each row decides."""
+    """Training and held-out images of shards; without a test split the images' bytes decide."""
 
     def __init__(
         self,
@@ -59,13 +58,13 @@ class ImageStream:
     ) -> None:
         self.path, self.skip_bad, self.skipped = path, skip_bad, 0
         found = find_shards(path, image_column, label_column, split, skip_bad)
-        self.labelled, self.class_names = found.labelled, found.class_names
+        self.class_names, self.num_classes = found.class_names, found.num_classes
         if found.heldout:
             self.train, self.heldout = ShardSet(found.train), ShardSet(found.heldout)
         else:
-            cut = {"seed": split_seed, "fraction": heldout_fraction}
-            self.train = ShardSet(found.train, partial(is_trained_on, **cut))
-            self.heldout = ShardSet(found.train, partial(is_heldout, **cut))
+            held = heldout_rows(found.train, split_seed, heldout_fraction, skip_bad)
+            self.train = ShardSet(found.train, [~rows for rows in held])
+            self.heldout = ShardSet(found.train, held)
         for side, images in (("training", self.train), ("held-out", self.heldout)):
             if not len(images):
                 raise ValueError(f"{path} streams no {side} image; change heldout_fraction")
@@ -97,7 +96,8 @@ class ImageStream:
         if not numbers:
             side = "held-out" if heldout else "training"
             raise ValueError(f"{self.path}: none of the first {limit} {side} images can be read")
-        classes = torch.tensor(labels) if self.labelled else None
+        secret = not self.num_classes or min(labels) < 0  # as those of a test set may be
+        classes = None if secret else torch.tensor(labels)
         return ImageArray(images[: len(numbers)], classes, self.class_names, numbers)
 
     def _decoded(
@@ -157,7 +157,7 @@ class ImageStream:
         for part in parts:
             image[part.first :: len(parts)] = part.image
             label[part.first :: len(parts)] = part.label
-        return {"image": image, "label": label} if self.labelled else {"image": image}
+        return {"image": image, "label": label} if self.num_classes else {"image": image}
 
 
 class Parts(IterableDataset):

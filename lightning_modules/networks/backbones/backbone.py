@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from novum.lightning_modules.networks.backbones.building import build, paper_names
+from novum.lightning_modules.networks.winograd import WinogradConv2d, pays
 from novum.pretrained import fold
 
 
@@ -64,7 +65,8 @@ class Backbone(nn.Module):
         wanted = tuple(dict.fromkeys(nodes.values()))
         key = images.device, wanted
         if key not in self._extractors:
-            self._extractors[key] = _cut(self.network, wanted).to(images.device)
+            cut = _cut(self.network, wanted).to(images.device)
+            self._extractors[key] = _with_winograd(cut) if images.device.type == "cpu" else cut
         found = self._extractors[key](self.normalise(images))
         return {layer: found[node] for layer, node in nodes.items()}
 
@@ -148,6 +150,15 @@ def _cut(network: nn.Module, nodes: Sequence[str]) -> nn.Module:
     cut.graph.lint()
     cut.recompile()
     return cut.to(memory_format=torch.channels_last)
+
+
+@torch.inference_mode(False)
+def _with_winograd(cut: nn.Module) -> nn.Module:
+    """Its wide 3 x 3 convolutions by Winograd's algorithm, which oneDNN has not."""
+    for name, module in list(cut.named_modules()):
+        if pays(module):
+            cut.set_submodule(name, WinogradConv2d(module))
+    return cut
 
 
 def _in_place_where_unseen(cut: fx.GraphModule) -> None:

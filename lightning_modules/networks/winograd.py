@@ -1,0 +1,104 @@
+"""Winograd's convolution F(4x4, 3x3) (Lavin & Gray, 2016) for frozen weights on the CPU.
+
+A quarter of the multiplications of a direct 3 x 3 convolution: tiles of 6 x 6 give 4 x 4 outputs.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+TILE = 4  # outputs a side
+LEAST_CHANNELS, MOST_CHANNELS = 128, 256  # below these, moving tiles costs what products save
+LEAST_SIDE = 8  # px of a map
+
+_B = [  # each of the three for the points 0, 1, -1, 2, -2 and infinity
+    [4, 0, -5, 0, 1, 0],
+    [0, -4, -4, 1, 1, 0],
+    [0, 4, -4, -1, 1, 0],
+    [0, -2, -1, 2, 1, 0],
+    [0, 2, -1, -2, 1, 0],
+    [0, 4, 0, -5, 0, 1],
+]
+_G = [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]  # over 24
+_A = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
+
+
+def transformed(weight: Tensor) -> Tensor:
+    """Weights (out, in, 3, 3) -> (36, in, out), computed in float64."""
+    g = weight.new_tensor(_G, dtype=torch.float64) / 24
+    found = torch.einsum("ik,ockl,jl->ijco", g, weight.double(), g)
+    return found.flatten(0, 1).to(weight.dtype).contiguous()
+
+
+def winograd(x: Tensor, weight: Tensor, padding: int, bias: Tensor | None = None) -> Tensor:
+    """Convolution of x (n, in, h, w) with transformed weights (36, in, out), channels-last."""
+    n, c, h, w = x.shape
+    size = h + 2 * padding - 2, w + 2 * padding - 2
+    rows, columns = (-(-side // TILE) for side in size)
+    high, wide = TILE * rows + 2, TILE * columns + 2
+    padded = x.new_zeros(n, high, wide, c)
+    padded[:, padding : padding + h, padding : padding + w] = x.permute(0, 2, 3, 1)
+    tiles = padded.as_strided(
+        (6, 6, n, rows, columns, c),
+        (wide * c, c, high * wide * c, TILE * wide * c, TILE * c, 1),
+    )
+    b, a = x.new_tensor(_B), x.new_tensor(_A)
+    seen = torch.kron(b, b) @ tiles.reshape(36, -1)
+    products = torch.bmm(seen.view(36, -1, c), weight)  # (36, tiles, out)
+    if bias is not None:
+        products[7] += bias  # both points 1: this product is in every output, once
+    y = (torch.kron(a, a) @ products.view(36, -1)).view(TILE, TILE, n, rows, columns, -1)
+    y = y.permute(2, 3, 0, 4, 1, 5).reshape(n, TILE * rows, TILE * columns, -1)
+    shape = (n, y.shape[-1], *size)  # a new tensor and no view, so that it may be changed in place
+    out = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+    return out.copy_(y[:, : size[0], : size[1]].permute(0, 3, 1, 2))
+
+
+class _Convolution(torch.autograd.Function):
+    """With the gradient of the input alone: the convolution with the weights turned round."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, turned: Tensor, padding: int, bias: Tensor | None
+    ) -> Tensor:
+        ctx.turned, ctx.padding = turned, padding
+        return winograd(x, weight, padding, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        return winograd(gradient, ctx.turned, 2 - ctx.padding), None, None, None, None
+
+
+class WinogradConv2d(nn.Module):
+    """A frozen convolution's place taken; what it cannot do goes to the convolution itself."""
+
+    def __init__(self, direct: nn.Conv2d) -> None:
+        super().__init__()
+        self.direct = direct
+        weight = direct.weight.detach()
+        self.register_buffer("weight", transformed(weight), False)
+        self.register_buffer("turned", transformed(weight.transpose(0, 1).flip(2, 3)), False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        plain = x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32
+        if not plain or torch.is_autocast_enabled("cpu") or min(x.shape[-2:]) < LEAST_SIDE:
+            return self.direct(x)
+        padding, bias = self.direct.padding[0], self.direct.bias
+        return _Convolution.apply(x, self.weight, self.turned, padding, bias)
+
+
+def pays(module: nn.Module) -> bool:
+    """Whether the module is a convolution that this computes, and faster than oneDNN does."""
+    if not isinstance(module, nn.Conv2d) or module.padding_mode != "zeros" or module.groups != 1:
+        return False
+    shape = module.kernel_size, module.stride, module.dilation
+    wide = sorted((module.in_channels, module.out_channels))
+    return (
+        shape == ((3, 3), (1, 1), (1, 1))
+        and module.padding in ((0, 0), (1, 1))
+        and wide[0] >= LEAST_CHANNELS
+        and wide[1] >= MOST_CHANNELS
+    )

@@ -81,7 +81,8 @@ class ParquetShard:
             unpacked += part.nbytes
             if unpacked > claimed + MOST_UNPACKED:
                 raise ValueError(
-                    f"row group {group} unpacks to far more than the {claimed:,} bytes of its footer"
+                    f"row group {group} unpacks to far more than the {claimed:,} bytes"
+                    " that its footer says"
                 )
             images, *labels = (part[column].to_pylist() for column in self.columns)
             for cell, label in zip(images, *labels or [[None] * len(images)], strict=True):

@@ -5,12 +5,13 @@ from types import SimpleNamespace
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
-from novum.datamodules import ImageDataModule, shard_sets, shards, stream
+from novum.datamodules import ImageDataModule, decode, shard_sets, shards, stream
 
 N = 60
 
@@ -193,10 +194,13 @@ def test_a_bad_image_stops_with_its_name_or_another_stands_in(tmp_path, workers)
         assert got[44:] == order(images(path, on_bad_image="skip"), 49, start=11)
 
 
-def damage_row_group(file) -> None:
-    """Zeros over the pages of a compressed file's second row group."""
+def compress(file) -> None:
     table = pq.read_table(file)
     pq.write_table(table, file, row_group_size=5, compression="zstd", use_dictionary=False)
+
+
+def damage_row_group(file) -> None:
+    """Zeros over the pages of a compressed file's second row group; the footer is whole."""
     column = pq.read_metadata(file).row_group(1).column(0)
     with open(file, "r+b") as opened:
         opened.seek(column.data_page_offset)
@@ -222,13 +226,12 @@ def test_a_shard_that_breaks_stops_with_its_name_or_is_passed_over(tmp_path, fau
         path, file = tmp_path / "data", tmp_path / "data" / "train-00001-of-00003.parquet"
         do = damage_row_group if fault == "row group" else type(file).unlink
     if fault == "row group":
-        do(file)  # the footer is whole
+        compress(file)
     options = {"heldout_fraction": 0.1, "on_bad_image": "skip"}
     strict, lax, again = (
         images(str(path), **options | kw) for kw in ({"on_bad_image": "error"}, {}, {})
     )
-    if fault != "row group":
-        do(file)  # after the index is read
+    do(file)  # after the index is read
     with pytest.raises(ValueError, match=f"{file.name}, rows .*: not a readable shard .*skip") as e:
         order(strict, 30, workers=workers)
     assert "\n" not in str(e.value)
@@ -237,6 +240,18 @@ def test_a_shard_that_breaks_stops_with_its_name_or_is_passed_over(tmp_path, fau
         assert order(again, 20, start=40) == got[160:]
         assert order(again, 5, rank=1, world=2, start=7) == got[57:97:2]
     assert len(got) == 240 and len(set(got)) > 30
+
+
+def test_damage_found_when_images_are_held_out_stops_at_once_or_is_passed_over(tmp_path):
+    write(tmp_path / "data", range(N), "train")
+    file = tmp_path / "data" / "train-00001-of-00003.parquet"
+    compress(file)
+    damage_row_group(file)
+    with pytest.raises(ValueError, match=f"{file.name}, rows 5 to 9: not a readable shard"):
+        images(str(tmp_path / "data"))
+    with pytest.warns(UserWarning, match=f"{file.name}, rows"):
+        got = order(images(str(tmp_path / "data"), on_bad_image="skip"), 40)
+    assert len(got) == 160 and not set(got) & set(range(25, 30))
 
 
 def test_a_shard_without_an_index_stops_at_once_or_is_left_out(tmp_path):
@@ -271,10 +286,9 @@ def test_wrong_options(data, tmp_path):
             images(data, **options)
     with pytest.raises(ValueError, match="streaming needs a path, and takes no subset"):
         images(data, subset=3)
-    table = datasets.Dataset.from_dict({"image": [png(0)], "class": [1]})
-    table.to_parquet(tmp_path / "x.parquet")
-    with pytest.raises(ValueError, match="cannot tell how many classes column 'class' has"):
-        images(str(tmp_path / "x.parquet"), label_column="class")
+    tar(tmp_path / "x.tar", {"1.png": png(1), "1.cls": b"cat"})
+    with pytest.raises(ValueError, match=r"member 1\.cls is no whole number: b'cat'"):
+        images(str(tmp_path / "x.tar"))
 
 
 def test_a_stream_without_training_images_ends(data):
@@ -286,6 +300,70 @@ def test_what_is_held_out_stays_so_when_shards_are_added(data, tmp_path):
     before = numbers(images(data).heldout_reference())
     write(tmp_path / "data", range(100, 130), "train-new", shards=1)
     assert [n for n in numbers(images(data).heldout_reference()) if n < 100] == before
+
+
+def test_copies_of_an_image_are_on_one_side_wherever_they_are(tmp_path):
+    write(tmp_path / "data", [*range(30), *range(30)], "train", shards=4)
+    tar(tmp_path / "x.tar", {f"{i}.png": png(i % 30) for i in range(60)})
+    sides = {}
+    for path in (tmp_path / "data", tmp_path / "x.tar"):
+        one = images(str(path), heldout_fraction=0.3)
+        heldout, train = numbers(one.heldout_reference()), numbers(one.train_reference())
+        assert sorted(heldout + train) == sorted([*range(30), *range(30)])
+        assert not set(heldout) & set(train)
+        sides[path] = set(heldout)
+    assert 2 <= len(sides[path]) <= 18
+    assert len(set(map(frozenset, sides.values()))) == 1  # in either form
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("form", ["cls", "numbers", "names"])
+def test_labels_without_class_names(tmp_path, form, workers):
+    """Of an archive's members, of a column of numbers, and of one of names."""
+    if form == "cls":
+        members = {f"{i:02}.{k}": v for i in range(N) for k, v in a_sample(i).items()}
+        path = tar(tmp_path / "x.tar", members)
+    else:
+        kinds = [i % 3 for i in range(N)] if form == "numbers" else ["abc"[i % 3] for i in range(N)]
+        rows = {"image": [png(i) for i in range(N)], "label": kinds}
+        path = tmp_path / "x.parquet"
+        datasets.Dataset.from_dict(rows).to_parquet(path)
+    one = images(str(path))
+    assert one.num_classes == 3
+    assert one._stream.class_names == (["a", "b", "c"] if form == "names" else None)
+    for batch in islice(one._stream.batches(4, 0, 0, 1, 0, workers), 12):
+        assert batch["label"].tolist() == [int(n) % 3 for n in batch["image"][:, 0, 0, 0]]
+    for side in (one.train_reference(), one.heldout_reference()):
+        assert side.labels.tolist() == [n % 3 for n in numbers(side)]
+
+
+def a_sample(i: int) -> dict[str, bytes]:
+    return {"cls": f"{i % 3}\n".encode(), "png": png(i)}
+
+
+def test_an_archive_whose_member_claims_more_than_an_image_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "MOST_BYTES", 2000)
+    monkeypatch.setattr(decode, "MOST_BYTES", 2000)
+    members = {f"{i}.png": png(i) for i in range(N)} | {"bomb.png": bytes(5000)}
+    tar(tmp_path / "x.tar", members)
+    one = images(str(tmp_path / "x.tar"), heldout_fraction=0.2, on_bad_image="error")
+    with pytest.raises(ValueError, match=r"member bomb\.png: .*5,000 bytes, more than an image"):
+        order(one, 30)
+    one = images(str(tmp_path / "x.tar"), heldout_fraction=0.2, on_bad_image="skip")
+    with pytest.warns(UserWarning, match=r"skipped .*bomb\.png"):
+        assert set(order(one, 60)) <= set(range(N))
+
+
+def test_a_row_group_that_unpacks_to_far_more_than_it_says(tmp_path, monkeypatch):
+    """A dictionary of one value, named by every row."""
+    monkeypatch.setattr(shards, "MOST_UNPACKED", 100_000)
+    cells = [{"bytes": png(1) + bytes(20_000), "path": None}] * 300
+    rows = pa.table(
+        {"image": pa.array(cells, pa.struct({"bytes": pa.binary(), "path": pa.string()}))}
+    )
+    pq.write_table(rows, tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match=r"x\.parquet, rows .*unpacks to far more than the"):
+        images(str(tmp_path / "x.parquet"))
 
 
 @pytest.mark.parametrize("kind", ["saved", "imagefolder", "webdataset"])
@@ -358,10 +436,10 @@ def test_files_behind_a_url(tmp_path):
 
 def test_an_index_is_kept_until_the_file_changes(tmp_path, monkeypatch):
     tar(tmp_path / "x.tar", {f"{i}.png": png(i) for i in range(9)})
-    images(str(tmp_path / "x.tar"))
+    images(str(tmp_path / "x.tar"), heldout_fraction=0.3)
     inner, scanned = shards.tar_images, []
     monkeypatch.setattr(shards, "tar_images", lambda *a: scanned.append(a) or inner(*a))
-    images(str(tmp_path / "x.tar"))
+    images(str(tmp_path / "x.tar"), heldout_fraction=0.3)
     assert not scanned
     tar(tmp_path / "x.tar", {f"{i}.png": png(i) for i in range(12)})
     assert len(images(str(tmp_path / "x.tar"), heldout_fraction=0.3)._stream.train) > 0 and scanned

@@ -1,7 +1,5 @@
 """The rows of many shards: which of them are trained on, and in which parts they are read."""
 
-import hashlib
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,20 +19,15 @@ from novum.datamodules.huggingface import (
     load_tables,
     open_shards,
 )
-from novum.datamodules.shards import (
-    ParquetShard,
-    Shard,
-    TableShard,
-    TarShard,
+from novum.datamodules.shard_index import (
     as_rows,
-    cached,
-    content_keys,
     extension_of,
     file_size,
     open_file,
     tar_images,
     tar_members,
 )
+from novum.datamodules.shards import ParquetShard, Shard, TableShard, TarShard
 from novum.datamodules.threads import bar
 from novum.errors import first_line
 
@@ -76,7 +69,7 @@ class ShardSet:
 
     def __init__(self, shards: list[Shard], keep: list[NDArray] | None = None) -> None:
         self.shards, self.keep = shards, keep
-        self.blocks = np.concatenate([_blocks(i, shard) for i, shard in enumerate(shards)])
+        self.blocks = np.concatenate([blocks(i, shard) for i, shard in enumerate(shards)])
         self.counts = np.array([len(self.rows(b)) for b in range(len(self.blocks))], np.int64)
         units = np.concatenate([shard.units for shard in shards])
         self.largest_unit = int(units[:, 1].max(initial=0))
@@ -108,7 +101,7 @@ class ShardSet:
             raise BadShard(f"{shard.file}, rows {start} to {stop - 1}", error) from error
 
 
-def _blocks(number: int, shard: Shard) -> NDArray:
+def blocks(number: int, shard: Shard) -> NDArray:
     """(shard, first row, last row + 1) of every block."""
     rows, size = shard.units.T
     ends = rows.cumsum()
@@ -244,50 +237,3 @@ def _tar(file: str, extension: str | None, label: str | None, skip_bad: bool) ->
                 whole += [(offset, size, number)] * (offset + size <= end)
         rank_zero_warn(f"{file}: only the first {len(whole)} images ({first_line(error)})")
         return TarShard(file, extension, label, as_rows(whole))
-
-
-def heldout_rows(shards: list[Shard], seed: int, fraction: float, skip_bad: bool) -> list[NDArray]:
-    """Of each shard, which rows are held out: a hash of an image's bytes decides, so that copies
-    of it are on one side wherever they are, and all stay there when a set grows.
-
-    All shards are read for that, once: the hashes stay in the cache.
-    """
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        found = pool.map(partial(_keys, skip_bad=skip_bad), shards)
-        keys = list(bar(found, "dealing out what is held out", total=len(shards)))
-    return [_is_below(fraction, each, seed) for each in keys]
-
-
-def _keys(shard: Shard, skip_bad: bool) -> NDArray:
-    try:
-        build = partial(_hash_blocks, shard, skip_bad=False)
-        return cached(shard.stamp, f"contents {_what(shard)}", build, np.uint64)
-    except BadShard:
-        if not skip_bad:
-            raise
-        return _hash_blocks(shard, skip_bad=True)  # not cached: it may be whole another time
-
-
-def _what(shard: Shard) -> str:
-    """Which rows a shard has of its file."""
-    return hashlib.sha256(shard.units.tobytes()).hexdigest()
-
-
-def _hash_blocks(shard: Shard, skip_bad: bool) -> NDArray:
-    """0 for the rows of a block that cannot be read."""
-    keys = np.zeros(int(shard.units[:, 0].sum()), np.uint64)
-    for _, start, stop in _blocks(0, shard).tolist():
-        try:
-            keys[start:stop] = content_keys(shard, start, stop)
-        except Exception as error:
-            if not skip_bad:
-                raise BadShard(f"{shard.file}, rows {start} to {stop - 1}", error) from error
-    return keys
-
-
-def _is_below(fraction: float, keys: NDArray, seed: int) -> NDArray:
-    salt = hashlib.blake2b(str(seed).encode(), digest_size=8).digest()
-    x = keys ^ np.frombuffer(salt, np.uint64)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)  # splitmix64's mixing
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (x ^ (x >> np.uint64(31))) < np.uint64(int(fraction * (2**64 - 1)))

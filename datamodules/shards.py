@@ -1,27 +1,30 @@
 """Shards on a disk or behind a URL: parquet files and tar archives, read by row number."""
 
-import hashlib
 import tarfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
-from itertools import groupby, islice
-from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from itertools import islice
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from filelock import FileLock
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from novum.datamodules.decode import EXTENSIONS, MOST_BYTES, Encoded, TooLarge, as_bytes
+from novum.datamodules.decode import MOST_BYTES, Encoded, TooLarge
 from novum.datamodules.rows import RawSet, encoded
-from novum.paths import cache_folder, load_array, store
+from novum.datamodules.shard_index import (
+    NO_CLASS,
+    cached,
+    open_file,
+    row_groups,
+    stamp,
+    table_classes,
+    tar_rows,
+)
 
 SLICE = 64  # rows that are read and turned into Python objects at once
 MOST_UNPACKED = 1 << 29  # bytes of a slice of a row group, and of what it has beyond its footer's
 NOMINAL_BYTES = 1 << 16  # of an image whose size is not known before it is read
-VERSION = 2  # of the indices in the cache
-NO_CLASS = -1
 
 
 class Cell(NamedTuple):
@@ -53,11 +56,11 @@ class ParquetShard:
     def __init__(self, file: str, image: str, label: str | None) -> None:
         self.file, self.columns = file, [image] + [label] * (label is not None)
         self.stamp = stamp(file)
-        self.units = cached(self.stamp, f"parquet {image}", partial(_row_groups, file, image))
+        self.units = cached(self.stamp, f"parquet {image}", partial(row_groups, file, image))
         self._ends = self.units[:, 0].cumsum()
         self.classes, self.codes = np.array([NO_CLASS]), {}
         if label is not None:
-            find = partial(_classes, file, label)
+            find = partial(table_classes, file, label)
             self.classes = cached(self.stamp, f"classes {label}", find, None)
 
     def read(self, start: int, stop: int) -> Iterator[Cell]:
@@ -107,7 +110,7 @@ class TarShard:
     ) -> None:
         self.file, self.stamp = file, stamp(file)
         if rows is None:
-            scan = partial(_scan, file, extension, label)
+            scan = partial(tar_rows, file, extension, label)
             rows = cached(self.stamp, f"tar {extension} {label}", scan)
         self.rows = rows
         self.units = np.stack([np.ones_like(rows[:, 1]), rows[:, 1]], axis=1)
@@ -152,152 +155,3 @@ class TableShard:
 
     def name(self, row: int) -> str:
         return self.images.rows.name(row)
-
-
-def open_file(file: str) -> BinaryIO:
-    """A local file, or one behind a URL of any kind that fsspec knows."""
-    if "://" not in file:
-        return open(file, "rb")
-    import fsspec
-
-    return fsspec.open(file, "rb").open()
-
-
-def file_size(file: str) -> int:
-    with open_file(file) as opened:
-        return opened.seek(0, 2)
-
-
-def stamp(file: str) -> str:
-    """A file's place, size and time of change (or what its storage tells instead)."""
-    import fsspec
-
-    system, place = fsspec.core.url_to_fs(file)
-    return f"{file} {system.size(place)} {system.ukey(place)}"
-
-
-def cached(
-    stamp: str, what: str, build: Callable[[], NDArray], dtype: DTypeLike | None = np.int64
-) -> NDArray:
-    """What an index holds, from the cache if it is there; of several ranks one builds it."""
-    digest = hashlib.sha256(f"{VERSION} {what} {stamp}".encode()).hexdigest()
-    path = cache_folder() / "shards" / f"{digest[:24]}.npy"
-    with _alone(path):
-        index = load_array(path, dtype)
-        if index is None:
-            index = build()
-            store(path, partial(np.save, arr=index))
-    return np.array(index)  # a map would keep a file open for every shard
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    with ExitStack() as held:
-        with suppress(OSError):  # on a disk that cannot be written to nothing is cached
-            path.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(FileLock(path.with_suffix(".lock")))
-        yield
-
-
-def content_keys(shard: Shard, start: int, stop: int) -> NDArray:
-    """A hash of each row's bytes as uint64; 0 where one image cannot be read."""
-    keys = []
-    for cell in shard.read(start, stop):
-        data = b""
-        with suppress(OSError, ValueError):  # decoding it will tell
-            data = as_bytes(cell.data)
-        keys.append(int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little"))
-    return np.array(keys, np.uint64)
-
-
-def _row_groups(file: str, image: str) -> NDArray:
-    """Rows, and bytes of the images, of every row group."""
-    import pyarrow.parquet as pq
-
-    with open_file(file) as opened, pq.ParquetFile(opened) as table:
-        if image not in table.schema_arrow.names:
-            raise ValueError(f"it has no column {image!r}")
-        groups = [table.metadata.row_group(i) for i in range(table.num_row_groups)]
-    sizes = [
-        [group.num_rows, sum(c.total_uncompressed_size for c in _columns(group, image))]
-        for group in groups
-    ]
-    return np.array(sizes, np.int64).reshape(-1, 2)
-
-
-def _columns(group: Any, image: str) -> list[Any]:
-    columns = [group.column(i) for i in range(group.num_columns)]
-    return [column for column in columns if column.path_in_schema.split(".")[0] == image]
-
-
-def _classes(file: str, label: str) -> NDArray:
-    """The different labels of a file: whole numbers, or names."""
-    import pyarrow.parquet as pq
-
-    found: set[Any] = set()
-    with open_file(file) as opened, pq.ParquetFile(opened) as table:
-        for part in table.iter_batches(columns=[label], use_threads=False):
-            found.update(part[label].unique().to_pylist())
-    if any(isinstance(value, str) for value in found):
-        return np.array(sorted(map(str, found)))
-    return np.array(sorted(NO_CLASS if v is None else int(v) for v in found), np.int64)
-
-
-def _scan(file: str, extension: str | None, label: str | None) -> NDArray:
-    return as_rows(list(tar_images(file, extension, label)))
-
-
-def as_rows(found: list[tuple[int, int, int]]) -> NDArray:
-    return np.array(found, np.int64).reshape(-1, 3)
-
-
-def tar_images(
-    file: str, extension: str | None, label: str | None
-) -> Iterator[tuple[int, int, int]]:
-    """Where each image of an archive starts, its bytes and its class; an error where it breaks.
-
-    Members of a sample follow one another, and their names are equal up to the first dot.
-    """
-    with open_file(file) as opened:
-        for _, sample in groupby(tar_members(file), _sample_of):
-            images, number = [], NO_CLASS
-            for member in sample:
-                found = extension_of(member.name)
-                if found == label:
-                    number = _class_in(opened, member)
-                elif found == extension or extension is None and found in EXTENSIONS:
-                    images.append((member.offset_data, member.size))
-                    if label is None:
-                        yield *images.pop(), NO_CLASS
-            yield from ((*image, number) for image in images)
-
-
-def _sample_of(member: tarfile.TarInfo) -> str:
-    return member.name[: len(member.name) - len(extension_of(member.name))]
-
-
-def _class_in(file: BinaryIO, member: tarfile.TarInfo) -> int:
-    file.seek(member.offset_data)
-    text = file.read(min(member.size, 20))
-    try:
-        return int(text)
-    except ValueError as error:
-        raise ValueError(f"member {member.name} is no whole number: {text!r}") from error
-
-
-def tar_members(file: str) -> Iterator[tarfile.TarInfo]:
-    """The plain files of an archive, hidden ones (macOS's ._a.jpg) left out."""
-    with open_file(file) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:
-        while member := tar.next():
-            tar.members = []  # which would grow with the archive
-            plain = member.isreg() and not member.issparse()
-            if plain and not PurePosixPath(member.name).name.startswith("."):
-                yield member
-        opened.seek(tar.offset)
-        if opened.read(tarfile.BLOCKSIZE).strip(b"\0"):  # tarfile takes a bad header for the end
-            raise tarfile.ReadError(f"no header at byte {tar.offset}")
-
-
-def extension_of(name: str) -> str:
-    """`seg.png` of `a/0001.seg.png`: a sample's key ends at the first dot."""
-    return PurePosixPath(name).name.partition(".")[2].lower()

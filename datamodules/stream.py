@@ -15,13 +15,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from novum.datamodules.batches import Batch, by_workers
 from novum.datamodules.decode import ImageTransform, first_channels, unreadable
+from novum.datamodules.held_out import heldout_rows
 from novum.datamodules.readers import Reader
-from novum.datamodules.shard_sets import (
-    BadShard,
-    ShardSet,
-    find_shards,
-    heldout_rows,
-)
+from novum.datamodules.shard_sets import BadShard, ShardSet, find_shards
 from novum.datamodules.shuffle import LANES, Shuffle
 from novum.datamodules.sources import ImageArray
 from novum.datamodules.threads import in_threads

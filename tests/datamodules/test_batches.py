@@ -40,9 +40,10 @@ def test_workers_still_at_work_do_not_hold_up_the_end_of_the_process():
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="no system that says who signals")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
 def test_workers_leave_a_signal_to_the_whole_job_to_the_process_that_trains(name: str):
+    others = set(multiprocessing.active_children())  # which an earlier test may have left
     batches = iter(by_workers(Slow(), num_workers=2))
     read = [next(batches)]
-    workers = [child.pid for child in multiprocessing.active_children()]
+    workers = [child.pid for child in set(multiprocessing.active_children()) - others]
     assert len(workers) == 2
     subprocess.run(["kill", f"-{name.removeprefix('SIG')}", *map(str, workers)], check=True)
     read += list(batches)
@@ -59,9 +60,10 @@ def _runs(pid: int) -> bool:
 
 
 def test_the_process_that_trains_ends_its_workers():
+    others = set(multiprocessing.active_children())
     batches = iter(by_workers(Slow(), num_workers=1))
     next(batches)
-    (worker,) = multiprocessing.active_children()
+    (worker,) = set(multiprocessing.active_children()) - others
     worker.terminate()
     worker.join(10)
     assert worker.exitcode == 0

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from novum.datamodules import ImageDataModule, decode, shard_sets, shards, stream
+from novum.datamodules import ImageDataModule, decode, shard_index, shard_sets, shards, stream
 
 N = 60
 
@@ -437,8 +437,8 @@ def test_files_behind_a_url(tmp_path):
 def test_an_index_is_kept_until_the_file_changes(tmp_path, monkeypatch):
     tar(tmp_path / "x.tar", {f"{i}.png": png(i) for i in range(9)})
     images(str(tmp_path / "x.tar"), heldout_fraction=0.3)
-    inner, scanned = shards.tar_images, []
-    monkeypatch.setattr(shards, "tar_images", lambda *a: scanned.append(a) or inner(*a))
+    inner, scanned = shard_index.tar_images, []
+    monkeypatch.setattr(shard_index, "tar_images", lambda *a: scanned.append(a) or inner(*a))
     images(str(tmp_path / "x.tar"), heldout_fraction=0.3)
     assert not scanned
     tar(tmp_path / "x.tar", {f"{i}.png": png(i) for i in range(12)})

@@ -41,9 +41,11 @@ def lost_process(error: BaseException) -> str:
             f"a process that reads data died (pid {worker[1]} {worker[2].strip()}): if memory was"
             " short lower num_workers or batch_size; --ckpt_path last goes on"
         )
-    if re.search("closed by peer|reset by peer|Broken pipe", text):
-        missing = ", ".join(map(str, missing_ranks()))
-        return f"lost rank {missing or '(unknown)'}: its process died; --ckpt_path last goes on"
+    died = re.search("closed by peer|reset by peer|Broken pipe", text)
+    if died or re.search(r"Timed out waiting \d+ms", text):
+        missing = ", ".join(map(str, missing_ranks())) or "(unknown)"
+        how = "its process died" if died else "it did not answer in time (strategy.timeout)"
+        return f"lost rank {missing}: {how}; --ckpt_path last goes on"
     return ""
 
 

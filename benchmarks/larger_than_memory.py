@@ -5,7 +5,8 @@
 Writes noise PNGs of 64 px as parquet and as tar shards (and removes them), passes over all of them
 once with two workers, stops in the middle, goes on in new processes and compares. The limit (GB) is
 what the kernel lets each process have beside torch and what it imports (RLIMIT_DATA); the peak is
-what all of them have together, a shared page counted once, and the images are read at 32 px.
+what all of them have together, a shared page counted once, and the images are read at 32 px. Arrow
+takes memory as it needs it: its own allocator would reserve 1 GB of addresses in advance.
 """
 
 import argparse
@@ -78,7 +79,8 @@ def passes(path: str, first: int, batches: int, limit: float) -> dict:
 
 def in_child(*arguments: object) -> dict:
     command = [sys.executable, __file__, "--child", *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    environment = os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
 
 

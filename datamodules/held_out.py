@@ -49,6 +49,8 @@ def _hash_blocks(shard: Shard, skip_bad: bool) -> NDArray:
     for _, start, stop in blocks(0, shard).tolist():
         try:
             keys[start:stop] = _content_keys(shard, start, stop)
+        except MemoryError:
+            raise
         except Exception as error:
             if not skip_bad:
                 raise BadShard(f"{shard.file}, rows {start} to {stop - 1}", error) from error

@@ -97,6 +97,8 @@ class ShardSet:
             for row, cell in enumerate(shard.read(rows[0], rows[-1] + 1), rows[0]):
                 if row in wanted:
                     yield Record(*cell, shard, row, offset + row)
+        except MemoryError:
+            raise  # no fault of the shard
         except Exception as error:  # pyarrow and files raise OSError, ValueError, ...
             raise BadShard(f"{shard.file}, rows {start} to {stop - 1}", error) from error
 

@@ -41,49 +41,60 @@ class Wasserstein(torch.autograd.Function):
         own = (shares[:, None] @ features).squeeze(1)
         root = features - own[:, None]
         root *= shares.sqrt()[:, :, None]  # root^T root = S - RIDGE
-        overlap, transport = overlap_and_map(root, values, vectors)
-        ctx.save_for_backward(features, shares, own, mean, transport)
-        variance = root.square_().sum((1, 2)) + RIDGE * root.shape[2]
+        variance, overlap, pull = compare(root, values, vectors)
+        ctx.save_for_backward(features, shares, own, mean, pull)
         apart = (own - mean).square().sum(1)
-        return apart + variance + (values.sum(1) - 2 * overlap).to(variance)
+        return apart + (variance + values.sum(1) - 2 * overlap).to(apart)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
-        features, shares, own, mean, transport = ctx.saved_tensors
-        pull = -transport  # x - (mean + P (x - own)) = x (1 - P) + P own - mean
-        pull.diagonal(dim1=1, dim2=2).add_(1)
-        start = own[:, None] @ transport - mean[:, None]
-        moved = torch.baddbmm(start, features, pull)
+        features, shares, own, mean, pull = ctx.saved_tensors
+        start = (own - mean)[:, None] - own[:, None] @ pull
+        moved = torch.baddbmm(start, features, pull)  # x - (mean + P (x - own))
         moved *= (2 * gradient[:, None] * shares)[:, :, None]
         return moved, None, None, None, None
 
 
-def overlap_and_map(root: Tensor, values: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """F (b,) in float64 and P (b, c, c) of S = root^T root + RIDGE, root (b, n, c), and T.
+def compare(root: Tensor, values: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """tr S and F (b,) in float64, and 1 - P (b, c, c), of S = root^T root + RIDGE and T.
 
-    A root of fewer rows than T has dimensions is handled in the subspace that it spans with the
-    leading eigenvectors of T: in the rest both covariances are RIDGE, and P is 1.
+    A root (b, n, c) of fewer rows than T has dimensions is handled in the subspace that it spans
+    with the leading eigenvectors of T: in the rest both covariances are RIDGE, and P is 1.
     """
-    c = values.shape[1]
+    n, c = root.shape[1:]
     spread = int((values > 1.001 * RIDGE).sum(1).max())  # directions in which T is more
-    k = min(spread + root.shape[1], c)
-    basis, scales = vectors, values.sqrt()
+    k = min(spread + n, c)
     if k < c:
         leading = vectors[:, :, c - spread :]
-        basis = torch.linalg.qr(torch.cat([leading, root.mT.double()], 2))[0]  # +-leading first
+        basis = torch.cat([leading, rest_of_span(leading, root.mT.double())], 2)
         scales = torch.full_like(values[:, :k], RIDGE**0.5)
         scales[:, :spread] = values[:, c - spread :].sqrt()
-    basis = basis.to(root)
-    reduced = root @ basis  # (b, n, k)
-    covariance = (reduced.mT @ reduced).double()
+    else:
+        basis, scales = vectors, values.sqrt()
+    if n > 2 * c:  # the smaller products
+        covariance = basis.mT @ (root.mT @ root).double() @ basis
+    else:
+        reduced = root @ basis.to(root)  # (b, n, k)
+        covariance = (reduced.mT @ reduced).double()
     covariance.diagonal(dim1=1, dim2=2).add_(RIDGE)
     m, v = torch.linalg.eigh(scales[:, :, None] * covariance * scales[:, None])
     m = m.clamp_min(RIDGE**2).sqrt()  # no eigenvalue is less, but by rounding
-    v = scales[:, :, None] * v
-    transport = ((v / m[:, None]) @ v.mT).to(root)  # within the basis
+    half = basis.to(root) @ (scales[:, :, None] * v / m.sqrt()[:, None]).to(root)
     if k < c:
-        transport.diagonal(dim1=1, dim2=2).sub_(1)
-    transport = basis @ transport @ basis.mT
-    if k < c:
-        transport.diagonal(dim1=1, dim2=2).add_(1)
-    return m.sum(1) + (c - k) * RIDGE, transport
+        pull = basis.to(root) @ basis.mT.to(root)
+    else:
+        pull = torch.eye(c, dtype=root.dtype, device=root.device).expand(len(root), c, c)
+    pull = torch.baddbmm(pull, half, half.mT, alpha=-1)  # P is half half^T in the basis
+    variance = covariance.diagonal(dim1=1, dim2=2).sum(1)
+    return variance + (c - k) * RIDGE, m.sum(1) + (c - k) * RIDGE, pull
+
+
+def rest_of_span(basis: Tensor, vectors: Tensor) -> Tensor:
+    """Orthonormal columns, some of them zero, that span the vectors (b, c, n) with the basis'."""
+    rest = vectors - basis @ (basis.mT @ vectors)
+    rest = rest - basis @ (basis.mT @ rest)
+    squares, turn = torch.linalg.eigh(rest.mT @ rest)
+    lengths = squares.clamp_min(0).sqrt()
+    longest = torch.linalg.vector_norm(vectors, dim=(1, 2))[:, None]
+    found = rest @ (turn / lengths.clamp_min(1e-300)[:, None])
+    return torch.where((lengths > 1e-7 * longest)[:, None], found, 0)

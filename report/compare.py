@@ -32,6 +32,7 @@ from novum.report.html import (
     banner,
     histories,
     history_figure,
+    of_text,
     record_table,
     tone,
 )
@@ -114,6 +115,8 @@ def _span(estimate: Estimate, sign: int) -> tuple[float, float]:
 def mismatches(reports: Mapping[str, Report]) -> list[str]:
     """Why figures of these reports can differ, other than by how good the samples are."""
     found = []
+    if len({of_text(report) for report in reports.values()}) > 1:
+        found.append("Texts and images: no figure is of both.")
     for side, fact, words_ in CHECKED:
         values = [(report.get(side) or {}).get(fact) for report in reports.values()]
         if len({value for value in values if value is not None}) > 1:
@@ -247,8 +250,11 @@ def _histories(reports: Mapping[str, Report], letters: Mapping[str, str]) -> str
     followed = {letters[name]: histories(report) for name, report in reports.items()}
     tags = dict.fromkeys(tag for found in followed.values() for tag in found)
     none = np.empty((0, 2))
+    text = all(of_text(report) for report in reports.values() if report.get("history"))
     charts = "".join(
-        history_figure(tag, {letter: found.get(tag, none) for letter, found in followed.items()})
+        history_figure(
+            tag, {letter: found.get(tag, none) for letter, found in followed.items()}, text
+        )
         for tag in tags
     )
     lead = "Each evaluation during training, for the reports of training runs."

@@ -91,18 +91,18 @@ def _name(report: Report) -> str:
     return str((report.get("samples") or {}).get("path", unnamed))
 
 
-def _of_text(report: Report) -> bool:
+def of_text(report: Report) -> bool:
     return report.get("kind") == "text"
 
 
 def _sides(report: Report) -> dict[str, str]:
     """What each set is called, of those that there are."""
-    kind = "text" if _of_text(report) else "images"
+    kind = "text" if of_text(report) else "images"
     return {side: words.format(kind) for side, words in SIDES.items() if report.get(side)}
 
 
 def heading(report: Report) -> str:
-    of, counted = ("characters of ", "characters") if _of_text(report) else ("", "images")
+    of, counted = ("characters of ", "characters") if of_text(report) else ("", "images")
     known = [
         f"{report[side]['n']:,} {of}{words}"
         for side, words in _sides(report).items()
@@ -171,7 +171,7 @@ def _novelty(report: Report) -> str:
     figures = metric_table(report, "novelty")
     if not figures:
         return ""
-    if _of_text(report):
+    if of_text(report):
         lead = "Held-out text, which nobody has copied, is the measure of chance."
         return section("Novelty", lead, figures)
     shares = {
@@ -273,19 +273,19 @@ def _seen(row: dict[str, float]) -> float | None:
 
 
 def _history(report: Report) -> str:
-    counted = "characters" if _of_text(report) else "images"
     curves = histories(report).items()
-    charts = "".join(history_figure(tag, {"": at}, counted) for tag, at in curves)
+    charts = "".join(history_figure(tag, {"": at}, of_text(report)) for tag, at in curves)
     lead = "Each evaluation during training."
     return section("During training", lead, f'<div class="charts">{charts}</div>') if charts else ""
 
 
-def history_figure(tag: str, curves: Mapping[str, np.ndarray], counted: str = "images") -> str:
+def history_figure(tag: str, curves: Mapping[str, np.ndarray], text: bool) -> str:
     """One metric against the images or characters seen, a curve for each name."""
     _, metric, space = tag.split("/", 2)
     title, _, share = words(metric)
     names = legend(curves) if len(curves) > 1 else ""
-    chart = line_chart(curves, f"training {counted} seen", title, share)
+    seen = f"training {'characters' if text else 'images'} seen"
+    chart = line_chart(curves, seen, title, share)
     heading = f"<figcaption><b>{clean(title)}</b> {clean(space)}</figcaption>"
     return f"<figure>{heading}{names}{chart}</figure>"
 
@@ -310,6 +310,6 @@ def _settings(report: Report) -> str:
         ("Cost", spent(report.get("cost") or {})),
     ):
         parts += [f"<h3>{title}</h3>{definitions(entries)}"] if entries else []
-    equal = "texts, to the last character" if _of_text(report) else "images, to the last pixel"
+    equal = "texts, to the last character" if of_text(report) else "images, to the last pixel"
     lead = f"What was compared and how: equal fingerprints are equal {equal}."
     return section("Settings and cost", lead, *parts)

@@ -10,6 +10,8 @@ import torch
 from novum.callbacks import LastCheckpoint, Preemption
 from novum.checkpoints import read_checkpoint
 from novum.cli import newest_whole
+from novum.lightning_modules import Classifier
+from novum.lightning_modules.networks import SmallCNN
 from novum.paths import remove_partial_files, whole_file
 from tests.kills import Images, char_lstm, gan, kill_over_and_over
 from tests.tiny import TinyImages, states_equal, tiny_gan, tiny_trainer
@@ -106,18 +108,37 @@ def test_an_evaluation_that_was_broken_off_is_done_again(tmp_path, every_n_steps
     assert third.evaluations == []
 
 
-class BrokenWeights(Preemption):
-    """As after a gradient that is not a number: the losses up to it are finite."""
+def classifier(folder):
+    return Classifier(SmallCNN(8, 1, 2, width=4)), TinyImages(num_classes=2)
 
-    def on_train_batch_end(self, trainer, pl_module, *_):
+
+class BrokenGradient(Preemption):
+    """In step 5, after a loss that is finite."""
+
+    def on_train_batch_start(self, trainer, pl_module, *_):
+        if trainer.global_step == 4:
+            weights = next(pl_module.parameters())
+            self.hook = weights.register_hook(lambda gradient: gradient * float("nan"))
+
+    def on_train_batch_end(self, trainer, *_):
         if trainer.global_step == 5:
-            next(pl_module.parameters()).data.fill_(float("nan"))
+            self.hook.remove()
 
 
-def test_a_nan_never_reaches_a_checkpoint(tmp_path):
-    with pytest.raises(FloatingPointError, match="not finite after step 5"):
-        fit(tmp_path, BrokenWeights(), every_n_steps=5, max_steps=8, log_every_n_steps=50)
-    assert not (tmp_path / "checkpoints").exists()
+@pytest.mark.parametrize("build", [gan, char_lstm, classifier])
+def test_a_gradient_that_is_not_finite_never_reaches_a_checkpoint(tmp_path, build):
+    module, data = build(tmp_path)
+    settings = KEEPING | dict(max_steps=8, log_every_n_steps=50, limit_val_batches=0)
+    trainer = tiny_trainer(tmp_path, **settings, callbacks=[BrokenGradient(), LastCheckpoint(4)])
+    with pytest.raises(FloatingPointError, match="not finite after step|at step [678]"):
+        trainer.fit(module, data)
+    last = saved(tmp_path / "checkpoints" / "last.ckpt")
+    assert last["global_step"] == 4
+    assert all(v.isfinite().all() for v in last["state_dict"].values())
+    again, data = build(tmp_path)
+    trainer = tiny_trainer(tmp_path, **settings, callbacks=[Preemption(), LastCheckpoint(4)])
+    trainer.fit(again, data, ckpt_path=str(tmp_path / "checkpoints" / "last.ckpt"))
+    assert saved(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 8
 
 
 def test_a_killed_writer_leaves_nothing_for_long(tmp_path):

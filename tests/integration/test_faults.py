@@ -137,6 +137,37 @@ def test_killed_ranks_do_not_leave_the_others_waiting(start, tmp_path, dead):
     goes_on(start, tmp_path, INTERVAL)
 
 
+def test_a_rank_that_hangs_is_named(start, tmp_path):
+    timeout = "--trainer.strategy.init_args.timeout=0:0:8"
+    process = start(TWO[0], "--trainer.strategy=DDPStrategy", timeout)
+    wait_for(checkpoint(tmp_path).exists, process)
+    (one,) = children(process.pid)
+    os.kill(one, signal.SIGSTOP)
+    assert process.wait(60) == EXIT_LOST_PROCESS, process.log.read_text()[-2000:]
+    assert "lost rank 1: it did not answer in time" in process.log.read_text()
+    os.kill(one, signal.SIGKILL)
+    goes_on(start, tmp_path, INTERVAL)
+
+
+def test_killed_in_the_middle_of_writing_a_checkpoint(start, tmp_path):
+    process = start("--trainer.callbacks.every_n_steps=1")
+    wait_for(checkpoint(tmp_path).exists, process)
+    folder, partial = checkpoint(tmp_path).parent, []
+    for _ in range(50):
+        while not any(name.endswith(".tmp") for name in os.listdir(folder)):
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(0.05)  # until it has stopped
+        if partial := list(folder.glob("*.tmp")):
+            break
+        os.killpg(process.pid, signal.SIGCONT)
+    assert partial
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert list(folder.glob("*.tmp")) == partial
+    goes_on(start, tmp_path, 1)
+
+
 def test_a_full_disk_stops_in_one_line_and_keeps_the_old_checkpoint(start, tmp_path):
     first = start("--trainer.max_steps=30")
     assert first.wait(WAIT) == 0, first.log.read_text()[-2000:]

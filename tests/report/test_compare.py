@@ -119,11 +119,17 @@ def test_a_set_that_one_report_does_not_know_is_no_mismatch():
     assert mismatches(reports) == []
 
 
-def test_page_shows_all_side_by_side():
+@pytest.mark.parametrize(("kind", "seen"), [("image", "images"), ("text", "characters")])
+def test_page_shows_all_side_by_side(kind, seen):
     reports = pair()
     for i, found in enumerate(reports.values(), 1):
+        found["kind"] = kind
         found["history"] = [
-            {"images_seen": n, "quality/frechet_distance/pixels": i * n} for n in (100, 200)
+            {
+                "tokens_seen" if kind == "text" else "images_seen": n,
+                "quality/frechet_distance/pixels": i * n,
+            }
+            for n in (100, 200)
         ]
     found = read(comparison_page(reports))
     assert found.sections == [
@@ -137,6 +143,13 @@ def test_page_shows_all_side_by_side():
     ]
     assert len([a for a in found.all("span") if a.get("class") == "best"]) == 3
     assert len(found.all("polyline")) == 2
+    assert f"training {seen} seen" in found.text
+
+
+def test_texts_and_images_are_told_apart():
+    reports = pair()
+    reports["runs/b"]["kind"] = "text"
+    assert mismatches(reports)[0] == "Texts and images: no figure is of both."
 
 
 def test_page_escapes_names():

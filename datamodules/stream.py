@@ -124,7 +124,8 @@ class ImageStream:
 
     def shuffle(self, seed: int) -> Shuffle:
         """The order, and what is held in memory for it: a function of the shards and the seed."""
-        lanes = min(LANES, SHUFFLE_BYTES // max(1, self.train.largest_unit))
+        held = 2 * self.train.largest_unit  # a row group, packed and unpacked
+        lanes = min(LANES, SHUFFLE_BYTES // max(1, held))
         buffer = min(SHUFFLE_BUFFER, int(SHUFFLE_BYTES / max(1, self.train.mean_bytes)))
         return Shuffle(self.train.counts, lanes, buffer, seed)
 

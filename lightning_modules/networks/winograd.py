@@ -3,6 +3,7 @@
 A quarter of the multiplications of a direct 3 x 3 convolution: tiles of 6 x 6 give 4 x 4 outputs.
 """
 
+from itertools import product
 from typing import Any
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 TILE = 4  # outputs a side
-LEAST_CHANNELS, MOST_CHANNELS = 128, 256  # below these, moving tiles costs what products save
+LEAST_CHANNELS = 128  # below, moving tiles costs what products save
 LEAST_SIDE = 8  # px of a map
+CACHED = 1 << 22  # bytes of transformed tiles at once; more where weights that are read take more
 
 _B = [  # each of the three for the points 0, 1, -1, 2, -2 and infinity
     [4, 0, -5, 0, 1, 0],
@@ -40,20 +42,38 @@ def winograd(x: Tensor, weight: Tensor, padding: int, bias: Tensor | None = None
     high, wide = TILE * rows + 2, TILE * columns + 2
     padded = x.new_zeros(n, high, wide, c)
     padded[:, padding : padding + h, padding : padding + w] = x.permute(0, 2, 3, 1)
+    shape = (n, weight.shape[2], TILE * rows, TILE * columns)
+    out = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+    found = out.permute(0, 2, 3, 1).view(n, rows, TILE, columns, TILE, -1)
+    row_bytes = 36 * columns * max(c, shape[1]) * x.element_size()
+    limit = max(CACHED, weight.numel() * weight.element_size()) // row_bytes  # rows at once
+    images, part = max(1, limit // rows), max(1, min(limit, rows))
+    for image, row in product(range(0, n, images), range(0, rows, part)):
+        of = found[image : image + images, row : row + part]
+        y = _tile_rows(padded[image : image + images, TILE * row :], len(of), of.shape[1], columns,
+                       weight, bias)  # fmt: skip
+        of.copy_(y.permute(2, 3, 0, 4, 1, 5))
+    if size == shape[2:]:
+        return out
+    return out[:, :, : size[0], : size[1]].contiguous(memory_format=torch.channels_last)
+
+
+def _tile_rows(
+    padded: Tensor, n: int, rows: int, columns: int, weight: Tensor, bias: Tensor | None
+) -> Tensor:
+    """(TILE, TILE, n, rows, columns, out) of the first rows of tiles of padded (n, h, w, in)."""
+    c, strides = padded.shape[3], padded.stride()
+    down, right = strides[1:3]
     tiles = padded.as_strided(
-        (6, 6, n, rows, columns, c),
-        (wide * c, c, high * wide * c, TILE * wide * c, TILE * c, 1),
+        (6, 6, n, rows, columns, c), (down, right, strides[0], TILE * down, TILE * right, 1)
     )
-    b, a = x.new_tensor(_B), x.new_tensor(_A)
-    seen = torch.kron(b, b) @ tiles.reshape(36, -1)
+    b, a = padded.new_tensor(_B), padded.new_tensor(_A)
+    seen = b @ (b @ tiles.reshape(6, -1)).view(6, 6, -1)
     products = torch.bmm(seen.view(36, -1, c), weight)  # (36, tiles, out)
     if bias is not None:
         products[7] += bias  # both points 1: this product is in every output, once
-    y = (torch.kron(a, a) @ products.view(36, -1)).view(TILE, TILE, n, rows, columns, -1)
-    y = y.permute(2, 3, 0, 4, 1, 5).reshape(n, TILE * rows, TILE * columns, -1)
-    shape = (n, y.shape[-1], *size)  # a new tensor and no view, so that it may be changed in place
-    out = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
-    return out.copy_(y[:, : size[0], : size[1]].permute(0, 3, 1, 2))
+    y = a @ (a @ products.view(6, -1)).view(TILE, 6, -1)
+    return y.view(TILE, TILE, n, rows, columns, -1)
 
 
 class _Convolution(torch.autograd.Function):
@@ -95,10 +115,8 @@ def pays(module: nn.Module) -> bool:
     if not isinstance(module, nn.Conv2d) or module.padding_mode != "zeros" or module.groups != 1:
         return False
     shape = module.kernel_size, module.stride, module.dilation
-    wide = sorted((module.in_channels, module.out_channels))
     return (
         shape == ((3, 3), (1, 1), (1, 1))
         and module.padding in ((0, 0), (1, 1))
-        and wide[0] >= LEAST_CHANNELS
-        and wide[1] >= MOST_CHANNELS
+        and min(module.in_channels, module.out_channels) >= LEAST_CHANNELS
     )

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from novum.lightning_modules.networks import winograd
 from novum.lightning_modules.networks.winograd import WinogradConv2d, pays
 
 
@@ -16,7 +17,11 @@ def a_convolution(cin: int = 5, cout: int = 7, padding: int = 1, bias: bool = Tr
 @pytest.mark.parametrize("size", [(8, 8), (9, 14), (23, 8), (11, 17)])
 @pytest.mark.parametrize("padding", [0, 1])
 @pytest.mark.parametrize(("batch", "bias"), [(1, True), (3, False)])
-def test_output_and_gradient_are_the_direct_ones(size, padding, batch, bias) -> None:
+@pytest.mark.parametrize("cached", [1, 40_000, 1 << 22])  # a row, some, and all at once
+def test_output_and_gradient_are_the_direct_ones(
+    size, padding, batch, bias, cached, monkeypatch
+) -> None:
+    monkeypatch.setattr(winograd, "CACHED", cached)
     direct = a_convolution(padding=padding, bias=bias)
     x = torch.randn(batch, 5, *size, requires_grad=True)
     exact = x.detach().double().requires_grad_()
@@ -41,6 +46,6 @@ def test_autocast_and_small_maps_are_left_to_the_convolution() -> None:
 
 def test_only_wide_plain_convolutions_are_replaced() -> None:
     assert pays(nn.Conv2d(128, 256, 3, padding=1))
-    assert not pays(nn.Conv2d(128, 128, 3, padding=1))
+    assert not pays(nn.Conv2d(64, 128, 3, padding=1))
     assert not pays(nn.Conv2d(256, 256, 3, padding=1, stride=2))
     assert not pays(nn.Conv2d(256, 256, 3, padding=1, padding_mode="replicate"))

@@ -4,6 +4,7 @@ Characters are compared eight bytes at a time, as big-endian numbers, for all qu
 """
 
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +25,8 @@ class TextIndex(NamedTuple):
     text: "Words"
     order: Places  # (n,) int32, or int64 beyond 2**31: starts of the suffixes, ascending
     firsts: NDArray[np.uint64]  # the different first words of order[::STEP], ascending
-    keys: NDArray[np.uint64]  # of order[::STEP]: which of these, and what fits of the second word
+    runs: Places  # where in order[::STEP] each of them begins, and the end
+    seconds: NDArray[np.uint64]  # the second words of order[::STEP]
 
     def __len__(self) -> int:
         return len(self.order)
@@ -68,23 +70,14 @@ def build_index(tokens: Tokens, order: Places | None = None) -> TextIndex:
     text = Words(tokens)
     if order is None:
         order = suffix_order(text)
-    keys = text.at(order[::STEP])
-    new = np.append(True, keys[1:] != keys[:-1])
-    firsts = keys[new]
-    before = -1
-    for start in range(0, len(keys), BLOCK):  # in place: memory is short
+    words = text.at(order[::STEP])
+    new = np.append(words[1:] != words[:-1], True)
+    runs = np.append(np.zeros(1, order.dtype), np.flatnonzero(new).astype(order.dtype) + 1)
+    firsts = words[new]
+    for start in range(0, len(words), BLOCK):  # in place: memory is short
         block = slice(start, start + BLOCK)
-        which = before + np.cumsum(new[block])
-        before = which[-1]
-        second = text.at(order[::STEP][block] + text.per_word)
-        keys[block] = _keys(which, second, len(firsts))
-    return TextIndex(text, order, firsts, keys)
-
-
-def _keys(which: Places, second: NDArray[np.uint64], most: int) -> NDArray[np.uint64]:
-    """The number of a first word before the leading bits of the second one."""
-    bits = np.uint64(most.bit_length())
-    return which.astype(np.uint64) << (np.uint64(64) - bits) | second >> bits
+        words[block] = text.at(order[::STEP][block] + text.per_word)
+    return TextIndex(text, order, firsts, runs, words)
 
 
 def _check_memory(tokens: Tokens) -> None:
@@ -124,33 +117,50 @@ def insertion_points(
         length: A whole number of words.
     """
     low, high = (rank * STEP for rank in _near(index, queries, starts, length))
-    low, high = np.maximum(low - STEP, 0), np.minimum(high, len(index))
     steps = length // queries.per_word
-    open_ = np.arange(len(starts))
-    while len(open_):
-        middle = (low[open_] + high[open_]) >> 1
-        order = compare(index.text, index.order[middle], queries, starts[open_], steps)
-        after = order <= 0 if right else order < 0
-        low[open_[after]] = middle[after] + 1
-        high[open_[~after]] = middle[~after]
-        open_ = open_[low[open_] < high[open_]]
-    return low
+
+    def precedes(rank: Places, which: Places) -> NDArray[np.bool_]:
+        order = compare(index.text, index.order[rank], queries, starts[which], steps)
+        return order <= 0 if right else order < 0
+
+    return _bisect(np.maximum(low - STEP, 0), np.minimum(high, len(index)), precedes)
+
+
+def _bisect(low: Places, high: Places, precedes: Callable[[Places, Places], NDArray]) -> Places:
+    """The first ranks in [low, high) that do not precede, high where all do.
+
+    Args:
+        precedes: (ranks, which of the searches) -> whether those ranks precede what is sought.
+    """
+    found = low.copy()
+    which = np.flatnonzero(low < high)
+    low, high = low[which], high[which]
+    while len(which):
+        middle = (low + high) >> 1
+        after = precedes(middle, which)
+        low, high = np.where(after, middle + 1, low), np.where(after, high, middle)
+        found[which] = low
+        open_ = low < high
+        which, low, high = which[open_], low[open_], high[open_]
+    return found
 
 
 def _near(index: TextIndex, queries: Words, starts: Places, length: int) -> tuple[Places, Places]:
-    """How many keys are less than a query, and less than or equal to it."""
+    """How many of order[::STEP] are less than a query by two words, and how many no greater."""
     first, second = queries.at(starts), queries.at(starts + queries.per_word)
-    which = np.searchsorted(index.firsts, first)
-    known = index.firsts[np.minimum(which, len(index.firsts) - 1)] == first
-    least, largest = second, second
+    new = np.ones(len(first), bool)
+    new[1:] = first[1:] != first[:-1]  # equal ones follow one another where starts ascend
+    run = np.searchsorted(index.firsts, first[new])
+    known = index.firsts[np.minimum(run, len(index.firsts) - 1)] == first[new]
+    ends = index.runs[run], index.runs[run + known]
+    each = np.cumsum(new) - 1
+    low, high = (end.astype(np.int64)[each] for end in ends)
     if length <= queries.per_word:
-        least, largest = np.uint64(0), ~np.uint64(0)
-    keys = _keys(which, np.where(known, least, np.uint64(0)), len(index.firsts))
-    low = np.searchsorted(index.keys, keys)
-    high = low.copy()
-    keys = _keys(which[known], np.broadcast_to(largest, len(starts))[known], len(index.firsts))
-    high[known] = np.searchsorted(index.keys, keys, "right")
-    return low, high
+        return low, high
+    seconds = index.seconds
+    least = _bisect(low, high, lambda rank, which: seconds[rank] < second[which])
+    high = np.where(seconds[np.minimum(least, len(seconds) - 1)] == second, high, least)
+    return least, _bisect(least, high, lambda rank, which: seconds[rank] <= second[which])
 
 
 def occurrences(

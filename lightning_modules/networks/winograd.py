@@ -55,7 +55,7 @@ def winograd(x: Tensor, weight: Tensor, padding: int, bias: Tensor | None = None
         of.copy_(y.permute(2, 3, 0, 4, 1, 5))
     if size == shape[2:]:
         return out
-    return out[:, :, : size[0], : size[1]].contiguous(memory_format=torch.channels_last)
+    return out[:, :, : size[0], : size[1]].clone(memory_format=torch.channels_last)
 
 
 def _tile_rows(

@@ -17,14 +17,16 @@ from novum.callbacks.styles import (
     truncation_sheet,
 )
 from novum.checkpoints import load_module
+from novum.datamodules.images import ImageDataModule
 from novum.datamodules.opening import open_images, open_references
-from novum.judge import device, run_data
+from novum.image_sets import device
 from novum.lightning_modules import StyleGAN
 from novum.lightning_modules.sampling import to_float, to_uint8
 from novum.lightning_modules.styles import Projection, directions, project
 from novum.metrics.judging import as_estimate
 from novum.report.files import prepare_output
 from novum.report.pictures import captioned_table, encode, encode_gif, to_rgb
+from novum.trust import arguments_of_run
 
 SHOWN = 8  # projected images in a picture
 
@@ -81,7 +83,7 @@ def project_images(module: StyleGAN, options: argparse.Namespace) -> None:
         asked = {"images": (images, found)}
         print(f"median distance: {float(found.distance.median()):.4g}")
     else:
-        data = run_data(options.checkpoint)
+        data = arguments_of_run(Path(options.checkpoint), ImageDataModule)
         if data is None:
             raise ValueError(
                 "--images is needed: there is no config.yaml of a run beside this file"

@@ -1,33 +1,22 @@
 """Behind evaluate.py: opens the sets, judges them in each feature space, writes it all down."""
 
 import argparse
-import os
-import resource
-import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from rich.console import Console
-from rich.text import Text
-from torch.utils.tensorboard import SummaryWriter
-from tqdm.auto import trange
 
 from novum import ranks
-from novum.callbacks.evaluation import BLOCK
-from novum.callbacks.latent_space import load_labeller, sees_small_steps, space_figures
-from novum.callbacks.logging import add_encoded, literal
+from novum.callbacks.latent_space import sees_small_steps, space_figures
+from novum.callbacks.logging import add_encoded
 from novum.callbacks.nearest_neighbours import neighbour_columns
-from novum.callbacks.protocols import ImageGenerator, StyleGenerator
-from novum.callbacks.styles import require_styles
-from novum.checkpoints import load_module
-from novum.datamodules.images import ImageDataModule
-from novum.datamodules.opening import Opened, open_images, open_references
-from novum.datamodules.sources import ImageArray, ImageSource
-from novum.errors import printable, raised_by_us
+from novum.callbacks.protocols import StyleGenerator
+from novum.datamodules.opening import Opened
+from novum.datamodules.sources import ImageArray
+from novum.errors import raised_by_us
 from novum.gather import ALIGNMENT, Altered, copies, evidence, projector_points
-from novum.lightning_modules.training import derived_seed
+from novum.image_sets import Sets, device, open_sets
 from novum.metrics.features import (
     cache_together,
     extract_features_together,
@@ -49,39 +38,17 @@ from novum.metrics.novelty.altered import NEAR_DUPLICATE, AlteredCopyDetector
 from novum.metrics.novelty.exchangeability import exchangeability_test
 from novum.metrics.novelty.power import power
 from novum.metrics.subsets import choose_rows
-from novum.report.evaluation import Report, metric_table, scalars
+from novum.output import EVENTS, cost, events, show
+from novum.report.evaluation import Report
 from novum.report.files import prepare_output, write_json, write_text
 from novum.report.html import page
 from novum.report.pictures import captioned_table, encode
 from novum.report.projector import write_projector
 from novum.report.verdict import spaces_with_copying, verdict
-from novum.trust import data_arguments
 
-EVENTS = "tensorboard"  # a folder of their own, in which the second time replaces the first
 NUM_PATHS = 500  # of each kind, in a generator's latent spaces
-NUM_SAMPLES = 10_000  # drawn from a checkpoint
 HELDOUT_SEARCHED = 1000  # held-out images that near-duplicates are counted among
 MOST_PIXELS = 4096  # values of an image up to which the default feature space is `pixels`
-
-
-class Sets(NamedTuple):
-    """The images that are judged and what they are held against."""
-
-    samples: Opened
-    train: Opened
-    heldout: Opened | None
-    generator: ImageGenerator | None = None  # the checkpoint that drew the samples
-
-    @property
-    def images_seen(self) -> int:
-        return self.generator.images_seen if self.generator else 0
-
-    def opened(self) -> dict[str, Opened]:
-        sides = {"samples": self.samples, "train": self.train, "heldout": self.heldout}
-        return {name: side for name, side in sides.items() if side}
-
-    def images(self) -> dict[str, ImageSource]:
-        return {name: side.images for name, side in self.opened().items()}
 
 
 def run(options: argparse.Namespace) -> list[str]:
@@ -108,7 +75,8 @@ def run(options: argparse.Namespace) -> list[str]:
     add_styles(report, sets, options)
     report["copies"] = copies(judged, altered, sets.images())
     report["verdict"] = verdict(report)
-    report["cost"] = cost(sets, time.perf_counter() - start)
+    images = sum(len(side) for side in sets.images().values())
+    report["cost"] = cost(time.perf_counter() - start, images, "images")
     if ranks.is_first():
         write(report, sets, judged, altered, options.output)
         show(report, options.output)
@@ -130,74 +98,6 @@ def default_features(sets: Sets) -> list[str]:
     channels, height, width = sets.samples.images.shape
     pixels = "pixels" if channels * height * width <= MOST_PIXELS else "pixels@32"
     return ["efficientnet_lite0", pixels] + ([ALIGNMENT] if sets.heldout else [])
-
-
-def open_sets(options: argparse.Namespace) -> Sets:
-    """The samples first: the references are read at their size."""
-    if options.samples.endswith(".ckpt"):
-        trained_on = run_data(options.samples)
-        places = reference_places(options, trained_on)
-        generator = load_module(Path(options.samples), "sample", "generator").to(device()).eval()
-        if options.classifier:
-            require_styles(generator, "--classifier")
-            load_labeller(options.classifier)  # one that is not there is told before the work
-        images = draw_samples(generator, options.num_samples or NUM_SAMPLES, options.seed)
-        samples = Opened(options.samples, ImageArray(images), None)
-    else:
-        trained_on, generator = None, None
-        places = reference_places(options, trained_on)
-        samples = open_images(options.samples)
-    channels, size, _ = samples.images.shape
-    with ranks.first_of_host("training and held-out images"):
-        references = open_references(*places, size, channels, trained_on)
-    sets = Sets(samples, *references, generator)
-    for side in sets.opened().values():
-        if len(side.images) < 2:
-            raise ValueError(f"{side.where} holds 1 image: give at least 2")
-    return sets
-
-
-def reference_places(
-    options: argparse.Namespace, trained_on: dict[str, Any] | None
-) -> tuple[str, str | None]:
-    """Where training and held-out images are: as given, else as the checkpoint's run says."""
-    known = trained_on and (trained_on.get("path") or trained_on.get("dataset"))
-    train, heldout = options.train or known, options.heldout or known
-    if not train:
-        raise ValueError("--train is needed: the images that the generator was trained on")
-    if not heldout:
-        raise ValueError(
-            "--heldout is needed: images like those of --train, but never trained on; or none"
-        )
-    return train, None if heldout == "none" else heldout
-
-
-def run_data(checkpoint: str) -> dict[str, Any] | None:
-    """The ImageDataModule's arguments of a checkpoint's run, from config.yaml beside its folder."""
-    if not Path(checkpoint).is_file():
-        raise FileNotFoundError(f"there is no checkpoint {checkpoint}")
-    config = Path(checkpoint).parent.parent / "config.yaml"
-    if not config.is_file():
-        return None
-    return data_arguments(config, ImageDataModule)
-
-
-def draw_samples(generator: ImageGenerator, n: int, seed: int) -> torch.Tensor:
-    """n samples of a generator; seed 0 draws those that training judged."""
-    own = ranks.share(-(-n // BLOCK))
-    quiet = not ranks.is_first()
-    blocks = trange(
-        own.start, own.stop, desc="sampling", delay=2, leave=False, unit_scale=BLOCK, disable=quiet
-    )
-    # torch's CPU generator reads the low 32 bits of a seed alone, so others are hashed
-    seeds = (derived_seed(seed, block) if seed else block for block in blocks)
-    images = [generator.sample(BLOCK, seed=s).cpu() for s in seeds]
-    drawn = torch.cat(images) if images else torch.empty(0)
-    return ranks.concatenated(drawn, "samples")[:n]
-
-
-def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def extract(name: str, sets: Sets, seed: int) -> Features:
@@ -310,17 +210,6 @@ def describe(opened: Opened) -> dict[str, Any]:
     }
 
 
-def cost(sets: Sets, seconds: float) -> dict[str, float]:
-    """Time and memory of the whole evaluation, imports not counted."""
-    images = sum(len(side.images) for side in sets.opened().values())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {
-        "seconds": seconds,
-        "peak_rss_bytes": peak * (1 if sys.platform == "darwin" else 1024),
-        "images_per_second": images / seconds,
-    }
-
-
 def write(
     report: Report,
     sets: Sets,
@@ -336,20 +225,6 @@ def write(
     neighbours = {name: found.neighbours for name, found in judged.items()}
     picture = captioned_table(*neighbour_columns(images["samples"], references, neighbours))
     picture.save(folder / "nearest_neighbours.png")
-    step = sets.images_seen
-    with SummaryWriter(str(folder / EVENTS), purge_step=step) as writer:
-        for tag, value in scalars(report).items():
-            writer.add_scalar(tag, value, step)
-        add_encoded(writer, "novelty/nearest_neighbours", encode(picture), step)
-        writer.add_text("verdict", literal(report["verdict"]), step)
-
-
-def show(report: Report, folder: Path) -> None:
-    console = Console(width=None if os.isatty(1) else 110, highlight=False)
-    console.print(metric_table(report))
-    for note in report["notes"]:
-        console.print(f"Note: {printable(note)}", markup=False)
-    console.print(Text.assemble(("Verdict:", "bold"), f" {printable(report['verdict'])}"))
-    console.print(f"Report:     {folder / 'report.html'}", soft_wrap=True, markup=False)
-    console.print(f"As JSON:    {folder / 'report.json'}", soft_wrap=True, markup=False)
-    console.print(f"Look at it: tensorboard --logdir {folder}", soft_wrap=True, markup=False)
+    with events(report, folder, sets.images_seen) as writer:
+        tag = "novelty/nearest_neighbours"
+        add_encoded(writer, tag, encode(picture), sets.images_seen)

@@ -62,6 +62,14 @@ def data_arguments(config: Path, cls: type) -> dict[str, Any] | None:
         raise ValueError(f"{config} is no config of a run: mend it or move it away") from error
 
 
+def arguments_of_run(checkpoint: Path, cls: type) -> dict[str, Any] | None:
+    """The data module's arguments of a checkpoint's run, from config.yaml beside its folder."""
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {checkpoint}")
+    config = checkpoint.parent.parent / "config.yaml"
+    return data_arguments(config, cls) if config.is_file() else None
+
+
 def check(arguments: Any, heads: tuple[str, ...] = OURS) -> None:
     """Raises Untrusted unless all that would be imported for these arguments is known."""
     try:

@@ -12,7 +12,7 @@ from novum.datamodules.opening import open_images
 from novum.datamodules.single_image import read_image
 from novum.datamodules.texts import open_text
 from novum.errors import one_line_errors
-from novum.judge_text import open_source
+from novum.text_sets import open_source
 from tests.fuzz import strategies as hostile
 from tests.fuzz.outcome import empty_folder, ends_well, examples
 

@@ -74,8 +74,8 @@ def scatter_chart(
     points = {name: at[~np.isnan(at).any(1)] for name, at in points.items()}
     marks = [(name, at[~np.isnan(at).any(1)]) for name, at in marks]
     every = np.concatenate([*points.values(), *(at for _, at in marks)])
-    x = make_axis(x_label, *_limits(every[:, 0]), 54, WIDTH - 12)
     y = make_axis(y_label, *_limits(every[:, 1]), 318, 12)
+    x = make_axis(x_label, *_limits(every[:, 0]), _room(y), WIDTH - 12)
     dots = [
         f'<circle class="{name} dot" cx="{a:.1f}" cy="{b:.1f}" r="2.2"/>'
         for name, at in points.items()
@@ -95,8 +95,13 @@ def _limits(values: np.ndarray, tail: float = TAIL) -> tuple[float, float]:
     if not len(finite):
         return 0.0, 1.0
     low, high = np.percentile(finite, [tail, 100 - tail])
-    air = 0.04 * (high - low)
+    air = 0.04 * (high - low) or 0.1 * abs(low) or 0.5
     return float(low - air), float(high + air)
+
+
+def _room(y: Axis) -> float:
+    """Pixels to the left of a chart, for what stands beside its vertical axis."""
+    return max(54, 26 + 7.5 * max(len(text) for _, text in y.ticks))
 
 
 def few(rows: np.ndarray, at_most: int = MOST_DOTS) -> np.ndarray:
@@ -123,9 +128,9 @@ def histogram_chart(
         for values, weight in zip(known, weights, strict=False)
     ]
     most = max(float(count.max()) for count in counts)
-    x = make_axis(x_label, low, high, 54, WIDTH - 12)
     label = "samples" + (" (log scale)" if log else "")
     y = _log_axis(label, most, 208, 10) if log else make_axis(label, 0, max(most, 1), 208, 10)
+    x = make_axis(x_label, low, high, _room(y), WIDTH - 12)
     heights = [np.log10(np.maximum(count, 10**y.low)) if log else count for count in counts]
     curves = [_steps(x.at(edges), y.at(h), y.start, i) for i, h in enumerate(heights)]
     if mark is not None and low <= mark <= high:
@@ -219,8 +224,11 @@ def line_chart(
 ) -> str:
     """Curves through points (n, 2); a curve without points keeps its colour for another chart."""
     every = np.concatenate(list(curves.values()))
-    x = make_axis(x_label, 0, every[:, 0].max(initial=1), 60, WIDTH - 16)
-    y = make_axis(y_label, *_limits(every[:, 1], tail=0), 208, 12, share)
+    low, high = _limits(every[:, 1], tail=0)
+    if share and np.all((0 <= every[:, 1]) & (every[:, 1] <= 1)):
+        low, high = max(low, 0), min(high, 1)
+    y = make_axis(y_label, low, high, 208, 12, share)
+    x = make_axis(x_label, 0, every[:, 0].max(initial=1), _room(y), WIDTH - 16)
     drawn = []
     for i, at in enumerate(curves.values()):
         corners = list(zip(x.at(at[:, 0]), y.at(at[:, 1]), strict=True))

@@ -161,9 +161,10 @@ def metric_table(report: Report, group: str) -> str:
 def _quality(report: Report) -> str:
     figures = metric_table(report, "quality")
     lead = (
-        "How well the samples match the training images in each feature space. Below a figure is"
-        " its 95% interval, where one is known; the tag says which way is better."
-    )
+        "How varied the samples are, and held-out text beside them."
+        if of_text(report)
+        else "How well the samples match the training images in each feature space."
+    ) + " Below a figure is its 95% interval, where one is known; the tag says which way is better."
     return section("Quality", lead, figures) if figures else ""
 
 

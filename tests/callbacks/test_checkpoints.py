@@ -10,10 +10,9 @@ import torch
 from novum.callbacks import LastCheckpoint, Preemption
 from novum.checkpoints import read_checkpoint
 from novum.cli import newest_whole
-from novum.lightning_modules import Classifier
-from novum.lightning_modules.networks import SmallCNN
 from novum.paths import remove_partial_files, whole_file
 from tests.kills import Images, char_lstm, gan, kill_over_and_over
+from tests.lightning_modules.test_classifier import Halves, tiny_classifier
 from tests.tiny import TinyImages, states_equal, tiny_gan, tiny_trainer
 
 KEEPING = dict(enable_checkpointing=True, check_val_every_n_epoch=None, num_sanity_val_steps=0)
@@ -109,7 +108,7 @@ def test_an_evaluation_that_was_broken_off_is_done_again(tmp_path, every_n_steps
 
 
 def classifier(folder):
-    return Classifier(SmallCNN(8, 1, 2, width=4)), TinyImages(num_classes=2)
+    return tiny_classifier(), Halves()
 
 
 class BrokenGradient(Preemption):
@@ -130,7 +129,7 @@ def test_a_gradient_that_is_not_finite_never_reaches_a_checkpoint(tmp_path, buil
     module, data = build(tmp_path)
     settings = KEEPING | dict(max_steps=8, log_every_n_steps=50, limit_val_batches=0)
     trainer = tiny_trainer(tmp_path, **settings, callbacks=[BrokenGradient(), LastCheckpoint(4)])
-    with pytest.raises(FloatingPointError, match="not finite after step|at step [678]"):
+    with pytest.raises(FloatingPointError, match="is nan at step 5"):
         trainer.fit(module, data)
     last = saved(tmp_path / "checkpoints" / "last.ckpt")
     assert last["global_step"] == 4

@@ -9,6 +9,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from tqdm.auto import tqdm
 
 from novum.callbacks.preemption import Preempted
 from novum.callbacks.protocols import Recovering
@@ -147,10 +148,9 @@ class LastCheckpoint(WholeCheckpoint):
             self._save(trainer)
         self._training = False
         if stopped and rank_zero_only.rank == 0:
-            print(
+            tqdm.write(  # on a line of its own, not behind a bar
                 f"{exception.signal}: stopped after step {trainer.global_step}, which"
-                f" {self.best_model_path} holds; --ckpt_path last goes on from it",
-                flush=True,
+                f" {self.best_model_path} holds; --ckpt_path last goes on from it"
             )
 
     # -- how -----------------------------------------------------------------------------------

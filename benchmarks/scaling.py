@@ -71,10 +71,11 @@ def techniques() -> Iterator[tuple[str, LightningModule, dict[str, Any]]]:
 
 
 def measure(rank: int, world: int, port: int, steps: int, folder: str) -> None:
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # Lightning sets others where OMP_NUM_THREADS does not forbid it
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank),
                    "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank), "GROUP_RANK": "0",
-                   "LOCAL_WORLD_SIZE": str(world), "TORCHELASTIC_RUN_ID": "x"}  # fmt: skip
+                   "LOCAL_WORLD_SIZE": str(world), "TORCHELASTIC_RUN_ID": "x",
+                   "OMP_NUM_THREADS": "1"}  # fmt: skip
     found: dict[str, Any] = {}
     for name, module, batch in techniques():
         clock = Clock()

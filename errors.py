@@ -1,6 +1,7 @@
 """A user's mistake ends in one line and exit code 2; a bug of ours keeps its traceback."""
 
 import _thread
+import argparse
 import contextlib
 import errno
 import re
@@ -11,6 +12,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent
 EXIT_LOST_PROCESS = 1
@@ -83,10 +85,29 @@ def program_name() -> str:
     return f"python {name}" if name.endswith(".py") else name
 
 
-def stop(program: str, message: str, code: int = EXIT_BAD_INPUT) -> None:
+def stop(program: str, message: str, code: int = EXIT_BAD_INPUT) -> NoReturn:
     """Prints one line and exits."""
     print(f"{program}: {printable(' '.join(message.split()))}", file=sys.stderr)
     raise SystemExit(code)
+
+
+class Parser(argparse.ArgumentParser):
+    """Options of a program; a mistake is told in one line.
+
+    In the epilogue {program} stands for the program as the user typed it.
+    """
+
+    def __init__(self, description: str, epilog: str) -> None:
+        super().__init__(
+            program_name(),
+            description=description,
+            epilog=epilog.format(program=program_name()),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        stop(program_name(), f"{message} (--help explains)")
 
 
 def printable(text: str) -> str:

@@ -3,9 +3,8 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from novum.errors import insistent_interrupts, one_line_errors, program_name, stop
+from novum.errors import Parser, insistent_interrupts, one_line_errors
 
 EXIT_COPYING = 3
 
@@ -35,13 +34,6 @@ exit codes: 0 judged; 2 bad input; 3 copying found and --fail-on-copying given
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        stop(program_name(), f"{message} (--help explains)")
-
-
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; what contradicts itself is an error."""
     parser = _parser()
@@ -62,13 +54,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        program_name(),
-        description=DESCRIPTION,
-        epilog=EPILOG.format(program=program_name()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser(DESCRIPTION, EPILOG)
     add = parser.add_argument
     add("--samples", metavar="PATH", help="what to judge")
     add("--train", metavar="PATH|NAME", help="what the generator was trained on")

@@ -4,9 +4,8 @@ import argparse
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
-from typing import NoReturn
 
-from novum.errors import one_line_errors, program_name, stop
+from novum.errors import Parser, one_line_errors
 
 DESCRIPTION = """\
 What is in the style space of a StyleGAN of train.py?
@@ -29,21 +28,8 @@ exit codes: 0 done; 2 bad input
 COMMANDS = ("mix", "truncate", "walk", "directions", "project", "measure")
 
 
-class Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        stop(program_name(), f"{message} (--help explains)")
-
-
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = Parser(
-        program_name(),
-        description=DESCRIPTION,
-        epilog=EPILOG.format(program=program_name()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser(DESCRIPTION, EPILOG)
     add = parser.add_argument
     add("command", choices=COMMANDS, metavar="COMMAND", help="one of those above")
     add("--checkpoint", metavar="PATH", required=True, help="of a StyleGAN")

@@ -3,9 +3,8 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from novum.errors import one_line_errors, program_name, stop
+from novum.errors import Parser, one_line_errors
 
 EPILOG = """\
 examples:
@@ -14,21 +13,8 @@ examples:
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        stop(program_name(), f"{message} (--help explains)")
-
-
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = Parser(
-        program_name(),
-        description="Prints text of a trained character model, or writes it to files.",
-        epilog=EPILOG.format(program=program_name()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("Prints text of a trained character model, or writes it to files.", EPILOG)
     add = parser.add_argument
     add("--checkpoint", metavar="PATH", type=Path, required=True, help="a .ckpt file of a run")
     add("--prime", metavar="TEXT", default="", help="what the text goes on with")

@@ -27,11 +27,10 @@ from novum.report.document import (
 from novum.report.evaluation import BETTER, GROUPS, Estimate, Report, estimates
 from novum.report.figures import interval_chart
 from novum.report.files import prepare_output, write_text
+from novum.report.history import histories, history_figure
 from novum.report.html import (
     around_half,
     banner,
-    histories,
-    history_figure,
     of_text,
     record_table,
     tone,

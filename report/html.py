@@ -4,8 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from novum.report.document import (
     clean,
     definitions,
@@ -13,13 +11,11 @@ from novum.report.document import (
     document,
     estimate_cell,
     interval,
-    legend,
     metric_heading,
     number,
     section,
     spent,
     table,
-    words,
 )
 from novum.report.evaluation import Report, estimates
 from novum.report.evidence import (
@@ -30,7 +26,8 @@ from novum.report.evidence import (
     panel_section,
     scatter_section,
 )
-from novum.report.figures import interval_chart, line_chart, share_bar, shorten
+from novum.report.figures import interval_chart, share_bar, shorten
+from novum.report.history import histories, history_figure
 
 MOST_COPIES = 20  # listed on the page; report.json has all
 SIDES = {"samples": "samples", "train": "training {}", "heldout": "held-out {}"}  # images, text
@@ -251,44 +248,11 @@ def _power(report: Report) -> str:
     return section("Power of the copy test", lead, table(headings, rows, 1, "wide fit"))
 
 
-def histories(report: Report) -> dict[str, np.ndarray]:
-    """Tag -> (images seen, value) of a training run's quality, and of what it copies."""
-    rows = report.get("history") or []
-    tags = dict.fromkeys(
-        tag for row in rows for tag in row if tag.startswith(("quality/", "novelty/"))
-    )
-    return {
-        tag: np.array(
-            [[_seen(r), r[tag]] for r in rows if r.get(tag) is not None and _seen(r) is not None],
-            float,
-        ).reshape(-1, 2)
-        for tag in tags
-        if tag.count("/") > 1 and not tag.split("/")[1].endswith(("_low", "_high"))
-    }
-
-
-def _seen(row: dict[str, float]) -> float | None:
-    """Where an evaluation stands on the x axis of its run."""
-    axes = ("images_seen", "tokens_seen", "global_step")
-    return next((row[axis] for axis in axes if axis in row), None)
-
-
 def _history(report: Report) -> str:
     curves = histories(report).items()
     charts = "".join(history_figure(tag, {"": at}, of_text(report)) for tag, at in curves)
     lead = "Each evaluation during training."
     return section("During training", lead, f'<div class="charts">{charts}</div>') if charts else ""
-
-
-def history_figure(tag: str, curves: Mapping[str, np.ndarray], text: bool) -> str:
-    """One metric against the images or characters seen, a curve for each name."""
-    _, metric, space = tag.split("/", 2)
-    title, _, share = words(metric)
-    names = legend(curves) if len(curves) > 1 else ""
-    seen = f"training {'characters' if text else 'images'} seen"
-    chart = line_chart(curves, seen, title, share)
-    heading = f"<figcaption><b>{clean(title)}</b> {clean(space)}</figcaption>"
-    return f"<figure>{heading}{names}{chart}</figure>"
 
 
 def _notes(report: Report) -> str:

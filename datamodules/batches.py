@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 from novum.datamodules.sources import ImageArray, ImageSource
 
 Batch = dict[str, Tensor]
+
+TO_A_JOB = {getattr(signal, name) for name in ("SIGINT", "SIGUSR1") if hasattr(signal, name)}
+if hasattr(signal, "sigwaitinfo"):  # Python ends workers left over at exit by SIGTERM too
+    TO_A_JOB.add(signal.SIGTERM)
 
 
 class Cut(Dataset):
@@ -52,23 +57,33 @@ def by_workers(
     dataset: Dataset, num_workers: int, sampler: Iterable[Tensor] | None = None
 ) -> DataLoader:
     """What worker processes read, batch by batch."""
-    return DataLoader(
+    return _Workers(
         dataset,
         batch_size=None,
         sampler=sampler,
         num_workers=num_workers,
-        worker_init_fn=_leave_signals,
+        worker_init_fn=_heed_parent,
         generator=torch.Generator(),  # else it draws from the global one, which training uses
     )
 
 
-def _leave_signals(worker: int) -> None:
+class _Workers(DataLoader):
     """What tells a whole job to end is heeded by the process that trains; it ends its workers."""
-    for name in ("SIGINT", "SIGUSR1"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # SIGTERM is also how Python ends workers left over at exit
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def __iter__(self) -> Iterator[Any]:
+        if not hasattr(signal, "pthread_sigmask"):
+            return super().__iter__()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, TO_A_JOB)  # from a worker's first moment
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _heed_parent(worker: int) -> None:
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, TO_A_JOB)  # not inherited by all ways to start
+    if hasattr(signal, "sigwaitinfo"):
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
 

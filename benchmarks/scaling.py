@@ -1,6 +1,6 @@
 """One process against two: training and all-reduces, one thread each, and what to expect of more.
 
-    python benchmarks/scaling.py [--steps 20] [--output FILE.json]
+    python benchmarks/scaling.py [--steps 20] [--output FILE.json] [--picture FILE.png]
 
 Each process has a batch of its own (weak scaling). The model of docs/scaling.md takes a step's time
 and bytes from here, and the network's latency and bandwidth from its table.
@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import matplotlib.pyplot as plt
 import torch
 import torch.distributed as dist
 from _tables import show
@@ -28,6 +29,7 @@ from novum.lightning_modules.networks import CharRNN, DCGANDiscriminator, DCGANG
 
 SIZES = (4 * 2**10, 256 * 2**10, 4 * 2**20, 32 * 2**20)  # bytes of an all-reduce
 WORLDS = (1, 8, 64, 512)
+STEPS, MEGABYTES = (0.01, 0.1), (8, 120, 500)  # seconds, and what is reduced: of predictions
 
 
 class Network(NamedTuple):
@@ -123,11 +125,33 @@ def efficiency(step: float, bytes_: float, ranks: int) -> float:
     return step / (step + network.all_reduce(bytes_, ranks))
 
 
+def draw(path: str) -> None:
+    """Predicted efficiency against ranks, for each step's length and bytes."""
+    ranks = [2**power for power in range(10)]
+    figure, axes = plt.subplots(1, len(STEPS), figsize=(9, 3.4), sharey=True, layout="constrained")
+    for axis, step in zip(axes, STEPS, strict=True):
+        for megabytes in MEGABYTES:
+            line = [100 * efficiency(step, megabytes * 1e6, n) for n in ranks]
+            axis.plot(ranks, line, marker=".", label=f"{megabytes} MB")
+        axis.axvline(8, color="0.7", linestyle=":", linewidth=1)
+        axis.annotate("one machine", (8, 2), (-3, 0), textcoords="offset points", ha="right")
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(ranks, ranks)
+        axis.set(title=f"a step of {1000 * step:g} ms", xlabel="GPUs", ylim=(0, 103))
+        axis.grid(color="0.9")
+    axes[0].set_ylabel("efficiency, %")
+    axes[1].legend(title="reduced a step", loc="lower right", fontsize="small")
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--picture", help="a PNG of what is predicted, alone")
     parser.add_argument("--output")
     options = parser.parse_args()
+    if options.picture:
+        return draw(options.picture)
     with tempfile.TemporaryDirectory() as folder:
         one, two = (launch(world, options.steps, folder) for world in (1, 2))
     rows = []
@@ -147,7 +171,7 @@ def main() -> None:
     predicted = [
         {"step, s": step, "MB": megabytes}
         | {f"{n} ranks": efficiency(step, megabytes * 1e6, n) for n in WORLDS}
-        for step, megabytes in itertools.product((0.01, 0.1), (8, 120, 500))
+        for step, megabytes in itertools.product(STEPS, MEGABYTES)
     ]
     show("Predicted efficiency", predicted, None)
 

@@ -225,8 +225,10 @@ def line_chart(
     """Curves through points (n, 2); a curve without points keeps its colour for another chart."""
     every = np.concatenate(list(curves.values()))
     low, high = _limits(every[:, 1], tail=0)
-    if share and np.all((0 <= every[:, 1]) & (every[:, 1] <= 1)):
-        low, high = max(low, 0), min(high, 1)
+    if not np.any(every[:, 1] < 0):
+        low = max(low, 0.0)
+    if share and not np.any(every[:, 1] > 1):
+        high = min(high, 1.0)
     y = make_axis(y_label, low, high, 208, 12, share)
     x = make_axis(x_label, 0, every[:, 0].max(initial=1), _room(y), WIDTH - 16)
     drawn = []

@@ -124,6 +124,29 @@ def test_lines_go_through_all_points():
     assert not elements(svg, "circle", "c1")
 
 
+def ticks(svg):
+    """Of the vertical axis: where its labels begin and what they say."""
+    every = [e for e in ET.fromstring(svg).iter("text")]
+    found = [e for e in every if e.get("text-anchor") == "end"]
+    return {e.text: float(e.get("x")) - 7.5 * len(e.text) for e in found}
+
+
+@pytest.mark.parametrize(
+    ("value", "share", "lowest", "highest"),
+    [(0.0, True, "0%", "50%"), (1.0, True, "90%", "100%"), (0.0, False, "0", "0.5"),
+     (-3.0, False, "-3.3", "-2.7")],
+)  # fmt: skip
+def test_a_constant_stays_within_what_its_metric_can_be(value, share, lowest, highest):
+    found = list(ticks(line_chart({"A": np.array([[1.0, value]] * 3)}, "x", "y", share)))
+    assert float(lowest.strip("%")) <= float(found[0].strip("%"))
+    assert float(found[-1].strip("%")) <= float(highest.strip("%"))
+
+
+def test_long_ticks_leave_room_for_the_name_of_their_axis():
+    points = np.array([[100.0, 0.99931], [200.0, 0.99942]])
+    assert min(ticks(line_chart({"A": points}, "x", "y", share=True)).values()) > 18
+
+
 def test_bar_is_as_long_as_its_share():
     svg = share_bar({"value": 0.31, "low": 0.26, "high": 0.34})
     assert elements(svg, "rect", "c0")[0]["width"] == "31.0"

@@ -46,7 +46,9 @@ def lost_process(error: BaseException) -> str:
     died = re.search("closed by peer|reset by peer|Broken pipe", text)
     if died or re.search(r"Timed out waiting \d+ms", text):
         missing = ", ".join(map(str, missing_ranks())) or "(unknown)"
-        how = "its process died" if died else "it did not answer in time (strategy.timeout)"
+        how = (
+            "its process died" if died else "it did not answer in time (strategy.init_args.timeout)"
+        )
         return f"lost rank {missing}: {how}; --ckpt_path last goes on"
     return ""
 

@@ -1,5 +1,6 @@
 """Checkpoints: the last one, to go on from, and the best by a quality metric, to use."""
 
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -152,6 +153,7 @@ class LastCheckpoint(WholeCheckpoint):
                 f"{exception.signal}: stopped after step {trainer.global_step}, which"
                 f" {self.best_model_path} holds; --ckpt_path last goes on from it"
             )
+            sys.stdout.flush()  # somebody who waits for it may read a pipe
 
     # -- how -----------------------------------------------------------------------------------
 

@@ -1,8 +1,6 @@
 """Which images of shards are held out: their bytes decide."""
 
 import hashlib
-import os
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
@@ -11,9 +9,9 @@ from numpy.typing import NDArray
 
 from novum.datamodules.decode import as_bytes
 from novum.datamodules.shard_index import cached
-from novum.datamodules.shard_sets import BadShard, blocks
+from novum.datamodules.shard_sets import BadShard, blocks, placed_errors
 from novum.datamodules.shards import Shard
-from novum.datamodules.threads import bar
+from novum.datamodules.threads import in_threads
 
 
 def heldout_rows(shards: list[Shard], seed: int, fraction: float, skip_bad: bool) -> list[NDArray]:
@@ -22,10 +20,11 @@ def heldout_rows(shards: list[Shard], seed: int, fraction: float, skip_bad: bool
 
     All shards are read for that, once: the hashes stay in the cache.
     """
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        found = pool.map(partial(_keys, skip_bad=skip_bad), shards)
-        keys = list(bar(found, "dealing out what is held out", total=len(shards)))
-    return [_is_below(fraction, each, seed) for each in keys]
+    find, doing = partial(_keys, skip_bad=skip_bad), "dealing out what is held out"
+    return [
+        _is_below(fraction, keys, seed)
+        for keys in in_threads(find, shards, doing, unit_scale=False)
+    ]
 
 
 def _keys(shard: Shard, skip_bad: bool) -> NDArray:
@@ -48,12 +47,11 @@ def _hash_blocks(shard: Shard, skip_bad: bool) -> NDArray:
     keys = np.zeros(int(shard.units[:, 0].sum()), np.uint64)
     for _, start, stop in blocks(0, shard).tolist():
         try:
-            keys[start:stop] = _content_keys(shard, start, stop)
-        except MemoryError:
-            raise
-        except Exception as error:
+            with placed_errors(shard, start, stop):
+                keys[start:stop] = _content_keys(shard, start, stop)
+        except BadShard:
             if not skip_bad:
-                raise BadShard(f"{shard.file}, rows {start} to {stop - 1}", error) from error
+                raise
     return keys
 
 

@@ -1,8 +1,7 @@
 """The rows of many shards: which of them are trained on, and in which parts they are read."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain, takewhile
 from pathlib import Path
@@ -28,7 +27,7 @@ from novum.datamodules.shard_index import (
     tar_members,
 )
 from novum.datamodules.shards import ParquetShard, Shard, TableShard, TarShard
-from novum.datamodules.threads import bar
+from novum.datamodules.threads import in_threads
 from novum.errors import first_line
 
 BLOCK_BYTES = 1 << 22  # of the runs that an epoch shuffles; what is read in one go
@@ -57,6 +56,17 @@ class BadShard(ValueError):
             f"{place}: not a readable shard ({first_line(error)}); "
             "mend or remove it (training can go on without it: on_bad_image: skip)"
         )
+
+
+@contextmanager
+def placed_errors(shard: Shard, start: int, stop: int) -> Iterator[None]:
+    """What goes wrong while rows of a shard are read becomes a BadShard, which says where."""
+    try:
+        yield
+    except MemoryError:
+        raise  # no fault of the shard
+    except Exception as error:  # pyarrow and files raise OSError, ValueError, ...
+        raise BadShard(f"{shard.file}, rows {start} to {stop - 1}", error) from error
 
 
 class ShardSet:
@@ -93,14 +103,10 @@ class ShardSet:
             return
         number, start, stop = self.blocks[block].tolist()
         shard, offset, wanted = self.shards[number], int(self.offsets[number]), set(rows)
-        try:
+        with placed_errors(shard, start, stop):
             for row, cell in enumerate(shard.read(rows[0], rows[-1] + 1), rows[0]):
                 if row in wanted:
                     yield Record(*cell, shard, row, offset + row)
-        except MemoryError:
-            raise  # no fault of the shard
-        except Exception as error:  # pyarrow and files raise OSError, ValueError, ...
-            raise BadShard(f"{shard.file}, rows {start} to {stop - 1}", error) from error
 
 
 def blocks(number: int, shard: Shard) -> NDArray:
@@ -185,8 +191,7 @@ def _open_all(make: Callable[[str], Shard], files: list[str], skip_bad: bool) ->
             rank_zero_warn(f"left out {file}: {first_line(error)}")
             return None
 
-    with ThreadPoolExecutor(16) as pool:
-        opened = list(bar(pool.map(open_one, files), "opening shards", total=len(files)))
+    opened = in_threads(open_one, files, "opening shards", threads=16, unit_scale=False)
     shards = [shard for shard in opened if shard is not None and len(shard.units)]
     if not shards:
         raise ValueError(f"none of {len(files)} shards holds an image that can be read: {files[0]}")

@@ -11,12 +11,16 @@ CHUNK = 64  # images a thread takes at a time
 
 
 def in_threads(
-    function: Callable, chunks: Sequence, doing: str, threads: int | None = None
+    function: Callable,
+    chunks: Sequence,
+    doing: str,
+    threads: int | None = None,
+    unit_scale: int | bool = CHUNK,
 ) -> Iterator:
     """`function` of each chunk, in order; decoding, hashing and file reads release the GIL."""
     with ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1)) as pool:
         results = pool.map(function, chunks)
-        yield from bar(results, doing, total=len(chunks), unit_scale=CHUNK)
+        yield from bar(results, doing, total=len(chunks), unit_scale=unit_scale)
 
 
 def bar(items, doing: str, **kwargs) -> tqdm:

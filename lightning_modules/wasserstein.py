@@ -71,17 +71,18 @@ def compare(root: Tensor, values: Tensor, vectors: Tensor) -> tuple[Tensor, Tens
         scales[:, :spread] = values[:, c - spread :].sqrt()
     else:
         basis, scales = vectors, values.sqrt()
+    narrow = basis.to(root)
     if n > 2 * c:  # the smaller products
         covariance = basis.mT @ (root.mT @ root).double() @ basis
     else:
-        reduced = root @ basis.to(root)  # (b, n, k)
+        reduced = root @ narrow  # (b, n, k)
         covariance = (reduced.mT @ reduced).double()
     covariance.diagonal(dim1=1, dim2=2).add_(RIDGE)
     m, v = torch.linalg.eigh(scales[:, :, None] * covariance * scales[:, None])
     m = m.clamp_min(RIDGE**2).sqrt()  # no eigenvalue is less, but by rounding
-    half = basis.to(root) @ (scales[:, :, None] * v / m.sqrt()[:, None]).to(root)
+    half = narrow @ (scales[:, :, None] * v / m.sqrt()[:, None]).to(root)
     if k < c:
-        pull = basis.to(root) @ basis.mT.to(root)
+        pull = narrow @ narrow.mT
     else:
         pull = torch.eye(c, dtype=root.dtype, device=root.device).expand(len(root), c, c)
     pull = torch.baddbmm(pull, half, half.mT, alpha=-1)  # P is half half^T in the basis
@@ -92,7 +93,7 @@ def compare(root: Tensor, values: Tensor, vectors: Tensor) -> tuple[Tensor, Tens
 def rest_of_span(basis: Tensor, vectors: Tensor) -> Tensor:
     """Orthonormal columns, some of them zero, that span the vectors (b, c, n) with the basis'."""
     rest = vectors - basis @ (basis.mT @ vectors)
-    rest = rest - basis @ (basis.mT @ rest)
+    rest = rest - basis @ (basis.mT @ rest)  # what rounding had left of the basis
     squares, turn = torch.linalg.eigh(rest.mT @ rest)
     lengths = squares.clamp_min(0).sqrt()
     longest = torch.linalg.vector_norm(vectors, dim=(1, 2))[:, None]

@@ -249,13 +249,11 @@ def _histories(reports: Mapping[str, Report], letters: Mapping[str, str]) -> str
     followed = {letters[name]: histories(report) for name, report in reports.items()}
     tags = dict.fromkeys(tag for found in followed.values() for tag in found)
     none = np.empty((0, 2))
-    text = all(of_text(report) for report in reports.values() if report.get("history"))
-    charts = "".join(
-        history_figure(
-            tag, {letter: found.get(tag, none) for letter, found in followed.items()}, text
-        )
-        for tag in tags
-    )
+    texts = {letters[name] for name, report in reports.items() if of_text(report)}
+    charts = ""
+    for tag in tags:
+        curves = {letter: found.get(tag, none) for letter, found in followed.items()}
+        charts += history_figure(tag, curves, any(len(curves[letter]) for letter in texts))
     lead = "Each evaluation during training, for the reports of training runs."
     return section("During training", lead, f'<div class="charts">{charts}</div>') if charts else ""
 

@@ -15,16 +15,19 @@ LEAST_CHANNELS = 128  # below, moving tiles costs what products save
 LEAST_SIDE = 8  # px of a map
 CACHED = 1 << 22  # bytes of transformed tiles at once; more where weights that are read take more
 
-_B = [  # each of the three for the points 0, 1, -1, 2, -2 and infinity
+_B = torch.tensor([  # each of the three for the points 0, 1, -1, 2, -2 and infinity
     [4, 0, -5, 0, 1, 0],
     [0, -4, -4, 1, 1, 0],
     [0, 4, -4, -1, 1, 0],
     [0, -2, -1, 2, 1, 0],
     [0, 2, -1, -2, 1, 0],
     [0, 4, 0, -5, 0, 1],
-]
+], dtype=torch.float32)  # fmt: skip
 _G = [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]  # over 24
-_A = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
+_A = torch.tensor(
+    [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
+    dtype=torch.float32,
+)
 
 
 def transformed(weight: Tensor) -> Tensor:
@@ -67,7 +70,7 @@ def _tile_rows(
     tiles = padded.as_strided(
         (6, 6, n, rows, columns, c), (down, right, strides[0], TILE * down, TILE * right, 1)
     )
-    b, a = padded.new_tensor(_B), padded.new_tensor(_A)
+    b, a = _B.to(padded), _A.to(padded)
     seen = b @ (b @ tiles.reshape(6, -1)).view(6, 6, -1)
     products = torch.bmm(seen.view(36, -1, c), weight)  # (36, tiles, out)
     if bias is not None:

@@ -1,22 +1,24 @@
 # Everything a newcomer needs: make demo, make test.
 PYTHON ?= python3
 BIN = .venv/bin
+TOOLS = .venv/tools
+# pip takes only files whose hashes the list names, and builds none from source
+PINNED = --quiet --require-hashes --only-binary :all: --requirement
+COMPILE = $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    --custom-compile-command "make lock"
 
-.PHONY: demo test install install-test lint clean
+.PHONY: demo test install install-test lint audit lock clean
 
 demo: install
 	$(BIN)/python train.py fit --config configs/dcgan_digits.yaml
 
-install: .venv/installed
-install-test: .venv/installed-test
+# one list for both: the test packages are 2% of what the others take
+install install-test: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
-	touch $@
-
-.venv/installed-test: .venv/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/pip install $(PINNED) constraints.txt
+	$(BIN)/pip install --quiet --no-index --no-deps --no-build-isolation --editable .
 	touch $@
 
 lint: install-test
@@ -25,6 +27,21 @@ lint: install-test
 
 test: lint
 	$(BIN)/pytest --durations=10
+
+# known vulnerabilities of the pinned packages: asks PyPI, and fails if it does not answer
+audit: $(TOOLS)/installed
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes --requirement constraints.txt \
+	    || { echo "make audit failed: a package above is vulnerable, or PyPI gave no advisories for it"; exit 1; }
+
+# after a change of dependencies; UPGRADE=--upgrade or "--upgrade-package NAME" takes newer releases
+lock: $(TOOLS)/installed
+	$(COMPILE) $(UPGRADE) --all-extras pyproject.toml --output-file constraints.txt
+	$(COMPILE) $(UPGRADE) --group tools --output-file .ci/tools.txt
+
+$(TOOLS)/installed: .ci/tools.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install $(PINNED) .ci/tools.txt
+	touch $@
 
 clean:
 	rm -rf .venv build dist *.egg-info runs

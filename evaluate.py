@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from novum.errors import Parser, insistent_interrupts, one_line_errors
+from novum.errors import TRUST, Parser, insistent_interrupts, one_line_errors
+from novum.security.trust import trusting
 
 EXIT_COPYING = 3
 
@@ -64,6 +65,7 @@ def _parser() -> Parser:
     add("--classifier", metavar="PATH", help="a classifier's checkpoint: separability of styles")
     add("--output", metavar="DIR", type=Path, default="evaluation", help="default: evaluation")
     add("--fail-on-copying", action="store_true", help="exit code 3 if copying is found")
+    add("--trust", action="store_true", help=TRUST)
     add("--seed", metavar="S", type=int, default=0, help="of samples drawn, and of cells")
     add(
         "--num-samples",
@@ -78,7 +80,7 @@ def _parser() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; a user's mistake ends in one line and exit code 2."""
     options = parse(arguments)
-    with one_line_errors(), insistent_interrupts():
+    with one_line_errors(), insistent_interrupts(), trusting(options.trust):
         if options.compare:
             from novum.report.compare import compare
 

@@ -26,7 +26,7 @@ from novum.lightning_modules.styles import Projection, directions, project
 from novum.metrics.judging import as_estimate
 from novum.report.files import prepare_output
 from novum.report.pictures import captioned_table, encode, encode_gif, to_rgb
-from novum.trust import arguments_of_run
+from novum.security import arguments_of_run
 
 SHOWN = 8  # projected images in a picture
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 
-from novum.errors import Parser, one_line_errors
+from novum.errors import TRUST, Parser, one_line_errors
+from novum.security.trust import trusting
 
 DESCRIPTION = """\
 What is in the style space of a StyleGAN of train.py?
@@ -44,6 +45,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--classifier", metavar="PATH", help="a classifier's checkpoint")
     add("--num-paths", metavar="N", type=int, default=1000, help="of each kind, to measure")
     add("--num-samples", metavar="N", type=int, default=10_000, help="images to be labelled")
+    add("--trust", action="store_true", help=TRUST)
     add("--seed", metavar="S", type=int, default=0, help="of the latents")
     options = parser.parse_args(arguments)
     for name in ("rows", "num_images", "steps", "num_paths", "num_samples"):
@@ -59,7 +61,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; a user's mistake ends in one line and exit code 2."""
     options = parse(arguments)
-    with one_line_errors():
+    with one_line_errors(), trusting(options.trust):
         from novum.exploration import run  # imports torch
 
         run(options)

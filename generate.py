@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from novum.errors import Parser, one_line_errors
+from novum.errors import TRUST, Parser, one_line_errors
+from novum.security.trust import trusting
 
 EPILOG = """\
 examples:
@@ -25,6 +26,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--top-p", metavar="P", type=float, help="draw from the likeliest of probability P")
     add("--typical", metavar="P", type=float, help="draw from those of about expected surprisal")
     add("--beam", metavar="N", type=int, help="the likeliest texts found by a search this wide")
+    add("--trust", action="store_true", help=TRUST)
     add("--seed", metavar="S", type=int, help="the same text again; default: another each time")
     add("--output", metavar="DIR", type=Path, help="write 000000.txt, ... there, do not print")
     options = parser.parse_args(arguments)
@@ -39,7 +41,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; a user's mistake ends in one line and exit code 2."""
     options = parse(arguments)
-    with one_line_errors():
+    with one_line_errors(), trusting(options.trust):
         from novum.checkpoints import load_module  # imports torch
         from novum.report.files import prepare_output
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from tqdm.auto import trange
 
 from novum import ranks
@@ -17,7 +18,7 @@ from novum.datamodules.images import ImageDataModule
 from novum.datamodules.opening import Opened, open_images, open_references
 from novum.datamodules.sources import ImageArray, ImageSource
 from novum.lightning_modules.training import derived_seed
-from novum.trust import arguments_of_run
+from novum.security import Untrusted, arguments_of_run
 
 NUM_SAMPLES = 10_000  # drawn from a checkpoint
 
@@ -45,7 +46,7 @@ class Sets(NamedTuple):
 def open_sets(options: argparse.Namespace) -> Sets:
     """The samples first: the references are read at their size."""
     if options.samples.endswith(".ckpt"):
-        trained_on = arguments_of_run(Path(options.samples), ImageDataModule)
+        trained_on = data_of_run(options)
         places = reference_places(options, trained_on)
         generator = load_module(Path(options.samples), "sample", "generator").to(device()).eval()
         if options.classifier:
@@ -65,6 +66,18 @@ def open_sets(options: argparse.Namespace) -> Sets:
         if len(side.images) < 2:
             raise ValueError(f"{side.where} holds 1 image: give at least 2")
     return sets
+
+
+def data_of_run(options: argparse.Namespace) -> dict[str, Any] | None:
+    """What the checkpoint's run was trained on, as config.yaml says; None if nothing says it."""
+    typed = [place for place in (options.train, options.heldout) if place]
+    try:
+        return arguments_of_run(Path(options.samples), ImageDataModule, typed)
+    except Untrusted as error:
+        if not (options.train and options.heldout):
+            raise
+        rank_zero_warn(f"not used: {error}")
+        return None
 
 
 def reference_places(

@@ -15,9 +15,12 @@ from novum.checkpoints import load_module
 from novum.datamodules.text import Corpus, TextDataModule, TextSource, Vocabulary
 from novum.datamodules.texts import open_text
 from novum.datamodules.vocabulary import Decoder
+from novum.datamodules.walk import glob_files, walk
 from novum.errors import raised_by_us
 from novum.lightning_modules.training import derived_seed
-from novum.trust import arguments_of_run
+from novum.memory import available_bytes
+from novum.paths import check_regular, read_regular
+from novum.security import arguments_of_run
 
 NAMES = ("stdlib",)
 LEAST = 50  # characters of samples: the length of one copy
@@ -45,14 +48,16 @@ def open_texts(options: argparse.Namespace) -> Texts:
     """References first: they are read into the vocabulary of training text."""
     if options.samples.endswith(".ckpt"):
         generator = load_module(Path(options.samples), "sample_text", "text generator").eval()
-        known = arguments_of_run(Path(options.samples), TextDataModule)
+        known = None
+        if not options.train:
+            known = arguments_of_run(Path(options.samples), TextDataModule)
         vocabulary = getattr(generator, "vocabulary", None)
         train, heldout, places = open_references(options, known, vocabulary)
         samples = draw_texts(generator, options.num_samples or NUM_TEXTS, options.seed)
         seen = generator.tokens_seen
     else:
         train, heldout, places = open_references(options, None, None)
-        samples, seen = read_samples(options.samples), 0
+        samples, seen = read_samples(options.samples, follows_links(options)), 0
     if sum(map(len, samples)) < LEAST:
         raise ValueError(
             f"{options.samples} holds {sum(map(len, samples))} characters:"
@@ -65,7 +70,7 @@ def open_references(
     options: argparse.Namespace, known: dict[str, Any] | None, vocabulary: Vocabulary | None
 ) -> tuple[TextSource, TextSource | None, dict[str, str]]:
     """Training and held-out text, and their places; one place for both is split as in training."""
-    if known and not options.train and options.heldout in (None, "none"):
+    if known and options.heldout in (None, "none"):
         data = TextDataModule(**known)
         heldout = None if options.heldout else data.heldout_reference()
         place = known.get("files") or known.get("path") or known.get("dataset", "stdlib")
@@ -79,30 +84,36 @@ def open_references(
     places = {"train": options.train, "heldout": options.heldout}
     as_bytes = vocabulary is not None and vocabulary.is_bytes
     if options.heldout == options.train:
-        data = split_text(options.train, as_bytes)
+        data = split_text(options.train, as_bytes, follows_links(options))
         return data.train_reference(), data.heldout_reference(), places
-    train = open_source(options.train, as_bytes)
+    train = open_source(options.train, as_bytes, follows_links(options))
     if options.heldout == "none":
         return train, None, places
-    return train, recoded(open_source(options.heldout, as_bytes), train.vocabulary), places
+    heldout = open_source(options.heldout, as_bytes, follows_links(options))
+    return train, recoded(heldout, train.vocabulary), places
 
 
-def split_text(place: str, as_bytes: bool) -> TextDataModule:
+def follows_links(options: argparse.Namespace) -> bool:
+    """--follow-links, where the program has it."""
+    return getattr(options, "follow_links", False)
+
+
+def split_text(place: str, as_bytes: bool, follow_links: bool = False) -> TextDataModule:
     """The parts of one place that training would make of it."""
     vocabulary = "bytes" if as_bytes else "characters"
     if place in NAMES:
         return TextDataModule(place, vocabulary=vocabulary)
-    files = [glob.escape(str(file)) for file in text_files(place)]
+    files = [glob.escape(str(file)) for file in text_files(place, follow_links)]
     with told_of_files():
         return TextDataModule("files", files, vocabulary=vocabulary)
 
 
-def open_source(place: str, as_bytes: bool) -> TextSource:
+def open_source(place: str, as_bytes: bool, follow_links: bool = False) -> TextSource:
     """All of the text at a place."""
     if place in NAMES:
         corpus = open_text(place, as_bytes=as_bytes)
     else:
-        files = text_files(place)
+        files = text_files(place, follow_links)
         root = Path(os.path.commonpath([file.resolve().parent for file in files]))
         names = [file.resolve().relative_to(root).as_posix() for file in files]
         with told_of_files():
@@ -110,14 +121,16 @@ def open_source(place: str, as_bytes: bool) -> TextSource:
     return corpus.source([(0, len(corpus.tokens))])
 
 
-def text_files(place: str) -> list[Path]:
+def text_files(place: str, follow_links: bool = False) -> list[Path]:
     """The files of a path, a folder or a glob; one of them has to hold something."""
     path = Path(place).expanduser()
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.is_file())
+        found = sorted(path / name for name in walk(path, lambda _: True, follow_links))
+    elif path.exists():
+        check_regular(path)
+        found = [path]
     else:
-        names = [path] if path.exists() else sorted(glob.glob(str(path), recursive=True))
-        found = [Path(name) for name in names if Path(name).is_file()]
+        found = glob_files(str(path), follow_links)
     if not found:
         raise ValueError(
             f"{place} holds no file: give a folder of texts"
@@ -149,13 +162,13 @@ def recoded(source: TextSource, vocabulary: Vocabulary) -> TextSource:
     return TextSource(tokens, vocabulary, source.pieces)
 
 
-def read_samples(place: str) -> list[str]:
+def read_samples(place: str, follow_links: bool = False) -> list[str]:
     """One text for each file."""
     texts = []
-    with told_of_files():
-        for file in text_files(place):
-            decode = Decoder("utf-8", str(file))
-            texts.append(decode(file.read_bytes(), final=True))
+    for file in text_files(place, follow_links):
+        data = read_regular(file, available_bytes() // 8)  # a character may take 4 bytes
+        with told_of_files():
+            texts.append(Decoder("utf-8", str(file))(data, final=True))
     return texts
 
 

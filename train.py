@@ -2,11 +2,15 @@
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from novum.errors import ROOT, first_line, program_name, stop
 from novum.paths import RECIPE
+from novum.security.configs import Config, config_of_run
+from novum.security.trust import trusting
 
 CONFIGS = ROOT / "configs"
 
@@ -18,6 +22,7 @@ usage: {program} {{fit,validate,test,predict}} [--config FILE] [--KEY VALUE ...]
   {program} test --ckpt_path runs/.../checkpoints/best.ckpt   judge a checkpoint
   {program} predict --ckpt_path runs/.../checkpoints/best.ckpt  write samples: PNG, or text
   {program} fit --config dream.png                            repeat the picture that it wrote
+  {program} test --ckpt_path ... --trust                      take the config beside it as code
   {program} fit --config ... --print_config                   show every value
   {program} fit --help                                        explain every key
 
@@ -35,14 +40,83 @@ def print_help(program: str) -> None:
     print(HELP.format(program=program, experiments="\n".join(lines)))
 
 
-def resolve_config(name: str) -> str:
-    """A path as given, the recipe inside a PNG of ours, or the bundled config of that name."""
-    if Path(name).suffix.lower() == ".png" and Path(name).is_file():
-        return _recipe_in(Path(name))
-    if Path(name).is_file():
-        return _text(name)
-    places = (CONFIGS / f"{Path(name).stem}.yaml", CONFIGS / "cluster" / f"{Path(name).stem}.yaml")
-    return next((str(place) for place in places if place.is_file()), name)
+class Configs:
+    """The configs of a command line: files, names, recipes in pictures, that of a checkpoint's run.
+
+    `untrusted` says whether one of them is data, from which only listed classes may be built.
+    """
+
+    def __init__(self, typed: Sequence[str] = ()) -> None:
+        self.typed, self.untrusted = typed, False
+        self.files: list[str] = []  # of the user
+
+    def resolve(self, name: str) -> str:
+        """A path as given, the recipe inside a PNG of ours, or the bundled config of that name."""
+        if Path(name).suffix.lower() == ".png" and Path(name).is_file():
+            return self._recipe_in(Path(name))
+        if Path(name).is_file():
+            self.files.append(_text(name))
+            return name
+        stem = f"{Path(name).stem}.yaml"
+        places = (CONFIGS / stem, CONFIGS / "cluster" / stem)
+        return next((str(place) for place in places if place.is_file()), name)
+
+    def _recipe_in(self, picture: Path) -> str:
+        """A file with the config that made a picture; the results of repeating it go where they
+        go by default."""
+        from novum.datamodules.decode import open_untrusted
+        from novum.security.configs import parse_config, without_logger
+
+        try:
+            with open_untrusted(picture, formats=("PNG",)) as image:
+                recipe = image.text.get(RECIPE, "")
+        except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
+            stop(program_name(), f"{picture} is not a readable picture ({first_line(error)})")
+        if "class_path" not in recipe:
+            stop(
+                program_name(),
+                f"{picture} carries no recipe: give a PNG that `fit` wrote, or a YAML",
+            )
+        with self._refusing(f"{picture}: its recipe"):
+            config = parse_config(recipe)
+            values, logger = without_logger(config.values)
+            self._check(config, values, picture.absolute().parent)
+        return _write_config(values, _name_of_run(logger) or picture.stem)
+
+    def of_run(self, config: Path) -> str:
+        """The config beside a checkpoint; its loggers write into the folder of its run."""
+        from novum.security.configs import logging_into, parse_config, read_text
+
+        with self._refusing(f"{config}, beside the checkpoint,"):
+            found = parse_config(read_text(config))
+            self._check(found, logging_into(None, found.values), config.parent)
+        if found.trusted:
+            return str(config)
+        return _write_config(logging_into(config.parent, found.values), config.parent.parent.name)
+
+    def trusted_texts(self) -> list[str] | None:
+        """What the user wrote, if untrusted configs come with it; else None."""
+        if not self.untrusted:
+            return None
+        return [*self.typed, *(Path(file).read_text(encoding="utf-8") for file in self.files)]
+
+    def _check(self, config: Config, values: dict[str, Any], folder: Path) -> None:
+        """Untrusted, if a config that is no code holds values that only code may."""
+        from novum.security.configs import check_config
+        from novum.security.places import within
+
+        if not config.trusted:
+            self.untrusted = True
+            check_config(values, within(folder, self.typed))
+
+    @contextmanager
+    def _refusing(self, what: str) -> Iterator[None]:
+        from novum.security import Untrusted
+
+        try:
+            yield
+        except Untrusted as error:
+            stop(program_name(), f"{what} {error}: add --trust if you trust it as code")
 
 
 def _text(name: str) -> str:
@@ -54,37 +128,11 @@ def _text(name: str) -> str:
     return name
 
 
-def _recipe_in(picture: Path) -> str:
-    """A file with the config that made a picture, which it carries in its metadata.
-
-    A picture is no code: its recipe may name known classes alone, and the results of repeating it
-    go where they go by default.
-    """
+def _write_config(values: dict[str, Any], name: str) -> str:
     import yaml
 
-    from novum.datamodules.decode import open_untrusted
-    from novum.trust import Untrusted, read_config
-
-    try:
-        with open_untrusted(picture, formats=("PNG",)) as image:
-            recipe = image.text.get(RECIPE, "")
-    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
-        stop(program_name(), f"{picture} is not a readable picture ({first_line(error)})")
-    if "class_path" not in recipe:
-        stop(program_name(), f"{picture} carries no recipe: give a PNG that `fit` wrote, or a YAML")
-    try:
-        config = read_config(recipe)
-    except Untrusted as error:
-        stop(
-            program_name(),
-            f"{picture}: its recipe {error}, which a picture may not; if you trust it as code, give"
-            " it as a YAML file",
-        )
-    trainer = config.get("trainer")
-    logger = trainer.pop("logger", None) if isinstance(trainer, dict) else None
-    run = _name_of_run(logger) or picture.stem
-    place = Path(tempfile.mkdtemp(prefix="novum-")) / f"{run}.yaml"
-    place.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    place = Path(tempfile.mkdtemp(prefix="novum-")) / f"{name}.yaml"
+    place.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return str(place)
 
 
@@ -95,34 +143,22 @@ def _name_of_run(logger: object) -> str:
     return Path(name).name[:100] if isinstance(name, str) and "\0" not in name else ""
 
 
-def _config_of_run(config: Path) -> str:
-    """The config beside a checkpoint, if it is as harmless as the checkpoint."""
-    from novum.trust import Untrusted, read_config
+def expand_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:
+    """Config names become paths; a checkpoint without a config brings that of its own run.
 
-    try:
-        read_config(config.read_text(encoding="utf-8"))
-    except (Untrusted, UnicodeDecodeError) as error:
-        said = error if isinstance(error, Untrusted) else "is no text"
-        stop(
-            program_name(),
-            f"{config}, beside the checkpoint, {said}: if you trust it as code, use --config",
-        )
-    return str(config)
-
-
-def expand_arguments(arguments: Sequence[str]) -> list[str]:
-    """Config names become paths; a checkpoint without a config brings that of its own run."""
+    The second value is None, or what the user wrote if one of the configs is untrusted.
+    """
+    configs = Configs(arguments)
     expanded = [part for a in arguments for part in _split_option(a)]
     for i, option in enumerate(expanded[:-1]):
         if option == "--config":
-            expanded[i + 1] = resolve_config(expanded[i + 1])
+            expanded[i + 1] = configs.resolve(expanded[i + 1])
     if expanded and expanded[0] != "fit" and "--config" not in expanded:
-        for option, value in zip(expanded, expanded[1:], strict=False):
-            config = Path(value).parent.parent / "config.yaml"
-            if option == "--ckpt_path" and config.is_file():
-                expanded[1:1] = ["--config", _config_of_run(config)]
-                break
-    return expanded
+        options = zip(expanded, expanded[1:], strict=False)
+        checkpoint = next((value for option, value in options if option == "--ckpt_path"), None)
+        if checkpoint and (config := config_of_run(Path(checkpoint))):
+            expanded[1:1] = ["--config", configs.of_run(config)]
+    return expanded, configs.trusted_texts()
 
 
 def _split_option(argument: str) -> list[str]:
@@ -136,10 +172,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not given or given[0] in ("-h", "--help"):
         print_help(program_name())
         return
-    from novum.cli import run  # imports Lightning
+    with trusting("--trust" in given):
+        sys.argv[1:], trusted_texts = expand_arguments([a for a in given if a != "--trust"])
+        from novum.cli import run  # imports Lightning
 
-    sys.argv[1:] = expand_arguments(given)
-    run()
+        run(trusted_texts)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from novum.datamodules.vocabulary import Vocabulary
+from novum.lightning_modules.module import Module
 from novum.lightning_modules.schedules import constant
 from novum.lightning_modules.text_sampling import Sampling, beam_search, generate
 from novum.lightning_modules.training import (
@@ -31,7 +31,7 @@ SCORED_AT_ONCE = 256  # tokens of a stream
 PREDICT_CHUNK = 64  # texts that `predict` makes at once
 
 
-class CharLSTM(LightningModule):
+class CharLSTM(Module):
     """Predicts the next token of many streams of text, and carries each stream's state along.
 
     The state goes on from one chunk to the next, without its gradient, and starts from zero where

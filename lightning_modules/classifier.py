@@ -4,11 +4,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from novum.lightning_modules.attacks import PGD, fgsm
+from novum.lightning_modules.module import Module
 from novum.lightning_modules.training import (
     LossWindow,
     derived_seed,
@@ -18,7 +18,7 @@ from novum.lightning_modules.training import (
 )
 
 
-class Classifier(LightningModule):
+class Classifier(Module):
     """Learns the labels of images by cross-entropy, under a one-cycle schedule to max_steps.
 
     Randomness is a function of (seed, step, rank), so a resumed run continues bit for bit.

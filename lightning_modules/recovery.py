@@ -4,15 +4,15 @@ import os
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
+from novum.lightning_modules.module import Module
 from novum.lightning_modules.training import require_finite
 
 LIMIT = 3  # times
 
 
-class RollBack(LightningModule):
+class RollBack(Module):
     """A module that, when a loss is not finite, takes its weights from the last checkpoint.
 
     Optimizers and `images_seen` go back with them; the data goes on, and since random numbers are

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from novum.lightning_modules.module import Module
 from novum.lightning_modules.training import derived_seed, random_generator
 
 SAMPLE_CHUNK = 64  # images the generator makes at once
@@ -23,7 +23,7 @@ def to_uint8(images: Tensor) -> Tensor:
     return images.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-class LatentSampling(LightningModule):
+class LatentSampling(Module):
     """Samples and predictions of `ema`: a network (z[, labels]) -> images in [-1, 1]."""
 
     ema: nn.Module  # has latent_dim and num_classes

@@ -4,10 +4,10 @@ from pathlib import PurePath
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from novum.lightning_modules.module import Module
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.training import LossWindow, require_finite
 
@@ -17,7 +17,7 @@ def to_uint8(images: Tensor) -> Tensor:
     return images.float().mul(255).round().clamp(0, 255).to(torch.uint8)
 
 
-class SingleImageModule(LightningModule):
+class SingleImageModule(Module):
     """An image (or a few) improved step by step against a frozen network.
 
     A subclass says how many steps it takes (`total_steps`) and what its images are (`images`); each

@@ -14,7 +14,10 @@ from novum.report.pictures import Pixels, encode_gif
 
 
 def recipe_of(trainer: Trainer) -> str:
-    """The run's resolved config as YAML, under comments that say what else the result hangs on."""
+    """The run's resolved config as YAML, under comments that say what else the result hangs on.
+
+    It is signed as config.yaml is.
+    """
     config = Path(trainer.log_dir or ".") / "config.yaml"
     text = config.read_text(encoding="utf-8") if config.is_file() else ""
     images = getattr(trainer.datamodule, "fingerprints", dict)()

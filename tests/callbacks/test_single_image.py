@@ -8,7 +8,7 @@ from PIL import Image
 
 from novum.callbacks.single_image import WriteResult, source_distance
 from novum.report.recipes import write_animation, write_png
-from novum.train import main, resolve_config
+from novum.train import Configs, main
 
 
 @pytest.fixture
@@ -110,15 +110,21 @@ def test_a_source_lies_at_no_distance_from_itself():
 def test_a_png_without_a_recipe_is_told(tmp_path, capsys):
     Image.new("RGB", (4, 4)).save(tmp_path / "plain.png")
     with pytest.raises(SystemExit):
-        resolve_config(str(tmp_path / "plain.png"))
+        Configs().resolve(str(tmp_path / "plain.png"))
     assert "plain.png carries no recipe" in capsys.readouterr().err
 
 
 def test_recipes_go_into_pngs_as_they_are(tmp_path):
     picture = torch.zeros(4, 4, 3, dtype=torch.uint8).numpy()
-    write_png(tmp_path / "x.png", picture, "model:\n  class_path: novum.ümlaut\n")
-    text = Path(resolve_config(str(tmp_path / "x.png"))).read_text(encoding="utf-8")
-    assert yaml.safe_load(text) == {"model": {"class_path": "novum.ümlaut"}}
+    data = {
+        "class_path": "novum.datamodules.SingleImageDataModule",
+        "init_args": {"image": "ü.png"},
+    }
+    recipe = yaml.safe_dump({"data": data}, allow_unicode=True)
+    write_png(tmp_path / "x.png", picture, recipe)
+    configs = Configs(["ü.png"])  # typed, so that it may be read
+    text = Path(configs.resolve(str(tmp_path / "x.png"))).read_text(encoding="utf-8")
+    assert yaml.safe_load(text) == {"data": data}
 
 
 @pytest.mark.parametrize("suffix", ["gif", "mp4"])

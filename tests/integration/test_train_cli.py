@@ -243,12 +243,11 @@ def test_config_names_and_runs_are_found(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "config.yaml").touch()
     checkpoint = str(tmp_path / "checkpoints" / "best.ckpt")
-    assert expand_arguments(["fit", "--config=dcgan_digits"])[2].endswith(
-        "configs/dcgan_digits.yaml"
-    )
-    assert expand_arguments(["test", "--ckpt_path", checkpoint]) == [
-        "test", "--config", str(tmp_path / "config.yaml"), "--ckpt_path", checkpoint
-    ]  # fmt: skip
+    (*_, config), trusted = expand_arguments(["fit", "--config=dcgan_digits"])
+    assert config.endswith("configs/dcgan_digits.yaml") and trusted is None
+    (_, _, config, *rest), trusted = expand_arguments(["test", "--ckpt_path", checkpoint])
+    assert Path(config).read_text() == "{}\n" and rest == ["--ckpt_path", checkpoint]
+    assert trusted == ["test", "--ckpt_path", checkpoint]
 
 
 class TestMistakes:

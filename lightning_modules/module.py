@@ -1,0 +1,39 @@
+"""The LightningModule that all techniques are."""
+
+from pathlib import Path
+from typing import Any, Self
+
+from pytorch_lightning import LightningModule
+
+from novum.checkpoints import build_module, read_checkpoint
+
+
+class Module(LightningModule):
+    """A LightningModule whose checkpoints are data, in programs and from code alike."""
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = "cpu",
+        hparams_file: None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **given: Any,
+    ) -> Self:
+        """The module in a checkpoint; `given` arguments replace those saved in it.
+
+        Lightning's own would build whatever classes the file names. `hparams_file`, `strict` and
+        `weights_only` are Lightning's; nothing is ever unpickled.
+
+        Raises:
+            ValueError: If the file is damaged, or its arguments name what is not on the list of
+                `novum.security.allowed`; `novum.security.trusting` lifts that for your own.
+        """
+        if hparams_file is not None or strict is False or weights_only is False:
+            raise ValueError(
+                "hparams_file, strict=False and weights_only=False are not taken: give arguments by"
+                " name, or load the state_dict of novum.checkpoints.read_checkpoint"
+            )
+        module = build_module(cls, read_checkpoint(checkpoint_path), checkpoint_path, **given)
+        return module.to(map_location or "cpu")

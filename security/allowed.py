@@ -1,0 +1,57 @@
+"""The exact list of what untrusted files may name."""
+
+import importlib
+from functools import cache
+from typing import Any
+
+OURS = ("novum.lightning_modules", "novum.lightning_modules.networks", "novum.callbacks",
+        "novum.datamodules")  # fmt: skip
+NAMES = {  # by the module that publishes them
+    "novum.lightning_modules.losses": (
+        "hinge_discriminator_loss",
+        "least_squares_discriminator_loss",
+        "least_squares_generator_loss",
+        "linear_generator_loss",
+        "logistic_discriminator_loss",
+        "minimax_generator_loss",
+        "nonsaturating_generator_loss",
+        "wasserstein_discriminator_loss",
+    ),
+    "novum.lightning_modules.schedules": (
+        "char_rnn_decay",
+        "constant",
+        "cosine",
+        "torch_rnn_decay",
+    ),
+    "novum.lightning_modules.optimizers": ("DecayingMomentumSGD",),
+    "torch.optim": ("Adam", "AdamW", "LBFGS", "NAdam", "RMSprop", "SGD"),
+    "torch.nn": ("GRU", "Identity", "LSTM", "RNN"),
+    "pytorch_lightning.callbacks": ("EarlyStopping", "LearningRateMonitor", "Timer"),
+    "pytorch_lightning.loggers": ("CSVLogger", "TensorBoardLogger"),
+    "pytorch_lightning.plugins.environments": ("SLURMEnvironment",),
+    "pytorch_lightning.strategies": ("DDPStrategy",),
+}
+NOT_BUILT = {"Evaluation", "EvaluationCallback"}  # published for subclasses
+
+
+def find_allowed(name: str) -> Any:
+    """The class or function of that name; None unless it is on the list. Imports nothing else."""
+    return _by_name().get(name)
+
+
+def allowed_names() -> list[str]:
+    """Every name on the list, in both spellings."""
+    return list(_by_name())
+
+
+@cache
+def _by_name() -> dict[str, Any]:
+    """The list by published names, and by the names of the modules that define them."""
+    listed = {m: tuple(importlib.import_module(m).__all__) for m in OURS} | NAMES
+    found = {}
+    for module, names in listed.items():
+        for name in set(names) - NOT_BUILT:
+            thing = getattr(importlib.import_module(module), name)
+            found[f"{module}.{name}"] = thing
+            found[f"{thing.__module__}.{thing.__qualname__}"] = thing
+    return found

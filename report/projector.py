@@ -17,6 +17,7 @@ from novum.report.pictures import Pixels, tile
 MOST_POINTS = 2000  # so that it loads in a few seconds
 DIMENSIONS = 256  # principal ones: of Fashion-MNIST 9 of 10 nearest neighbours stay the same
 THUMBNAIL = 48  # pixels
+FORMULA = ("=", "+", "-", "@")  # what one begins with
 SHEET = 8192  # pixels of the largest side that browsers take as one texture
 
 
@@ -105,4 +106,17 @@ def _table(facts: Mapping[str, Sequence[object]]) -> str:
 
 
 def _entry(value: object) -> str:
-    return plain(f"{value:.4g}" if isinstance(value, float) else value).replace("\n", " ")
+    """A cell that stays one, and from which its text can be told.
+
+    A backslash is doubled; after a single one stands what would part cells or rows, be lost at
+    either end or in an empty line, or begin a formula where a spreadsheet opens the file.
+    """
+    if not isinstance(value, str):
+        return plain(f"{value:.4g}" if isinstance(value, float) else value)
+    text = plain(value.replace("\\", "\\\\")).replace("\n", "\\n")
+    inner = text.strip(" ")
+    start, end = (len(text) - len(cut(" ")) for cut in (text.lstrip, text.rstrip))
+    if not inner:
+        return "\\x20" * len(text) or "\\empty"
+    formula = "\\" * (not start and inner.startswith(FORMULA))
+    return "\\x20" * start + formula + inner + "\\x20" * end

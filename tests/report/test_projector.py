@@ -46,8 +46,31 @@ def test_metadata_has_one_line_for_each_point(tmp_path):
     assert len(lines) == 6
     assert lines[0] == "name\tq"
     assert lines[1] == "tab\\there\t0.1235"
-    assert lines[2] == "line break\t1"
+    assert lines[2] == "line\\nbreak\t1"
     assert lines[3] == "\\udcff\t0"
+
+
+def read_back(entry: str) -> str:
+    """The text of a cell, by the rule that stands above `_entry`."""
+    text = entry.removeprefix("\\") if entry[:2] in ("\\=", "\\+", "\\-", "\\@") else entry
+    return "" if text == "\\empty" else text.encode("latin-1", "backslashreplace").decode(
+        "unicode_escape"
+    )  # fmt: skip
+
+
+HOSTILE = ["a\tb", "a\\tb", "a\nb", "a\r\nb", "=1+1", "\\=1", "@x", "-1", "", " ", " a ", "\x1b[2J",
+           "a\u2028b", "\\empty", "\\\\", "é", "\x85", "<b>"]  # fmt: skip
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_a_name_is_one_cell_and_can_be_told_from_any_other(tmp_path, columns):
+    facts = {"name": HOSTILE} | ({"a\tb": range(len(HOSTILE))} if columns == 2 else {})
+    write(tmp_path, len(HOSTILE), **facts)
+    text = (tmp_path / "projector" / "metadata.tsv").read_bytes().decode()
+    rows = [line.split("\t") for line in text.split("\n") if line.strip()][columns - 1 :]
+    assert [len(row) for row in rows] == [columns] * len(HOSTILE)
+    assert [read_back(row[0]) for row in rows] == HOSTILE
+    assert not any(row[0].startswith(("=", "+", "-", "@")) for row in rows)
 
 
 def test_one_column_has_no_heading(tmp_path):

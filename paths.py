@@ -1,8 +1,10 @@
-"""Where Novum keeps what can be had again: weights, downloads, reference features, text indices."""
+"""Files: the cache of what can be had again, files written whole, and regular files to read."""
 
 import os
 import re
 import secrets
+import stat
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,9 +14,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from novum.memory import memory_bytes as memory_bytes
+
 PARTIAL = re.compile(r".+\.[0-9a-f]{8}\.tmp")
 
 _warned: set[str] = set()
+_one_parser = threading.Lock()  # of headers; in Python 3.11 `ast` counts all threads' depth as one
 
 RECIPE = "novum:config"  # the text of a PNG of ours that holds the config which made it
 
@@ -24,16 +29,59 @@ def cache_folder() -> Path:
     return Path(os.environ.get("NOVUM_CACHE") or Path.home() / ".cache" / "novum").expanduser()
 
 
-def memory_bytes() -> int:
-    """Of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def check_regular(path: str | Path) -> None:
+    """Raise ValueError for a FIFO, a device or a socket: reading one may never end."""
+    _require_regular(path, os.stat(path).st_mode)
+
+
+def _require_regular(path: str | Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{path} is no regular file: give a file that is whole on a disk")
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """A regular file to read; ValueError for any other, even one that takes its place meanwhile."""
+    check_regular(path)  # opening a device may do something already
+    file = open(path, "rb", opener=_open_without_waiting)
+    try:
+        _require_regular(path, os.fstat(file.fileno()).st_mode)
+    except ValueError:
+        file.close()
+        raise
+    return file
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a FIFO waits for its writer
+
+
+def read_regular(path: str | Path, most: int) -> bytes:
+    """A regular file of at most `most` bytes; one with more bytes than it says is refused."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise ValueError(f"{path} has {size:,} bytes: at most {most:,} are read")
+        data = file.read(size + 1)
+    if len(data) > size:  # of /proc, say, or one that is still written
+        raise ValueError(f"{path} has more bytes than its size says: copy it first")
+    return data
+
+
+def read_blocks(path: str | Path, block: int = 1 << 22) -> Iterator[bytes]:
+    """The bytes that a regular file has when it is opened, and none that come later."""
+    with open_regular(path) as file:
+        left = os.fstat(file.fileno()).st_size
+        while left and (data := file.read(min(block, left))):
+            left -= len(data)
+            yield data
 
 
 def load_array(path: Path, dtype: DTypeLike | None) -> NDArray | None:
     """A .npy file, mapped for this process alone, or None if it is not whole and of this dtype
     (None: of any)."""
     with suppress(OSError, ValueError, EOFError):
-        array = np.load(path, mmap_mode="c", allow_pickle=False)
+        with _one_parser:
+            array = np.load(path, mmap_mode="c", allow_pickle=False)
         if dtype in (None, array.dtype) and path.stat().st_size == array.offset + array.nbytes:
             return array
     return None

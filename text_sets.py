@@ -104,8 +104,8 @@ def split_text(place: str, as_bytes: bool, follow_links: bool = False) -> TextDa
     if place in NAMES:
         return TextDataModule(place, vocabulary=vocabulary)
     files = [glob.escape(str(file)) for file in text_files(place, follow_links)]
-    with told_of_files():
-        return TextDataModule("files", files, vocabulary=vocabulary)
+    with told_of_files():  # which links are followed has been decided
+        return TextDataModule("files", files, vocabulary=vocabulary, follow_links=True)
 
 
 def open_source(place: str, as_bytes: bool, follow_links: bool = False) -> TextSource:

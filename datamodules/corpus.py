@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from novum.datamodules.threads import bar
 from novum.datamodules.vocabulary import CODE_POINTS, Decoder, Tokens, Vocabulary, code_points
-from novum.paths import cache_folder
+from novum.paths import cache_folder, read_blocks
 
 BLOCK = 1 << 22  # bytes read at once
 VERSION = 1  # of the files in the cache
@@ -177,22 +177,16 @@ def _count(files: Sequence[Path], encoding: str) -> np.ndarray:
 
 def _tokens(file: Path, vocabulary: Vocabulary, encoding: str | None) -> Iterator[Tokens]:
     if encoding is None:
-        yield from (np.frombuffer(block, np.uint8) for block in _blocks(file))
+        yield from (np.frombuffer(block, np.uint8) for block in read_blocks(file, BLOCK))
     else:
         yield from (vocabulary.encode(text) for text in _texts(file, encoding))
 
 
 def _texts(file: Path, encoding: str) -> Iterator[str]:
     decode = Decoder(encoding, str(file))
-    for block in _blocks(file):
+    for block in read_blocks(file, BLOCK):
         yield decode(block)
     yield decode(b"", final=True)
-
-
-def _blocks(file: Path) -> Iterator[bytes]:
-    with open(file, "rb") as stream:
-        while block := stream.read(BLOCK):
-            yield block
 
 
 def _digest(tokens: Tokens, vocabulary: Vocabulary) -> str:

@@ -1,8 +1,12 @@
 """Any image file or array becomes one uint8 tensor of a fixed size and 1 or 3 channels."""
 
+import hashlib
 import io
+import itertools
+import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -11,8 +15,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from novum.errors import first_line
+from novum.memory import Budget, available_bytes
+from novum.paths import open_regular, read_blocks, read_regular
 
 EXTENSIONS = ("bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp")
 
@@ -23,6 +30,11 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 MOST_BYTES = 1 << 30  # of an image's file; 89 million pixels of 64 bits have fewer
+MOST_SCANS = 100  # of a progressive JPEG, where each takes its time; usual are 10 ...
+MOST_SCANNED = 20 * Image.MAX_IMAGE_PIXELS  # ... and of their pixels
+MOST_DIGITS = 1 << 26  # bytes of pixels spelt out in a PPM, read by slow Python code
+FREE_BYTES = 1 << 24  # to decode an image with no more nobody waits
+BAND = 1 << 20  # pixels that are converted at once
 
 
 class TooLarge(int):
@@ -48,24 +60,91 @@ class ImageTransform:
         )
 
     def __call__(self, data: Encoded) -> Tensor:
-        image = to_gray_or_rgb(open_image(data), self.channels)
-        square = (self.size, self.size)
-        if image.size != square:
-            # One call crops the centre square and resizes it: no huge strip for a 1 x 60000 image.
-            image = ImageOps.fit(image, square, Image.Resampling.LANCZOS)
-        pixels = torch.from_numpy(np.array(image))
+        with decoded(data) as image:
+            image = to_gray_or_rgb(image, self.channels)
+            square = (self.size, self.size)
+            if image.size != square:
+                # One call crops the centre square and resizes it: no huge strip for a
+                # 1 x 60000 image.
+                image = ImageOps.fit(image, square, Image.Resampling.LANCZOS)
+            pixels = torch.from_numpy(np.array(image))
         return pixels[None] if self.channels == 1 else pixels.permute(2, 0, 1)  # (c, h, w)
 
 
-def open_image(data: Encoded) -> Image.Image:
-    """A PIL image turned upright by its EXIF orientation."""
+def _share_of_memory() -> int:
+    """What the threads of this process may decode into: half of what is free, less for each of
+    the processes that do the same."""
+    worker = get_worker_info()
+    processes = (worker.num_workers if worker else 1) * int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return available_bytes() // (2 * processes)
+
+
+_memory = Budget(_share_of_memory)
+os.register_at_fork(after_in_child=_memory.reset)
+
+
+@contextmanager
+def decoded(data: Encoded) -> Iterator[Image.Image]:
+    """A decoded PIL image, turned upright by its EXIF orientation.
+
+    All threads together stay within memory as long as they keep such images in the context only.
+    """
     if isinstance(data, np.ndarray):
-        return Image.fromarray(data)
-    return ImageOps.exif_transpose(open_untrusted(io.BytesIO(as_bytes(data))))
+        yield Image.fromarray(data)
+        return
+    size = _size(data)
+    if size > MOST_BYTES:
+        raise ValueError(f"{size:,} bytes, more than an image may have")
+    if isinstance(data, Path) and size > FREE_BYTES:
+        with open_regular(data) as file:
+            needed = size + peak_bytes(open_untrusted(file))
+        with _held(needed):
+            yield _upright(open_untrusted(io.BytesIO(as_bytes(data))))
+    else:
+        image = open_untrusted(io.BytesIO(as_bytes(data)))
+        with _held(peak_bytes(image)):
+            yield _upright(image)
+
+
+@contextmanager
+def _held(size: int) -> Iterator[None]:
+    if size <= FREE_BYTES:
+        yield
+    else:
+        with _memory.hold(size):
+            yield
+
+
+def open_image(data: Encoded) -> Image.Image:
+    """`decoded`, for one image that is kept."""
+    with decoded(data) as image:
+        return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    _require_quick(image)
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def _require_quick(image: Image.Image) -> None:
+    """Raise ValueError for what cannot be used, or takes far longer than its pixels should."""
+    if image.mode == "F":
+        raise ValueError("32-bit float pixels have no fixed range; save it with 8 or 16 bits")
+    if image.format == "PPM" and image.tile[0][0] == "ppm_plain":
+        if image.fp.getbuffer().nbytes > MOST_DIGITS:
+            raise ValueError("a PPM of digits; save it in its binary form, or as PNG")
+    if image.info.get("progressive"):
+        scans = image.fp.getvalue().count(b"\xff\xda")
+        if scans > MOST_SCANS or scans * image.width * image.height > MOST_SCANNED:
+            raise ValueError(f"{scans} scans, as in a decompression bomb")
 
 
 def open_untrusted(file: IO[bytes] | Path, formats: Sequence[str] = FORMATS) -> Image.Image:
     """A PIL image, refused before it is decoded if it has more than PIL's limit of pixels."""
+    if isinstance(file, Path):
+        file = io.BytesIO(as_bytes(file))
     image = Image.open(file, formats=formats)
     pixels = image.width * image.height
     if pixels > Image.MAX_IMAGE_PIXELS:
@@ -73,19 +152,59 @@ def open_untrusted(file: IO[bytes] | Path, formats: Sequence[str] = FORMATS) -> 
     return image
 
 
-def as_bytes(data: Encoded) -> bytes:
-    size = data.stat().st_size if isinstance(data, Path) else data
-    if isinstance(size, int) and size > MOST_BYTES:
-        raise ValueError(f"{size:,} bytes, more than an image may have")
+def peak_bytes(image: Image.Image) -> int:
+    """At most what decoding an opened image and converting its pixels takes, beside its file."""
+    stored = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)
+    beside = {"JPEG": 8, "WEBP": 12, "TIFF": 8}.get(image.format, 4)  # the decoder's own, or a copy
+    return image.width * image.height * (stored + beside)
+
+
+def _size(data: bytes | Path | TooLarge) -> int:
     if isinstance(data, Path):
-        return data.read_bytes()
-    return data.tobytes() if isinstance(data, np.ndarray) else data
+        return data.stat().st_size
+    return data if isinstance(data, int) else len(data)
+
+
+def as_bytes(data: Encoded) -> bytes:
+    if isinstance(data, np.ndarray):
+        return data.tobytes()
+    if _size(data) > MOST_BYTES:
+        raise ValueError(f"{_size(data):,} bytes, more than an image may have")
+    return read_regular(data, MOST_BYTES) if isinstance(data, Path) else data
+
+
+def digest(data: Encoded) -> str:
+    """Number of bytes and sha256 of an undecoded image; a file is read a part at a time."""
+    size, found = 0, hashlib.sha256()
+    large = isinstance(data, Path) and FREE_BYTES < _size(data) <= MOST_BYTES
+    for part in read_blocks(data) if large else [as_bytes(data)]:
+        size += len(part)
+        found.update(part)
+    return f"{size} {found.hexdigest()}"
 
 
 def to_gray_or_rgb(image: Image.Image, channels: int) -> Image.Image:
     """8 bits, no alpha, no palette: transparent pixels show white, CMYK and the rest become RGB."""
-    if image.mode == "F":
-        raise ValueError("32-bit float pixels have no fixed range; save it with 8 or 16 bits")
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode == mode and not image.has_transparency_data:
+        return image
+    if image.width * image.height <= BAND:
+        return _flat(image, mode)
+    flat = Image.new(mode, image.size)  # a part at a time: copies of the whole would add up
+    for box in _boxes(*image.size):
+        flat.paste(_flat(image.crop(box), mode), box)
+    return flat
+
+
+def _boxes(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
+    """Parts of an image of about BAND pixels."""
+    columns = min(width, BAND)
+    rows = max(1, BAND // columns)
+    for top, left in itertools.product(range(0, height, rows), range(0, width, columns)):
+        yield left, top, min(left + columns, width), min(top + rows, height)
+
+
+def _flat(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I"):
         image = from_16_bit(image)
     if image.has_transparency_data:
@@ -93,7 +212,7 @@ def to_gray_or_rgb(image: Image.Image, channels: int) -> Image.Image:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     if image.mode not in ("1", "L"):
         image = image.convert("RGB")
-    return image.convert("L" if channels == 1 else "RGB")
+    return image.convert(mode)
 
 
 def from_16_bit(image: Image.Image) -> Image.Image:
@@ -104,9 +223,9 @@ def from_16_bit(image: Image.Image) -> Image.Image:
 
 def native_shape(data: Encoded) -> tuple[int, int, int]:
     """(c, h, w) before any resize; c is 1 for a gray image, 3 for any other."""
-    image = open_image(data)
-    gray = image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
-    return 1 if gray else 3, image.height, image.width
+    with decoded(data) as image:
+        gray = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
+        return 1 if gray else 3, image.height, image.width
 
 
 def native_channels(data: Encoded) -> int:

@@ -1,9 +1,11 @@
 """Image sets that Hugging Face `datasets` can open: on the hub, or parquet, arrow, tar, folders."""
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,49 +13,69 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from novum.datamodules.builders import builder_of
+from novum.datamodules.local_tables import (
+    BUILDERS,
+    Listing,
+    list_files,
+    saved_tables,
+)
 from novum.datamodules.rows import RawSet, Splits, TableRows
 from novum.errors import first_line
 
-BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
 HELDOUT_NAMES = ("test", "validation", "valid", "val")
 
 
 def load_tables(
-    path: str, image_column: str | None, label_column: str | None, split: str | None
+    path: str,
+    image_column: str | None,
+    label_column: str | None,
+    split: str | None,
+    follow_links: bool = False,
 ) -> Splits:
     """Map-style tables; the test split (or else the validation split) is held out."""
-    train, heldout = open_splits(path, split, streaming=False)
+    train, heldout = open_splits(path, split, streaming=False, follow_links=follow_links)
     image = find_image_column(train.features, image_column, path)
     label = find_label_column(train.features, label_column, path)
     labels, names = _labels([train] if heldout is None else [train, heldout], label)
-    train = RawSet(TableRows(undecoded(train, image), image, path), labels[0], names)
+    rows = TableRows(undecoded(train, image), image, path, path, follow_links)
+    train = RawSet(rows, labels[0], names)
     if heldout is None:
         return Splits(train)
-    rows = TableRows(undecoded(heldout, image), image, f"{path} (held out)", path)
+    name = f"{path} (held out)"
+    rows = TableRows(undecoded(heldout, image), image, name, path, follow_links)
     return Splits(train, RawSet(rows, labels[1], names))
 
 
-def open_splits(path: str, split: str | None, streaming: bool) -> tuple[Any, Any | None]:
+def open_splits(
+    path: str, split: str | None, streaming: bool, follow_links: bool = False
+) -> tuple[Any, Any | None]:
     """The table or stream to train on, and the held-out one if there is an official one."""
-    tables = _open(path, streaming)
+    tables = _open(path, streaming, follow_links)
     train, heldout = _choose(path, list(tables), split)
-    return _table(path, tables, train, streaming), heldout and tables[heldout]
+    return _table(path, tables, train, streaming, follow_links), heldout and tables[heldout]
 
 
-def open_shards(path: str, split: str | None) -> tuple[str, list[str], list[str] | None, Any]:
+def open_shards(
+    path: str, split: str | None, follow_links: bool = False
+) -> tuple[str, list[str], list[str] | None, Any]:
     """The format, the files to train on, those of an official held-out split, and the features as
     far as `datasets` knows them without opening a file."""
     _check_place(path)
     if _is_saved(path):
         return "saved", [], None, None
     with _one_line(path):
-        builder = _builder(path)
-        files = {str(name): list(found) for name, found in builder.config.data_files.items()}
+        if local := _local(path, follow_links):
+            kind, files, features = *local, None
+        else:
+            builder = _remote_builder(path)
+            files = {str(name): list(found) for name, found in builder.config.data_files.items()}
+            kind = builder.info.builder_name or type(builder).__name__
+            features = builder.info.features
     train, heldout = _choose(path, list(files), split)
     if train not in files:
         raise ValueError(f"{path} has no split {train!r}: there are {', '.join(files)}")
-    kind = builder.info.builder_name or type(builder).__name__
-    return kind, files[train], heldout and files[heldout], builder.info.features
+    return kind, files[train], heldout and files[heldout], features
 
 
 def _choose(path: str, names: list[str], split: str | None) -> tuple[str, str | None]:
@@ -85,55 +107,82 @@ def _is_saved(path: str) -> bool:
     return any((place / name).is_file() for name in ("dataset_dict.json", "state.json"))
 
 
-def _open(path: str, streaming: bool) -> dict[str, Any]:
+def _open(path: str, streaming: bool, follow_links: bool) -> dict[str, Any]:
     """All splits by name."""
     import datasets
 
     _check_place(path)
-    place, saved = Path(path).expanduser(), _is_saved(path)
     with _one_line(path):
-        tables = datasets.load_from_disk(place) if saved else _load(path, streaming)
-    if isinstance(tables, datasets.Dataset):
-        tables = {"train": tables}
-    if saved and streaming:
+        if not _is_saved(path):
+            tables = _load(path, streaming, follow_links)
+            return {"train": tables} if isinstance(tables, datasets.Dataset) else dict(tables)
+        tables = saved_tables(Path(path).expanduser(), follow_links)
+    if streaming:
         return {name: table.to_iterable_dataset() for name, table in tables.items()}
-    return dict(tables)
+    return tables
 
 
-def _load(path: str, streaming: bool, split: str | None = None) -> Any:
+def _load(path: str, streaming: bool, follow_links: bool, split: str | None = None) -> Any:
     from datasets import load_dataset
 
-    return load_dataset(**_arguments(path), streaming=streaming, split=split)
+    local = _local(path, follow_links)
+    if not local:
+        return load_dataset(**_remote_arguments(path), streaming=streaming, split=split)
+    builder = builder_of(*local)
+    if streaming:
+        return builder.as_streaming_dataset(split)
+    builder.download_and_prepare()
+    return builder.as_dataset(split)
 
 
-def _builder(path: str) -> Any:
+def _local(path: str, follow_links: bool) -> Listing | None:
+    """The files of a local place; None for a hub name or a URL, which the user has chosen."""
+    place = Path(path).expanduser()
+    if "://" in path or not place.exists():
+        return None
+    return list_files(place, follow_links)
+
+
+def local_stamps(path: str, follow_links: bool) -> list[tuple[str, int, int]] | None:
+    """Path, size and time of change of a local place's files; None for a hub name or a URL."""
+    _check_place(path)
+    with _one_line(path):
+        if _is_saved(path):
+            tables = saved_tables(Path(path).expanduser(), follow_links).values()
+            files = [file["filename"] for table in tables for file in table.cache_files]
+        elif local := _local(path, follow_links):
+            files = list(chain.from_iterable(local.files.values()))
+        else:
+            return None
+        return [(f, (s := os.stat(f)).st_size, s.st_mtime_ns) for f in files]
+
+
+def _remote_builder(path: str) -> Any:
     from datasets import load_dataset_builder
 
-    return load_dataset_builder(**_arguments(path))
+    return load_dataset_builder(**_remote_arguments(path))
 
 
-def _arguments(path: str) -> dict[str, Any]:
-    """What `datasets` is asked for: a file or the files of a URL, a folder, or a hub name."""
-    place = Path(path).expanduser()
-    if "://" in path or place.is_file():
-        files = path if "://" in path else str(place)
-        suffix = Path(files).suffix
+def _remote_arguments(path: str) -> dict[str, Any]:
+    """What `datasets` is asked for: the files of a URL, or a hub name."""
+    if "://" in path:
+        suffix = Path(path).suffix
         if suffix not in BUILDERS:
             raise ValueError(f"its name ends in none of {', '.join(BUILDERS)}")
-        return {"path": BUILDERS[suffix], "data_files": {"train": files}}
-    if place.is_dir():
-        return {"path": str(place)}
+        return {"path": BUILDERS[suffix], "data_files": {"train": path}}
     name, _, config = path.partition(":")
     return {"path": name, "name": config or None}
 
 
-def _table(path: str, tables: dict[str, Any], split: str, streaming: bool) -> Any:
+def _table(
+    path: str, tables: dict[str, Any], split: str, streaming: bool, follow_links: bool
+) -> Any:
     """A split by its name, or a part of one (`train[:10%]`)."""
     if split in tables:
         return tables[split]
-    if re.split(r"[\[+]", split)[0] in tables and not streaming:
+    if re.split(r"[\[+]", split)[0] in tables and not streaming and not _is_saved(path):
         with _one_line(path):
-            return _load(path, streaming, split)
+            return _load(path, streaming, follow_links, split)
     raise ValueError(f"{path} has no split {split!r}: there are {', '.join(tables)}")
 
 

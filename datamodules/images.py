@@ -11,11 +11,12 @@ from torch import Tensor
 from novum.datamodules import loaders
 from novum.datamodules.batches import Batch, Batches, CountedBatches, cut
 from novum.datamodules.decode import ImageTransform, first_channels, native_shape
-from novum.datamodules.preload import decode_all, drop_bad
+from novum.datamodules.preload import decode_all, drop_bad, fits
 from novum.datamodules.rows import RawSet, Splits
 from novum.datamodules.sampler import InfiniteSampler
 from novum.datamodules.sources import ImageArray, ImageSource, LazyImages
 from novum.datamodules.stream import ImageStream
+from novum.memory import memory_bytes
 
 
 class ImageDataModule(LightningDataModule):
@@ -40,6 +41,7 @@ class ImageDataModule(LightningDataModule):
         split: For huggingface: the split to train on.
         streaming: For huggingface: read parquet and tar shards where they lie, a part at a time.
         seed: Decides the order of the training images, and the flips.
+        follow_links: Follow links that lead out of the folder of the data; else they are left out.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class ImageDataModule(LightningDataModule):
         split: str | None = None,
         streaming: bool = False,
         seed: int = 0,
+        follow_links: bool = False,
     ) -> None:
         super().__init__()
         loaders.check_name(dataset)
@@ -81,7 +84,7 @@ class ImageDataModule(LightningDataModule):
         self.heldout_fraction, self.split_seed, self.subset = heldout_fraction, split_seed, subset
         self.horizontal_flip, self.num_workers, self.seed = horizontal_flip, num_workers, seed
         self.memory_budget, self.skip_bad = memory_budget_gb * 1e9, on_bad_image == "skip"
-        self.columns = image_column, label_column, split
+        self.columns, self.follow_links = (image_column, label_column, split), follow_links
         self._splits: Splits | None = None
         self._train: ImageSource | None = None
         self._heldout: ImageSource | None = None
@@ -101,6 +104,7 @@ class ImageDataModule(LightningDataModule):
             self.heldout_fraction,
             self.split_seed,
             self.skip_bad,
+            self.follow_links,
         )
 
     def _native_channels(self) -> int:
@@ -122,7 +126,7 @@ class ImageDataModule(LightningDataModule):
 
     def _open(self) -> Splits:
         if self._splits is None:
-            self._splits = loaders.load(self.dataset, self.path, *self.columns)
+            self._splits = loaders.load(self.dataset, self.path, *self.columns, self.follow_links)
         return self._splits
 
     def native_shape(self) -> tuple[int, int, int] | None:
@@ -144,7 +148,7 @@ class ImageDataModule(LightningDataModule):
         if self._stream or self._train:
             return
         train, heldout = self._cut_splits()
-        if (len(train) + len(heldout)) * self._image_bytes() <= self.memory_budget:
+        if fits((len(train) + len(heldout)) * self._image_bytes(), self.memory_budget):
             self._train, self._heldout = (decode_all(s, self.skip_bad) for s in (train, heldout))
         elif self.skip_bad:
             self._train, self._heldout = drop_bad(train), drop_bad(heldout)
@@ -192,7 +196,8 @@ class ImageDataModule(LightningDataModule):
         return self._heldout
 
     def _fitting(self, share: float) -> int:
-        return max(1, int(self.memory_budget * share / self._image_bytes()))
+        budget = min(self.memory_budget, memory_bytes() / 2)
+        return max(1, int(budget * share / self._image_bytes()))
 
     def train_dataloader(self) -> Batches:
         return Batches(self._train_batches)

@@ -7,6 +7,7 @@ import struct
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -14,8 +15,9 @@ import torch
 from novum.datamodules.folders import load_celeba, load_folder
 from novum.datamodules.huggingface import load_tables
 from novum.datamodules.rows import ArrayRows, RawSet, Splits
+from novum.datamodules.walk import require_inside
 from novum.errors import first_line
-from novum.paths import cache_folder
+from novum.paths import cache_folder, open_regular
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
 IDX_FILES = [  # images and labels of train and of test
@@ -46,6 +48,7 @@ def load(
     image_column: str | None = None,
     label_column: str | None = None,
     split: str | None = None,
+    follow_links: bool = False,
 ) -> Splits:
     """The undecoded training and held-out images of a built-in data set."""
     check_name(name)
@@ -57,12 +60,12 @@ def load(
     if name == "cifar10":
         return load_cifar10(place)
     if name == "celeba":
-        return load_celeba(place or _downloaded_celeba(), label_column)
+        return load_celeba(place or _downloaded_celeba(), label_column, follow_links)
     if name == "folder":
-        return load_folder(place)
+        return load_folder(place, follow_links)
     if name == "huggingface":
-        return load_tables(path, image_column, label_column, split)
-    return load_mnist(name, place)
+        return load_tables(path, image_column, label_column, split, follow_links)
+    return load_mnist(name, place, follow_links)
 
 
 def downloads() -> Path:
@@ -80,7 +83,7 @@ def load_digits() -> Splits:
     return Splits(RawSet(ArrayRows(images, "digits"), torch.from_numpy(digits.target), names))
 
 
-def load_mnist(name: str, path: Path | None) -> Splits:
+def load_mnist(name: str, path: Path | None, follow_links: bool = False) -> Splits:
     """MNIST or Fashion-MNIST from its four IDX files, gzipped or not; downloaded if not found."""
     from torchvision import datasets
 
@@ -97,6 +100,8 @@ def load_mnist(name: str, path: Path | None) -> Splits:
         with downloading(name, f"{', '.join(files)} (.gz)"):
             kind(str(downloads()), download=True)
     folder = _holding(files, places)
+    for file in files:
+        require_inside(_plain_or_gz(folder, file), folder, follow_links)
     return Splits(*(_read_pair(folder, name, *pair, kind.classes) for pair in IDX_FILES))
 
 
@@ -120,9 +125,8 @@ def _read_pair(folder: Path, name: str, images: str, labels: str, classes: list[
 
 def read_idx(path: Path) -> np.ndarray:
     """An IDX file of bytes (LeCun's format): two zeros, type 8, rank, big-endian sizes, data."""
-    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rb") as file:
+        with open_regular(path) as raw, _unpacked(raw, path.suffix) as file:
             zeros, kind, rank = struct.unpack(">HBB", file.read(4))
             shape = struct.unpack(f">{rank}I", file.read(4 * rank))
             size = math.prod(shape)
@@ -133,6 +137,10 @@ def read_idx(path: Path) -> np.ndarray:
     if not whole or len(data) != size:
         raise ValueError(f"{path}: not an IDX file of bytes, or cut short; fetch it again")
     return np.frombuffer(bytearray(data), np.uint8).reshape(shape)
+
+
+def _unpacked(file: BinaryIO, suffix: str) -> BinaryIO:
+    return gzip.GzipFile(fileobj=file) if suffix == ".gz" else file
 
 
 def load_cifar10(path: Path | None) -> Splits:

@@ -12,12 +12,14 @@ from novum.datamodules import loaders
 from novum.datamodules.decode import ImageTransform, native_shape, unreadable
 from novum.datamodules.huggingface import BUILDERS
 from novum.datamodules.images import ImageDataModule
-from novum.datamodules.preload import decode_all
+from novum.datamodules.preload import decode_all, fits
 from novum.datamodules.rows import ArrayRows, RawSet, Splits
 from novum.datamodules.sources import ImageSource, LazyImages
 from novum.errors import first_line
-from novum.paths import memory_bytes
+from novum.memory import available_bytes
+from novum.paths import check_regular, open_regular
 
+NPY = b"\x93NUMPY"  # what the file of one array begins with
 MEMORY_BUDGET = 4e9  # bytes; a larger set is decoded each time it is read
 SAVED_TABLES = ("dataset_dict.json", "state.json")  # of Dataset.save_to_disk
 KINDS = f"a folder of images, a .npy, .npz, {', '.join(BUILDERS)} file or a folder of those"
@@ -45,7 +47,11 @@ class Opened(NamedTuple):
 
 
 def open_images(
-    where: str, side: Side = "train", size: int | None = None, channels: int | None = None
+    where: str,
+    side: Side = "train",
+    size: int | None = None,
+    channels: int | None = None,
+    follow_links: bool = False,
 ) -> Opened:
     """The images that a name or a path stands for.
 
@@ -54,15 +60,16 @@ def open_images(
         side: Which part is meant, where the images are split into training and held-out ones.
         size: Height and width; the shorter side of the first image if not given.
         channels: 1 or 3; those of the first image if not given.
+        follow_links: Follow links that lead out of a folder.
     """
     if where in loaders.FIXED:
         return _open_side(_data_module({"dataset": where}, size, channels), where, side)
-    splits = _load(where)
+    splits = _load(where, follow_links)
     raw = splits.heldout if side == "heldout" and splits.heldout else splits.train
     native = _first_shape(raw)
     transform = ImageTransform(size or min(native[1:]), channels or native[0])
     images = LazyImages(raw.rows, transform, raw.labels, raw.class_names)
-    if len(images) * transform.channels * transform.size**2 <= MEMORY_BUDGET:
+    if fits(len(images) * transform.channels * transform.size**2, MEMORY_BUDGET):
         images = decode_all(images, skip_bad=False)
     return Opened(where, images, native)
 
@@ -73,20 +80,21 @@ def open_references(
     size: int,
     channels: int,
     trained_on: Mapping[str, Any] | None = None,
+    follow_links: bool = False,
 ) -> tuple[Opened, Opened | None]:
     """Training and held-out images at the samples' size.
 
     One place given for both is cut in two as ImageDataModule cuts it, by the arguments that a run
-    was `trained_on` where it is that run's data.
+    was `trained_on` where it is that run's data; but `follow_links` is never the run's.
     """
     modules: dict[str, ImageDataModule] = {}
 
     def open_side(where: str, side: Side) -> Opened:
         cut = _arguments_of_cut(where, _same_place(train, heldout), trained_on or {})
         if cut is None:
-            return open_images(where, side, size, channels)
+            return open_images(where, side, size, channels, follow_links)
         if where not in modules:
-            modules[where] = _data_module(cut, size, channels)
+            modules[where] = _data_module({**cut, "follow_links": follow_links}, size, channels)
         return _open_side(modules[where], where, side)
 
     sides = open_side(train, "train"), heldout and open_side(heldout, "heldout")
@@ -136,16 +144,16 @@ def _open_side(data: ImageDataModule, where: str, side: Side) -> Opened:
     return Opened(where, images, data.native_shape())
 
 
-def _load(where: str) -> Splits:
+def _load(where: str, follow_links: bool) -> Splits:
     """Undecoded images of a path."""
     path = _existing(where)
     if path.suffix in (".npy", ".npz"):
         return Splits(RawSet(ArrayRows(read_array(path), where)))
     if _holds_tables(path):
-        return loaders.load("huggingface", str(path))
+        return loaders.load("huggingface", str(path), follow_links=follow_links)
     if not path.is_dir():
         raise ValueError(f"{where} is no kind of file that is read: give {KINDS}")
-    return loaders.load("folder", str(path))
+    return loaders.load("folder", str(path), follow_links=follow_links)
 
 
 def _existing(where: str) -> Path:
@@ -155,6 +163,8 @@ def _existing(where: str) -> Path:
         hint = f"did you mean {near[0]!r}? " if near else ""
         names = ", ".join(loaders.FIXED)
         raise FileNotFoundError(f"no file or folder {where}: {hint}give {KINDS}, or one of {names}")
+    if not path.is_dir():
+        check_regular(path)
     return path
 
 
@@ -162,7 +172,8 @@ def _holds_tables(path: Path) -> bool:
     if path.is_file():
         return path.suffix in BUILDERS
     files = chain(path.glob("*"), path.glob("data/*"))
-    return any(file.suffix in BUILDERS or file.name in SAVED_TABLES for file in files)
+    tables = (file for file in files if file.suffix in BUILDERS or file.name in SAVED_TABLES)
+    return any(file.is_file() for file in tables)
 
 
 def _first_shape(raw: RawSet) -> Shape:
@@ -202,16 +213,21 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def _load_array(path: Path) -> np.ndarray:
-    file = np.load(path, mmap_mode="r", allow_pickle=False)
-    if isinstance(file, np.ndarray):
-        return file
-    with file:
+    with open_regular(path) as raw:
+        if raw.peek(len(NPY))[: len(NPY)] == NPY:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        return _member(np.load(raw, allow_pickle=False))
+
+
+def _member(archive: np.lib.npyio.NpzFile) -> np.ndarray:
+    """The images in an archive."""
+    with archive as file:
         names = [name for name in ("images", "samples", "arr_0") if name in file.files]
         if not names and len(file.files) != 1:
             listed = ", ".join(file.files) or "nothing"
             raise ValueError(f"it holds {listed}, and none is called images")
         name = names[0] if names else file.files[0]
         size = max(m.file_size for m in file.zip.infolist() if m.filename in (name, f"{name}.npy"))
-        if size > memory_bytes():
-            raise ValueError(f"unpacked it has {size / 1e9:,.0f} GB, more than there is memory")
+        if size > available_bytes():
+            raise ValueError(f"unpacked it has {size / 1e9:,.1f} GB, more than memory has room for")
         return np.asanyarray(file[name])  # of a file that is no array: its bytes, refused as such

@@ -9,6 +9,24 @@ from torch import Tensor
 from novum.datamodules.rows import ArrayRows
 from novum.datamodules.sources import ImageArray, LazyImages
 from novum.datamodules.threads import CHUNK, in_threads
+from novum.errors import printable
+from novum.memory import available_bytes
+
+SHARE = 0.8  # of the memory that is free, at most, for images that are kept
+
+
+def fits(size: int, budget: float) -> bool:
+    """Whether images of `size` bytes may be kept in memory."""
+    if size > budget:
+        return False
+    free = available_bytes()
+    if size > SHARE * free:
+        rank_zero_warn(
+            f"{size / 1e9:.1f} GB of images do not fit into the {free / 1e9:.1f} GB of memory that"
+            " are free: each is decoded whenever it is read"
+        )
+        return False
+    return True
 
 
 def decode_all(source: LazyImages, skip_bad: bool) -> ImageArray:
@@ -63,4 +81,4 @@ def _report_skipped(source: LazyImages, bad: list[int]) -> None:
     what = f"{len(bad)} of {len(source)} images that cannot be read: {', '.join(names)}"
     if len(bad) == len(source):
         raise ValueError(f"nothing is left without the {what}")
-    rank_zero_warn(f"skipped {what}")
+    rank_zero_warn(printable(f"skipped {what}"))

@@ -14,7 +14,7 @@ from filelock import FileLock
 from numpy.typing import DTypeLike, NDArray
 
 from novum.datamodules.decode import EXTENSIONS
-from novum.paths import cache_folder, load_array, store
+from novum.paths import cache_folder, load_array, open_regular, store
 
 VERSION = 2  # of the indices in the cache
 NO_CLASS = -1
@@ -23,7 +23,7 @@ NO_CLASS = -1
 def open_file(file: str) -> BinaryIO:
     """A local file, or one behind a URL of any kind that fsspec knows."""
     if "://" not in file:
-        return open(file, "rb")
+        return open_regular(file)
     import fsspec
 
     return fsspec.open(file, "rb").open()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
+from novum.datamodules.builders import plain_features
 from novum.datamodules.decode import EXTENSIONS, Encoded
 from novum.datamodules.huggingface import (
     find_image_column,
@@ -28,7 +29,7 @@ from novum.datamodules.shard_index import (
 )
 from novum.datamodules.shards import ParquetShard, Shard, TableShard, TarShard
 from novum.datamodules.threads import in_threads
-from novum.errors import first_line
+from novum.errors import first_line, printable
 
 BLOCK_BYTES = 1 << 22  # of the runs that an epoch shuffles; what is read in one go
 
@@ -134,17 +135,18 @@ def find_shards(
     label_column: str | None,
     split: str | None,
     skip_bad: bool,
+    follow_links: bool = False,
 ) -> Found:
     """Opens the index of every shard; one that has none stops, or is left out."""
-    kind, train, heldout, features = open_shards(path, split)
+    kind, train, heldout, features = open_shards(path, split, follow_links)
     if kind not in ("parquet", "webdataset"):
-        return _tables(path, image_column, label_column, split)
+        return _tables(path, image_column, label_column, split, follow_links)
     look = _parquet_features if kind == "parquet" else _tar_features
     features = features or _first(look, train, skip_bad)
     image = find_image_column(features, image_column, path)
     label = find_label_column(features, label_column, path)
     if kind == "parquet":
-        make = partial(ParquetShard, image=image, label=label)
+        make = partial(ParquetShard, image=image, label=label, place=path)
     else:
         make = partial(_tar, extension=image_column, label=label, skip_bad=skip_bad)
     sides = [files and _open_all(make, files, skip_bad) for files in (train, heldout)]
@@ -169,14 +171,14 @@ def _with_classes(
     return Found(train, heldout, names, max(len(names or []), max(values) + 1))
 
 
-def _tables(path: str, *columns: str | None) -> Found:
+def _tables(path: str, *options: Any) -> Found:
     """What is on this machine, but not in shards."""
     if "://" in path or not Path(path).expanduser().exists():
         raise ValueError(
             f"{path} is neither in parquet files nor in tar archives, which are what is streamed; "
             "set streaming: false"
         )
-    train, heldout = load_tables(path, *columns)
+    train, heldout = load_tables(path, *options)
     shards = [raw and [TableShard(path, raw)] for raw in (train, heldout)]
     return Found(*shards, train.class_names, train.num_classes)
 
@@ -188,7 +190,7 @@ def _open_all(make: Callable[[str], Shard], files: list[str], skip_bad: bool) ->
         except Exception as error:  # pyarrow and tarfile raise OSError, ValueError, KeyError, ...
             if not skip_bad:
                 raise BadShard(file, error) from error
-            rank_zero_warn(f"left out {file}: {first_line(error)}")
+            rank_zero_warn(printable(f"left out {file}: {first_line(error)}"))
             return None
 
     opened = in_threads(open_one, files, "opening shards", threads=16, unit_scale=False)
@@ -211,10 +213,9 @@ def _first(look: Callable[[str], Any], files: list[str], skip_bad: bool) -> Any:
 
 def _parquet_features(file: str) -> dict[str, Any]:
     import pyarrow.parquet as pq
-    from datasets import Features
 
     with open_file(file) as opened:
-        return Features.from_arrow_schema(pq.read_schema(opened))
+        return plain_features(pq.read_schema(opened))
 
 
 def _tar_features(file: str) -> dict[str, Any]:
@@ -242,5 +243,6 @@ def _tar(file: str, extension: str | None, label: str | None, skip_bad: bool) ->
         with suppress(Exception):
             for offset, size, number in tar_images(file, extension, label):
                 whole += [(offset, size, number)] * (offset + size <= end)
-        rank_zero_warn(f"{file}: only the first {len(whole)} images ({first_line(error)})")
+        what = f"{file}: only the first {len(whole)} images ({first_line(error)})"
+        rank_zero_warn(printable(what))
         return TarShard(file, extension, label, as_rows(whole))

@@ -50,10 +50,11 @@ class Shard(Protocol):
 class ParquetShard:
     """Row groups, whose sizes the file's footer tells.
 
-    Labels that are names become numbers by `codes`.
+    Labels that are names become numbers by `codes`; files that cells name lie in `place`.
     """
 
-    def __init__(self, file: str, image: str, label: str | None) -> None:
+    def __init__(self, file: str, image: str, label: str | None, place: str) -> None:
+        self.place = place
         self.file, self.columns = file, [image] + [label] * (label is not None)
         self.stamp = stamp(file)
         self.units = cached(self.stamp, f"parquet {image}", partial(row_groups, file, image))
@@ -89,7 +90,7 @@ class ParquetShard:
                 )
             images, *labels = (part[column].to_pylist() for column in self.columns)
             for cell, label in zip(images, *labels or [[None] * len(images)], strict=True):
-                yield Cell(encoded(cell, self.file), self.codes.get(label, label))
+                yield Cell(encoded(cell, self.place), self.codes.get(label, label))
 
     def name(self, row: int) -> str:
         return f"{self.file}, row {row}"

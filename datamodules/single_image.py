@@ -13,9 +13,10 @@ from sklearn.datasets import load_sample_image
 from torch import Tensor
 
 from novum.datamodules.batches import Batches
-from novum.datamodules.decode import open_image, to_gray_or_rgb
+from novum.datamodules.decode import decoded, to_gray_or_rgb
 from novum.datamodules.sources import ImageArray
 from novum.errors import first_line
+from novum.paths import check_regular
 
 EMBEDDED = ("china.jpg", "flower.jpg")  # in scikit-learn: 640 x 427
 NOISE_SIZE = 512
@@ -83,8 +84,10 @@ def read_image(where: str, size: int | None = None, seed: int = 0) -> Tensor:
     """
     if size is not None and size < 1:
         raise ValueError(f"size is {size}: it must be at least 1 px")
-    if Path(where).expanduser().is_file():
-        return _pixels(_decode(Path(where).expanduser()), size)
+    path = Path(where).expanduser()
+    if path.exists() and not path.is_dir():
+        check_regular(path)
+        return _pixels(_decode(path), size)
     if where in EMBEDDED:
         return _pixels(Image.fromarray(load_sample_image(where)), size)
     if where == "noise":
@@ -98,7 +101,8 @@ def read_image(where: str, size: int | None = None, seed: int = 0) -> Tensor:
 
 def _decode(path: Path) -> Image.Image:
     try:
-        return to_gray_or_rgb(open_image(path), 3)
+        with decoded(path) as image:
+            return to_gray_or_rgb(image, 3)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(
             f"{path} is too large ({first_line(error).split(',')[0]}): an image may have"

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from novum.datamodules.decode import Encoded, ImageTransform, as_bytes, unreadable
+from novum.datamodules.decode import Encoded, ImageTransform, digest, unreadable
 from novum.datamodules.rows import Rows
 from novum.datamodules.threads import CHUNK, in_threads
 
@@ -119,8 +119,5 @@ class LazyImages:
         return hashlib.sha256("\n".join([self.transform.spec, *sorted(lines)]).encode()).hexdigest()
 
     def _digests(self, rows: list[int]) -> list[str]:
-        encoded = map(as_bytes, self.rows.read(rows))
-        return [
-            f"{self.rows.ids[row]} {len(data)} {hashlib.sha256(data).hexdigest()}"
-            for row, data in zip(rows, encoded, strict=True)
-        ]
+        digests = zip(rows, map(digest, self.rows.read(rows)), strict=True)
+        return [f"{self.rows.ids[row]} {found}" for row, found in digests]

@@ -21,6 +21,7 @@ from novum.datamodules.shard_sets import BadShard, ShardSet, find_shards
 from novum.datamodules.shuffle import LANES, Shuffle
 from novum.datamodules.sources import ImageArray
 from novum.datamodules.threads import in_threads
+from novum.errors import printable
 
 SHUFFLE_BUFFER = 10_000  # undecoded images that all ranks hold together ...
 SHUFFLE_BYTES = 1 << 29  # ... or as many as take so much; and the lanes' row groups as well
@@ -51,9 +52,10 @@ class ImageStream:
         heldout_fraction: float = 0.2,
         split_seed: int = 0,
         skip_bad: bool = False,
+        follow_links: bool = False,
     ) -> None:
         self.path, self.skip_bad, self.skipped = path, skip_bad, 0
-        found = find_shards(path, image_column, label_column, split, skip_bad)
+        found = find_shards(path, image_column, label_column, split, skip_bad, follow_links)
         self.class_names, self.num_classes = found.class_names, found.num_classes
         if found.heldout:
             self.train, self.heldout = ShardSet(found.train), ShardSet(found.heldout)
@@ -120,7 +122,7 @@ class ImageStream:
             self.skipped += 1
             if str(self.skipped).strip("0") == "1":  # the 1st, 10th, 100th ...
                 what = "images or parts of shards that cannot be read, up to"
-                rank_zero_warn(f"skipped {self.skipped} {what} {name}")
+                rank_zero_warn(printable(f"skipped {self.skipped} {what} {name}"))
 
     def shuffle(self, seed: int) -> Shuffle:
         """The order, and what is held in memory for it: a function of the shards and the seed."""

@@ -42,6 +42,7 @@ class TextDataModule(LightningDataModule):
         split: For huggingface: the split to read.
         streaming: For huggingface: read it as a stream until there are `max_characters`.
         max_characters: For huggingface: no more than the first of them; null for all.
+        follow_links: Follow links that lead out of the folder of the data; else they are left out.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class TextDataModule(LightningDataModule):
         split: str | None = None,
         streaming: bool = False,
         max_characters: int | None = None,
+        follow_links: bool = False,
     ) -> None:
         super().__init__()
         if dataset not in TEXT_SETS:
@@ -81,7 +83,7 @@ class TextDataModule(LightningDataModule):
         # now, not in setup: the vocabulary gives the network its size
         self.corpus = open_text(
             dataset, files, path, vocabulary == "bytes", encoding,
-            text_column, split, streaming, max_characters,
+            text_column, split, streaming, max_characters, follow_links,
         )  # fmt: skip
         self.train, self.heldout, self.tested = (
             self.corpus.source(spans) for spans in self.protocol.cut(len(self.corpus.tokens))

@@ -1,6 +1,5 @@
 """Where text comes from: Python's own library, files, or a text column of `datasets`."""
 
-import glob
 import hashlib
 import os
 import sysconfig
@@ -8,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from novum.datamodules.corpus import Corpus
-from novum.datamodules.huggingface import open_splits
+from novum.datamodules.huggingface import local_stamps, open_splits
 from novum.datamodules.threads import bar
-from novum.paths import cache_folder, whole_file
+from novum.datamodules.walk import glob_files
+from novum.paths import cache_folder, check_regular, whole_file
 
 TEXT_SETS = ("stdlib", "files", "huggingface")
 # tests are no library, and machine-made tables no code
@@ -27,6 +27,7 @@ def open_text(
     split: str | None = None,
     streaming: bool = False,
     max_characters: int | None = None,
+    follow_links: bool = False,
 ) -> Corpus:
     """The corpus of a built-in text set.
 
@@ -39,11 +40,11 @@ def open_text(
     if dataset == "huggingface":
         if not path:
             raise ValueError("dataset: huggingface needs a path, which says where the text is")
-        file = write_column(path, text_column, split, streaming, max_characters)
+        file = write_column(path, text_column, split, streaming, max_characters, follow_links)
         return Corpus.of_files([file], [path], "utf-8", as_bytes)
     if not files:
         raise ValueError("no text is given: give a path or a glob with --data.files")
-    found = find_files([files] if isinstance(files, str) else files)
+    found = find_files([files] if isinstance(files, str) else files, follow_links)
     return _corpus(found, Path(os.path.commonpath([f.parent for f in found])), as_bytes, encoding)
 
 
@@ -59,31 +60,40 @@ def library_files(root: Path) -> list[Path]:
     return [f for f in found if f.stat().st_size and not f.name.startswith("_sysconfigdata")]
 
 
-def find_files(patterns: list[str]) -> list[Path]:
+def find_files(patterns: list[str], follow_links: bool = False) -> list[Path]:
     """The files that paths and globs (`**` for any depth) stand for, each once."""
     found: dict[Path, None] = {}
     for pattern in patterns:
         place = os.path.expanduser(pattern)
-        matches = [place] if os.path.exists(place) else sorted(glob.glob(place, recursive=True))
-        files = [Path(match).resolve() for match in matches if os.path.isfile(match)]
-        if not files:
+        if os.path.exists(place) and not os.path.isdir(place):
+            check_regular(place)
+            found[Path(place).resolve()] = None
+            continue
+        matches = [] if os.path.exists(place) else glob_files(place, follow_links)
+        if not matches:
             folder = f"; it is a folder, say {pattern}/**/*.txt" if os.path.isdir(place) else ""
             raise FileNotFoundError(f"data.files: no file matches {pattern}{folder}")
-        found |= dict.fromkeys(files)
+        found |= dict.fromkeys(match.resolve() for match in matches)
     if not any(file.stat().st_size for file in found):
         raise ValueError(f"{next(iter(found))} is empty: give a file with text in data.files")
     return list(found)
 
 
 def write_column(
-    path: str, column: str | None, split: str | None, streaming: bool, most: int | None
+    path: str,
+    column: str | None,
+    split: str | None,
+    streaming: bool,
+    most: int | None,
+    follow_links: bool = False,
 ) -> Path:
     """A text column as one UTF-8 file in the cache, a blank line between its rows; made once."""
-    key = repr((path, column, split, most))
+    key = repr((path, column, split, most, local_stamps(path, follow_links)))
     file = cache_folder() / "text" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.txt"
     if not file.is_file():
-        table, _ = open_splits(path, split, streaming)
+        table, _ = open_splits(path, split, streaming, follow_links)
         column = find_text_column(table.features, column, path)
+        table = table.select_columns([column])  # or `datasets` decodes what the others name
         file.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(file) as out:
             for text in _until((row[column] for row in table), most):

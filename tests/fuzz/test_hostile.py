@@ -143,7 +143,7 @@ def test_a_table_names_no_file_outside_of_its_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "hf"))
     Image.new("L", (8, 8)).save("secret.png")
     Path("shared").mkdir()
-    for path in (str(Path("secret.png").resolve()), "shared/../secret.png", "http://x/y.png",
+    for path in (str(Path("secret.png").resolve()), "../secret.png", "http://x/y.png",
                  "file:///etc/passwd", "zip://a.png::file:///b.zip"):  # fmt: skip
         images = [{"bytes": None, "path": path}] * 2
         schema = pa.schema([("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))])

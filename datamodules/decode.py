@@ -3,6 +3,7 @@
 import hashlib
 import io
 import itertools
+import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,6 +31,7 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 MOST_BYTES = 1 << 30  # of an image's file; 89 million pixels of 64 bits have fewer
+TIFF_TILE = 322, 323  # tags of a tile's width and height
 MOST_SCANS = 100  # of a progressive JPEG, where each takes its time; usual are 10 ...
 MOST_SCANNED = 20 * Image.MAX_IMAGE_PIXELS  # ... and of their pixels
 MOST_DIGITS = 1 << 26  # bytes of pixels spelt out in a PPM, read by slow Python code
@@ -80,7 +82,8 @@ def _share_of_memory() -> int:
 
 
 _memory = Budget(_share_of_memory)
-os.register_at_fork(after_in_child=_memory.reset)
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork either
+    os.register_at_fork(after_in_child=_memory.reset)
 
 
 @contextmanager
@@ -146,7 +149,7 @@ def open_untrusted(file: IO[bytes] | Path, formats: Sequence[str] = FORMATS) -> 
     if isinstance(file, Path):
         file = io.BytesIO(as_bytes(file))
     image = Image.open(file, formats=formats)
-    pixels = image.width * image.height
+    pixels = _unpacked_pixels(image)
     if pixels > Image.MAX_IMAGE_PIXELS:
         raise Image.DecompressionBombError(f"{pixels} pixels, as in a decompression bomb")
     return image
@@ -156,7 +159,16 @@ def peak_bytes(image: Image.Image) -> int:
     """At most what decoding an opened image and converting its pixels takes, beside its file."""
     stored = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)
     beside = {"JPEG": 8, "WEBP": 12, "TIFF": 8}.get(image.format, 4)  # the decoder's own, or a copy
-    return image.width * image.height * (stored + beside)
+    return _unpacked_pixels(image) * (stored + beside)
+
+
+def _unpacked_pixels(image: Image.Image) -> int:
+    """Those of the image, or of a TIFF's tile, which may be far larger."""
+    tile = 0
+    if image.format == "TIFF":
+        sides = (image.tag_v2.get(tag) for tag in TIFF_TILE)
+        tile = math.prod(side if isinstance(side, int) else 0 for side in sides)
+    return max(image.width * image.height, tile)
 
 
 def _size(data: bytes | Path | TooLarge) -> int:

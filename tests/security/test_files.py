@@ -447,6 +447,23 @@ def test_archives_are_held_against_the_control_group(cgroups):
         read_array(Path("y.npz"))
 
 
+def test_a_tile_larger_than_its_image_counts():
+    """Such a TIFF of 8 x 8 pixels once took as much memory as its tile."""
+
+    def tiff(side: int) -> bytes:
+        data = zlib.compress(bytes(side**2 if side < 10**4 else 8), 9)
+        tags = {256: 8, 257: 8, 258: 8, 259: 8, 262: 1, 277: 1, 322: side, 323: side,
+                324: 8 + 2 + 10 * 12 + 4, 325: len(data)}  # fmt: skip
+        entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+        head = b"II*\0" + struct.pack("<IH", 8, len(tags))
+        return head + entries + bytes(4) + data
+
+    assert decode.peak_bytes(decode.open_untrusted(io.BytesIO(tiff(3000)))) >= 3000**2
+    assert ImageTransform(8, 1)(tiff(3000)).shape == (1, 8, 8)
+    with pytest.raises(Image.DecompressionBombError, match="decompression bomb"):
+        open_image(tiff(12_000))
+
+
 def test_jpegs_of_countless_scans_and_images_spelt_out_are_refused():
     buffer = io.BytesIO()
     Image.new("L", (64, 64)).save(buffer, "JPEG", progressive=True)

@@ -403,6 +403,19 @@ def test_texts_of_every_kind_are_read(kind):
     assert data.train_reference().text().startswith("some words, some")
 
 
+def test_links_of_a_folder_of_images_are_followed_where_that_is_asked_for():
+    for i in OWN:
+        Path("outside").mkdir(exist_ok=True)
+        Path(f"outside/{i}.png").write_bytes(png(i))
+    Path("set").mkdir()
+    os.symlink("../outside", "set/all")
+    with pytest.raises(ValueError, match="links that lead out of it"):
+        ImageDataModule("huggingface", "set", image_size=8)
+    for options in ({}, {"streaming": True, "heldout_fraction": 0.5}):
+        data = ImageDataModule("huggingface", "set", image_size=8, follow_links=True, **options)
+        assert len(data.train_reference()) + len(data.heldout_reference()) == len(OWN)
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_images_with_captions_still_have_them():

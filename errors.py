@@ -17,6 +17,7 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parent
 EXIT_LOST_PROCESS = 1
 EXIT_BAD_INPUT = 2
+FOLLOW_LINKS = "follow links that lead out of a folder of images or texts"
 TRUST = "the checkpoint and its config are yours: build whatever classes they name"
 
 

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from novum.errors import TRUST, Parser, insistent_interrupts, one_line_errors
+from novum.errors import FOLLOW_LINKS, TRUST, Parser, insistent_interrupts, one_line_errors
 from novum.security.trust import trusting
 
 EXIT_COPYING = 3
@@ -65,6 +65,7 @@ def _parser() -> Parser:
     add("--classifier", metavar="PATH", help="a classifier's checkpoint: separability of styles")
     add("--output", metavar="DIR", type=Path, default="evaluation", help="default: evaluation")
     add("--fail-on-copying", action="store_true", help="exit code 3 if copying is found")
+    add("--follow-links", action="store_true", help=FOLLOW_LINKS)
     add("--trust", action="store_true", help=TRUST)
     add("--seed", metavar="S", type=int, default=0, help="of samples drawn, and of cells")
     add(

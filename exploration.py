@@ -75,7 +75,9 @@ def project_images(module: StyleGAN, options: argparse.Namespace) -> None:
     height = module.ema.image_size[0]
     channels = module.render(module.map_latents(module.sample_latents(1, seed=0))).shape[1]
     if options.images:
-        source = open_images(options.images, size=height, channels=channels).images
+        source = open_images(
+            options.images, size=height, channels=channels, follow_links=options.follow_links
+        ).images
         images = to_float(source[: options.num_images])
         found = project(
             module.ema, images, space=options.space, steps=options.steps, seed=options.seed
@@ -89,7 +91,8 @@ def project_images(module: StyleGAN, options: argparse.Namespace) -> None:
                 "--images is needed: there is no config.yaml of a run beside this file"
             )
         place = data.get("path") or data["dataset"]
-        opened = open_references(place, place, height, channels, data)
+        follow = options.follow_links or data.get("follow_links", False)
+        opened = open_references(place, place, height, channels, data, follow)
         sources = dict(zip(("train", "heldout"), (side.images for side in opened), strict=True))
         found, figures = recover(
             module, sources, options.num_images, options.space, options.steps, options.seed

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 
-from novum.errors import TRUST, Parser, one_line_errors
+from novum.errors import FOLLOW_LINKS, TRUST, Parser, one_line_errors
 from novum.security.trust import trusting
 
 DESCRIPTION = """\
@@ -45,6 +45,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--classifier", metavar="PATH", help="a classifier's checkpoint")
     add("--num-paths", metavar="N", type=int, default=1000, help="of each kind, to measure")
     add("--num-samples", metavar="N", type=int, default=10_000, help="images to be labelled")
+    add("--follow-links", action="store_true", help=FOLLOW_LINKS)
     add("--trust", action="store_true", help=TRUST)
     add("--seed", metavar="S", type=int, default=0, help="of the latents")
     options = parser.parse_args(arguments)

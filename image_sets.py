@@ -57,10 +57,11 @@ def open_sets(options: argparse.Namespace) -> Sets:
     else:
         trained_on, generator = None, None
         places = reference_places(options, trained_on)
-        samples = open_images(options.samples)
+        samples = open_images(options.samples, follow_links=options.follow_links)
+    follow = options.follow_links or bool(trained_on and trained_on.get("follow_links"))
     channels, size, _ = samples.images.shape
     with ranks.first_of_host("training and held-out images"):
-        references = open_references(*places, size, channels, trained_on)
+        references = open_references(*places, size, channels, trained_on, follow)
     sets = Sets(samples, *references, generator)
     for side in sets.opened().values():
         if len(side.images) < 2:

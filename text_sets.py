@@ -57,7 +57,7 @@ def open_texts(options: argparse.Namespace) -> Texts:
         seen = generator.tokens_seen
     else:
         train, heldout, places = open_references(options, None, None)
-        samples, seen = read_samples(options.samples, follows_links(options)), 0
+        samples, seen = read_samples(options.samples, options.follow_links), 0
     if sum(map(len, samples)) < LEAST:
         raise ValueError(
             f"{options.samples} holds {sum(map(len, samples))} characters:"
@@ -84,18 +84,13 @@ def open_references(
     places = {"train": options.train, "heldout": options.heldout}
     as_bytes = vocabulary is not None and vocabulary.is_bytes
     if options.heldout == options.train:
-        data = split_text(options.train, as_bytes, follows_links(options))
+        data = split_text(options.train, as_bytes, options.follow_links)
         return data.train_reference(), data.heldout_reference(), places
-    train = open_source(options.train, as_bytes, follows_links(options))
+    train = open_source(options.train, as_bytes, options.follow_links)
     if options.heldout == "none":
         return train, None, places
-    heldout = open_source(options.heldout, as_bytes, follows_links(options))
+    heldout = open_source(options.heldout, as_bytes, options.follow_links)
     return train, recoded(heldout, train.vocabulary), places
-
-
-def follows_links(options: argparse.Namespace) -> bool:
-    """--follow-links, where the program has it."""
-    return getattr(options, "follow_links", False)
 
 
 def split_text(place: str, as_bytes: bool, follow_links: bool = False) -> TextDataModule:

@@ -28,6 +28,8 @@ def within(folder: Path | None, typed: Collection[str] = ()) -> CheckPlace:
 
 
 def _check(folder: Path | None, typed: frozenset[str], cls: type, name: str, value: Any) -> None:
+    if name == "follow_links" and value:
+        raise Untrusted("follows links that lead anywhere")
     rule = PLACES.get((cls.__name__, name))
     if rule is None or value is None:
         return

@@ -13,5 +13,6 @@ settings.load_profile("novum")
 
 @pytest.fixture(autouse=True)
 def _private_cache(tmp_path, monkeypatch):
-    """No test reads what another, or a user, has cached."""
+    """No test reads what another, or a user, has cached, or signs with a user's key."""
     monkeypatch.setenv("NOVUM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from hypothesis import settings
 
 LONG = int(os.environ.get("NOVUM_FUZZ", 0))  # examples of each, at random; 0: a few, the same ones
 CODES = (0, 2, 3)
+LONGEST = 20 if LONG else 60  # seconds; another machine may be slow
 
 
 def examples(count: int) -> settings:
@@ -42,11 +44,28 @@ def _datasets_cache(folder: str) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """AssertionError if the work takes longer."""
+
+    def too_long(*_: object) -> None:
+        raise AssertionError(f"hangs: more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def ends_well(program: str, work: Callable[[], object]) -> int:
     """Runs it and returns its exit code; AssertionError or a traceback of its own otherwise."""
     err = io.StringIO()
     argv = mock.patch.object(sys, "argv", [program])
-    with argv, contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
+    out = contextlib.redirect_stdout(io.StringIO())
+    with _limited(LONGEST), argv, contextlib.redirect_stderr(err), out:
         try:
             work()
             return 0

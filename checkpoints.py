@@ -1,6 +1,8 @@
 """Checkpoints of ours: what one holds, and the module in it; nothing of theirs is unpickled."""
 
 import importlib
+import os
+import pickletools
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,13 @@ from pytorch_lightning import LightningModule
 from novum import security
 from novum.errors import first_line, raised_by_us
 from novum.security.allowed import find_allowed
-from novum.security.places import within
+from novum.security.places import CONTROL, within
 from novum.security.specs import construct, parse_arguments
 
 MEND = "--trust if it is yours (from code: novum.security.trusting), or let `predict` write samples"
 LIGHTNINGS = ("_class_path", "_instantiator", "_instantiator_path")  # keys beside the arguments
+MOST_PARTS = 1_000_000  # of a checkpoint, shared ones counted each time
+MOST_DEPTH = 100
 KEPT_PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 
 
@@ -87,8 +91,52 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     for name in ("images_seen", "tokens_seen"):
         if not isinstance(checkpoint.get(name, 0), int):
             raise ValueError(f"{path} is a damaged checkpoint: its {name} is no number")
+    _check_parts(checkpoint, path)
+    _check_names(checkpoint, path)
     _check_kept_paths(checkpoint, path)
     return checkpoint
+
+
+def _check_parts(checkpoint: dict[str, Any], path: str | Path) -> None:
+    """ValueError for parts that unfold without end when shown, and for tensors that are no weights.
+
+    A tensor of stride 0 has any number of elements, which a copy of it would take memory for.
+    """
+    size, left = Path(path).stat().st_size, [(checkpoint, 0)]
+    for number in range(MOST_PARTS + 1):
+        if not left:
+            return
+        part, depth = left.pop()
+        if number == MOST_PARTS or depth > MOST_DEPTH:
+            raise _damaged(path, "it is nested too deeply, or too large")
+        if isinstance(part, torch.Tensor) and not _is_plain(part, size):
+            raise _damaged(path, f"it holds a tensor of {tuple(part.shape)} that is no weight")
+        if isinstance(part, dict):
+            left += [(x, depth + 1) for pair in part.items() for x in pair]
+        elif isinstance(part, list | tuple | set | frozenset):
+            left += [(x, depth + 1) for x in part]
+
+
+def _is_plain(tensor: torch.Tensor, most: int) -> bool:
+    """Whether a tensor is dense, in memory, and of at most so many elements."""
+    dense = tensor.layout is torch.strided and not (tensor.is_nested or tensor.is_quantized)
+    return dense and tensor.device.type == "cpu" and tensor.numel() <= most
+
+
+def _check_names(checkpoint: dict[str, Any], path: str | Path) -> None:
+    """ValueError unless what programs show of a checkpoint by name is text for a terminal."""
+    weights = checkpoint["state_dict"]
+    if not isinstance(weights, dict):
+        raise _damaged(path, "its state_dict is none")
+    classes = checkpoint.get("class_names", ())
+    for name in (*weights, *(classes if isinstance(classes, list | tuple) else ())):
+        if not isinstance(name, str) or CONTROL.search(name):
+            raise _damaged(path, f"it holds {_short(name)} as a name")
+
+
+def _short(value: Any) -> str:
+    """Without unfolding what is no text."""
+    return repr(value[:200]) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def _check_kept_paths(checkpoint: dict[str, Any], path: str | Path) -> None:
@@ -98,19 +146,23 @@ def _check_kept_paths(checkpoint: dict[str, Any], path: str | Path) -> None:
     """
     callbacks = checkpoint.get("callbacks")
     for state in callbacks.values() if isinstance(callbacks, dict) else ():
-        if not isinstance(state, dict) or "dirpath" not in state:
+        if not isinstance(state, dict):
             continue
-        best = state.get("best_k_models")
+        best, folder = state.get("best_k_models"), state.get("dirpath")
         kept = [*(best if isinstance(best, dict) else ()), *(state.get(k) for k in KEPT_PATHS)]
-        for file in filter(None, kept):
-            if not _lies_in(str(state["dirpath"]), str(file)):
-                raise _damaged(path, f"it keeps {file}, outside of {state['dirpath']}")
+        for file in filter(None, kept):  # Lightning takes the run's own folder where none is said
+            named = isinstance(folder, str) and isinstance(file, str)
+            if not named or not _lies_in(folder, file):
+                raise _damaged(path, f"it keeps {_short(file)}, outside of {_short(folder)}")
 
 
 def _lies_in(folder: str, file: str) -> bool:
+    if folder.startswith(("file:", "local:")):
+        return False
     if "://" in folder:
         return file.startswith(f"{folder.rstrip('/')}/") and ".." not in Path(file).parts
-    return "://" not in file and Path(file).resolve().is_relative_to(Path(folder).resolve())
+    inside = Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder))
+    return inside and "://" not in file
 
 
 def check_whole(path: str | Path) -> None:
@@ -125,10 +177,20 @@ def check_whole(path: str | Path) -> None:
             if packed := [x for x in archive.infolist() if x.compress_type != zipfile.ZIP_STORED]:
                 raise ValueError(f"{packed[0].filename} is compressed, as torch compresses none")
             broken = archive.testzip()
+            _check_pickles(archive)
     except Exception as error:
         raise _damaged(path, first_line(error)) from error
     if broken is not None:
         raise _damaged(path, f"{broken} does not match its checksum")
+
+
+def _check_pickles(archive: zipfile.ZipFile) -> None:
+    """ValueError for the one thing that torch would unpickle to any size: zeros by their number."""
+    for name in archive.namelist():
+        if name.endswith(".pkl"):
+            for code, argument, _ in pickletools.genops(archive.read(name)):
+                if code.name == "GLOBAL" and argument.endswith(" bytearray"):
+                    raise ValueError("it holds a bytearray")
 
 
 def _damaged(path: str | Path, cause: str) -> ValueError:
@@ -136,9 +198,10 @@ def _damaged(path: str | Path, cause: str) -> ValueError:
 
 
 def _module_class(class_path: str, path: Path, method: str, kind: str) -> type[LightningModule]:
-    cls = find_allowed(class_path) if isinstance(class_path, str) else None
+    class_path = class_path[:200] if isinstance(class_path, str) else ""
+    cls = find_allowed(class_path)
     if cls is None and security.trusts_all():
-        cls = _import_class(str(class_path), path)
+        cls = _import_class(class_path, path)
     if not isinstance(cls, type) or not callable(getattr(cls, method, None)):
         mend = "" if cls else f"; {MEND}"
         raise ValueError(

@@ -25,7 +25,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 import novum.callbacks
 import novum.datamodules
 import novum.lightning_modules
-from novum.callbacks.checkpoints import LAST, PREVIOUS
+from novum.callbacks.checkpoints import LAST, PREVIOUS, use_whole_checkpoints
 from novum.callbacks.preemption import SIGNALS, Preempted
 from novum.callbacks.protocols import AXES
 from novum.checkpoints import read_checkpoint
@@ -39,9 +39,11 @@ from novum.errors import (
     stop,
 )
 from novum.lightning_modules import networks
-from novum.security.configs import config_of_run
+from novum.security.configs import MEND_LINKS, check_links, config_of_run
+from novum.security.errors import Untrusted
 from novum.security.fence import fenced
 from novum.security.signature import sign
+from novum.security.trust import trusts_all
 
 UNION = "Does not validate against any of the Union subtypes"  # jsonargparse, of optional classes
 LINKED = {  # what networks take from the data
@@ -165,6 +167,7 @@ class TrainCLI(LightningCLI):
             raise ValueError(
                 "trainer.sync_batchnorm is for GPUs: torch has none for CPUs; leave it"
             )
+        use_whole_checkpoints(self.trainer)
         if self.subcommand == "predict" and is_overridden("predict_dataloader", self.model):
             self.datamodule = None  # a generator says itself what to make
 
@@ -185,10 +188,21 @@ class TrainCLI(LightningCLI):
         elif config.get("ckpt_path") and self.subcommand != "fit":
             run = Path(config.ckpt_path).parent.parent
             if config_of_run(Path(config.ckpt_path)):
+                _check_links(run)
                 # what is found out about a checkpoint goes into the folder of its run
                 for logger in loggers:
                     logger.save_dir = str(run.parent.parent)
                     logger.name, logger.version = run.parent.name, run.name
+
+
+def _check_links(run: Path) -> None:
+    """ValueError if what is written into the folder of somebody's run would go elsewhere."""
+    if trusts_all() or rank_zero_only.rank != 0:  # other ranks were started by the one that knows
+        return
+    try:
+        check_links(run)
+    except Untrusted as error:
+        raise ValueError(f"{run} {error}: {MEND_LINKS}") from error
 
 
 def _named_loggers(configured: Any) -> list[Any]:

@@ -1,5 +1,6 @@
 """Train, validate, test and sample: `python train.py fit --config configs/dcgan_digits.yaml`."""
 
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -81,7 +82,8 @@ class Configs:
             config = parse_config(recipe)
             values, logger = without_logger(config.values)
             self._check(config, values, picture.absolute().parent)
-        return _write_config(values, _name_of_run(logger) or picture.stem)
+        name = _name_of_run(logger) or _plain(picture.stem) or "picture"
+        return _write_config(values, name)
 
     def of_run(self, config: Path) -> str:
         """The config beside a checkpoint; its loggers write into the folder of its run."""
@@ -107,7 +109,7 @@ class Configs:
 
         if not config.trusted:
             self.untrusted = True
-            check_config(values, within(folder, self.typed))
+            check_config(values, within(folder, _values_typed(self.typed)))
 
     @contextmanager
     def _refusing(self, what: str) -> Iterator[None]:
@@ -136,11 +138,23 @@ def _write_config(values: dict[str, Any], name: str) -> str:
     return str(place)
 
 
+def _values_typed(arguments: Sequence[str]) -> list[str]:
+    """What the user typed as values of options; `test` alone makes no place of ./test."""
+    pairs = zip(["", *arguments], arguments, strict=False)
+    after = [value for option, value in pairs if option.startswith("--") and "=" not in option]
+    return after + [a.partition("=")[2] for a in arguments if a.startswith("--") and "=" in a]
+
+
 def _name_of_run(logger: object) -> str:
-    """What a recipe's logger calls the run, without a folder; '' if it does not say."""
+    """What a recipe's logger calls the run, as the name of a folder; '' if it does not say."""
     arguments = logger.get("init_args") if isinstance(logger, dict) else None
     name = arguments.get("name") if isinstance(arguments, dict) else None
-    return Path(name).name[:100] if isinstance(name, str) and "\0" not in name else ""
+    return _plain(Path(name).name) if isinstance(name, str) else ""
+
+
+def _plain(name: str) -> str:
+    """A name that is no way out of a folder, and that a terminal may show."""
+    return re.sub(r"[^\w. -]", "_", name)[:60].strip(". ")
 
 
 def expand_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:

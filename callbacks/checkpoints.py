@@ -1,5 +1,6 @@
 """Checkpoints: the last one, to go on from, and the best by a quality metric, to use."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -14,19 +15,27 @@ from tqdm.auto import tqdm
 
 from novum.callbacks.preemption import Preempted
 from novum.callbacks.protocols import Recovering
-from novum.checkpoints import check_whole
+from novum.checkpoints import read_checkpoint
 from novum.paths import remove_partial_files, whole_file
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Local checkpoints that are whole or not there, and are told apart from damaged ones."""
+    """Local checkpoints that are whole or not there, and are told apart from damaged ones.
+
+    Removes only what is where it has written itself: a checkpoint may name any file as an old one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._written: set[str] = set()  # folders
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str, storage_options: Path | None = None
     ) -> None:
         """`storage_options` is the name that the checkpoint in that place before keeps."""
+        self._written.add(_folder_of(path))
         if "://" in str(path):  # object stores take an object whole or not at all
             return super().save_checkpoint(checkpoint, path)
         try:
@@ -41,8 +50,23 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def load_checkpoint(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         if "://" not in str(path):
-            check_whole(path)
+            read_checkpoint(path)
         return super().load_checkpoint(path, *args, **kwargs)
+
+    def remove_checkpoint(self, path: str) -> None:
+        if _folder_of(path) in self._written:
+            super().remove_checkpoint(path)
+
+
+def _folder_of(path: str | Path) -> str:
+    remote = "://" in str(path)
+    return str(path).rpartition("/")[0] if remote else os.path.dirname(os.path.realpath(path))
+
+
+def use_whole_checkpoints(trainer: Trainer) -> None:
+    """`WholeCheckpoints`, unless the trainer has a plugin of its own."""
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = WholeCheckpoints()
 
 
 class WholeCheckpoint(ModelCheckpoint):
@@ -50,8 +74,12 @@ class WholeCheckpoint(ModelCheckpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
-        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            trainer.strategy.checkpoint_io = WholeCheckpoints()
+        use_whole_checkpoints(trainer)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing of another folder, not even the path of the best checkpoint, which is read."""
+        if state_dict.get("dirpath") == self.dirpath:
+            super().load_state_dict(state_dict)
 
 
 class BestCheckpoint(WholeCheckpoint):

@@ -41,7 +41,7 @@ class WriteResult(Callback):
         if trainer.fast_dev_run or not trainer.is_global_zero:  # a trial has no folder
             return
         folder, recipe = Path(trainer.log_dir or "."), recipe_of(trainer)
-        titles = pl_module.titles
+        titles = [title.replace("/", "_") for title in pl_module.titles]  # of classes of any name
         for title, image in zip(titles, to_rgb(pl_module.sample(len(titles))), strict=True):
             write_png(folder / f"{title}.png", image, recipe)
             print(f"Result:      {folder / f'{title}.png'}")

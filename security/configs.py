@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import os
+import stat
 from collections.abc import Collection
 from pathlib import Path
 from types import NoneType
@@ -17,7 +19,17 @@ from novum.security.trust import trusts_all
 MOST_CHARACTERS = 2**18  # of a config; PyYAML needs seconds for that many
 CONFIG = "config.yaml"
 MEND = "give these places yourself, or --trust if the run is yours"
+MEND_LINKS = "remove it, or --trust if the run is yours"
 LOGGER_PLACES = ("save_dir", "name", "version")
+
+
+class Loader(yaml.SafeLoader):
+    """Without merge keys (`<<`), ten of which in a row unfold a few lines without end."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.constructor.ConstructorError(None, None, "holds a merge key")
+        super().flatten_mapping(node)
 
 
 class Config(NamedTuple):
@@ -36,7 +48,7 @@ def parse_config(text: str) -> Config:
     if len(text) > MOST_CHARACTERS:
         raise Untrusted("is far too large")
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, Loader)
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError) as error:
         raise Untrusted("is no YAML") from error
     values = {} if values is None else values
@@ -117,6 +129,21 @@ def config_of_run(checkpoint: Path) -> Path | None:
     config = run / CONFIG
     inside = config.is_file() and config.resolve().parent == run.resolve()
     return config if inside and run != checkpoint.absolute().parent else None
+
+
+def check_links(run: Path) -> None:
+    """Raise Untrusted if what is written into a run's folder would go elsewhere, or never end.
+
+    Into `checkpoints`, which may lie on another disk, only `fit` writes.
+    """
+    top = os.path.realpath(run)
+    for folder, folders, files in os.walk(top):
+        for name in {*folders, *files} - ({"checkpoints"} if folder == top else set()):
+            path = os.path.join(folder, name)
+            inside = Path(os.path.realpath(path)).is_relative_to(top)
+            mode = os.lstat(path).st_mode
+            if not inside or not (stat.S_ISLNK(mode) or stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise Untrusted(f"holds {name[:100]}, which is a link out of it or no regular file")
 
 
 def read_text(config: Path) -> str:

@@ -1,5 +1,13 @@
 """The error of an untrusted file that asks for too much."""
 
+from novum.errors import printable
+
 
 class Untrusted(ValueError):
-    """What a file asks for that it may not have; completes a sentence that starts with the file."""
+    """What a file asks for that it may not have; completes a sentence that starts with the file.
+
+    Warnings show it without escaping, so control characters are spelt out here.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(" ".join(text.split())))

@@ -1,5 +1,7 @@
 """Which arguments are places, and where untrusted files may read and write."""
 
+import os
+import re
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
@@ -11,6 +13,9 @@ from novum.security.specs import CheckPlace
 FETCHED = ("cache", "download", "none")  # weights by their publisher, or none
 EMBEDDED = ("china.jpg", "flower.jpg", "noise")
 CHECKPOINT = "checkpoint:"
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # characters that a terminal obeys
+TEXTS = ("alphabet", "prime")  # arguments that may hold any character
+MOST_PROCESSES = 64
 
 
 def anywhere(cls: type, name: str, value: Any) -> None:
@@ -30,24 +35,42 @@ def within(folder: Path | None, typed: Collection[str] = ()) -> CheckPlace:
 def _check(folder: Path | None, typed: frozenset[str], cls: type, name: str, value: Any) -> None:
     if name == "follow_links" and value:
         raise Untrusted("follows links that lead anywhere")
-    rule = PLACES.get((cls.__name__, name))
-    if rule is None or value is None:
-        return
+    if (cls.__name__, name) in PROCESSES:
+        _count_processes(value)
+    rule = PLACES.get((cls.__name__, name), _read_nothing if name in TEXTS else _show)
     for text in value if isinstance(value, list | tuple) else (value,):
         if isinstance(text, str) and text not in typed:
             rule(folder, text)
 
 
+def _read_nothing(folder: Path | None, text: str) -> None:
+    """Of a text that is neither a place nor shown."""
+
+
+def _show(folder: Path | None, text: str) -> None:
+    """Metrics, layers and columns are shown by these names."""
+    if CONTROL.search(text):
+        raise Untrusted(f"holds control characters: {text[:100]}")
+
+
+def _count_processes(value: Any) -> None:
+    text = str(value)[:9]
+    number = int(text) if text.isdecimal() else 0
+    if number > MOST_PROCESSES:
+        raise Untrusted(f"starts {text} processes, more than {MOST_PROCESSES}")
+
+
 def _read(folder: Path | None, text: str) -> None:
     if "://" in text or folder is None or not _lies_in(folder, text):
-        raise Untrusted(f"reads {text}, outside of {folder or 'what was given'}")
+        raise Untrusted(f"reads {text[:300]}, outside of {folder or 'what was given'}")
 
 
 def _lies_in(folder: Path, text: str) -> bool:
     """Whether a plain path, links followed, is inside; globs could match links that are not."""
     if any(sign in text for sign in "*?[\0") or len(text) > 4096:
         return False
-    return Path(text).expanduser().resolve().is_relative_to(folder.resolve())
+    found = os.path.realpath(os.path.expanduser(text))  # unlike Path, of links in a circle as well
+    return Path(found).is_relative_to(folder.resolve())
 
 
 def _read_image(folder: Path | None, text: str) -> None:
@@ -82,6 +105,7 @@ def _write_suffix(folder: Path | None, text: str) -> None:
         _write(folder, text)
 
 
+PROCESSES = {("ImageDataModule", "num_workers"), ("Trainer", "devices"), ("Trainer", "num_nodes")}
 EXTRACTORS = ("clip", "dinov2", "efficientnet_lite0", "inception", "inception_bf16", "pixels")
 PLACES: dict[tuple[str, str], Callable[[Path | None, str], None]] = {
     ("ImageDataModule", "path"): _read,

@@ -154,7 +154,8 @@ def _parse_untyped(value: Any, where: str) -> Any:
 def _short(value: Any) -> str:
     if isinstance(value, dict) and isinstance(value.get("class_path"), str):
         return f"the class {value['class_path'][:100]}"
-    text = repr(value) if isinstance(value, str | int | float) else f"a {type(value).__name__}"
+    shown = isinstance(value, str | float) or isinstance(value, int) and abs(value) < 2**63
+    text = repr(value) if shown else f"a {type(value).__name__}"  # Python shows no huge number
     return text if len(text) <= 100 else text[:97] + "..."
 
 

@@ -122,7 +122,7 @@ def test_recipes_go_into_pngs_as_they_are(tmp_path):
     }
     recipe = yaml.safe_dump({"data": data}, allow_unicode=True)
     write_png(tmp_path / "x.png", picture, recipe)
-    configs = Configs(["ü.png"])  # typed, so that it may be read
+    configs = Configs(["--data.init_args.image", "ü.png"])  # typed, so that it may be read
     text = Path(configs.resolve(str(tmp_path / "x.png"))).read_text(encoding="utf-8")
     assert yaml.safe_load(text) == {"data": data}
 

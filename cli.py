@@ -144,6 +144,12 @@ class TrainCLI(LightningCLI):
 
         self.parser.add_instantiator(instantiate, LightningModule, subclasses=True, prepend=True)
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        try:
+            super().parse_arguments(parser, args)
+        except ValueError as error:  # of a value that jsonargparse takes for a path
+            raise ValueError(f"the config cannot be read ({first_line(error)})") from error
+
     def _parse_ckpt_path(self) -> None:
         """Overrides Lightning's rule that a checkpoint's hyper-parameters beat the config."""
 

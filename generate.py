@@ -1,10 +1,11 @@
 """Writes text with a trained model: `python generate.py --checkpoint PATH --prime "def "`."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from novum.errors import TRUST, Parser, one_line_errors
+from novum.errors import TRUST, Parser, one_line_errors, printable
 from novum.security.trust import trusting
 
 EPILOG = """\
@@ -38,6 +39,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
+def shown(text: str) -> str:
+    """Text for stdout; control characters are spelt out for a terminal, which would obey them."""
+    if not sys.stdout.isatty():
+        return text
+    return "\t".join(map(printable, text.split("\t")))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; a user's mistake ends in one line and exit code 2."""
     options = parse(arguments)
@@ -64,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if options.output:
                 (options.output / f"{i:06d}.txt").write_bytes(whole)
             else:
-                print(whole.decode())
+                print(shown(whole.decode()))
 
 
 if __name__ == "__main__":

@@ -120,7 +120,8 @@ def _moved(logger: Any, run: Path | None) -> Any:
 def run_folder(checkpoint: Path) -> Path:
     """The folder that is handed over with a checkpoint: its run's, or the one it lies in."""
     folder = checkpoint.absolute().parent
-    return folder.parent if folder.name == "checkpoints" else folder
+    of_run = folder.name == "checkpoints" and (folder.parent / CONFIG).is_file()
+    return folder.parent if of_run else folder  # ~/checkpoints/x.ckpt hands over no home
 
 
 def config_of_run(checkpoint: Path) -> Path | None:

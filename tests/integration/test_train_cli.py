@@ -264,6 +264,12 @@ class TestMistakes:
         path.write_text("model:\n  class_path: novum.lightning_modules.GAN\n  init_arg: {}\n")
         assert "only init_args can stand" in fails("fit", "--config", str(path))
 
+    @pytest.mark.parametrize("key", ["trainer", "data", "model"])
+    def test_null_byte(self, fails, tmp_path, key):
+        path = tmp_path / "null.yaml"
+        path.write_text(f'{key}: "\\0"\n')
+        assert "null" in fails("fit", "--config", str(path))
+
     def test_missing_config(self, fails):
         assert "nowhere.yaml" in fails("fit", "--config", "nowhere.yaml")
 

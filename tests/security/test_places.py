@@ -234,3 +234,19 @@ def test_every_text_that_a_listed_class_takes_is_a_place_with_a_rule_or_none():
         if not str(hint).startswith("typing.Literal") and name != "params"
     }
     assert texts == {place for place in PLACES if place[0] != "Trainer"} | FREE
+
+
+def test_a_checkpoint_at_home_hands_over_no_home(tmp_path):
+    from novum.security import run_folder
+
+    lone = attacks.checkpoint(tmp_path / "checkpoints" / "x.ckpt")
+    assert run_folder(lone) == tmp_path / "checkpoints"
+    assert run_folder(attacks.run_of(tmp_path / "run", {})) == tmp_path / "run"
+
+
+def test_a_terminal_obeys_no_text_of_a_model(monkeypatch):
+    from novum import generate
+
+    assert generate.shown("a\x1b[2J\tb\n") == "a\x1b[2J\tb\n"  # a pipe gets it as it is
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert generate.shown("a\x1b[2J\tb\n") == "a\\x1b[2J\tb\n"

@@ -17,15 +17,15 @@ import torch
 from _tables import show
 from torch import Tensor
 
-from novum.datamodules.opening import open_images
+from novum.datamodules.sources.resolve_source import open_images
 from novum.metrics.features import load_extractor
 from novum.metrics.functional.intervals import clopper_pearson_interval
-from novum.metrics.novelty.altered import (
+from novum.metrics.novelty.alterations import LADDER, alter
+from novum.metrics.novelty.altered_copies import (
     NEAR_DUPLICATE,
     AlteredCopyDetector,
     near_duplicates,
 )
-from novum.metrics.novelty.attacks import LADDER, alter
 from novum.metrics.novelty.power import Matcher, feature_matcher
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from _tables import show
 
+from novum.evaluation.space import Features, judge
 from novum.metrics.functional import Moments
-from novum.metrics.judging import Features, judge
 
 
 def draw(n: int, d: int, seed: int) -> torch.Tensor:

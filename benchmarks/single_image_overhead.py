@@ -19,9 +19,9 @@ from torch import Tensor
 
 from novum.datamodules import SingleImageDataModule, StyleImageDataModule
 from novum.lightning_modules import DeepDream, StyleTransfer
-from novum.lightning_modules.deep_dream import normalised
+from novum.lightning_modules.dreams.deep_dream import normalised
+from novum.lightning_modules.dreams.gradient_blur import smooth
 from novum.lightning_modules.networks import Backbone
-from novum.lightning_modules.smoothing import smooth
 
 SIZE = 256
 LAYERS = ["conv_stem", "blocks.0", "blocks.1", "blocks.2", "blocks.3"]

@@ -29,7 +29,7 @@ from novum.lightning_modules import StyleGAN
 from novum.lightning_modules.networks import StyleGANDiscriminator, StyleGANGenerator
 from novum.lightning_modules.networks.stylegan import StyleLayer, ToImage
 from novum.lightning_modules.networks.stylegan_ops import EqualConv2d, EqualLinear
-from novum.lightning_modules.stylegan import lazy_adam
+from novum.lightning_modules.stylegan.stylegan import lazy_adam
 
 OURS, PLAIN = "novum", "plain operations"
 

@@ -26,7 +26,8 @@ from feature_extraction import random_weights
 from torch.utils.data import Dataset
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
-from novum.errors import ROOT
+ROOT = Path(__file__).resolve().parents[1]
+
 
 PEERS_NAMES = {"inception": "inception-v3-compat"}  # others are ours, registered there
 

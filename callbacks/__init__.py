@@ -1,9 +1,9 @@
 """What is logged while training. Each callback knows a model only through its protocol."""
 
-from novum.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
-from novum.callbacks.copying import StopOnCopying
+from novum.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.health import TrainingHealth
+from novum.callbacks.image_results import ClassJudge, SourceDistance, WriteResult
 from novum.callbacks.latent_space import LatentRecovery, LatentSpace
 from novum.callbacks.nearest_neighbours import NearestNeighbours
 from novum.callbacks.preemption import Preemption
@@ -17,12 +17,12 @@ from novum.callbacks.quality import (
 )
 from novum.callbacks.robustness import AttackFigure, Robustness
 from novum.callbacks.samples import FilmStrip, Interpolation, SampleGrid
-from novum.callbacks.single_image import ClassJudge, SourceDistance, WriteResult
-from novum.callbacks.style import StyleSources
-from novum.callbacks.styles import StyleInterpolation, StyleMixing, TruncationSweep
+from novum.callbacks.stop_on_copying import StopOnCopying
+from novum.callbacks.style_sheets import StyleInterpolation, StyleMixing, TruncationSweep
+from novum.callbacks.style_transfer_sources import StyleSources
 from novum.callbacks.summary import RunSummary, WriteSamples
-from novum.callbacks.text import LossByPosition, SurprisalText, TextSamples
 from novum.callbacks.text_novelty import TextNovelty
+from novum.callbacks.text_samples import LossByPosition, SurprisalText, TextSamples
 from novum.callbacks.units import InterpretableUnits
 
 __all__ = [

@@ -9,9 +9,9 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from novum import ranks
 from novum.callbacks.logging import wait_for_pictures
-from novum.callbacks.protocols import ImageGenerator
+from novum.core import distributed
+from novum.core.protocols import ImageGenerator
 from novum.metrics.features import (
     cache_together,
     extract_features,
@@ -66,9 +66,9 @@ class Evaluation:
         mine = {
             b: extract_features(extractor, self._sample_block(b)).cpu()
             for i, b in enumerate(missing)
-            if i % ranks.count() == ranks.rank()
+            if i % distributed.world_size() == distributed.rank()
         }
-        for found in ranks.gathered(mine, f"features ({name}) of samples"):
+        for found in distributed.all_gather_objects(mine, f"features ({name}) of samples"):
             known.update(found)
         return torch.cat([known[b] for b in range(-(-n // BLOCK))])[:n]
 
@@ -92,7 +92,7 @@ class Evaluation:
             if self.trainer.fast_dev_run:
                 source = source[: self._limit]
             cache_together(source, extractor, *size)
-            with ranks.first_of_host(f"references ({name})"):
+            with distributed.local_rank_zero_first(f"references ({name})"):
                 self._references[key] = compute(source, extractor, *size)
         return self._references[key]
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from novum.callbacks.evaluation import BLOCK, Evaluation, EvaluationCallback
 from novum.callbacks.logging import literal, log_metrics, log_text
-from novum.callbacks.protocols import Discriminator, ImageGenerator, TextGenerator, seen, unit
 from novum.callbacks.text_health import text_figures
+from novum.core.protocols import Discriminator, ImageGenerator, TextGenerator, seen, unit
 from novum.metrics.neighbours import knn, knn_together
 
 

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from novum.callbacks.evaluation import EvaluationCallback
 from novum.callbacks.logging import log_metrics
-from novum.callbacks.protocols import ImageGenerator, StyleGenerator
-from novum.callbacks.styles import require_styles
-from novum.checkpoints import load_module
-from novum.datamodules.sources import ImageSource
+from novum.callbacks.style_sheets import require_styles
+from novum.core.checkpoints import load_module
+from novum.core.errors import NotComputable
+from novum.core.protocols import ImageGenerator, StyleGenerator
+from novum.datamodules.sources.image_sources import ImageSource
 from novum.lightning_modules.sampling import to_float
-from novum.lightning_modules.styles import Projection, project
+from novum.lightning_modules.stylegan.style_space import Projection, project
 from novum.metrics.features import load_extractor
 from novum.metrics.features.extractor import FeatureExtractor
 from novum.metrics.functional import Interval, linear_separability, perceptual_path_length
@@ -33,10 +34,10 @@ def feature_distance(extractor: FeatureExtractor) -> Distance:
     """Squared distance of unit-length features of float images in [-1, 1]: (n,).
 
     Raises:
-        ValueError: If the extractor takes 8-bit images alone, which hide small steps.
+        InputError: If the extractor takes 8-bit images alone, which hide small steps.
     """
     if not sees_small_steps(extractor):
-        raise ValueError(
+        raise NotComputable(
             f"path length cannot be measured in {extractor.name}, which takes 8-bit images alone;"
             " efficientnet_lite0, inception, dinov2 and clip take finer steps"
         )

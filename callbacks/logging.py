@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
-from novum.callbacks.protocols import seen
+from novum.core.protocols import seen
 
 _encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="novum-pictures")
 _pending: list[Future] = []

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_picture
-from novum.metrics.judging import RATIO, copying_figures, judge_copying
+from novum.evaluation.space import RATIO, copying_figures, judge_copying
 from novum.metrics.neighbours import knn_together
 from novum.metrics.novelty import Neighbours, find_matches, find_neighbours, share_interval
 from novum.report.evaluation import scalars

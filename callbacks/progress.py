@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
 
-from novum.callbacks.protocols import seen, unit
+from novum.core.protocols import seen, unit
 
 
 class ProgressBar(TQDMProgressBar):

@@ -8,7 +8,8 @@ from pytorch_lightning import LightningModule, Trainer
 
 from novum.callbacks.evaluation import EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_picture
-from novum.callbacks.protocols import AttackedClassifier, AttackedImage
+from novum.core.errors import InputError
+from novum.core.protocols import AttackedClassifier, AttackedImage
 from novum.report.pictures import encode, to_rgb
 from novum.report.robustness import attack_figure, draw_class_flow, draw_robustness
 
@@ -31,14 +32,14 @@ class Robustness(EvaluationCallback):
         num_images: int = 1000,
     ) -> None:
         if not epsilons or not all(0 <= epsilon <= 1 for epsilon in epsilons):
-            raise ValueError(
+            raise InputError(
                 f"epsilons are {list(epsilons)}: pixels lie in [0, 1], so each must be from 0 to 1"
             )
         self.epsilons, self.num_images = tuple(epsilons), num_images
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, AttackedClassifier):
-            raise ValueError(
+            raise InputError(
                 f"Robustness needs a classifier with under_attack, which"
                 f" {type(pl_module).__name__} has not; take it out of trainer.callbacks"
             )

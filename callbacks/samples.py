@@ -9,7 +9,8 @@ from torch import Tensor
 
 from novum.callbacks.evaluation import EvaluationCallback
 from novum.callbacks.logging import log_picture
-from novum.callbacks.protocols import LatentGenerator
+from novum.core.errors import InputError
+from novum.core.protocols import LatentGenerator
 from novum.report.pictures import captioned_table, encode, encode_gif, enlarge, tile, to_rgb
 
 
@@ -107,7 +108,7 @@ class Interpolation(EvaluationCallback):
         if not trainer.is_global_zero:
             return
         if not isinstance(pl_module, LatentGenerator):
-            raise ValueError(
+            raise InputError(
                 f"Interpolation needs a generator with sample_latents and decode, which"
                 f" {type(pl_module).__name__} has not; take it out of trainer.callbacks"
             )

@@ -2,8 +2,8 @@
 
 from pytorch_lightning import LightningModule, Trainer
 
-from novum.callbacks.protocols import TextScorer
-from novum.callbacks.text import as_rows, spread
+from novum.callbacks.text_samples import as_rows, spread
+from novum.core.protocols import TextScorer
 
 WINDOWS, LENGTH = 64, 256  # of training and of held-out text
 TEXTS, WORDS = 8, 10

@@ -7,10 +7,11 @@ import numpy as np
 from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 
-from novum import ranks
 from novum.callbacks.evaluation import EvaluationCallback
 from novum.callbacks.logging import literal, log_metrics, log_picture, log_text
-from novum.callbacks.protocols import TextGenerator, seen
+from novum.core import distributed
+from novum.core.errors import InputError
+from novum.core.protocols import TextGenerator, seen
 from novum.datamodules.text import TextSource
 from novum.metrics.novelty.text import JudgedTexts, TextReferences, judge_text
 from novum.metrics.novelty.text.judging import Queries
@@ -43,7 +44,7 @@ class TextNovelty(EvaluationCallback):
         self, num_texts: int = 64, length: int = 1000, temperature: float = 1.0, seed: int = 0
     ) -> None:
         if num_texts < 1 or length < 50:
-            raise ValueError(
+            raise InputError(
                 f"{num_texts} texts of {length} characters are too little: a copy has 50 characters"
             )
         self.num_texts, self.length = num_texts, length
@@ -52,7 +53,7 @@ class TextNovelty(EvaluationCallback):
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, TextGenerator):
-            raise ValueError(
+            raise InputError(
                 f"TextNovelty needs a generator with sample_text and tokens_seen, which"
                 f" {type(pl_module).__name__} has not; take it out of trainer.callbacks"
             )
@@ -78,7 +79,7 @@ class TextNovelty(EvaluationCallback):
         if self._references is None:
             data = trainer.datamodule
             references = TextReferences(data.train_reference(), data.heldout_reference())
-            with ranks.first_of_host("indices of text"):
+            with distributed.local_rank_zero_first("indices of text"):
                 references.prepare()
             self._references = references
         return self._references

@@ -8,8 +8,9 @@ from pytorch_lightning import LightningModule, Trainer
 
 from novum.callbacks.evaluation import EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_picture
-from novum.callbacks.protocols import Introspective, seen
-from novum.callbacks.text import as_rows, characters, spread
+from novum.callbacks.text_samples import as_rows, characters, spread
+from novum.core.errors import InputError
+from novum.core.protocols import Introspective, seen
 from novum.report.passages import passage_picture, shades
 from novum.report.pictures import encode
 
@@ -94,7 +95,7 @@ class InterpretableUnits(EvaluationCallback):
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, Introspective):
-            raise ValueError(
+            raise InputError(
                 f"InterpretableUnits needs a module with activations, which"
                 f" {type(pl_module).__name__} has not; take it out of trainer.callbacks"
             )

@@ -8,15 +8,16 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from novum.datamodules import loaders
-from novum.datamodules.batches import Batch, Batches, CountedBatches, cut
-from novum.datamodules.decode import ImageTransform, first_channels, native_shape
-from novum.datamodules.preload import decode_all, drop_bad, fits
-from novum.datamodules.rows import RawSet, Splits
+from novum.core.errors import InputError
+from novum.core.memory import memory_bytes
+from novum.datamodules.dataloaders import Batch, Batches, CountedBatches, cut
 from novum.datamodules.sampler import InfiniteSampler
-from novum.datamodules.sources import ImageArray, ImageSource, LazyImages
-from novum.datamodules.stream import ImageStream
-from novum.memory import memory_bytes
+from novum.datamodules.sources import builtin_datasets as loaders
+from novum.datamodules.sources.decode import ImageTransform, first_channels, native_shape
+from novum.datamodules.sources.decode_all import decode_all, drop_bad, fits
+from novum.datamodules.sources.image_sources import ImageArray, ImageSource, LazyImages
+from novum.datamodules.sources.raw_images import RawSet, Splits
+from novum.datamodules.streaming.image_stream import ImageStream
 
 
 class ImageDataModule(LightningDataModule):
@@ -72,13 +73,13 @@ class ImageDataModule(LightningDataModule):
         _check_choice("channels", channels, (1, 3, None))
         _check_choice("on_bad_image", on_bad_image, ("error", "skip"))
         if not 0 < heldout_fraction < 1:
-            raise ValueError(f"heldout_fraction is {heldout_fraction}: it must lie between 0 and 1")
+            raise InputError(f"heldout_fraction is {heldout_fraction}: it must lie between 0 and 1")
         if dataset != "huggingface" and (image_column or split or streaming):
-            raise ValueError("image_column, split and streaming are for dataset: huggingface")
+            raise InputError("image_column, split and streaming are for dataset: huggingface")
         if label_column and dataset not in ("huggingface", "celeba"):
-            raise ValueError("label_column is for dataset: huggingface or celeba")
+            raise InputError("label_column is for dataset: huggingface or celeba")
         if streaming and (subset or not path):
-            raise ValueError("streaming needs a path, and takes no subset")
+            raise InputError("streaming needs a path, and takes no subset")
         self.dataset, self.path = dataset, path
         self.image_size, self.batch_size = image_size, batch_size
         self.heldout_fraction, self.split_seed, self.subset = heldout_fraction, split_seed, subset
@@ -166,7 +167,7 @@ class ImageDataModule(LightningDataModule):
         if self.subset is None:
             return train, heldout
         if self.subset > len(train):
-            raise ValueError(f"subset is {self.subset}, but there are {len(train)} training images")
+            raise InputError(f"subset is {self.subset}, but there are {len(train)} training images")
         chosen = _shuffled(len(train), self.split_seed)[: self.subset]
         return train.select(chosen.sort()[0]), heldout
 
@@ -177,7 +178,7 @@ class ImageDataModule(LightningDataModule):
     def _cut_heldout(self, images: LazyImages) -> tuple[LazyImages, LazyImages]:
         count = max(1, round(len(images) * self.heldout_fraction))
         if count >= len(images):
-            raise ValueError(f"{len(images)} images are too few to hold out {count} of them")
+            raise InputError(f"{len(images)} images are too few to hold out {count} of them")
         order = _shuffled(len(images), self.split_seed)
         return images.select(order[count:].sort()[0]), images.select(order[:count].sort()[0])
 
@@ -245,7 +246,7 @@ class ImageDataModule(LightningDataModule):
         rank, world_size, _ = self._position()
         heldout = self.heldout_reference()
         if len(heldout) < world_size:
-            raise ValueError(
+            raise InputError(
                 f"{len(heldout)} held-out images are too few for {world_size} processes: each"
                 " needs one, so hold out more or take fewer"
             )
@@ -270,10 +271,10 @@ def _shuffled(size: int, seed: int) -> Tensor:
 
 def _check_choice(name: str, value: object, choices: tuple) -> None:
     if value not in choices:
-        raise ValueError(f"{name} is {value}: choose from {', '.join(map(str, choices))}")
+        raise InputError(f"{name} is {value}: choose from {', '.join(map(str, choices))}")
 
 
 def _check_least(least: int, **values: float | None) -> None:
     for name, value in values.items():
         if value is not None and value < least:
-            raise ValueError(f"{name} is {value}: it must be at least {least}")
+            raise InputError(f"{name} is {value}: it must be at least {least}")

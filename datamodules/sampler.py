@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from novum.core.errors import InputError
+
 
 class InfiniteSampler:
     """Endless index batches: one permutation of the data after another, entered at any batch.
@@ -31,7 +33,7 @@ class InfiniteSampler:
         start_batch: int = 0,
     ) -> None:
         if size < 1 or batch_size < 1:
-            raise ValueError(
+            raise InputError(
                 f"size ({size}) and batch_size ({batch_size}) must be positive: no data to sample"
             )
         self.size, self.batch_size, self.seed = size, batch_size, seed

@@ -12,11 +12,11 @@ from pytorch_lightning import LightningDataModule
 from sklearn.datasets import load_sample_image
 from torch import Tensor
 
-from novum.datamodules.batches import Batches
-from novum.datamodules.decode import decoded, to_gray_or_rgb
-from novum.datamodules.sources import ImageArray
-from novum.errors import first_line
-from novum.paths import check_regular
+from novum.core.errors import InputError, first_line
+from novum.core.files import check_regular
+from novum.datamodules.dataloaders import Batches
+from novum.datamodules.sources.decode import decoded, to_gray_or_rgb
+from novum.datamodules.sources.image_sources import ImageArray
 
 EMBEDDED = ("china.jpg", "flower.jpg")  # in scikit-learn: 640 x 427
 NOISE_SIZE = 512
@@ -83,7 +83,7 @@ def read_image(where: str, size: int | None = None, seed: int = 0) -> Tensor:
         seed: Of the noise.
     """
     if size is not None and size < 1:
-        raise ValueError(f"size is {size}: it must be at least 1 px")
+        raise InputError(f"size is {size}: it must be at least 1 px")
     path = Path(where).expanduser()
     if path.exists() and not path.is_dir():
         check_regular(path)
@@ -96,7 +96,7 @@ def read_image(where: str, size: int | None = None, seed: int = 0) -> Tensor:
         return torch.randint(0, 256, (3, side, side), generator=generator).to(torch.uint8)
     near = difflib.get_close_matches(where, (*EMBEDDED, "noise"), 1)
     hint = f"did you mean {near[0]}?" if near else f"or one of {', '.join(EMBEDDED)} and noise"
-    raise ValueError(f"there is no image {where}: give a path, {hint}")
+    raise InputError(f"there is no image {where}: give a path, {hint}")
 
 
 def _decode(path: Path) -> Image.Image:
@@ -104,12 +104,12 @@ def _decode(path: Path) -> Image.Image:
         with decoded(path) as image:
             return to_gray_or_rgb(image, 3)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise ValueError(
+        raise InputError(
             f"{path} is too large ({first_line(error).split(',')[0]}): an image may have"
             f" {Image.MAX_IMAGE_PIXELS} pixels; make it smaller first"
         ) from error
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
-        raise ValueError(f"{path} is not a readable image ({first_line(error)})") from error
+        raise InputError(f"{path} is not a readable image ({first_line(error)})") from error
 
 
 def _pixels(image: Image.Image, size: int | None) -> Tensor:

@@ -8,9 +8,10 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from novum.datamodules.batches import Batches
+from novum.core.errors import InputError
+from novum.datamodules.dataloaders import Batches
 from novum.datamodules.single_image import read_image
-from novum.datamodules.sources import ImageArray
+from novum.datamodules.sources.image_sources import ImageArray
 
 
 class StyleImageDataModule(LightningDataModule):
@@ -40,13 +41,13 @@ class StyleImageDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         if not contents or not styles:
-            raise ValueError("style transfer needs at least one of contents and one of styles")
+            raise InputError("style transfer needs at least one of contents and one of styles")
         self.content_names, self.style_names = contents, styles
         self.contents = torch.stack(_of_one_shape(contents, size, seed))
         self.styles = [read_image(style, seed=seed) for style in styles]
         n, k = len(contents), len(styles)
         if n > 1 and k not in (1, n):
-            raise ValueError(
+            raise InputError(
                 f"there are {n} contents and {k} styles: give one style, or one for each content"
             )
         self.style_weights = _shares(style_weights, k)
@@ -58,7 +59,7 @@ class StyleImageDataModule(LightningDataModule):
     def _read_masks(self, masks: list[str], size: int | None) -> Tensor:
         """float (k, 1, h, w) in [0, 1]."""
         if len(masks) != len(self.styles) or len(self.contents) > 1:
-            raise ValueError(
+            raise InputError(
                 f"there are {len(masks)} masks for {len(self.styles)} styles and"
                 f" {len(self.contents)} contents: give one content, and a mask for each style"
             )
@@ -66,7 +67,7 @@ class StyleImageDataModule(LightningDataModule):
         for mask in masks:
             shape = read_image(mask).shape[-2:]
             if shape != original:
-                raise ValueError(
+                raise InputError(
                     f"the mask {mask} is {shape[1]} x {shape[0]} px, its content"
                     f" {self.content_names[0]} is {original[1]} x {original[0]}: make them the same"
                 )
@@ -74,7 +75,7 @@ class StyleImageDataModule(LightningDataModule):
         shares = pixels.float().mean(1, keepdim=True) / 255
         empty = [mask for mask, share in zip(masks, shares, strict=True) if not share.max() > 0]
         if empty:
-            raise ValueError(f"the mask {empty[0]} is black: its style would go nowhere")
+            raise InputError(f"the mask {empty[0]} is black: its style would go nowhere")
         return shares
 
     @property
@@ -112,7 +113,7 @@ def _of_one_shape(names: list[str], size: int | None, seed: int) -> list[Tensor]
     for name, image in zip(names, images, strict=True):
         if image.shape != images[0].shape:
             (_, h, w), (_, first_h, first_w) = image.shape, images[0].shape
-            raise ValueError(
+            raise InputError(
                 f"{name} is {w} x {h} px, {names[0]} is {first_w} x {first_h}: contents that are"
                 " done at once have one shape; crop them, or run one after the other"
             )
@@ -122,7 +123,7 @@ def _of_one_shape(names: list[str], size: int | None, seed: int) -> list[Tensor]
 def _shares(weights: list[float] | None, count: int) -> list[float]:
     weights = [1.0] * count if weights is None else weights
     if len(weights) != count or min(weights) < 0 or not sum(weights) > 0:
-        raise ValueError(
+        raise InputError(
             f"style_weights are {weights} for {count} styles: give one for each, none below 0 and"
             " not all 0"
         )

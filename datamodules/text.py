@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 
-from novum.datamodules import splits
-from novum.datamodules.batches import Batch, Batches, CountedBatches
-from novum.datamodules.corpus import Corpus, Piece, TextSource
-from novum.datamodules.texts import TEXT_SETS, open_text
-from novum.datamodules.vocabulary import UNKNOWN, Tokens, Vocabulary
+from novum.core.errors import InputError
+from novum.datamodules.dataloaders import Batch, Batches, CountedBatches
+from novum.datamodules.sources import text_protocols as splits
+from novum.datamodules.sources.corpus import Corpus, Piece, TextSource
+from novum.datamodules.sources.text_files import TEXT_SETS, open_text
+from novum.datamodules.sources.vocabulary import UNKNOWN, Tokens, Vocabulary
 
 __all__ = ["UNKNOWN", "Corpus", "Piece", "TextDataModule", "TextSource", "Tokens", "Vocabulary"]
 
@@ -65,18 +66,18 @@ class TextDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         if dataset not in TEXT_SETS:
-            raise ValueError(f"unknown dataset {dataset!r}: there are {', '.join(TEXT_SETS)}")
+            raise InputError(f"unknown dataset {dataset!r}: there are {', '.join(TEXT_SETS)}")
         for name, value in (
             ("batch_size", batch_size), ("chunk_length", chunk_length), ("window", window)
         ):  # fmt: skip
             if value < 1:
-                raise ValueError(f"{name} is {value}: it must be at least 1")
+                raise InputError(f"{name} is {value}: it must be at least 1")
         if dataset != "files" and files:
-            raise ValueError("files is for dataset: files")
+            raise InputError("files is for dataset: files")
         if dataset != "huggingface" and (path or text_column or split or streaming):
-            raise ValueError("path, text_column, split and streaming are for dataset: huggingface")
+            raise InputError("path, text_column, split and streaming are for dataset: huggingface")
         if streaming and max_characters is None:
-            raise ValueError("streaming needs max_characters: how much of the stream to keep")
+            raise InputError("streaming needs max_characters: how much of the stream to keep")
         self.protocol = splits.protocol(protocol)
         self.stateful = (validation or self.protocol.validation) == "stateful"
         self.batch_size, self.chunk_length, self.window = batch_size, chunk_length, window
@@ -166,7 +167,7 @@ class TextDataModule(LightningDataModule):
         apart = len(text) // streams  # so that the streams of char_rnn's split are its own
         length = min(apart, len(text) - 1 - (streams - 1) * apart)
         if length < chunk:
-            raise ValueError(
+            raise InputError(
                 f"the text is too short: {len(text):,} characters, but {streams} streams of {chunk}"
                 f" need {streams * chunk + 1:,}: lower batch_size or chunk_length"
             )

@@ -5,12 +5,12 @@ from novum.lightning_modules.adversarial import Adversarial
 from novum.lightning_modules.attacks import L2, PGD, LInf
 from novum.lightning_modules.augment import DiffAugment
 from novum.lightning_modules.char_lstm import CharLSTM
-from novum.lightning_modules.class_visualisation import ClassVisualisation
 from novum.lightning_modules.classifier import Classifier
-from novum.lightning_modules.deep_dream import DeepDream
+from novum.lightning_modules.dreams.class_visualisation import ClassVisualisation
+from novum.lightning_modules.dreams.deep_dream import DeepDream
 from novum.lightning_modules.gan import GAN
-from novum.lightning_modules.style_transfer import StyleTransfer
-from novum.lightning_modules.stylegan import StyleGAN
+from novum.lightning_modules.style_transfer.style_transfer import StyleTransfer
+from novum.lightning_modules.stylegan.stylegan import StyleGAN
 
 __all__ = [
     "GAN",

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from novum.lightning_modules.warp import moved, pad_reflected, scaled, transform, turned
+from novum.core.errors import InputError
+from novum.lightning_modules.affine import moved, pad_reflected, scaled, transform, turned
 
 # an orthonormal low-pass filter of Daubechies' wavelets, with two moments
 SYM2 = (-0.12940952255092145, 0.22414386804185735, 0.836516303737469, 0.48296291314469025)
@@ -46,7 +47,7 @@ class AdaptiveAugment(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 <= p <= 1:
-            raise ValueError(f"p is {p}: it is a probability, from 0 to 1")
+            raise InputError(f"p is {p}: it is a probability, from 0 to 1")
         self.groups = ORDER[: len(pipe)] if pipe in LETTERS else (pipe,)
         self.target, self.speed_kimg, self.interval = target, speed_kimg, interval
         self.p = p

@@ -4,10 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
+from novum.core.errors import InputError
 from novum.lightning_modules.attacks import PGD, attack_loss, input_gradient
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.single_image import SingleImageModule
-from novum.lightning_modules.training import save_plain_hyperparameters
+from novum.lightning_modules.training_utils import save_plain_hyperparameters
 
 
 class Adversarial(SingleImageModule):
@@ -35,7 +36,7 @@ class Adversarial(SingleImageModule):
         self.automatic_optimization = False
         self.attack = attack if attack is not None else PGD(epsilon=0.007)
         if target is not None and label is not None:
-            raise ValueError(f"target is {target} and label is {label}: give one of them")
+            raise InputError(f"target is {target} and label is {label}: give one of them")
         named = target if target is not None else label
         self.label = None if named is None else backbone.class_index(named)
         self.targeted = target is not None

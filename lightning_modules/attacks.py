@@ -9,7 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from novum.lightning_modules.training import random_generator
+from novum.core.errors import InputError
+from novum.lightning_modules.training_utils import random_generator
 
 Model = Callable[[Tensor], Tensor]
 Epsilon = float | Tensor  # one for all images, or (b,)
@@ -84,9 +85,9 @@ class PGD:
     ) -> None:
         for name, value in {"steps": steps, "restarts": restarts}.items():
             if value < 1:
-                raise ValueError(f"{name} is {value}: an attack needs at least 1")
+                raise InputError(f"{name} is {value}: an attack needs at least 1")
         if restarts > 1 and not random_start:
-            raise ValueError(f"restarts is {restarts}: without random_start they are all the same")
+            raise InputError(f"restarts is {restarts}: without random_start they are all the same")
         self.norm = norm if norm is not None else LInf()
         self.epsilon, self.steps, self.momentum = epsilon, steps, momentum
         self.step_size = min(2.5 / steps, 1.0) if step_size is None else step_size
@@ -201,7 +202,7 @@ def check_epsilon(epsilon: Epsilon, norm: LInf | L2, images: Tensor) -> None:
     largest, most = norm.largest(images[0]), float(torch.as_tensor(epsilon).max())
     _check_positive(float(torch.as_tensor(epsilon).min()))
     if most > largest:
-        raise ValueError(
+        raise InputError(
             f"epsilon is {most:g}: pixels lie in [0, 1], where {type(norm).__name__} moves no image"
             f" by more than {largest:g}; divide by 255 if it is in gray levels"
         )
@@ -212,7 +213,7 @@ _TINY = 1e-30  # keeps 0 / 0 away and float32 gradients as they are
 
 def _check_positive(epsilon: float) -> None:
     if not epsilon > 0:
-        raise ValueError(f"epsilon is {epsilon:g}: it must be above 0; 8/255 = 0.031 is usual")
+        raise InputError(f"epsilon is {epsilon:g}: it must be above 0; 8/255 = 0.031 is usual")
 
 
 def _per_image(value: Epsilon, like: Tensor) -> Tensor:

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from novum.datamodules.vocabulary import Vocabulary
+from novum.core.errors import InputError
+from novum.datamodules.sources.vocabulary import Vocabulary
 from novum.lightning_modules.module import Module
 from novum.lightning_modules.schedules import constant
 from novum.lightning_modules.text_sampling import Sampling, beam_search, generate
-from novum.lightning_modules.training import (
+from novum.lightning_modules.training_utils import (
     LossWindow,
     derived_seed,
     keep_freed_memory,
@@ -177,7 +178,7 @@ class CharLSTM(Module):
         unknown = [] if self.vocabulary.is_bytes else [0]
         never = torch.tensor(unknown, dtype=torch.int64, device=self.device)
         if how.beam is not None and n > how.beam:
-            raise ValueError(f"beam is {how.beam}: {n} texts need a beam of {n} or more")
+            raise InputError(f"beam is {how.beam}: {n} texts need a beam of {n} or more")
         with _evaluating(self.network):
             if how.beam is not None:
                 tokens = beam_search(self.network, start, length, how.beam, never)[:n]
@@ -190,7 +191,7 @@ class CharLSTM(Module):
         """Tokens (p,) int64; of a line's end, or else of the first character, for an empty one."""
         unknown = self.vocabulary.unknown(prime)
         if unknown:
-            raise ValueError(
+            raise InputError(
                 f"prime has characters that the model has never seen: {unknown!r}; leave them out"
             )
         empty = "\n" if not self.vocabulary.unknown("\n") else self.vocabulary.decode([1])
@@ -252,7 +253,7 @@ class CharLSTM(Module):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         require_same_model(self, checkpoint)
         if checkpoint["alphabet"] != self.vocabulary.alphabet:
-            raise ValueError(
+            raise InputError(
                 "the checkpoint was trained on a text of other characters: give the same text, or"
                 " use generate.py, which needs none"
             )

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 
+from novum.core.errors import InputError
 from novum.lightning_modules.attacks import PGD, fgsm
 from novum.lightning_modules.module import Module
-from novum.lightning_modules.training import (
+from novum.lightning_modules.training_utils import (
     LossWindow,
     derived_seed,
     require_finite,
@@ -53,7 +54,7 @@ class Classifier(Module):
         super().__init__()
         save_plain_hyperparameters(self)
         if not network.num_classes:
-            raise ValueError("the data has no labels to learn: give a labelled set")
+            raise InputError("the data has no labels to learn: give a labelled set")
         self.network = network
         self.augment = augment if augment is not None else nn.Identity()
         self.lr, self.weight_decay, self.optimizer = lr, weight_decay, optimizer

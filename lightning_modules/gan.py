@@ -9,14 +9,14 @@ from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from novum.lightning_modules.alternating import AlternatingTraining
+from novum.lightning_modules.adversarial_training import AlternatingTraining
 from novum.lightning_modules.losses import (
     logistic_discriminator_loss,
     nonsaturating_generator_loss,
     r1_penalty,
     wasserstein_gradient_penalty,
 )
-from novum.lightning_modules.training import save_plain_hyperparameters
+from novum.lightning_modules.training_utils import save_plain_hyperparameters
 
 
 class GAN(AlternatingTraining):

@@ -5,7 +5,8 @@ from typing import Any, Self
 
 from pytorch_lightning import LightningModule
 
-from novum.checkpoints import build_module, read_checkpoint
+from novum.core.checkpoints import build_module, read_checkpoint
+from novum.core.errors import InputError
 
 
 class Module(LightningModule):
@@ -27,13 +28,13 @@ class Module(LightningModule):
         `weights_only` are Lightning's; nothing is ever unpickled.
 
         Raises:
-            ValueError: If the file is damaged, or its arguments name what is not on the list of
-                `novum.security.allowed`; `novum.security.trusting` lifts that for your own.
+            InputError: If the file is damaged, or its arguments name what is not on the list of
+                `novum.core.security.allowed`; `novum.trusting` lifts that for your own.
         """
         if hparams_file is not None or strict is False or weights_only is False:
-            raise ValueError(
+            raise InputError(
                 "hparams_file, strict=False and weights_only=False are not taken: give arguments by"
-                " name, or load the state_dict of novum.checkpoints.read_checkpoint"
+                " name, or load the state_dict of novum.core.checkpoints.read_checkpoint"
             )
         module = build_module(cls, read_checkpoint(checkpoint_path), checkpoint_path, **given)
         return module.to(map_location or "cpu")

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from novum.core.errors import InputError
 from novum.lightning_modules.module import Module
 from novum.lightning_modules.networks.backbones import Backbone
-from novum.lightning_modules.training import LossWindow, require_finite
+from novum.lightning_modules.training_utils import LossWindow, require_finite
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -54,7 +55,7 @@ class SingleImageModule(Module):
 
     def setup(self, stage: str) -> None:
         if self.trainer.world_size > 1:
-            raise ValueError(
+            raise InputError(
                 "one image is not shared out: set trainer.devices to 1, and run one job per image"
             )
         if stage == "fit" and self.trainer.max_steps < 0:  # the config leaves it to the module

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from novum.core.errors import InputError
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -30,15 +32,15 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature is {self.temperature}: it must be 0 or more")
+            raise InputError(f"temperature is {self.temperature}: it must be 0 or more")
         for name in ("top_k", "beam"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}: it must be at least 1")
+                raise InputError(f"{name} is {value}: it must be at least 1")
         for name in ("top_p", "typical"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
-                raise ValueError(f"{name} is {value}: it must be above 0, and at most 1")
+                raise InputError(f"{name} is {value}: it must be above 0, and at most 1")
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Logits (b, v) -> float64 (b, v) that the next token is drawn from, in proportion."""

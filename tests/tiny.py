@@ -7,7 +7,7 @@ from pytorch_lightning import LightningDataModule, Trainer
 from torch import Tensor
 
 from novum.lightning_modules import GAN, StyleGAN
-from novum.lightning_modules.alternating import AlternatingTraining
+from novum.lightning_modules.adversarial_training import AlternatingTraining
 from novum.lightning_modules.networks import (
     DCGANDiscriminator,
     DCGANGenerator,

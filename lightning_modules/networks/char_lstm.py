@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from novum.core.errors import InputError
+
 State = tuple[Tensor, ...]  # (h, c) of an LSTM, (h,) of others: each (layers, b, hidden)
 
 
@@ -68,13 +70,13 @@ def _forget(hidden_size: int) -> slice:
 
 def _check(hidden: int, layers: int, embedding: int, dropout: float, tied: bool) -> None:
     if not 1 <= layers <= 4 or hidden < 1 or embedding < 1:
-        raise ValueError(
+        raise InputError(
             f"layers is {layers}, hidden_size {hidden}, embedding_size {embedding}: there can be 1"
             " to 4 layers, and sizes of 1 or more"
         )
     if not 0 <= dropout < 1:
-        raise ValueError(f"dropout is {dropout}: it must be 0 or more, and less than 1")
+        raise InputError(f"dropout is {dropout}: it must be 0 or more, and less than 1")
     if tied and embedding != hidden:
-        raise ValueError(
+        raise InputError(
             f"tied needs embedding_size ({embedding}) to be hidden_size ({hidden}): leave it out"
         )

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
 
+from novum.core.errors import InputError
+
 SIZES = tuple(2**i for i in range(3, 9))
 
 
 def _num_blocks(image_size: int) -> int:
     if image_size not in SIZES:
-        raise ValueError(
+        raise InputError(
             f"image_size is {image_size}, but DCGAN takes a power of two from {SIZES[0]} to"
             f" {SIZES[-1]}; set data.image_size to one of {', '.join(map(str, SIZES))}"
         )

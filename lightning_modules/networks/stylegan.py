@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from novum.core.errors import InputError
 from novum.lightning_modules.networks.stylegan_ops import (
     EqualConv2d,
     EqualLinear,
@@ -26,20 +27,20 @@ def check_at_least(limit: float, **values: float) -> None:
     """ValueError in one line that names the first value below the limit."""
     for name, value in values.items():
         if value < limit:
-            raise ValueError(f"{name} is {value}: it must be at least {limit}")
+            raise InputError(f"{name} is {value}: it must be at least {limit}")
 
 
 def pyramid(image_size: int | Size, width: int, max_width: int) -> list[tuple[Size, int]]:
     """(height, width) and channels of each level, coarsest first; the shorter side starts at 4-7.
 
     Raises:
-        ValueError: If the sides cannot both be halved down to there.
+        InputError: If the sides cannot both be halved down to there.
     """
     check_at_least(1, width=width, max_width=max_width)
     h, w = (image_size, image_size) if isinstance(image_size, int) else image_size
     halvings = int(math.log2(min(h, w) / 4)) if min(h, w) >= 8 else 0
     if halvings == 0 or h % 2**halvings or w % 2**halvings:
-        raise ValueError(
+        raise InputError(
             f"image_size is {image_size}, but StyleGAN halves both sides until the shorter one has"
             " 4 to 7 pixels: take multiples of a power of two, such as 32, 48 or [64, 48]"
         )

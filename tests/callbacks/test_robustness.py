@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from novum.callbacks import Robustness
-from novum.datamodules.sources import ImageArray
+from novum.datamodules.sources.image_sources import ImageArray
 from novum.report.robustness import draw_class_flow, draw_robustness
 
 

@@ -8,8 +8,8 @@ from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 
 from novum.datamodules import ImageDataModule
-from novum.datamodules.decode import ImageTransform
-from novum.datamodules.sources import ImageArray, LazyImages
+from novum.datamodules.sources.decode import ImageTransform
+from novum.datamodules.sources.image_sources import ImageArray, LazyImages
 
 LAZY = {"memory_budget_gb": 0.0}
 

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from novum.datamodules import TextDataModule, splits
-from novum.datamodules.texts import library_files, write_column
+from novum.datamodules import TextDataModule
+from novum.datamodules.sources import text_protocols as splits
+from novum.datamodules.sources.text_files import library_files, write_column
 from tests.tiny_text import small_text, text_data
 
 

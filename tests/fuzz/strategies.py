@@ -16,7 +16,7 @@ import yaml
 from hypothesis import strategies as st
 from PIL import Image
 
-from novum.train import CONFIGS
+from novum.cli.train import CONFIGS
 
 HUGE = (2**31, 2**63, 10**30, -1, -(2**40))
 STRANGE_TEXT = (

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from novum.checkpoints import read_checkpoint
-from novum.datamodules.decode import ImageTransform
-from novum.datamodules.loaders import read_idx
-from novum.datamodules.opening import read_array
+from novum.core.checkpoints import read_checkpoint
+from novum.datamodules.sources.builtin_datasets import read_idx
+from novum.datamodules.sources.decode import ImageTransform
+from novum.datamodules.sources.resolve_source import read_array
 from tests.fuzz import strategies as hostile
 
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from hypothesis import given
 
-from novum.train import main
+from novum.cli.train import main
 from tests.fuzz import strategies as hostile
 from tests.fuzz.outcome import empty_folder, ends_well, examples
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from novum.datamodules.loaders import IDX_FILES, load_mnist
-from novum.datamodules.opening import open_images
+from novum.cli.program import one_line_errors
 from novum.datamodules.single_image import read_image
-from novum.datamodules.texts import open_text
-from novum.errors import one_line_errors
-from novum.text_sets import open_source
+from novum.datamodules.sources.builtin_datasets import IDX_FILES, load_mnist
+from novum.datamodules.sources.resolve_source import open_images
+from novum.datamodules.sources.text_files import open_text
+from novum.evaluation.text_sets import open_source
 from tests.fuzz import strategies as hostile
 from tests.fuzz.outcome import empty_folder, ends_well, examples
 

@@ -19,17 +19,18 @@ import torch
 from PIL import Image
 
 from novum.callbacks.logging import literal
-from novum.callbacks.text import verbatim
-from novum.checkpoints import load_module, read_checkpoint
-from novum.datamodules.decode import open_image
-from novum.datamodules.loaders import load_cifar10, read_idx
-from novum.datamodules.opening import open_images, read_array
-from novum.errors import ROOT, one_line_errors, stop
-from novum.lightning_modules.transfer import read_weights
+from novum.callbacks.text_samples import verbatim
+from novum.cli.program import one_line_errors, stop
+from novum.core.checkpoints import load_module, read_checkpoint
+from novum.core.pretrained import load_weights
+from novum.datamodules.sources.builtin_datasets import load_cifar10, read_idx
+from novum.datamodules.sources.decode import open_image
+from novum.datamodules.sources.resolve_source import open_images, read_array
+from novum.lightning_modules.stylegan.weight_transfer import read_weights
 from novum.metrics.features import load_extractor
-from novum.pretrained import load_weights
 from tests.fuzz import strategies as hostile
 from tests.fuzz.outcome import ends_well
+from tests.project import ROOT
 
 
 class Payload:
@@ -198,7 +199,7 @@ def hostile_files() -> None:
 @pytest.mark.parametrize(("program", "arguments"), COMMANDS)
 def test_commands_refuse_hostile_files(program, arguments):
     hostile_files()
-    main = importlib.import_module(f"novum.{program.removesuffix('.py')}").main
+    main = importlib.import_module(f"novum.cli.{program.removesuffix('.py')}").main
     assert ends_well(program, lambda: main(arguments)) == 2
     assert not Path("ran").exists()
 

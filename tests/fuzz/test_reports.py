@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hypothesis import given
 
-from novum import evaluate
+from novum.cli import evaluate
 from tests.fuzz import strategies as hostile
 from tests.fuzz.outcome import empty_folder, ends_well, examples
 

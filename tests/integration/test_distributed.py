@@ -10,8 +10,8 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from novum.errors import ROOT
-from novum.train import CONFIGS
+from novum.cli.train import CONFIGS
+from tests.project import ROOT
 
 
 def train(folder, *arguments):

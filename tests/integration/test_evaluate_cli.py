@@ -14,10 +14,10 @@ import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from novum.cli.evaluate import main
 from novum.datamodules import ImageDataModule
-from novum.errors import ROOT
-from novum.evaluate import main
-from tests.datamodules.test_opening import write
+from tests.datamodules.sources.test_resolve_source import write
+from tests.project import ROOT
 
 PIXELS = ("--features", "pixels")
 
@@ -223,7 +223,7 @@ def test_large_images_are_compared_as_thumbnails(sets, evaluate):
 @pytest.fixture
 def checkpoint(tmp_path, monkeypatch):
     """A tiny GAN trained for two steps on a split of its own."""
-    from novum.train import main as train
+    from novum.cli.train import main as train
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py"])

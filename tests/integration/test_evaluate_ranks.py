@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from novum.datamodules import ImageDataModule
-from novum.errors import ROOT
+from tests.project import ROOT
 
 pytestmark = pytest.mark.slow
 ALL = ("--features", "efficientnet_lite0,pixels")
@@ -26,10 +26,10 @@ def folder(tmp_path_factory):
     np.save(folder / "samples.npy", np.concatenate([images[:60], train[:20]]))
     np.save(folder / "train.npy", train)
     np.save(folder / "heldout.npy", heldout)
-    text = (ROOT / "judge.py").read_text()
+    text = (ROOT / "novum/evaluation/images.py").read_text()
     (folder / "samples.txt").write_text(text[3000:4500])
     (folder / "train.txt").write_text(text)
-    (folder / "heldout.txt").write_text((ROOT / "gather.py").read_text())
+    (folder / "heldout.txt").write_text((ROOT / "novum/evaluation/evidence.py").read_text())
     return folder
 
 

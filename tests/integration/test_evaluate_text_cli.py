@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from novum.evaluate import main
+from novum.cli.evaluate import main
 from tests.metrics.novelty.text.markov import chain, plant
 from tests.report.pages import read
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from novum import evaluate, explore, train
+from novum.cli import evaluate, explore, train
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*treespec.*", "ignore:.*litlogger.*", "ignore:Trying to infer the `batch_size`"

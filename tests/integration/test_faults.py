@@ -14,8 +14,9 @@ import yaml
 from PIL import Image
 
 from novum.callbacks.preemption import EXIT_PREEMPTED
-from novum.errors import EXIT_BAD_INPUT, EXIT_LOST_PROCESS, ROOT
-from novum.train import CONFIGS
+from novum.cli.train import CONFIGS
+from novum.core.errors import EXIT_BAD_INPUT, EXIT_BUG
+from tests.project import ROOT
 
 pytestmark = [
     pytest.mark.slow,
@@ -143,7 +144,7 @@ def test_a_rank_that_hangs_is_named(start, tmp_path):
     wait_for(checkpoint(tmp_path).exists, process)
     (one,) = children(process.pid)
     os.kill(one, signal.SIGSTOP)
-    assert process.wait(60) == EXIT_LOST_PROCESS, process.log.read_text()[-2000:]
+    assert process.wait(60) == EXIT_BUG, process.log.read_text()[-2000:]
     assert "lost rank 1: it did not answer in time" in process.log.read_text()
     os.kill(one, signal.SIGKILL)
     goes_on(start, tmp_path, INTERVAL)
@@ -212,7 +213,7 @@ def test_a_worker_that_dies_is_named(start, tmp_path):
     wait_for(checkpoint(tmp_path).exists, process)
     worker = children(process.pid)[0]
     os.kill(worker, signal.SIGKILL)
-    assert process.wait(30) == EXIT_LOST_PROCESS, process.log.read_text()[-2000:]
+    assert process.wait(30) == EXIT_BUG, process.log.read_text()[-2000:]
     told = process.log.read_text()
     assert f"a process that reads data died (pid {worker}" in told
     assert "Traceback" not in told

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from novum.errors import ROOT
+from tests.project import ROOT
 
 SCRIPT = ROOT / "configs" / "cluster" / "slurm.sbatch"
 COMMANDS = {

@@ -8,9 +8,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from novum.errors import ROOT
-from novum.generate import main as generate
-from novum.train import main
+from novum.cli.generate import main as generate
+from novum.cli.train import main
+from tests.project import ROOT
 from tests.tiny import states_equal
 from tests.tiny_text import small_text
 

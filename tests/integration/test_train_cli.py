@@ -11,9 +11,9 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from novum.errors import ROOT
+from novum.cli.train import CONFIGS, expand_arguments, main
 from novum.lightning_modules import GAN
-from novum.train import CONFIGS, expand_arguments, main
+from tests.project import ROOT
 from tests.tiny import states_equal
 from tests.tiny_text import small_text
 

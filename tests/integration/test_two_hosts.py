@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from novum.errors import ROOT
+from tests.project import ROOT
 
 HOSTS = Path(__file__).with_name("two_hosts.py")
 

@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from novum.errors import ROOT
+from tests.project import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +37,14 @@ def test_only_novum_lands_in_site_packages(site):
     assert not (site / "novum" / "tests").exists()
     assert (site / "novum" / "configs" / "dcgan_digits.yaml").is_file()
     (entry_points,) = site.glob("*.dist-info/entry_points.txt")
-    assert "novum-train = novum.train:main" in entry_points.read_text()
-    assert "novum-evaluate = novum.evaluate:main" in entry_points.read_text()
+    assert "novum-train = novum.cli.train:main" in entry_points.read_text()
+    assert "novum-evaluate = novum.cli.evaluate:main" in entry_points.read_text()
 
 
 @pytest.mark.slow
 def test_installed_command_trains_a_config_by_name(site, tmp_path):
     script = tmp_path / "novum-train"  # what pip writes for an entry point
-    script.write_text("import sys\nfrom novum.train import main\nsys.exit(main())\n")
+    script.write_text("import sys\nfrom novum.cli.train import main\nsys.exit(main())\n")
     done = subprocess.run(
         [sys.executable, str(script), "fit", "--config", "dcgan_digits",
          "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"],
@@ -55,7 +55,7 @@ def test_installed_command_trains_a_config_by_name(site, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     where = subprocess.run(
-        [sys.executable, "-c", "import novum.train; print(novum.train.__file__)"],
+        [sys.executable, "-c", "import novum.cli.train; print(novum.cli.train.__file__)"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(site)},
         capture_output=True,

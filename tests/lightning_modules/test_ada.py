@@ -16,7 +16,7 @@ from novum.lightning_modules.ada import (
     _recolor,
     filter_bank,
 )
-from novum.lightning_modules.warp import SYM6, moved, reflected, scaled, transform, turned
+from novum.lightning_modules.affine import SYM6, moved, reflected, scaled, transform, turned
 
 ONE = torch.ones(2)
 

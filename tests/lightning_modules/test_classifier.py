@@ -4,13 +4,13 @@ import pytest
 import torch
 from pytorch_lightning import Callback
 
+from novum.cli.train import main
 from novum.datamodules import ImageDataModule
-from novum.datamodules.sources import ImageArray
+from novum.datamodules.sources.image_sources import ImageArray
 from novum.lightning_modules import PGD, Classifier
 from novum.lightning_modules.attacks import fgsm
 from novum.lightning_modules.networks import Backbone, FineTuned, SmallCNN, SoftmaxRegression
 from novum.metrics.features import load_extractor
-from novum.train import main
 from tests.tiny import TinyImages, states_equal, tiny_trainer
 
 

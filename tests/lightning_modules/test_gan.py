@@ -8,7 +8,7 @@ from pytorch_lightning.plugins import MixedPrecision
 from novum.lightning_modules import GAN, DiffAugment, losses
 from novum.lightning_modules.networks import DCGANDiscriminator, MaxoutGenerator
 from novum.lightning_modules.sampling import SAMPLE_CHUNK, to_float, to_uint8
-from novum.lightning_modules.training import LossWindow, derived_seed, ema_decay
+from novum.lightning_modules.training_utils import LossWindow, derived_seed, ema_decay
 from tests.tiny import (
     TinyImages,
     states_equal,

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from novum.metrics import screening
+from novum.metrics import candidate_filter as screening
 from novum.metrics.neighbours import (
     distinct_rows,
     knn,

@@ -4,7 +4,7 @@ import argparse
 
 import torch
 
-from novum.errors import one_line_errors
+from novum.core.errors import one_line_errors
 from novum.lightning_modules.networks.backbones.backbone import Backbone
 
 

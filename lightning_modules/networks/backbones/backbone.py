@@ -12,9 +12,10 @@ from timm.models import get_notrace_functions, get_notrace_modules
 from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
+from novum.core.errors import InputError
+from novum.core.pretrained import fold
 from novum.lightning_modules.networks.backbones.building import build, paper_names
 from novum.lightning_modules.networks.winograd import WinogradConv2d, pays
-from novum.pretrained import fold
 
 
 class Backbone(nn.Module):
@@ -103,7 +104,7 @@ class Backbone(nn.Module):
         near = difflib.get_close_matches(text, names, 3, 0.5)
         near += [n for n in names if text in n.split() and n not in near][:3]
         hint = f"did you mean {' or '.join(near)}?" if near else f"it has {len(names)} classes"
-        raise ValueError(f"{self.name} knows no class '{label}': {hint}")
+        raise InputError(f"{self.name} knows no class '{label}': {hint}")
 
     def _node(self, layer: str) -> str:
         name = self.aliases.get(layer, layer)
@@ -112,7 +113,7 @@ class Backbone(nn.Module):
         known = [*self.aliases, *self._nodes]
         near = difflib.get_close_matches(layer, known, 5, 0.5)
         near = near or [x for x in known if "." not in x][:12]
-        raise ValueError(
+        raise InputError(
             f"{self.name} has no layer '{layer}'; near it are {', '.join(near)} (all:"
             f" python -m novum.lightning_modules.networks.backbones {self.name})"
         )

@@ -8,8 +8,9 @@ import timm
 from torch import nn
 from torchvision import models
 
-from novum.checkpoints import load_module
-from novum.pretrained import LITE, efficientnet_lite, find_weights, load_weights
+from novum.core.checkpoints import load_module
+from novum.core.errors import InputError
+from novum.core.pretrained import LITE, efficientnet_lite, find_weights, load_weights
 
 TORCHVISION = ("inception_v3", "googlenet", "vgg16", "vgg19", "resnet50")
 HUB = "https://huggingface.co/{}/resolve/main/model.safetensors"
@@ -40,7 +41,7 @@ def build(name: str, weights: str) -> Network:
     known = [*LITE, *TORCHVISION, *timm.list_models()]
     near = difflib.get_close_matches(name, known, 3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise ValueError(
+    raise InputError(
         f"no network '{name}': {hint}there are {', '.join((*LITE, *TORCHVISION))}, timm's models"
         " by their names, and checkpoint:PATH"
     )
@@ -92,7 +93,7 @@ def _timm(name: str, weights: str) -> Network:
     config = module.pretrained_cfg
     url = HUB.format(config["hf_hub_id"]) if config.get("hf_hub_id") else config.get("url", "")
     if not url and weights in ("cache", "download"):
-        raise ValueError(f"timm publishes no weights of '{name}': give weights a path, or none")
+        raise InputError(f"timm publishes no weights of '{name}': give weights a path, or none")
     _load(module, name, url, f"{name}{Path(url).suffix}", weights)
     return _from_timm_config(module)
 
@@ -114,7 +115,7 @@ def _load(module: nn.Module, name: str, url: str, filename: str, weights: str) -
     try:
         module.load_state_dict(tensors)
     except (RuntimeError, AttributeError, TypeError) as error:
-        raise ValueError(f"{found} does not hold the weights of {name}") from error
+        raise InputError(f"{found} does not hold the weights of {name}") from error
 
 
 def paper_names(module: nn.Module, name: str) -> dict[str, str]:

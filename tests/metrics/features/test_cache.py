@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from novum import paths
+from novum.core import files as paths
+from novum.core.files import cache_folder
 from novum.metrics.features import (
     FeatureExtractor,
     reference_features,
@@ -17,7 +18,6 @@ from novum.metrics.features import (
 from novum.metrics.features import cache as cache_module
 from novum.metrics.neighbours import neighbour_distances
 from novum.metrics.subsets import choose_rows
-from novum.paths import cache_folder
 
 
 class Counting(FeatureExtractor):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from pytorch_lightning import LightningModule, Trainer
 
+from novum.core.security import trusting
 from novum.metrics.features import extract_features, load_extractor
-from novum.security import trusting
 
 
 class Brightness(LightningModule):

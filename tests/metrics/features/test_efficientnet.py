@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from novum.core.pretrained import efficientnet_lite
 from novum.metrics.features import extract_features, load_extractor
 from novum.metrics.features.efficientnet import EfficientNetLite0
-from novum.pretrained import efficientnet_lite
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ import copy
 import torch
 from torch import nn
 
-from novum.pretrained import fold_batch_norms
+from novum.core.pretrained import fold_batch_norms
 
 
 def trained(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:

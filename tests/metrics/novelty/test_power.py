@@ -5,10 +5,10 @@ from functools import partial
 import pytest
 import torch
 
-from novum.datamodules.loaders import DEBIAN_FASHION_MNIST
+from novum.datamodules.sources.builtin_datasets import DEBIAN_FASHION_MNIST
 from novum.metrics.features import load_extractor
-from novum.metrics.novelty.altered import AlteredCopyDetector
-from novum.metrics.novelty.attacks import LADDER, alter, noise
+from novum.metrics.novelty.alterations import LADDER, alter, noise
+from novum.metrics.novelty.altered_copies import AlteredCopyDetector
 from novum.metrics.novelty.power import feature_matcher, power
 from tests.metrics.novelty.textures import textures
 
@@ -89,7 +89,7 @@ def test_feature_neighbours_leave_out_what_is_excluded(train, heldout):
 @pytest.mark.skipif(not DEBIAN_FASHION_MNIST.exists(), reason="package dataset-fashion-mnist")
 def test_fashion_mnist():
     """Real gray images of 28 px, many of them alike."""
-    from novum.datamodules.loaders import load
+    from novum.datamodules.sources.builtin_datasets import load
 
     images = torch.from_numpy(load("fashion_mnist").train.rows.array[:2400].copy())[:, None]
     train, heldout = images[:2000], images[2000:]

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from novum.metrics.novelty import retrieval
-from novum.metrics.novelty.attacks import alter
+from novum.metrics.novelty.alterations import alter
 from novum.metrics.novelty.retrieval import STARTS, WHOLE, Descriptions, View, retrieve, window
 from tests.metrics.novelty.textures import textures
 

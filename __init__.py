@@ -1,1 +1,0 @@
-"""Novum: train generative models and judge whether what they make is good, and new."""

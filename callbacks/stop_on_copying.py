@@ -1,0 +1,62 @@
+"""When does a generator begin to copy?"""
+
+from typing import Any, Literal
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities.rank_zero import rank_zero_info
+
+from novum.callbacks.logging import literal, log_text
+from novum.core.errors import InputError
+from novum.core.protocols import AXES, axis, seen
+
+BOUND = "novelty/copies_at_least/"  # of each feature space, by NearestNeighbours or TextNovelty
+
+
+class StopOnCopying(Callback):
+    """Ends or marks the run at the first evaluation that shows copying.
+
+    That is one at which the 95% lower bound of the share of copies, novelty/copies_at_least of
+    NearestNeighbours or TextNovelty, exceeds the limit in any feature space. `onset` is the images
+    or characters seen by then; the Text tab has it too.
+
+    Args:
+        limit: Share of samples that may provably be copies. Each look at it errs with 5%, so that 0
+            would stop some long runs without reason.
+        action: Stop training, or go on and only mark it.
+    """
+
+    def __init__(self, limit: float = 0.01, action: Literal["stop", "mark"] = "stop") -> None:
+        if not 0 <= limit < 1:
+            raise InputError(f"limit is {limit}: it is a share of the samples, 0 or more, below 1")
+        self.limit, self.action = limit, action
+        self.onset: int | None = None  # images or tokens
+        self.reason = ""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        bounds = {
+            tag.removeprefix(BOUND): float(value)
+            for tag, value in trainer.callback_metrics.items()
+            if tag.startswith(BOUND)
+        }
+        if not bounds:
+            raise InputError(
+                "StopOnCopying needs NearestNeighbours, or TextNovelty, among the callbacks: add it"
+            )
+        name = max(bounds, key=bounds.get)
+        if self.onset is None and bounds[name] > self.limit:
+            self.onset = seen(pl_module)
+            self.reason = (
+                f"Copying began by {self.onset:,} {AXES[axis(pl_module)]}: with 95% confidence at"
+                f" least {bounds[name]:.2%} of the samples are copies in {name}."
+            )
+            rank_zero_info(self.reason)
+            log_text(trainer, "novelty/onset", literal(self.reason), self.onset)
+        trainer.should_stop |= self.onset is not None and self.action == "stop"
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"onset": self.onset, "reason": self.reason}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.onset, self.reason = state["onset"], state["reason"]

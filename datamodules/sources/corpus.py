@@ -1,0 +1,203 @@
+"""A corpus: files of text as one memory-mapped array of tokens, and its parts as text sources."""
+
+import bisect
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from filelock import FileLock
+
+from novum.core.errors import InputError
+from novum.core.files import cache_folder, read_blocks
+from novum.datamodules.sources.threads import bar
+from novum.datamodules.sources.vocabulary import (
+    CODE_POINTS,
+    Decoder,
+    Tokens,
+    Vocabulary,
+    code_points,
+)
+
+BLOCK = 1 << 22  # bytes read at once
+VERSION = 1  # of the files in the cache
+
+Span = tuple[int, int]  # from, to: tokens of the corpus
+
+
+class Piece(NamedTuple):
+    """A run of tokens out of one file."""
+
+    start: int  # in the source
+    name: str
+    offset: int  # in the file, in tokens
+
+
+class TextSource:
+    """Text that figures of novelty are measured against: tokens, and where each comes from.
+
+    Offsets and lengths count tokens: characters, or bytes under a vocabulary of bytes.
+    """
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        vocabulary: Vocabulary,
+        pieces: Sequence[Piece] = (Piece(0, "text", 0),),
+        fingerprint: str | None = None,
+    ) -> None:
+        self.tokens, self.vocabulary, self.pieces = tokens, vocabulary, pieces
+        self._starts = [piece.start for piece in pieces]
+        self._fingerprint = fingerprint
+
+    @classmethod
+    def of(
+        cls, text: str, name: str = "text", vocabulary: Vocabulary | None = None
+    ) -> "TextSource":
+        """A text in memory."""
+        vocabulary = vocabulary or Vocabulary.of_text(text)
+        return cls(vocabulary.encode(text), vocabulary, [Piece(0, name, 0)])
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the contents, the same in every process."""
+        if self._fingerprint is None:
+            self._fingerprint = _digest(self.tokens, self.vocabulary)
+        return self._fingerprint
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def text(self, start: int = 0, stop: int | None = None) -> str:
+        return self.vocabulary.decode(self.tokens[start:stop])
+
+    def place(self, offset: int) -> tuple[str, int]:
+        """The file that a token comes from, and its offset there."""
+        if not 0 <= offset < len(self):
+            raise IndexError(f"offset {offset} is outside a text of {len(self)}")
+        piece = self.pieces[bisect.bisect_right(self._starts, offset) - 1]
+        return piece.name, piece.offset + offset - piece.start
+
+
+class Corpus:
+    """Files as one array of tokens in the cache, read through a memory map.
+
+    It is made once for the files as they are (by path, size and time of change), in two passes of
+    bounded memory: one finds the characters, the other writes the tokens.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        self.vocabulary = Vocabulary(about["alphabet"])
+        self.names: list[str] = about["names"]
+        self.starts: list[int] = about["starts"]
+        self.fingerprint: str = about["fingerprint"]
+        if not (folder / "tokens.bin").stat().st_size:
+            raise InputError(f"{', '.join(self.names[:3])}: there is not one character of text")
+        self.tokens = np.memmap(folder / "tokens.bin", self.vocabulary.dtype, mode="r")
+
+    @classmethod
+    def of_files(
+        cls, files: Sequence[Path], names: Sequence[str], encoding: str, as_bytes: bool
+    ) -> "Corpus":
+        """The corpus of files in this order, out of the cache if it is there."""
+        stamps = [(str(f.resolve()), (s := f.stat()).st_size, s.st_mtime_ns) for f in files]
+        key = json.dumps([VERSION, stamps, list(names), None if as_bytes else encoding])
+        folder = cache_folder() / "text" / hashlib.sha256(key.encode()).hexdigest()[:16]
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not (folder / "about.json").is_file():
+                _make(folder, files, names, None if as_bytes else encoding)
+        return cls(folder)
+
+    def source(self, spans: Sequence[Span]) -> TextSource:
+        """Parts of the corpus one after another; several are copied into the cache, once."""
+        sizes = [stop - start for start, stop in spans]
+        pieces, at = [], 0
+        for (start, stop), size in zip(spans, sizes, strict=True):
+            pieces += self._pieces(start, stop, at)
+            at += size
+        key = hashlib.sha256(f"{self.fingerprint} {list(spans)}".encode()).hexdigest()
+        if len(spans) == 1:
+            tokens = self.tokens[slice(*spans[0])]
+        else:
+            tokens = self._joined(spans, key)
+        return TextSource(tokens, self.vocabulary, pieces, key)
+
+    def _pieces(self, start: int, stop: int, at: int) -> Iterator[Piece]:
+        first = bisect.bisect_right(self.starts, start) - 1
+        for begin, name in zip(self.starts[first:], self.names[first:], strict=True):
+            if begin >= stop:
+                return
+            inside = max(begin, start)
+            yield Piece(at + inside - start, name, inside - begin)
+
+    def _joined(self, spans: Sequence[Span], key: str) -> Tokens:
+        path = self.folder / f"{key[:16]}.bin"
+        with FileLock(f"{self.folder}.lock"):
+            if not path.is_file():
+                with open(path.with_suffix(".part"), "wb") as file:
+                    for start, stop in spans:
+                        for block in range(start, stop, BLOCK):
+                            file.write(self.tokens[block : min(block + BLOCK, stop)].tobytes())
+                os.replace(file.name, path)
+        return np.memmap(path, self.vocabulary.dtype, mode="r")
+
+
+def _make(folder: Path, files: Sequence[Path], names: Sequence[str], encoding: str | None) -> None:
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    vocabulary = Vocabulary() if encoding is None else Vocabulary.of(_count(files, encoding))
+    starts, written, digest = [], 0, hashlib.sha256(repr(vocabulary.alphabet).encode())
+    with open(part / "tokens.bin", "wb") as out:
+        for file in bar(files, "encoding text"):
+            starts.append(written)
+            for tokens in _tokens(file, vocabulary, encoding):
+                written += len(tokens)
+                digest.update(tokens)
+                out.write(tokens.tobytes())
+    about = {
+        "alphabet": vocabulary.alphabet,
+        "names": list(names),
+        "starts": starts,
+        "fingerprint": digest.hexdigest(),
+    }
+    (part / "about.json").write_text(json.dumps(about), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(part, folder)
+
+
+def _count(files: Sequence[Path], encoding: str) -> np.ndarray:
+    counts = np.zeros(CODE_POINTS, np.int64)
+    for file in bar(files, "reading text"):
+        for text in _texts(file, encoding):
+            found = np.bincount(code_points(text))
+            counts[: len(found)] += found
+    return counts
+
+
+def _tokens(file: Path, vocabulary: Vocabulary, encoding: str | None) -> Iterator[Tokens]:
+    if encoding is None:
+        yield from (np.frombuffer(block, np.uint8) for block in read_blocks(file, BLOCK))
+    else:
+        yield from (vocabulary.encode(text) for text in _texts(file, encoding))
+
+
+def _texts(file: Path, encoding: str) -> Iterator[str]:
+    decode = Decoder(encoding, str(file))
+    for block in read_blocks(file, BLOCK):
+        yield decode(block)
+    yield decode(b"", final=True)
+
+
+def _digest(tokens: Tokens, vocabulary: Vocabulary) -> str:
+    digest = hashlib.sha256(repr(vocabulary.alphabet).encode())
+    for start in range(0, len(tokens), BLOCK):
+        digest.update(np.ascontiguousarray(tokens[start : start + BLOCK]))
+    return digest.hexdigest()

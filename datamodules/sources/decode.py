@@ -1,0 +1,264 @@
+"""Any image file or array becomes one uint8 tensor of a fixed size and 1 or 3 channels."""
+
+import hashlib
+import io
+import itertools
+import math
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from novum.core.errors import InputError, first_line
+from novum.core.files import open_regular, read_blocks, read_regular
+from novum.core.memory import Budget, available_bytes
+
+EXTENSIONS = ("bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp")
+
+# No others: EPS would start Ghostscript, and many a decoder is hardly tried on hostile files.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
+# PIL only warns between its pixel limit and twice that; `open_untrusted` refuses such an image.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+MOST_BYTES = 1 << 30  # of an image's file; 89 million pixels of 64 bits have fewer
+TIFF_TILE = 322, 323  # tags of a tile's width and height
+MOST_SCANS = 100  # of a progressive JPEG, where each takes its time; usual are 10 ...
+MOST_SCANNED = 20 * Image.MAX_IMAGE_PIXELS  # ... and of their pixels
+MOST_DIGITS = 1 << 26  # bytes of pixels spelt out in a PPM, read by slow Python code
+FREE_BYTES = 1 << 24  # to decode an image with no more nobody waits
+BAND = 1 << 20  # pixels that are converted at once
+
+
+class TooLarge(int):
+    """Bytes of an image that was not read, since it has more than MOST_BYTES of them."""
+
+
+Encoded = bytes | Path | np.ndarray | TooLarge  # what a row of a data set is before decoding
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """Centre square of an image, resized to `size`, gray or RGB; the same for every source."""
+
+    size: int
+    channels: int
+
+    @property
+    def spec(self) -> str:
+        """All that the pixels depend on beside the file; part of every fingerprint."""
+        return (
+            f"exif, 16 bit / 257, alpha on white, {'gray' if self.channels == 1 else 'rgb'}, "
+            f"centre crop, PIL lanczos to {self.size}"
+        )
+
+    def __call__(self, data: Encoded) -> Tensor:
+        with decoded(data) as image:
+            image = to_gray_or_rgb(image, self.channels)
+            square = (self.size, self.size)
+            if image.size != square:
+                # One call crops the centre square and resizes it: no huge strip for a
+                # 1 x 60000 image.
+                image = ImageOps.fit(image, square, Image.Resampling.LANCZOS)
+            pixels = torch.from_numpy(np.array(image))
+        return pixels[None] if self.channels == 1 else pixels.permute(2, 0, 1)  # (c, h, w)
+
+
+def _share_of_memory() -> int:
+    """What the threads of this process may decode into: half of what is free, less for each of
+    the processes that do the same."""
+    worker = get_worker_info()
+    processes = (worker.num_workers if worker else 1) * int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return available_bytes() // (2 * processes)
+
+
+_memory = Budget(_share_of_memory)
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork either
+    os.register_at_fork(after_in_child=_memory.reset)
+
+
+@contextmanager
+def decoded(data: Encoded) -> Iterator[Image.Image]:
+    """A decoded PIL image, turned upright by its EXIF orientation.
+
+    All threads together stay within memory as long as they keep such images in the context only.
+    """
+    if isinstance(data, np.ndarray):
+        yield Image.fromarray(data)
+        return
+    size = _size(data)
+    if size > MOST_BYTES:
+        raise InputError(f"{size:,} bytes, more than an image may have")
+    if isinstance(data, Path) and size > FREE_BYTES:
+        with open_regular(data) as file:
+            needed = size + peak_bytes(open_untrusted(file))
+        with _held(needed):
+            yield _upright(open_untrusted(io.BytesIO(as_bytes(data))))
+    else:
+        image = open_untrusted(io.BytesIO(as_bytes(data)))
+        with _held(peak_bytes(image)):
+            yield _upright(image)
+
+
+@contextmanager
+def _held(size: int) -> Iterator[None]:
+    if size <= FREE_BYTES:
+        yield
+    else:
+        with _memory.hold(size):
+            yield
+
+
+def open_image(data: Encoded) -> Image.Image:
+    """`decoded`, for one image that is kept."""
+    with decoded(data) as image:
+        return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    _require_quick(image)
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def _require_quick(image: Image.Image) -> None:
+    """Raise ValueError for what cannot be used, or takes far longer than its pixels should."""
+    if image.mode == "F":
+        raise InputError("32-bit float pixels have no fixed range; save it with 8 or 16 bits")
+    if image.format == "PPM" and image.tile[0][0] == "ppm_plain":
+        if image.fp.getbuffer().nbytes > MOST_DIGITS:
+            raise InputError("a PPM of digits; save it in its binary form, or as PNG")
+    if image.info.get("progressive"):
+        scans = image.fp.getvalue().count(b"\xff\xda")
+        if scans > MOST_SCANS or scans * image.width * image.height > MOST_SCANNED:
+            raise InputError(f"{scans} scans, as in a decompression bomb")
+
+
+def open_untrusted(file: IO[bytes] | Path, formats: Sequence[str] = FORMATS) -> Image.Image:
+    """A PIL image, refused before it is decoded if it has more than PIL's limit of pixels."""
+    if isinstance(file, Path):
+        file = io.BytesIO(as_bytes(file))
+    image = Image.open(file, formats=formats)
+    pixels = _unpacked_pixels(image)
+    if pixels > Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError(f"{pixels} pixels, as in a decompression bomb")
+    return image
+
+
+def peak_bytes(image: Image.Image) -> int:
+    """At most what decoding an opened image and converting its pixels takes, beside its file."""
+    stored = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)
+    beside = {"JPEG": 8, "WEBP": 12, "TIFF": 8}.get(image.format, 4)  # the decoder's own, or a copy
+    return _unpacked_pixels(image) * (stored + beside)
+
+
+def _unpacked_pixels(image: Image.Image) -> int:
+    """Those of the image, or of a TIFF's tile, which may be far larger."""
+    tile = 0
+    if image.format == "TIFF":
+        sides = (image.tag_v2.get(tag) for tag in TIFF_TILE)
+        tile = math.prod(side if isinstance(side, int) else 0 for side in sides)
+    return max(image.width * image.height, tile)
+
+
+def _size(data: bytes | Path | TooLarge) -> int:
+    if isinstance(data, Path):
+        return data.stat().st_size
+    return data if isinstance(data, int) else len(data)
+
+
+def as_bytes(data: Encoded) -> bytes:
+    if isinstance(data, np.ndarray):
+        return data.tobytes()
+    if _size(data) > MOST_BYTES:
+        raise InputError(f"{_size(data):,} bytes, more than an image may have")
+    return read_regular(data, MOST_BYTES) if isinstance(data, Path) else data
+
+
+def digest(data: Encoded) -> str:
+    """Number of bytes and sha256 of an undecoded image; a file is read a part at a time."""
+    size, found = 0, hashlib.sha256()
+    large = isinstance(data, Path) and FREE_BYTES < _size(data) <= MOST_BYTES
+    for part in read_blocks(data) if large else [as_bytes(data)]:
+        size += len(part)
+        found.update(part)
+    return f"{size} {found.hexdigest()}"
+
+
+def to_gray_or_rgb(image: Image.Image, channels: int) -> Image.Image:
+    """8 bits, no alpha, no palette: transparent pixels show white, CMYK and the rest become RGB."""
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode == mode and not image.has_transparency_data:
+        return image
+    if image.width * image.height <= BAND:
+        return _flat(image, mode)
+    flat = Image.new(mode, image.size)  # a part at a time: copies of the whole would add up
+    for box in _boxes(*image.size):
+        flat.paste(_flat(image.crop(box), mode), box)
+    return flat
+
+
+def _boxes(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
+    """Parts of an image of about BAND pixels."""
+    columns = min(width, BAND)
+    rows = max(1, BAND // columns)
+    for top, left in itertools.product(range(0, height, rows), range(0, width, columns)):
+        yield left, top, min(left + columns, width), min(top + rows, height)
+
+
+def _flat(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode.startswith("I"):
+        image = from_16_bit(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if image.mode not in ("1", "L"):
+        image = image.convert("RGB")
+    return image.convert(mode)
+
+
+def from_16_bit(image: Image.Image) -> Image.Image:
+    """Gray of 16 bits to 8: 65535 / 257 = 255 exactly, where `convert` would clip at 255."""
+    pixels = np.asarray(image).astype(np.int64).clip(0, 65535)
+    return Image.fromarray(((pixels + 128) // 257).astype(np.uint8))
+
+
+def native_shape(data: Encoded) -> tuple[int, int, int]:
+    """(c, h, w) before any resize; c is 1 for a gray image, 3 for any other."""
+    with decoded(data) as image:
+        gray = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
+        return 1 if gray else 3, image.height, image.width
+
+
+def native_channels(data: Encoded) -> int:
+    """1 for a gray image, 3 for any other."""
+    return native_shape(data)[0]
+
+
+def first_channels(images: Iterable[tuple[str, Encoded]], skip_bad: bool) -> int:
+    """`native_channels` of the first of these (name, image) pairs that can be read."""
+    for name, data in images:
+        try:
+            return native_channels(data)
+        except Exception as error:
+            if not skip_bad:
+                raise unreadable(name, error) from error
+    raise InputError("none of the images can be read")
+
+
+def unreadable(name: str, error: Exception) -> InputError:
+    """What a user needs to know of an image that cannot be decoded."""
+    return InputError(
+        f"{name}: not a readable image ({first_line(error)}); "
+        "mend or remove it (training can skip it: on_bad_image: skip)"
+    )

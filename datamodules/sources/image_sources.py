@@ -1,0 +1,124 @@
+"""Indexable sources of uint8 images: held in memory, or read from files and tables on demand."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from novum.core.errors import InputError
+from novum.datamodules.sources.decode import Encoded, ImageTransform, digest, unreadable
+from novum.datamodules.sources.raw_images import Rows
+from novum.datamodules.sources.threads import CHUNK, in_threads
+
+Index = int | slice | list[int] | Tensor
+
+
+class ImageSource(Protocol):
+    """What every metric and callback reads images from."""
+
+    labels: Tensor | None  # (n,) int64
+    class_names: list[str] | None
+    ids: Sequence[int | str]  # how a report names row i: a relative path, or a row number
+    shape: tuple[int, int, int]  # (c, h, w)
+    fingerprint: str  # sha256 of the contents, the same in every process
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: Index) -> Tensor: ...  # uint8 (k, c, h, w); (c, h, w) for an int
+
+
+class ImageArray:
+    """Images in one uint8 tensor (n, c, h, w)."""
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor | None = None,
+        class_names: list[str] | None = None,
+        ids: Sequence[int | str] | None = None,
+    ) -> None:
+        if images.dtype != torch.uint8 or images.ndim != 4:
+            raise InputError(
+                f"images must be uint8 (n, c, h, w), not {images.dtype} {tuple(images.shape)}"
+            )
+        self.images, self.labels, self.class_names = images, labels, class_names
+        self.ids = range(len(images)) if ids is None else ids
+        self.shape = tuple(images.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, indices: Index) -> Tensor:
+        if isinstance(indices, Tensor) and indices.dtype == torch.long and indices.ndim == 1:
+            # 15 times as fast as images[indices] for a batch of small images on the CPU
+            return self.images.index_select(0, indices.to(self.images.device))
+        return self.images[indices]
+
+    def select(self, index: Tensor) -> "ImageArray":
+        labels = None if self.labels is None else self.labels[index]
+        ids = [self.ids[i] for i in index.tolist()]
+        return ImageArray(self.images[index], labels, self.class_names, ids)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(f"uint8 {tuple(self.images.shape)}".encode())
+        digest.update(self.images.cpu().contiguous().numpy())
+        return digest.hexdigest()
+
+
+class LazyImages:
+    """Images read and decoded each time they are asked for; `index` picks rows without a copy."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        transform: ImageTransform,
+        labels: Tensor | None = None,
+        class_names: list[str] | None = None,
+        index: Tensor | None = None,
+    ) -> None:
+        self.rows, self.transform = rows, transform
+        self.labels, self.class_names = labels, class_names
+        self.index = torch.arange(len(rows)) if index is None else index
+        self.shape = (transform.channels, transform.size, transform.size)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, indices: Index) -> Tensor:
+        picked = self.index[indices]
+        rows = picked.reshape(-1).tolist()
+        images = [
+            self.decode(row, data) for row, data in zip(rows, self.rows.read(rows), strict=True)
+        ]
+        if picked.ndim == 0:
+            return images[0]
+        return torch.stack(images) if images else torch.empty((0, *self.shape), dtype=torch.uint8)
+
+    def decode(self, row: int, data: Encoded) -> Tensor:
+        try:
+            return self.transform(data)
+        except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
+            raise unreadable(self.rows.name(row), error) from error
+
+    @cached_property
+    def ids(self) -> list[int | str]:
+        return [self.rows.ids[row] for row in self.index.tolist()]
+
+    def select(self, index: Tensor) -> "LazyImages":
+        labels = None if self.labels is None else self.labels[index]
+        return LazyImages(self.rows, self.transform, labels, self.class_names, self.index[index])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        rows = self.index.tolist()
+        chunks = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
+        lines = [line for lines in in_threads(self._digests, chunks, "hashing") for line in lines]
+        return hashlib.sha256("\n".join([self.transform.spec, *sorted(lines)]).encode()).hexdigest()
+
+    def _digests(self, rows: list[int]) -> list[str]:
+        digests = zip(rows, map(digest, self.rows.read(rows)), strict=True)
+        return [f"{self.rows.ids[row]} {found}" for row, found in digests]

@@ -1,0 +1,132 @@
+"""Between text and tokens: one character, or one byte, is one token."""
+
+import codecs
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from novum.core.errors import InputError
+
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # token 0 of every character vocabulary
+MOST_TOKENS = 2**16
+CODE_POINTS = 0x110000
+
+Tokens = NDArray[np.uint8] | NDArray[np.uint16]  # (n,)
+
+
+def code_points(text: str) -> NDArray[np.uint32]:
+    """Unicode code points (n,) of a text."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+class Vocabulary:
+    """Tokens of characters, the first of which stands for all that are not in it; or of bytes.
+
+    Args:
+        alphabet: The characters in the order of their tokens, as `Vocabulary.of` makes it; None for
+            a vocabulary of bytes (of UTF-8).
+    """
+
+    def __init__(self, alphabet: str | None = None) -> None:
+        if alphabet is not None and not alphabet.startswith(UNKNOWN):
+            alphabet = UNKNOWN + alphabet.replace(UNKNOWN, "")
+        if alphabet is not None and len(set(alphabet)) < len(alphabet):
+            raise InputError("alphabet holds a character twice: each may have but one token")
+        self.alphabet = alphabet
+        self.dtype = np.dtype(np.uint8 if len(self) <= 256 else np.uint16)
+        if alphabet is not None:
+            self._codes = code_points(alphabet)
+            self._tokens = np.zeros(CODE_POINTS, self.dtype)
+            self._tokens[self._codes] = np.arange(len(alphabet))
+
+    @classmethod
+    def of(cls, counts: NDArray[np.integer]) -> "Vocabulary":
+        """All characters that occur, by code point; the most frequent, if they are too many.
+
+        Args:
+            counts: How often each code point occurs (0x110000,).
+        """
+        found = np.flatnonzero(counts)
+        found = found[found != ord(UNKNOWN)]
+        if len(found) >= MOST_TOKENS:
+            often = np.argsort(-counts[found], kind="stable")[: MOST_TOKENS - 1]
+            found = np.sort(found[often])
+        codes = found.astype(np.uint32)
+        return cls(UNKNOWN + codes.tobytes().decode("utf-32-le", "surrogatepass"))
+
+    @classmethod
+    def of_text(cls, text: str) -> "Vocabulary":
+        return cls.of(np.bincount(code_points(text), minlength=CODE_POINTS))
+
+    @property
+    def is_bytes(self) -> bool:
+        return self.alphabet is None
+
+    def __len__(self) -> int:
+        return 256 if self.alphabet is None else len(self.alphabet)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self.alphabet == other.alphabet
+
+    __hash__ = None
+
+    def encode(self, text: str) -> Tokens:
+        """Tokens (n,), uint8 where 256 are enough, else uint16; unknown characters become 0."""
+        if self.is_bytes:
+            return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
+        return self._tokens[code_points(text)]
+
+    def decode(self, tokens: Tokens | Iterable[int]) -> str:
+        """Text of tokens (n,); bytes that are no UTF-8, as where one is cut off, become U+FFFD."""
+        if self.is_bytes:
+            return np.asarray(tokens, np.uint8).tobytes().decode("utf-8", "replace")
+        codes = self._codes[np.asarray(tokens, np.int64)]
+        return codes.tobytes().decode("utf-32-le", "surrogatepass")
+
+    def unknown(self, text: str) -> str:
+        """The characters of `text` that have no token, each once, in order."""
+        if self.is_bytes:
+            return ""
+        return "".join(dict.fromkeys(c for c in text if c not in self.alphabet))
+
+    def starts(self, tokens: Tokens) -> NDArray[np.bool_]:
+        """Which tokens begin a character: all but the continuation bytes of UTF-8."""
+        tokens = np.asarray(tokens)
+        return (tokens & 0xC0) != 0x80 if self.is_bytes else np.ones(tokens.shape, bool)
+
+
+class Decoder:
+    """Decodes blocks of a file, and knows where in it the bad byte lies."""
+
+    def __init__(self, encoding: str, where: str) -> None:
+        try:
+            if not codecs.lookup(encoding)._is_text_encoding:  # such as zlib and base64
+                raise LookupError(encoding)
+            self._decoder = codecs.getincrementaldecoder(encoding)("strict")
+        except (LookupError, ValueError):
+            raise InputError(f"unknown encoding {encoding!r}: utf-8 and latin-1 are two") from None
+        self.encoding, self.where = encoding, where
+        self._bytes = 0  # given so far
+
+    def __call__(self, block: bytes, final: bool = False) -> str:
+        pending = len(self._decoder.getstate()[0])
+        try:
+            text = self._decoder.decode(block, final)
+        except UnicodeDecodeError as error:
+            at = self._bytes - pending + error.start
+            raise InputError(
+                f"{self.where} is no {self.encoding} text: byte {error.object[error.start]:#04x} at"
+                f" offset {at:,}; name its encoding (such as latin-1), or train on bytes"
+                " (vocabulary: bytes)"
+            ) from None
+        except UnicodeError as error:  # of a codec that knows no place
+            raise InputError(f"{self.where} is no {self.encoding} text: {error}") from None
+        if "\0" in text:
+            raise InputError(
+                f"{self.where} is a binary file (a NUL lies within its first"
+                f" {self._bytes + len(block):,} bytes): take it out, or train on bytes"
+                " (vocabulary: bytes)"
+            )
+        self._bytes += len(block)
+        return text

@@ -1,0 +1,199 @@
+"""Images in shards, for data larger than memory: read in an order that any batch can be entered at.
+
+The order is a function of the seed and the shards alone, whatever the number of ranks and workers.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import chain, count
+from typing import NamedTuple
+
+import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from novum.core.errors import InputError, printable
+from novum.datamodules.dataloaders import Batch, by_workers
+from novum.datamodules.sources.decode import ImageTransform, first_channels, unreadable
+from novum.datamodules.sources.image_sources import ImageArray
+from novum.datamodules.sources.threads import in_threads
+from novum.datamodules.streaming.shard_sets import BadShard, ShardSet, find_shards
+from novum.datamodules.streaming.shard_splits import heldout_rows
+from novum.datamodules.streaming.shuffle import LANES, Shuffle
+from novum.datamodules.streaming.shuffled_reader import Reader
+
+SHUFFLE_BUFFER = 10_000  # undecoded images that all ranks hold together ...
+SHUFFLE_BYTES = 1 << 29  # ... or as many as take so much; and the lanes' row groups as well
+
+Piece = tuple[int, int, int]  # a block, and from which of its rows to which
+
+
+class Part(NamedTuple):
+    """What one worker gives to a batch: rows first, first + K, ... of it."""
+
+    first: int
+    image: Tensor
+    label: Tensor
+    skipped: list[str]
+
+
+class ImageStream:
+    """Training and held-out images of shards; without a test split the images' bytes decide."""
+
+    def __init__(
+        self,
+        path: str,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        split: str | None = None,
+        image_size: int = 32,
+        channels: int | None = None,
+        heldout_fraction: float = 0.2,
+        split_seed: int = 0,
+        skip_bad: bool = False,
+        follow_links: bool = False,
+    ) -> None:
+        self.path, self.skip_bad, self.skipped = path, skip_bad, 0
+        found = find_shards(path, image_column, label_column, split, skip_bad, follow_links)
+        self.class_names, self.num_classes = found.class_names, found.num_classes
+        if found.heldout:
+            self.train, self.heldout = ShardSet(found.train), ShardSet(found.heldout)
+        else:
+            held = heldout_rows(found.train, split_seed, heldout_fraction, skip_bad)
+            self.train = ShardSet(found.train, [~rows for rows in held])
+            self.heldout = ShardSet(found.train, held)
+        for side, images in (("training", self.train), ("held-out", self.heldout)):
+            if not len(images):
+                raise InputError(f"{path} streams no {side} image; change heldout_fraction")
+        self.transform = ImageTransform(image_size, channels or self._first_channels())
+        self.shape = self.transform.channels, image_size, image_size
+
+    def _first_channels(self) -> int:
+        first = (self.train.read(b, 0, min(100, n)) for b, n in enumerate(self.train.counts))
+        records = chain.from_iterable(first)
+        return first_channels(((record.name, record.data) for record in records), self.skip_bad)
+
+    def reference(self, heldout: bool, limit: int) -> ImageArray:
+        """The first `limit` images of one side, in the order of the shards."""
+        source = self.heldout if heldout else self.train
+        pieces, left = [], limit
+        for block, size in enumerate(source.counts.tolist()):
+            pieces.append((block, 0, min(size, left)))
+            left -= pieces[-1][2]
+            if not left:
+                break
+        images = torch.empty((sum(p[2] for p in pieces), *self.shape), dtype=torch.uint8)
+        labels, numbers = [], []
+        for kept, bad in in_threads(partial(self._decoded, source), pieces, "reading"):
+            self._tell(bad)
+            for image, label, number in kept:
+                images[len(numbers)] = image
+                labels.append(label)
+                numbers.append(number)
+        if not numbers:
+            side = "held-out" if heldout else "training"
+            raise InputError(f"{self.path}: none of the first {limit} {side} images can be read")
+        secret = not self.num_classes or min(labels) < 0  # as those of a test set may be
+        classes = None if secret else torch.tensor(labels)
+        return ImageArray(images[: len(numbers)], classes, self.class_names, numbers)
+
+    def _decoded(
+        self, source: ShardSet, piece: Piece
+    ) -> tuple[list[tuple[Tensor, int | None, int]], list[str]]:
+        """Images with labels and row numbers, and what cannot be read."""
+        kept, bad = [], []
+        try:
+            for record in source.read(*piece):
+                try:
+                    kept.append((self.transform(record.data), record.label, record.number))
+                except Exception as error:
+                    if not self.skip_bad:
+                        raise unreadable(record.name, error) from error
+                    bad.append(record.name)
+        except BadShard as error:
+            if not self.skip_bad:
+                raise
+            bad.append(error.what)
+        return kept, bad
+
+    def _tell(self, bad: list[str]) -> None:
+        for name in bad:
+            self.skipped += 1
+            if str(self.skipped).strip("0") == "1":  # the 1st, 10th, 100th ...
+                what = "images or parts of shards that cannot be read, up to"
+                rank_zero_warn(printable(f"skipped {self.skipped} {what} {name}"))
+
+    def shuffle(self, seed: int) -> Shuffle:
+        """The order, and what is held in memory for it: a function of the shards and the seed."""
+        held = 2 * self.train.largest_unit  # a row group, packed and unpacked
+        lanes = min(LANES, SHUFFLE_BYTES // max(1, held))
+        buffer = min(SHUFFLE_BUFFER, int(SHUFFLE_BYTES / max(1, self.train.mean_bytes)))
+        return Shuffle(self.train.counts, lanes, buffer, seed)
+
+    def batches(
+        self, batch_size: int, seed: int, rank: int, world_size: int, start: int, workers: int
+    ) -> Iterator[Batch]:
+        """Endless shuffled batches of this rank from batch `start` on.
+
+        Global batch b is positions [b B W, (b + 1) B W) of the order, of which rank r takes every
+        W-th, and worker k of K every K-th of those.
+        """
+        parts = Parts(self, self.shuffle(seed), batch_size, rank, world_size, start)
+        if not workers:
+            yield from (self._joined([part]) for part in parts)
+        turns = iter(by_workers(parts, workers))  # one part from each worker in turn
+        yield from map(self._joined, zip(*[turns] * workers, strict=True))
+
+    def _joined(self, parts: Sequence[Part | str]) -> Batch:
+        for part in parts:
+            if isinstance(part, str):
+                raise InputError(part)
+            self._tell(part.skipped)
+        size = sum(len(part.image) for part in parts)
+        image = torch.empty((size, *self.shape), dtype=torch.uint8)
+        label = torch.empty(len(image), dtype=torch.long)
+        for part in parts:
+            image[part.first :: len(parts)] = part.image
+            label[part.first :: len(parts)] = part.label
+        return {"image": image, "label": label} if self.num_classes else {"image": image}
+
+
+class Parts(IterableDataset):
+    """A rank's batches, or a worker's part of each; an error becomes its message, and the end."""
+
+    def __init__(
+        self,
+        stream: ImageStream,
+        shuffle: Shuffle,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        start: int,
+    ) -> None:
+        self.stream, self.shuffle, self.batch_size = stream, shuffle, batch_size
+        self.rank, self.world_size, self.start = rank, world_size, start
+
+    def __iter__(self) -> Iterator[Part | str]:
+        stream, worker = self.stream, get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        reader = Reader(stream.train, self.shuffle, stream.transform, stream.skip_bad)
+        for begin in count(self.start * self.batch_size, self.batch_size):
+            first = (number - begin) % workers
+            rows = range(begin + first, begin + self.batch_size, workers)
+            try:
+                yield self._part(reader, first, [r * self.world_size + self.rank for r in rows])
+            except ValueError as error:
+                yield str(error)  # a worker's own error would be a long traceback
+                return
+
+    def _part(self, reader: Reader, first: int, positions: list[int]) -> Part:
+        skipped = reader.skipped
+        image = torch.empty((len(positions), *self.stream.shape), dtype=torch.uint8)
+        label = torch.full((len(positions),), -1)
+        for row, position in enumerate(positions):
+            image[row], found = reader.read(position)
+            if found is not None:
+                label[row] = found
+        reader.skipped = []
+        return Part(first, image, label, skipped)

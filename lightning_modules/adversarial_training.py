@@ -1,0 +1,237 @@
+"""What every GAN shares: two networks stepped in turn, watched, and kept in checkpoints."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from novum.core.errors import InputError
+from novum.lightning_modules.ada import AdaptiveAugment
+from novum.lightning_modules.sampling import LatentSampling, to_float
+from novum.lightning_modules.training_utils import (
+    LossWindow,
+    average_gradients,
+    broadcast_buffers,
+    derived_seed,
+    ema_decay,
+    log_losses,
+    random_generator,
+    require_finite,
+    require_same_model,
+    update_ema,
+)
+
+
+class AlternatingTraining(LatentSampling):
+    """A generator and a discriminator under manual optimisation, the latter stepped by Lightning.
+
+    Subclasses set the attributes below, and give the optimizers.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+    augment: nn.Module  # what the discriminator sees images through
+    generator_loss: Callable[[Tensor], Tensor]
+    discriminator_loss: Callable[[Tensor, Tensor], Tensor]
+    discriminator_steps: int  # discriminator updates per generator update
+    ema_kimg: float
+    accumulate: int
+    clip_gradient_norm: float | None
+    compile_networks: bool
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.images_seen = 0
+        self.losses = LossWindow()
+        self._common: torch.Generator | None = None
+
+    # -- training ------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        if self.compile_networks:
+            for network in self.networks_to_compile():
+                network.compile()  # in place: names in checkpoints stay the same
+
+    def networks_to_compile(self) -> tuple[nn.Module, ...]:
+        return self.generator, self.discriminator
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self._seed_draws()
+        images = batch["image"]
+        parts = list(zip(images.chunk(self.accumulate), self._label_parts(batch), strict=True))
+        update_generator = (self.global_step + 1) % self.discriminator_steps == 0
+        # one generator pass serves both updates, unless the batch is computed in parts
+        share = update_generator and len(parts) == 1
+        step = self.global_step  # the discriminator's update advances it
+        with self._local_gradients():
+            self._regularize(parts, step)
+            fake = self._update_discriminator(parts, share, step)
+            if update_generator:
+                self._update_generator(parts, fake, step)
+        self.images_seen += len(images) * self.trainer.world_size
+        if isinstance(self.augment, AdaptiveAugment) and self.augment.due(step):
+            batch_size = len(images) * self.trainer.world_size
+            self.augment.adjust(float(self.augment.mean_sign()), batch_size)
+        if (step + 1) % self.trainer.log_every_n_steps == 0:
+            self._log_losses()
+
+    def _update_discriminator(
+        self, parts: list[tuple[Tensor, Tensor | None]], share: bool, step: int
+    ) -> Tensor:
+        optimizer = self.optimizers()[1]  # Lightning's wrapper: global_step counts these updates
+        optimizer.zero_grad()
+        images = sum(len(real) for real, _ in parts)
+        for real, labels in parts:
+            with torch.set_grad_enabled(share):
+                fake = self._fakes(len(real), labels)
+            logits = self._logits(real, labels)
+            loss = self.discriminator_loss(logits, self._logits(fake.detach(), labels))
+            self.losses.add(step, discriminator=loss)
+            if isinstance(self.augment, AdaptiveAugment):
+                mean_sign = logits.detach().sign().mean()  # of all ranks, as checkpoints hold it
+                self.augment.observe(self.trainer.strategy.reduce(mean_sign, reduce_op="mean"))
+            loss = loss + self._penalties(real, fake, labels, step)
+            self.manual_backward(loss * (len(real) / images))
+        self._average(self.discriminator)
+        optimizer.step()
+        return fake
+
+    def _update_generator(
+        self, parts: list[tuple[Tensor, Tensor | None]], fake: Tensor, step: int
+    ) -> None:
+        optimizer = self.optimizers(use_pl_optimizer=False)[0]
+        optimizer.zero_grad()
+        images = sum(len(real) for real, _ in parts)
+        learning = [p for p in self.discriminator.parameters() if p.requires_grad]
+        for parameter in learning:
+            parameter.requires_grad_(False)  # saves the discriminator's weight gradients
+        for real, labels in parts:
+            if len(parts) > 1:
+                fake = self._fakes(len(real), labels)
+            loss = self.generator_loss(self._logits(fake, labels))
+            self.losses.add(step, generator=loss)
+            self.manual_backward(loss * (len(real) / images))
+        for parameter in learning:
+            parameter.requires_grad_(True)
+        self._average(self.generator)
+        self._step_raw(optimizer)
+        batch_size = images * self.trainer.world_size
+        decay = ema_decay(batch_size * self.discriminator_steps, self._half_life(batch_size))
+        update_ema(self.ema, self.generator, decay)
+
+    def _regularize(self, parts: list[tuple[Tensor, Tensor | None]], step: int) -> None:
+        """Updates of their own, before those of a step."""
+
+    def _fakes(self, n: int, labels: Tensor | None) -> Tensor:
+        return self.generator(self._latents(n), labels)
+
+    def _penalties(
+        self, real: Tensor, fake: Tensor, labels: Tensor | None, step: int
+    ) -> Tensor | float:
+        """What is added to the discriminator's loss on one part of the batch."""
+        return 0.0
+
+    def _half_life(self, batch_size: int) -> float:
+        """Of the averaged generator, thousands of images; batch_size is that of all ranks."""
+        return self.ema_kimg
+
+    def _logits(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        return self.discriminator(self.augment(images), labels).float()
+
+    def _latents(self, n: int) -> Tensor:
+        """This rank's rows of the latents of the whole batch, alike for any number of ranks."""
+        rank, ranks = self.global_rank, self.trainer.world_size
+        rows = n * ranks, self.latent_dim
+        return torch.randn(rows, device=self.device, generator=self._common)[rank::ranks]
+
+    def _seed_draws(self) -> None:
+        """For latents a generator that ranks have in common, for all else one of their own."""
+        self._common, step = None, self.global_step
+        if self.trainer.world_size == 1:  # the same draws without a second generator
+            torch.manual_seed(derived_seed(self.seed, step, 0))
+            return
+        self._common = torch.Generator(self.device).manual_seed(derived_seed(self.seed, step, 0))
+        torch.manual_seed(derived_seed(self.seed, step, 1 + self.global_rank))
+
+    def _label_parts(self, batch: dict[str, Tensor]) -> list[Tensor | None]:
+        if not self.num_classes:
+            return [None] * len(batch["image"].chunk(self.accumulate))
+        if "label" not in batch:
+            raise InputError(
+                f"the generator has num_classes: {self.num_classes}, but the data has no labels;"
+                " set num_classes: 0 or give a labelled set"
+            )
+        return list(batch["label"].chunk(self.accumulate))
+
+    def _local_gradients(self) -> contextlib.AbstractContextManager:
+        """Keeps DDP out of backward: two networks confuse its reducer; we average ourselves."""
+        wrapper = self.trainer.model
+        return wrapper.no_sync() if hasattr(wrapper, "no_sync") else contextlib.nullcontext()
+
+    def _average(self, network: nn.Module) -> None:
+        if self.trainer.world_size > 1:
+            average_gradients(network.parameters())
+
+    def _step_raw(self, optimizer: Optimizer) -> None:
+        """What LightningOptimizer.step does, without advancing global_step."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)  # fp16 only
+        if scaler is not None:
+            scaler.unscale_(optimizer)
+        self.on_before_optimizer_step(optimizer)
+        if scaler is not None:
+            scaler.step(optimizer)
+        else:
+            optimizer.step()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if self.clip_gradient_norm is not None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.clip_gradient_norm)
+
+    def _log_losses(self) -> None:
+        adaptive = isinstance(self.augment, AdaptiveAugment)
+        p = {"health/augment_p": self.augment.p} if adaptive else {}
+        log_losses(self, self.losses, self.images_seen, **p)
+
+    def on_validation_start(self) -> None:
+        if self.trainer.world_size > 1:  # batch norms keep a rank's own running statistics
+            broadcast_buffers(self)
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """The discriminator's loss on held-out images: above its training loss, it memorises."""
+        labels = batch["label"] if self.num_classes else None
+        z = torch.randn(
+            len(batch["image"]), self.latent_dim, generator=random_generator(batch_idx)
+        ).to(self.device)
+        loss = self.discriminator_loss(
+            self.discriminator(batch["image"], labels).float(),
+            self.discriminator(self.ema(z, labels), labels).float(),
+        )
+        self.log("val/discriminator_loss", loss, logger=False, sync_dist=True, batch_size=len(z))
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.validation_step(batch, batch_idx)
+
+    @torch.inference_mode()
+    def discriminate(self, images: Tensor, *, labels: Tensor | None = None) -> Tensor:
+        """The discriminator's logits (n,) for uint8 images (n, c, h, w), in evaluation mode."""
+        was_training = self.discriminator.training
+        self.discriminator.eval()
+        labels = labels.to(self.device) if self.num_classes and labels is not None else None
+        logits = self.discriminator(to_float(images.to(self.device)), labels).float()
+        self.discriminator.train(was_training)
+        return logits
+
+    # -- checkpoints ---------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        require_finite(self)
+        checkpoint["images_seen"] = self.images_seen
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        require_same_model(self, checkpoint)
+        self.images_seen = checkpoint["images_seen"]

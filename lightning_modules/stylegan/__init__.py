@@ -1,0 +1,1 @@
+"""StyleGAN, its augmentation, its styles."""

@@ -1,0 +1,46 @@
+"""Weights of a checkpoint for another run."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_info
+from torch import nn
+
+from novum.core.errors import InputError
+
+
+def read_weights(path: str) -> dict[str, Any]:
+    """The state_dict of a checkpoint of ours; nothing in the file is executed.
+
+    Raises:
+        InputError: If the file is missing, or anything but a checkpoint of plain tensors.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"transfer: {path} does not exist; give a checkpoint, runs/.../last.ckpt")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # what torch says of foreign pickles
+            weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+            return {name: w for name, w in weights.items() if isinstance(w, torch.Tensor)}
+    except Exception as error:  # a damaged file raises about anything
+        raise InputError(
+            f"transfer: {path} is not a checkpoint of ours ({type(error).__name__}); pickles of"
+            " other programs carry code, and are never unpickled"
+        ) from error
+
+
+def transfer_weights(module: nn.Module, path: str) -> None:
+    """Copies the networks' tensors of the same name and shape, and says how many.
+
+    Raises:
+        InputError: If none is.
+    """
+    networks = ("generator.", "discriminator.", "ema.")
+    theirs = read_weights(path)
+    ours = {k: v for k, v in module.state_dict().items() if k.startswith(networks)}
+    same = {k: v for k, v in theirs.items() if k in ours and ours[k].shape == v.shape}
+    if not same:
+        raise InputError(f"transfer: no tensor of {path} fits this model; are the sizes the same?")
+    module.load_state_dict(same, strict=False)
+    rank_zero_info(f"transferred {len(same)} of {len(ours)} tensors from {path}")

@@ -1,0 +1,170 @@
+"""What every adversarial module shares: gradients, EMA, seeds, losses, checkpoints."""
+
+import ctypes
+import hashlib
+import inspect
+import math
+import platform
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from pytorch_lightning import LightningModule
+from pytorch_lightning.core.mixins.hparams_mixin import _given_hyperparameters
+from torch import Tensor, nn
+
+from novum.core.errors import InputError, TrainingError
+
+TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of malloc.h
+MEND = (
+    "lower the learning rate or clip the gradients, and go on from the last checkpoint, which was"
+    " written before it"
+)
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """One flat all-reduce of the gradients: exact, and half of DDP's traffic for two networks."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+@torch.no_grad()
+def broadcast_buffers(module: nn.Module) -> None:
+    """Every rank takes rank 0's buffers, which are those that a checkpoint holds."""
+    for buffer in module.buffers():
+        dist.broadcast(buffer, src=0)
+
+
+@torch.no_grad()
+def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """average <- decay * average + (1 - decay) * network; buffers are copied."""
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
+    for copy, buffer in zip(average.buffers(), network.buffers(), strict=True):
+        copy.copy_(buffer)
+
+
+def ema_decay(batch_size: int, half_life_kimg: float) -> float:
+    """Decay per step of `batch_size` images for a half-life in thousands of images."""
+    return 0.5 ** (batch_size / (1000 * half_life_kimg)) if half_life_kimg > 0 else 0.0
+
+
+class LossWindow:
+    """Losses since the last log, kept as tensors so that no step waits for the device."""
+
+    def __init__(self) -> None:
+        self._losses: dict[str, list[tuple[int, Tensor]]] = {}
+
+    def add(self, step: int, **losses: Tensor) -> None:
+        for name, loss in losses.items():
+            self._losses.setdefault(name, []).append((step, loss.detach()))
+
+    def check_finite(self) -> dict[str, float]:
+        """Mean of each loss; raises FloatingPointError naming the first that is not finite."""
+        values = {
+            name: torch.stack([loss.float() for _, loss in losses]).tolist()
+            for name, losses in self._losses.items()
+        }
+        bad = [
+            (step, name, value)
+            for name, losses in self._losses.items()
+            for (step, _), value in zip(losses, values[name], strict=True)
+            if not math.isfinite(value)
+        ]
+        if bad:
+            step, name, value = min(bad, key=lambda item: item[0])
+            raise TrainingError(f"loss/{name} is {value} at step {step}: {MEND}")
+        return {name: sum(v) / len(v) for name, v in values.items()}
+
+    def pop(self) -> dict[str, float]:
+        means = self.check_finite()
+        self.clear()
+        return means
+
+    def clear(self) -> None:
+        self._losses.clear()
+
+
+@torch.no_grad()
+def require_finite(module: LightningModule) -> None:
+    """A broken state is never written over a good one: FloatingPointError names what is not finite.
+
+    Weights too: a gradient can break them after the last loss was still finite.
+    """
+    module.losses.check_finite()
+    names, parameters = zip(*module.named_parameters(), strict=True)
+    largest = torch._foreach_norm(parameters, math.inf)
+    finite = torch.stack([x.float() for x in largest]).isfinite().tolist()
+    if not all(finite):
+        raise TrainingError(
+            f"{names[finite.index(False)]} is not finite after step {module.global_step}: {MEND}"
+        )
+
+
+def log_losses(module: LightningModule, losses: LossWindow, step: int, **others: float) -> None:
+    """Means since the last log and over the ranks, at `step`; empties the window.
+
+    `others` are values by tag, the same on every rank.
+    """
+    own = torch.tensor([*(means := losses.pop()).values()], device=module.device)
+    mean = module.trainer.strategy.reduce(own, reduce_op="mean").tolist()
+    tags = {f"loss/{name}": value for name, value in zip(means, mean, strict=True)} | others
+    module.log_dict(tags, prog_bar=True, logger=False)  # for the bar and the callbacks
+    for logger in module.loggers:
+        logger.log_metrics(tags, step=step)
+
+
+def keep_freed_memory() -> None:
+    """What a step frees stays in the process for the next one, where the C library is glibc.
+
+    It would give large blocks back to the system, which takes thousands of page faults a step.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        library.mallopt(MMAP_MAX, 0)  # every block comes from the heap,
+        library.mallopt(TRIM_THRESHOLD, 2**31 - 1)  # which does not shrink
+
+
+def derived_seed(*parts: int) -> int:
+    """A seed for each (seed, step, rank): what torch draws from it depends on nothing else."""
+    text = ",".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest())
+
+
+def random_generator(seed: int | None) -> torch.Generator:
+    """A CPU generator at `seed`, or at a fresh one."""
+    generator = torch.Generator()
+    generator.seed() if seed is None else generator.manual_seed(seed)
+    return generator
+
+
+def save_plain_hyperparameters(module: LightningModule) -> None:
+    """Under the CLI all hyper-parameters (a config, plain values); else those that are plain.
+
+    A checkpoint with anything but plain values would not load with weights_only=True.
+    """
+    frame = inspect.currentframe().f_back
+    if _given_hyperparameters.get() is not None:
+        module.save_hyperparameters(frame=frame)
+    else:
+        plain = (bool, int, float, str, tuple, list, type(None))
+        names = [k for k, v in frame.f_locals.items() if isinstance(v, plain)]
+        module.save_hyperparameters(*names, frame=frame)
+
+
+def require_same_model(module: nn.Module, checkpoint: dict[str, Any]) -> None:
+    """ValueError in one line when the checkpoint's weights are those of another model."""
+    theirs = {name: tuple(t.shape) for name, t in checkpoint["state_dict"].items()}
+    ours = {name: tuple(t.shape) for name, t in module.state_dict().items()}
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name):
+            raise InputError(
+                f"the checkpoint is of another model: {name} is {theirs.get(name, 'missing')} in it"
+                f" and {ours.get(name, 'missing')} in this config; use the config.yaml that lies"
+                " beside the checkpoints folder"
+            )

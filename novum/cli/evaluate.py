@@ -1,0 +1,102 @@
+"""Judges samples of any generator: `python evaluate.py --samples DIR --train DIR --heldout DIR`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from novum.cli.program import FOLLOW_LINKS, TRUST, Parser, one_line_errors, repeat_sigint
+from novum.core.security.trust import trusting
+
+EXIT_COPYING = 3
+
+DESCRIPTION = """\
+Is it good, and is it new? Judges samples of any generator against its training data, and against
+held-out data that it has never seen. Prints a table and a verdict; writes report.html,
+report.json and TensorBoard events.
+
+A PATH is a folder of images; a .npy or .npz file of uint8 images; a .parquet, .arrow or .tar
+(webdataset) file or a folder of those; or, for --samples, a checkpoint (.ckpt) of train.py, whose
+training and held-out data are then known. A NAME is digits, mnist, fashion_mnist, cifar10 or
+celeba. One place given for both --train and --heldout is split as training splits it.
+
+With --kind text a PATH is a text file in UTF-8, a folder or a glob of these, or, for --samples, a
+checkpoint of a text model; the NAME is stdlib, the source of Python's standard library.
+"""
+EPILOG = """\
+examples:
+  {program} --samples out/ --train data/train --heldout data/test
+  {program} --samples out.npz --train cifar10 --heldout cifar10 --fail-on-copying
+  {program} --samples runs/dcgan_digits/version_0/checkpoints/best.ckpt
+  {program} --kind text --samples out.txt --train input.txt --heldout input.txt
+  {program} --compare A/report.json B/report.json
+  torchrun --nproc-per-node 8 evaluate.py --samples out/ --train cifar10 --heldout cifar10
+
+exit codes: 0 judged; 2 bad input; 3 copying found and --fail-on-copying given
+"""
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options; what contradicts itself is an error."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if bool(options.samples) == bool(options.compare):
+        parser.error("--samples or --compare is needed, one of them")
+    if options.kind == "text" and options.features:
+        parser.error("--features are of images: leave it out with --kind text")
+    if options.fail_on_copying and options.heldout == "none":
+        parser.error("--fail-on-copying needs --heldout: without it copying cannot be judged")
+    if options.classifier and not (options.samples or "").endswith(".ckpt"):
+        parser.error("--classifier labels what a StyleGAN makes: --samples must be its checkpoint")
+    if not 0 <= options.seed < 2**31:
+        parser.error(f"--seed {options.seed}: give a number from 0 to {2**31 - 1}")
+    if options.num_samples is not None and options.num_samples < 2:
+        parser.error(f"--num-samples {options.num_samples}: at least 2 are needed")
+    return options
+
+
+def _parser() -> Parser:
+    parser = Parser(DESCRIPTION, EPILOG)
+    add = parser.add_argument
+    add("--samples", metavar="PATH", help="what to judge")
+    add("--train", metavar="PATH|NAME", help="what the generator was trained on")
+    add("--heldout", metavar="PATH|NAME|none", help="data like it, never trained on")
+    add("--kind", choices=("image", "text"), default="image", help="default: image")
+    add("--features", metavar="NAME[,NAME]", help="default: efficientnet_lite0,pixels")
+    add("--classifier", metavar="PATH", help="a classifier's checkpoint: separability of styles")
+    add("--output", metavar="DIR", type=Path, default="evaluation", help="default: evaluation")
+    add("--fail-on-copying", action="store_true", help="exit code 3 if copying is found")
+    add("--follow-links", action="store_true", help=FOLLOW_LINKS)
+    add("--trust", action="store_true", help=TRUST)
+    add("--seed", metavar="S", type=int, default=0, help="of samples drawn, and of cells")
+    add(
+        "--num-samples",
+        metavar="N",
+        type=int,
+        help="drawn from a checkpoint: 10,000 images or 100 texts of 1,000 characters",
+    )
+    add("--compare", metavar="REPORT", type=Path, nargs="+", help="report.json files side by side")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; a user's mistake ends in one line and exit code 2."""
+    options = parse(arguments)
+    with one_line_errors(), repeat_sigint(), trusting(options.trust):
+        if options.compare:
+            from novum.report.compare import compare
+
+            return compare(options.compare, options.output)
+        if options.kind == "text":
+            from novum.evaluation.text import run
+        else:
+            from novum.evaluation.images import run  # imports torch
+        from novum.core.distributed import process_group
+
+        with process_group():
+            copying = run(options)
+    if copying and options.fail_on_copying:
+        raise SystemExit(EXIT_COPYING)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Explores the style space of a StyleGAN: `python explore.py mix --checkpoint best.ckpt`."""
+
+import argparse
+from collections.abc import Sequence
+from math import isfinite
+from pathlib import Path
+
+from novum.cli.program import FOLLOW_LINKS, TRUST, Parser, one_line_errors
+from novum.core.security.trust import trusting
+
+DESCRIPTION = """\
+What is in the style space of a StyleGAN of train.py?
+
+  mix         coarse, middle and fine styles of some images put into others (PNG)
+  truncate    the same latents from the mean image to no truncation (PNG)
+  walk        an animation along straight lines in w (GIF)
+  directions  the directions of w that change images most, without data or training (PNG, .npz)
+  project     images found in the style space, beside what was asked (PNG, .npz); without --images
+              those of the run: are training images found better than held-out ones?
+  measure     path lengths in z and w; with --classifier linear separability, too (JSON)
+"""
+EPILOG = """\
+examples:
+  {program} mix --checkpoint runs/stylegan_fashion_mnist/version_0/checkpoints/best.ckpt
+  {program} project --checkpoint best.ckpt --images photos/ --space w+
+
+exit codes: 0 done; 2 bad input
+"""
+COMMANDS = ("mix", "truncate", "walk", "directions", "project", "measure")
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(DESCRIPTION, EPILOG)
+    add = parser.add_argument
+    add("command", choices=COMMANDS, metavar="COMMAND", help="one of those above")
+    add("--checkpoint", metavar="PATH", required=True, help="of a StyleGAN")
+    add("--output", metavar="DIR", type=Path, default="exploration", help="default: exploration")
+    add("--rows", metavar="N", type=int, default=6, help="images, walks or directions shown")
+    add("--psi", metavar="X", type=float, default=0.7, help="truncation of mixed images")
+    add("--images", metavar="PATH", help="what to project: a folder, .npy, .npz, .parquet")
+    add("--num-images", metavar="N", type=int, default=64, help="to project, of each side")
+    add("--space", choices=("w", "w+"), default="w+", help="one w, or one for each layer")
+    add("--steps", metavar="N", type=int, default=200, help="updates of a projection")
+    add("--features", metavar="NAME", default="efficientnet_lite0", help="measure path lengths")
+    add("--classifier", metavar="PATH", help="a classifier's checkpoint")
+    add("--num-paths", metavar="N", type=int, default=1000, help="of each kind, to measure")
+    add("--num-samples", metavar="N", type=int, default=10_000, help="images to be labelled")
+    add("--follow-links", action="store_true", help=FOLLOW_LINKS)
+    add("--trust", action="store_true", help=TRUST)
+    add("--seed", metavar="S", type=int, default=0, help="of the latents")
+    options = parser.parse_args(arguments)
+    for name in ("rows", "num_images", "steps", "num_paths", "num_samples"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: at least 1")
+    if not isfinite(options.psi):
+        parser.error(f"--psi {options.psi}: give a number, usually from 0 to 1")
+    if options.seed is not None and not 0 <= options.seed < 2**31:
+        parser.error(f"--seed {options.seed}: give a number from 0 to {2**31 - 1}")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; a user's mistake ends in one line and exit code 2."""
+    options = parse(arguments)
+    with one_line_errors(), trusting(options.trust):
+        from novum.cli.style_space import run  # imports torch
+
+        run(options)
+
+
+if __name__ == "__main__":
+    main()

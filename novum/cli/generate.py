@@ -1,0 +1,80 @@
+"""Writes text with a trained model: `python generate.py --checkpoint PATH --prime "def "`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from novum.cli.program import TRUST, Parser, one_line_errors
+from novum.core.errors import printable
+from novum.core.security.trust import trusting
+
+EPILOG = """\
+examples:
+  {program} --checkpoint runs/char_lstm_stdlib/version_0/checkpoints/best.ckpt --prime "def "
+  {program} --checkpoint best.ckpt --samples 100 --length 2000 --temperature 0.7 --output texts/
+"""
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser("Prints text of a trained character model, or writes it to files.", EPILOG)
+    add = parser.add_argument
+    add("--checkpoint", metavar="PATH", type=Path, required=True, help="a .ckpt file of a run")
+    add("--prime", metavar="TEXT", default="", help="what the text goes on with")
+    add("--samples", metavar="N", type=int, default=1, help="texts; default 1")
+    add("--length", metavar="N", type=int, default=1000, help="characters of each; default 1000")
+    add("--temperature", metavar="T", type=float, default=1.0, help="below 1 is more careful")
+    add("--top-k", metavar="K", type=int, help="draw from the K likeliest")
+    add("--top-p", metavar="P", type=float, help="draw from the likeliest of probability P")
+    add("--typical", metavar="P", type=float, help="draw from those of about expected surprisal")
+    add("--beam", metavar="N", type=int, help="the likeliest texts found by a search this wide")
+    add("--trust", action="store_true", help=TRUST)
+    add("--seed", metavar="S", type=int, help="the same text again; default: another each time")
+    add("--output", metavar="DIR", type=Path, help="write 000000.txt, ... there, do not print")
+    options = parser.parse_args(arguments)
+    for name in ("samples", "length"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} {getattr(options, name)}: at least 1 is needed")
+    if options.seed is not None and not 0 <= options.seed < 2**31:
+        parser.error(f"--seed {options.seed}: give a number from 0 to {2**31 - 1}")
+    return options
+
+
+def shown(text: str) -> str:
+    """Text for stdout; control characters are spelt out for a terminal, which would obey them."""
+    if not sys.stdout.isatty():
+        return text
+    return "\t".join(map(printable, text.split("\t")))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; a user's mistake ends in one line and exit code 2."""
+    options = parse(arguments)
+    with one_line_errors(), trusting(options.trust):
+        from novum.core.checkpoints import load_module  # imports torch
+        from novum.report.files import prepare_output
+
+        if options.output:
+            prepare_output(options.output)
+        model = load_module(options.checkpoint, "sample_text", "text generator")
+        texts = model.sample_text(
+            options.samples,
+            options.length,
+            temperature=options.temperature,
+            prime=options.prime,
+            seed=options.seed,
+            top_k=options.top_k,
+            top_p=options.top_p,
+            typical=options.typical,
+            beam=options.beam,
+        )
+        for i, text in enumerate(texts):
+            whole = (options.prime + text).encode("utf-8", "replace")
+            if options.output:
+                (options.output / f"{i:06d}.txt").write_bytes(whole)
+            else:
+                print(shown(whole.decode()))
+
+
+if __name__ == "__main__":
+    main()

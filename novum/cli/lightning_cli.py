@@ -1,0 +1,298 @@
+"""The LightningCLI behind train.py."""
+
+import contextlib
+import difflib
+import inspect
+import logging
+import re
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.accelerators import CPUAccelerator
+from pytorch_lightning.cli import (
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+    _InstantiatorFn,
+)
+from pytorch_lightning.utilities.model_helpers import is_overridden
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+import novum.callbacks
+import novum.datamodules
+import novum.lightning_modules
+from novum.callbacks.checkpointing import LAST, PREVIOUS, use_whole_checkpoints
+from novum.callbacks.preemption import SIGNALS, Preempted
+from novum.cli.program import CONFIGS, one_line_errors, program_name, stop
+from novum.core.checkpoints import read_checkpoint
+from novum.core.errors import InputError, NovumError, first_line, out_of_memory
+from novum.core.protocols import AXES
+from novum.core.security.configs import MEND_LINKS, check_links, config_of_run
+from novum.core.security.errors import Untrusted
+from novum.core.security.fence import fenced
+from novum.core.security.signature import sign
+from novum.core.security.trust import trusts_all
+from novum.lightning_modules import networks
+
+UNION = "Does not validate against any of the Union subtypes"  # jsonargparse, of optional classes
+LINKED = {  # what networks take from the data
+    "generator": ("image_size", "channels"),
+    "discriminator": ("image_size", "channels"),
+    "network": ("image_size", "channels", "num_classes"),
+}
+DEFAULT_CONFIG = CONFIGS / "default.yaml"
+
+
+class Parser(LightningArgumentParser):
+    """Says what is wrong with a config or an option in one line, and what may have been meant."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:
+        stop(program_name(), one_line(message))
+
+
+def one_line(message: str) -> str:
+    """jsonargparse's message without the alternatives it tried and the value's whole text."""
+    noise = ("Subtypes:", "Errors:", "- Expected a <class 'NoneType'>")
+    lines = [line.strip() for line in message.split("Given value type:")[0].splitlines()]
+    text = " ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise))
+    text = text.replace(UNION, "").strip()
+    unknown = re.search(
+        r"Option '([\w.]+)' is not|arguments?: --([\w.]+)|Key ['\"]([\w.]+)['\"] is", text
+    )
+    if unknown is None:
+        return text
+    name = next(group for group in unknown.groups() if group).rsplit(".", 1)[-1]
+    if name == "class_path":  # so it says where a key beside class_path is misspelt
+        return f"{text} here: beside class_path only init_args can stand, is a key misspelt?"
+    near = difflib.get_close_matches(name, _known_names(), n=1)
+    return f"{text}; did you mean {near[0]}?" if near else text
+
+
+def _known_names() -> set[str]:
+    """Every argument of the trainer and of our classes."""
+    modules = (novum.callbacks, novum.datamodules, novum.lightning_modules, networks)
+    classes = [getattr(module, name) for module in modules for name in module.__all__]
+    names = {name for c in (Trainer, *classes) for name in inspect.signature(c).parameters}
+    return names | {"init_args", "class_path", "trainer", "model", "data", "ckpt_path", "config"}
+
+
+def _taken(link: str, cls: type, arguments: dict[str, Any]) -> bool:
+    """Whether a model of that class and arguments takes what a link gives.
+
+    A link ends in `model.init_args.KEY` or in `model.init_args.NETWORK.init_args.KEY`.
+    """
+    *_, owner, _, key = link.split(".")
+    if owner == "model":
+        return key in inspect.signature(cls).parameters
+    return owner in arguments and key in inspect.signature(type(arguments[owner])).parameters
+
+
+class SaveFitConfig(SaveConfigCallback):
+    """Writes a signed config.yaml for `fit` alone: `test` would write one that `fit` refuses."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit" or self.already_saved:
+            return
+        super().setup(trainer, pl_module, stage)
+        config = Path(trainer.log_dir or ".") / self.config_filename
+        if trainer.is_global_zero and config.is_file():
+            text = config.read_text(encoding="utf-8")
+            config.write_text(text + sign(text), encoding="utf-8")
+
+
+class TrainCLI(LightningCLI):
+    """Links data to networks, names a run after its config, and finds its last checkpoint."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+        parser.link_arguments("seed_everything", "model.init_args.seed")
+        for network, attributes in LINKED.items():
+            for attribute in attributes:
+                parser.link_arguments(
+                    f"data.{attribute}",
+                    f"model.init_args.{network}.init_args.{attribute}",
+                    apply_on="instantiate",
+                )
+        parser.link_arguments(
+            "data.vocab_size",
+            "model.init_args.network.init_args.vocab_size",
+            apply_on="instantiate",
+        )
+        parser.link_arguments("data.alphabet", "model.init_args.alphabet", apply_on="instantiate")
+
+    def _add_instantiators(self) -> None:
+        """As Lightning's, which would look for every link in the arguments of any model."""
+        super()._add_instantiators()
+        lightnings = _InstantiatorFn(cli=self, key="model")
+
+        def instantiate(
+            cls: type, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any
+        ) -> LightningModule:
+            links = {k: v for k, v in applied_instantiation_links.items() if _taken(k, cls, kwargs)}
+            return lightnings(cls, *args, applied_instantiation_links=links, **kwargs)
+
+        self.parser.add_instantiator(instantiate, LightningModule, subclasses=True, prepend=True)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        try:
+            super().parse_arguments(parser, args)
+        except ValueError as error:  # of a value that jsonargparse takes for a path
+            raise InputError(f"the config cannot be read ({first_line(error)})") from error
+
+    def _parse_ckpt_path(self) -> None:
+        """Overrides Lightning's rule that a checkpoint's hyper-parameters beat the config."""
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+            if out_of_memory(error):
+                raise
+            raise InputError(  # what torch and Lightning say of values that do not fit
+                f"nothing can be built of this config ({type(error).__name__}: {first_line(error)})"
+            ) from error
+        except ValueError as error:
+            if UNION not in str(error) and isinstance(error, NovumError):
+                raise
+            raise InputError(one_line(str(error))) from error  # what a constructor of ours said
+
+    def after_instantiate_classes(self) -> None:
+        on_cpu = isinstance(self.trainer.accelerator, CPUAccelerator)
+        if self.config[self.subcommand].trainer.sync_batchnorm and on_cpu:
+            raise InputError(
+                "trainer.sync_batchnorm is for GPUs: torch has none for CPUs; leave it"
+            )
+        use_whole_checkpoints(self.trainer)
+        if self.subcommand == "predict" and is_overridden("predict_dataloader", self.model):
+            self.datamodule = None  # a generator says itself what to make
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        if config.get("ckpt_path") not in (None, "last"):
+            # a bad one is told before data is loaded, and Lightning would unpickle one at a URL
+            read_checkpoint(config.ckpt_path)
+        loggers = _named_loggers(config.trainer.get("logger"))
+        if not loggers:
+            return
+        files = config.get("config") or []
+        for logger in loggers:
+            if logger.name is None:
+                logger.name = Path(str(files[-1])).stem if files else "default"
+        if config.get("ckpt_path") == "last":
+            config.ckpt_path = _continue_last_run(loggers)
+        elif config.get("ckpt_path") and self.subcommand != "fit":
+            run = Path(config.ckpt_path).parent.parent
+            if config_of_run(Path(config.ckpt_path)):
+                _check_links(run)
+                # what is found out about a checkpoint goes into the folder of its run
+                for logger in loggers:
+                    logger.save_dir = str(run.parent.parent)
+                    logger.name, logger.version = run.parent.name, run.name
+
+
+def _check_links(run: Path) -> None:
+    """ValueError if what is written into the folder of somebody's run would go elsewhere."""
+    if trusts_all() or rank_zero_only.rank != 0:  # other ranks were started by the one that knows
+        return
+    try:
+        check_links(run)
+    except Untrusted as error:
+        raise InputError(f"{run} {error}: {MEND_LINKS}") from error
+
+
+def _named_loggers(configured: Any) -> list[Any]:
+    """The arguments of those loggers that name a run."""
+    loggers = configured if isinstance(configured, list) else [configured]
+    arguments = [getattr(logger, "init_args", None) or {} for logger in loggers]
+    return [given for given in arguments if "name" in given]
+
+
+def _continue_last_run(loggers: list[Any]) -> str | None:
+    """The newest checkpoint of the run, whose folder and curves then go on; None starts anew."""
+    runs = Path(loggers[0].save_dir, loggers[0].name)
+    found = [path for name in (LAST, PREVIOUS) for path in runs.glob(f"*/checkpoints/{name}")]
+    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    if newest is None:
+        rank_zero_only(print)(f"no {LAST} under {runs}: starting from the beginning")
+        return None
+    path, checkpoint = newest_whole(newest.parent)
+    for logger in loggers:
+        logger.version = path.parent.parent.name
+        for axis in AXES.keys() & checkpoint.keys() if "purge_step" in logger else ():
+            logger.purge_step = checkpoint[axis] + 1  # drop what was logged after the checkpoint
+    return str(path)
+
+
+def newest_whole(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """last.ckpt and its contents, or previous.ckpt if that is damaged, which is then told."""
+    damages = []
+    for path in (folder / LAST, folder / PREVIOUS):
+        if not path.is_file():
+            continue
+        try:
+            checkpoint = read_checkpoint(path)
+        except ValueError as error:
+            damages.append((path.stat().st_mtime, str(error)))
+            continue
+        for written, damage in damages:
+            lost = max(0.0, written - path.stat().st_mtime)
+            print(
+                f"{damage}; going on from {path}, step {checkpoint['global_step']}, which was"
+                f" written {lost:.0f} s earlier",
+                file=sys.stderr,
+            )
+        return path, checkpoint
+    told = "; ".join(damage for _, damage in damages)
+    raise InputError(f"{told}: give another --ckpt_path, such as {folder / 'best.ckpt'}, or none")
+
+
+def _quiet() -> None:
+    """Lightning's advertising, and warnings of it about what we do on purpose or cannot mend."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
+        lambda record: "Tip:" not in record.getMessage()
+    )
+    for message in (
+        ".*treespec",
+        "The dirpath has changed",
+        "Checkpoint directory .* exists and is not empty",
+        ".*does not have many workers",
+        "Precision .* is not supported by the model summary",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def run(trusted_texts: list[str] | None = None) -> None:
+    """Parse sys.argv and do what it says.
+
+    Args:
+        trusted_texts: None if all configs are the user's; else what is, beside untrusted ones.
+    """
+    _quiet()
+    fence = contextlib.nullcontext() if trusted_texts is None else fenced(trusted_texts)
+    try:
+        with one_line_errors(), fence:
+            _train()
+    except Preempted:
+        for name in SIGNALS:  # those who told us to end may tell us again
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+        raise
+
+
+def _train() -> None:
+    TrainCLI(
+        datamodule_class=LightningDataModule,
+        subclass_mode_data=True,
+        save_config_callback=SaveFitConfig,
+        save_config_kwargs={"overwrite": True},
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        parser_class=Parser,
+        parser_kwargs={
+            name: {"default_config_files": [str(DEFAULT_CONFIG)]}
+            for name in LightningCLI.subcommands()
+        },
+    )

@@ -1,0 +1,142 @@
+"""What explore.py does, command by command."""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from novum.callbacks.latent_space import recover, space_figures
+from novum.callbacks.style_sheets import (
+    direction_sheet,
+    mixing_sheet,
+    require_styles,
+    style_walk,
+    truncation_sheet,
+)
+from novum.core.checkpoints import load_module
+from novum.core.errors import InputError
+from novum.core.security import arguments_of_run
+from novum.datamodules.images import ImageDataModule
+from novum.datamodules.sources.resolve_source import open_images, open_references
+from novum.evaluation.image_sets import device
+from novum.evaluation.space import as_estimate
+from novum.lightning_modules import StyleGAN
+from novum.lightning_modules.sampling import to_float, to_uint8
+from novum.lightning_modules.stylegan.style_space import Projection, directions, project
+from novum.report.files import prepare_output
+from novum.report.pictures import captioned_table, encode, encode_gif, to_rgb
+
+SHOWN = 8  # projected images in a picture
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs one command and prints where its results are."""
+    module = load_module(Path(options.checkpoint), "sample", "generator").to(device()).eval()
+    require_styles(module, "explore.py")
+    prepare_output(options.output)
+    commands = {
+        "mix": mix,
+        "truncate": truncate,
+        "walk": walk,
+        "directions": find_directions,
+        "project": project_images,
+        "measure": measure,
+    }
+    commands[options.command](module, options)
+
+
+def mix(module: StyleGAN, options: argparse.Namespace) -> None:
+    sheet = mixing_sheet(module, rows=3, columns=options.rows, seed=options.seed, psi=options.psi)
+    write(options.output / "style_mixing.png", sheet)
+
+
+def truncate(module: StyleGAN, options: argparse.Namespace) -> None:
+    sheet = truncation_sheet(module, options.rows, seed=options.seed)
+    write(options.output / "truncation.png", sheet)
+
+
+def walk(module: StyleGAN, options: argparse.Namespace) -> None:
+    path = options.output / "walk.gif"
+    path.write_bytes(encode_gif(style_walk(module, options.rows, seed=options.seed)))
+    print(path)
+
+
+def find_directions(module: StyleGAN, options: argparse.Namespace) -> None:
+    found, strength = directions(module.ema, options.rows)
+    np.savez(options.output / "directions.npz", directions=found.numpy(), strength=strength.numpy())
+    sheet = direction_sheet(module, found, seed=options.seed)
+    write(options.output / "directions.png", sheet)
+
+
+def project_images(module: StyleGAN, options: argparse.Namespace) -> None:
+    """Given images; or the run's, with the gap between training and held-out ones."""
+    height = module.ema.image_size[0]
+    channels = module.render(module.map_latents(module.sample_latents(1, seed=0))).shape[1]
+    if options.images:
+        source = open_images(
+            options.images, size=height, channels=channels, follow_links=options.follow_links
+        ).images
+        images = to_float(source[: options.num_images])
+        found = project(
+            module.ema, images, space=options.space, steps=options.steps, seed=options.seed
+        )
+        asked = {"images": (images, found)}
+        print(f"median distance: {float(found.distance.median()):.4g}")
+    else:
+        data = arguments_of_run(Path(options.checkpoint), ImageDataModule)
+        if data is None:
+            raise InputError(
+                "--images is needed: there is no config.yaml of a run beside this file"
+            )
+        place = data.get("path") or data["dataset"]
+        follow = options.follow_links or data.get("follow_links", False)
+        opened = open_references(place, place, height, channels, data, follow)
+        sources = dict(zip(("train", "heldout"), (side.images for side in opened), strict=True))
+        found, figures = recover(
+            module, sources, options.num_images, options.space, options.steps, options.seed
+        )
+        write_json(options.output / "recovery.json", figures)
+        asked = {}
+        for split, source in sources.items():
+            random = torch.Generator().manual_seed(options.seed)
+            rows = torch.randperm(len(source), generator=random)[: options.num_images]
+            asked[split] = (to_float(source[rows]), found[split])
+    save_projections(asked, options.output)
+
+
+def save_projections(asked: dict, folder: Path) -> None:
+    """Styles as .npz, and a picture of what was asked beside what was found."""
+    arrays, columns, headings, captions = {}, [], [], []
+    found: Projection
+    for name, (images, found) in asked.items():
+        arrays |= {f"{name}_ws": found.ws.cpu().numpy()}
+        arrays |= {f"{name}_distance": found.distance.cpu().numpy()}
+        columns += [to_rgb(to_uint8(x[:SHOWN])) for x in (images, found.images)]
+        headings += [name, "found"]
+        captions += [(), [f"{d:.3g}" for d in found.distance[:SHOWN].tolist()]]
+    np.savez(folder / "projections.npz", **arrays)
+    write(folder / "projections.png", captioned_table(columns, headings, captions))
+
+
+def measure(module: StyleGAN, options: argparse.Namespace) -> None:
+    sizes = options.num_paths, options.num_samples
+    found = space_figures(module, [options.features], options.classifier, *sizes, options.seed)
+    figures = {
+        metric: as_estimate(figure) for space in found.values() for metric, figure in space.items()
+    }
+    write_json(options.output / "measures.json", figures)
+
+
+def write(path: Path, picture: Image.Image) -> None:
+    path.write_bytes(encode(picture))
+    print(path)
+
+
+def write_json(path: Path, figures: dict) -> None:
+    text = json.dumps(figures, indent=2)
+    path.write_text(text + "\n")
+    print(text)
+    print(path)

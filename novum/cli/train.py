@@ -1,0 +1,196 @@
+"""Train, validate, test and sample: `python train.py fit --config configs/dcgan_digits.yaml`."""
+
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from novum.cli.program import CONFIGS, program_name, stop
+from novum.core.errors import first_line
+from novum.core.files import RECIPE
+from novum.core.security.configs import Config, config_of_run
+from novum.core.security.trust import trusting
+
+HELP = """\
+usage: {program} {{fit,validate,test,predict}} [--config FILE] [--KEY VALUE ...]
+
+  {program} fit --config configs/dcgan_digits.yaml            train
+  {program} fit --config ... --ckpt_path last                 go on where the last run stopped
+  {program} test --ckpt_path runs/.../checkpoints/best.ckpt   judge a checkpoint
+  {program} predict --ckpt_path runs/.../checkpoints/best.ckpt  write samples: PNG, or text
+  {program} fit --config dream.png                            repeat the picture that it wrote
+  {program} test --ckpt_path ... --trust                      take the config beside it as code
+  {program} fit --config ... --print_config                   show every value
+  {program} fit --help                                        explain every key
+
+experiments:
+{experiments}
+"""
+
+
+def print_help(program: str) -> None:
+    """Answers at once: the full parser needs seconds to import Lightning."""
+    lines = []
+    for path in sorted(CONFIGS.glob("*.yaml")):
+        title = path.read_text().split("\n", 1)[0].removeprefix("#").strip()
+        lines.append(f"  {path.stem:<22} {title}")
+    print(HELP.format(program=program, experiments="\n".join(lines)))
+
+
+class Configs:
+    """The configs of a command line: files, names, recipes in pictures, that of a checkpoint's run.
+
+    `untrusted` says whether one of them is data, from which only listed classes may be built.
+    """
+
+    def __init__(self, typed: Sequence[str] = ()) -> None:
+        self.typed, self.untrusted = typed, False
+        self.files: list[str] = []  # of the user
+
+    def resolve(self, name: str) -> str:
+        """A path as given, the recipe inside a PNG of ours, or the bundled config of that name."""
+        if Path(name).suffix.lower() == ".png" and Path(name).is_file():
+            return self._recipe_in(Path(name))
+        if Path(name).is_file():
+            self.files.append(_text(name))
+            return name
+        stem = f"{Path(name).stem}.yaml"
+        places = (CONFIGS / stem, CONFIGS / "cluster" / stem)
+        return next((str(place) for place in places if place.is_file()), name)
+
+    def _recipe_in(self, picture: Path) -> str:
+        """A file with the config that made a picture; the results of repeating it go where they
+        go by default."""
+        from novum.core.security.configs import parse_config, without_logger
+        from novum.datamodules.sources.decode import open_untrusted
+
+        try:
+            with open_untrusted(picture, formats=("PNG",)) as image:
+                recipe = image.text.get(RECIPE, "")
+        except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
+            stop(program_name(), f"{picture} is not a readable picture ({first_line(error)})")
+        if "class_path" not in recipe:
+            stop(
+                program_name(),
+                f"{picture} carries no recipe: give a PNG that `fit` wrote, or a YAML",
+            )
+        with self._refusing(f"{picture}: its recipe"):
+            config = parse_config(recipe)
+            values, logger = without_logger(config.values)
+            self._check(config, values, picture.absolute().parent)
+        name = _name_of_run(logger) or _plain(picture.stem) or "picture"
+        return _write_config(values, name)
+
+    def of_run(self, config: Path) -> str:
+        """The config beside a checkpoint; its loggers write into the folder of its run."""
+        from novum.core.security.configs import logging_into, parse_config, read_text
+
+        with self._refusing(f"{config}, beside the checkpoint,"):
+            found = parse_config(read_text(config))
+            self._check(found, logging_into(None, found.values), config.parent)
+        if found.trusted:
+            return str(config)
+        return _write_config(logging_into(config.parent, found.values), config.parent.parent.name)
+
+    def trusted_texts(self) -> list[str] | None:
+        """What the user wrote, if untrusted configs come with it; else None."""
+        if not self.untrusted:
+            return None
+        return [*self.typed, *(Path(file).read_text(encoding="utf-8") for file in self.files)]
+
+    def _check(self, config: Config, values: dict[str, Any], folder: Path) -> None:
+        """Untrusted, if a config that is no code holds values that only code may."""
+        from novum.core.security.configs import check_config
+        from novum.core.security.places import within
+
+        if not config.trusted:
+            self.untrusted = True
+            check_config(values, within(folder, _values_typed(self.typed)))
+
+    @contextmanager
+    def _refusing(self, what: str) -> Iterator[None]:
+        from novum.core.security import Untrusted
+
+        try:
+            yield
+        except Untrusted as error:
+            stop(program_name(), f"{what} {error}: add --trust if you trust it as code")
+
+
+def _text(name: str) -> str:
+    """The path of a file that is text."""
+    try:
+        Path(name).read_text(encoding="utf-8")
+    except ValueError as error:
+        stop(program_name(), f"{name} is no config: it is no text in UTF-8 ({error})")
+    return name
+
+
+def _write_config(values: dict[str, Any], name: str) -> str:
+    import yaml
+
+    place = Path(tempfile.mkdtemp(prefix="novum-")) / f"{name}.yaml"
+    place.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return str(place)
+
+
+def _values_typed(arguments: Sequence[str]) -> list[str]:
+    """What the user typed as values of options; `test` alone makes no place of ./test."""
+    pairs = zip(["", *arguments], arguments, strict=False)
+    after = [value for option, value in pairs if option.startswith("--") and "=" not in option]
+    return after + [a.partition("=")[2] for a in arguments if a.startswith("--") and "=" in a]
+
+
+def _name_of_run(logger: object) -> str:
+    """What a recipe's logger calls the run, as the name of a folder; '' if it does not say."""
+    arguments = logger.get("init_args") if isinstance(logger, dict) else None
+    name = arguments.get("name") if isinstance(arguments, dict) else None
+    return _plain(Path(name).name) if isinstance(name, str) else ""
+
+
+def _plain(name: str) -> str:
+    """A name that is no way out of a folder, and that a terminal may show."""
+    return re.sub(r"[^\w. -]", "_", name)[:60].strip(". ")
+
+
+def expand_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:
+    """Config names become paths; a checkpoint without a config brings that of its own run.
+
+    The second value is None, or what the user wrote if one of the configs is untrusted.
+    """
+    configs = Configs(arguments)
+    expanded = [part for a in arguments for part in _split_option(a)]
+    for i, option in enumerate(expanded[:-1]):
+        if option == "--config":
+            expanded[i + 1] = configs.resolve(expanded[i + 1])
+    if expanded and expanded[0] != "fit" and "--config" not in expanded:
+        options = zip(expanded, expanded[1:], strict=False)
+        checkpoint = next((value for option, value in options if option == "--ckpt_path"), None)
+        if checkpoint and (config := config_of_run(Path(checkpoint))):
+            expanded[1:1] = ["--config", configs.of_run(config)]
+    return expanded, configs.trusted_texts()
+
+
+def _split_option(argument: str) -> list[str]:
+    option, equals, value = argument.partition("=")
+    return [option, value] if equals and option in ("--config", "--ckpt_path") else [argument]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; a user's mistake ends in one line and exit code 2."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print_help(program_name())
+        return
+    with trusting("--trust" in given):
+        sys.argv[1:], trusted_texts = expand_arguments([a for a in given if a != "--trust"])
+        from novum.cli.lightning_cli import run  # imports Lightning
+
+        run(trusted_texts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""What the processes of one job share: work in parts, what each has found, and who is missing."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+
+from novum.core.errors import RankError
+
+_groups: dict[Any, dist.ProcessGroup] = {}  # of the world in which they were made
+
+
+def rank() -> int:
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def world_size() -> int:
+    """Processes of this job."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def is_rank_zero() -> bool:
+    """Whether this process is the one that prints and writes."""
+    return rank() == 0
+
+
+def shard(n: int, step: int = 1) -> slice:
+    """This rank's part of n rows: parts follow one another and begin at multiples of `step`."""
+    blocks = -(-n // step)
+    ends = [min(n, -(-blocks * r // world_size()) * step) for r in (rank(), rank() + 1)]
+    return slice(*ends)
+
+
+def timeout() -> timedelta:
+    """How long ranks wait for one another: $NOVUM_RANK_TIMEOUT seconds, or half an hour."""
+    return timedelta(seconds=float(os.environ.get("NOVUM_RANK_TIMEOUT", 1800)))
+
+
+def cpu_group() -> dist.ProcessGroup:
+    """All ranks, over gloo, for what lies in the CPU's memory; all ranks ask for it at once."""
+    if dist.group.WORLD not in _groups:
+        _groups.clear()
+        _groups[dist.group.WORLD] = dist.new_group(backend="gloo", timeout=timeout())
+    return _groups[dist.group.WORLD]
+
+
+def barrier(where: str) -> None:
+    """Returns when all ranks are here; TimeoutError names those that do not come."""
+    if world_size() == 1:
+        return
+    try:
+        dist.monitored_barrier(cpu_group(), timeout=timeout(), wait_all_ranks=True)
+    except RuntimeError as error:
+        raise RankError(f"{_missing(str(error))}: {where}") from error
+
+
+def _missing(message: str) -> str:
+    """gloo tells rank 0 who did not come, and the others that rank 0 gave up."""
+    named = re.search(r"Ranks? ([\d, ]+) failed to pass", message)
+    if named is None:
+        return f"rank {rank()} waits no longer, since rank 0 is gone or misses another rank"
+    listed, seconds = named[1].strip(" ,"), timeout().total_seconds()
+    return (
+        f"rank {listed} of {world_size()} did not come within {seconds:g} s"
+        " (NOVUM_RANK_TIMEOUT), or died; see what it printed last"
+    )
+
+
+def all_gather_objects(mine: Any, where: str) -> list[Any]:
+    """What each rank brings, in their order, on every rank."""
+    if world_size() == 1:
+        return [mine]
+    barrier(where)
+    brought: list[Any] = [None] * world_size()
+    dist.all_gather_object(brought, mine, cpu_group())
+    return brought
+
+
+def all_gather_rows(mine: Tensor, where: str) -> Tensor:
+    """The rows of all ranks one after another, on the CPU of every rank."""
+    if world_size() == 1:
+        return mine
+    kinds = all_gather_objects((mine.shape, mine.dtype), where)
+    (_, *shape), dtype = max(kinds, key=lambda kind: kind[0][0])
+    whole = torch.empty(sum(size[0] for size, _ in kinds), *shape, dtype=dtype)
+    for source, part in enumerate(whole.split([size[0] for size, _ in kinds])):
+        if len(part):
+            if source == rank():
+                part.copy_(mine)
+            dist.broadcast(part, source, cpu_group())
+    return whole
+
+
+def is_local_rank_zero() -> bool:
+    own = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0
+    return int(own) == 0
+
+
+def all_reduce_sum(arrays: Iterable[NDArray], where: str) -> None:
+    """The sums over all ranks, in place."""
+    if world_size() > 1:
+        barrier(where)
+        for array in arrays:
+            dist.all_reduce(torch.from_numpy(array), group=cpu_group())
+
+
+@contextlib.contextmanager
+def local_rank_zero_first(where: str) -> Iterator[None]:
+    """One process of each host goes first; the others then find what it downloaded or cached."""
+    if not is_local_rank_zero():
+        barrier(where)
+    yield
+    if is_local_rank_zero():
+        barrier(where)
+
+
+@contextlib.contextmanager
+def process_group() -> Iterator[None]:
+    """A process group of the processes that torchrun started, if it did.
+
+    Of several that fail, the first alone says why.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "RANK" not in os.environ:
+        yield
+        return
+    store, own, ranks = next(dist.rendezvous("env://", timeout=timeout()))
+    dist.init_process_group("gloo", store=store, rank=own, world_size=ranks, timeout=timeout())
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    try:
+        yield
+    except Exception:
+        if _failed_before(store):
+            raise SystemExit(2) from None
+        raise
+    dist.destroy_process_group()
+
+
+def _failed_before(store: dist.Store) -> bool:
+    with contextlib.suppress(dist.DistError):
+        return store.add("novum/failed", 1) > 1
+    return True  # the store went with a rank

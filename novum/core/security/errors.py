@@ -1,0 +1,13 @@
+"""The error of an untrusted file that asks for too much."""
+
+from novum.core.errors import InputError, printable
+
+
+class Untrusted(InputError):
+    """What a file asks for that it may not have; completes a sentence that starts with the file.
+
+    Warnings show it without escaping, so control characters are spelt out here.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(" ".join(text.split())))

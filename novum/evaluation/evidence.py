@@ -1,0 +1,227 @@
+"""The pictures, points and names that a report shows, gathered from what was judged."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from novum.datamodules.sources.image_sources import ImageSource
+from novum.evaluation.space import Copying, Features, Judgement
+from novum.metrics.novelty import CopyTest
+from novum.metrics.novelty.alignment import overlap, places, region_masks, sample_at
+from novum.metrics.novelty.altered_copies import AlteredCopies
+from novum.report.evidence import (
+    Distributions,
+    Exemplars,
+    Margins,
+    NoveltyPanel,
+    Scatter,
+    exemplar_rows,
+)
+from novum.report.html import Evidence
+from novum.report.pictures import WHITE, Pixels, to_rgb
+from novum.report.projector import choose_rows
+
+ALIGNMENT = "alignment"  # the space of the detector of altered copies
+SHOWN = 12  # samples of a panel
+
+Images = dict[str, ImageSource]  # of `samples`, `train` and, if there is one, `heldout`
+
+
+class Altered(NamedTuple):
+    """What the detector of altered copies found."""
+
+    found: AlteredCopies
+    copying: Copying
+
+
+def evidence(judged: dict[str, Judgement], altered: Altered | None, images: Images) -> Evidence:
+    """What the page shows of single images, in each feature space."""
+    spaces = judged.items()
+    first = [] if altered is None else [alignment_panel(*altered, images)]
+    return Evidence(
+        panels=first + [panel(name, found, images) for name, found in spaces],
+        scatters=[scatter(name, found, images) for name, found in spaces if found.realism],
+        distributions=[distributions(name, found) for name, found in spaces],
+    )
+
+
+def copies(
+    judged: dict[str, Judgement], altered: Altered | None, images: Images
+) -> list[dict[str, Any]]:
+    """The samples named as copies, each once, by the space that is surest of it."""
+    named: dict[int, dict[str, Any]] = {}
+
+    def add(name: str, test: CopyTest, facts: Callable[[int], dict[str, Any]]) -> None:
+        for row in test.flagged.nonzero()[:, 0].tolist():
+            copy = {
+                "sample": images["samples"].ids[row],
+                "train": images["train"].ids[int(test.train_rows[row])],
+                "q": float(test.q_values[row]),
+                **facts(row),
+                "features": name,
+            }
+            named[row] = min(named.get(row, copy), copy, key=lambda c: c["q"])
+
+    for name, found in judged.items():
+        if found.copying is not None:
+            near = found.neighbours.train_distance
+            add(name, found.copying.test, lambda row, near=near: {"distance": float(near[row])})
+    if altered is not None:
+        add(
+            ALIGNMENT,
+            altered.copying.test,
+            lambda row: {
+                "distance": math.exp(-float(altered.found.evidence[row, 0])),
+                "transform": altered.found.transform(row),
+            },
+        )
+    return sorted(named.values(), key=lambda c: c["q"])
+
+
+def suspects(found: Judgement, count: int = SHOWN) -> Tensor:
+    """Rows of the samples most like copies: by q, then by how much nearer training is."""
+    neighbours = found.neighbours
+    usual = neighbours.heldout_distance
+    usual = neighbours.train_distance.mean() if usual is None else usual
+    order = (neighbours.train_distance / usual.clamp_min(1e-12)).argsort(stable=True)
+    if found.copying is not None:
+        order = order[found.copying.test.q_values[order].argsort(stable=True)]
+    return order[:count]
+
+
+def panel(name: str, found: Judgement, images: Images) -> NoveltyPanel:
+    rows = suspects(found)
+    neighbours = found.neighbours
+    shown = NoveltyPanel(
+        name,
+        samples=to_rgb(images["samples"][rows]),
+        train=to_rgb(images["train"][neighbours.train_row[rows]]),
+        train_distance=neighbours.train_distance[rows].tolist(),
+        sample_names=names(images["samples"], rows),
+        train_names=names(images["train"], neighbours.train_row[rows]),
+    )
+    if found.copying is None:
+        return shown
+    return shown._replace(
+        heldout=to_rgb(images["heldout"][neighbours.heldout_row[rows]]),
+        heldout_distance=neighbours.heldout_distance[rows].tolist(),
+        q=found.copying.test.q_values[rows].tolist(),
+        copies=found.copying.test.flagged[rows].tolist(),
+    )
+
+
+def scatter(name: str, found: Judgement, images: Images) -> Scatter:
+    rows = found.realism.rows
+    novelty = found.neighbours.train_distance[rows].numpy()
+    quality = found.realism.values.numpy()
+    flagged = np.zeros(len(rows), bool)
+    if found.copying is not None:
+        flagged = found.copying.test.flagged[rows].numpy()
+    exemplars = [
+        Exemplars(
+            title,
+            picked,
+            to_rgb(images["samples"][rows[torch.from_numpy(picked)]]),
+            names(images["samples"], rows[torch.from_numpy(picked)]),
+        )
+        for title, picked in exemplar_rows(novelty, quality, flagged).items()
+    ]
+    return Scatter(name, novelty, quality, flagged, exemplars)
+
+
+def distributions(name: str, found: Judgement) -> Distributions:
+    neighbours, copying = found.neighbours, found.copying
+    if copying is None:
+        return Distributions(name, neighbours.train_distance.numpy())
+    matches = copying.matches
+    margins = Margins(
+        matches.margin.numpy(),
+        matches.side.numpy(),
+        matches.train_items / max(matches.heldout_items, 1),
+        copying.test.threshold,
+    )
+    return Distributions(
+        name, neighbours.train_distance.numpy(), neighbours.heldout_distance.numpy(), margins
+    )
+
+
+def projector_points(
+    features: Features, found: Judgement, images: Images
+) -> tuple[np.ndarray, Pixels, dict[str, list]]:
+    """Features, pictures and facts of some of each set, copies and what they copy among them."""
+    sets = {"samples": features.fake, "train": features.train, "heldout": features.heldout}
+    q, first = torch.ones(len(features.fake)), {}
+    if found.copying is not None:
+        test = found.copying.test
+        q = test.q_values
+        first = {"samples": test.flagged.nonzero()[:, 0], "train": test.train_rows[test.flagged]}
+    chosen = choose_rows({side: len(source) for side, source in images.items()}, first)
+    rows = {side: torch.from_numpy(picked) for side, picked in chosen.items()}
+    facts: dict[str, list] = {"set": [], "name": [], "q": []}
+    for side, picked in rows.items():
+        facts["set"] += [side] * len(picked)
+        facts["name"] += names(images[side], picked)
+        facts["q"] += q[picked].tolist() if side == "samples" else [""] * len(picked)
+    points = torch.cat([sets[side][picked] for side, picked in rows.items()]).numpy()
+    pictures = np.concatenate([to_rgb(images[side][picked]) for side, picked in rows.items()])
+    return points, pictures, facts
+
+
+def alignment_panel(found: AlteredCopies, copying: Copying, images: Images) -> NoveltyPanel:
+    """The most suspicious samples, with the training images brought onto them."""
+    test, margin = copying.test, found.matches.margin
+    order = torch.where(found.matches.side > 0, -margin, torch.inf).argsort(stable=True)
+    rows = order[test.q_values[order].argsort(stable=True)][:SHOWN]
+    (rank, train), (other, heldout) = found.best(trained=True), found.best(trained=False)
+    rows = rows[(rank[rows] >= 0)]
+    none = (other[rows] < 0)[:, None, None, None]  # among the ten most like it
+    unseen = images["heldout"][heldout[rows].clamp(min=0)].masked_fill(none, WHITE)
+    samples, sources = images["samples"][rows], images["train"][train[rows]]
+    return NoveltyPanel(
+        ALIGNMENT,
+        samples=to_rgb(samples),
+        train=to_rgb(sources),
+        train_distance=unexplained(found, rows, rank[rows]),
+        heldout=to_rgb(unseen),
+        heldout_distance=unexplained(found, rows, other[rows]),
+        aligned=to_rgb(lay_over(samples, sources, found.placings[rows, rank[rows]])),
+        q=test.q_values[rows].tolist(),
+        copies=test.flagged[rows].tolist(),
+        transform=[found.transform(row, int(rank[row])) for row in rows.tolist()],
+        sample_names=names(images["samples"], rows),
+        train_names=names(images["train"], train[rows]),
+    )
+
+
+def unexplained(found: AlteredCopies, rows: Tensor, ranks: Tensor) -> list[float]:
+    """1 - correlation with the item of that rank, by its evidence; NaN if there is none."""
+    values = torch.exp(-found.evidence[rows].gather(1, ranks.clamp(min=0)[:, None]))[:, 0]
+    return values.masked_fill(ranks < 0, torch.nan).tolist()
+
+
+def lay_over(samples: Tensor, images: Tensor, placings: Tensor) -> Tensor:
+    """uint8 images (k, c, h, w) brought onto samples, in their light; outside, the samples."""
+    side = samples.shape[-1]
+    mirrored = placings[:, 0].bool()[:, None, None, None]
+    own = torch.where(mirrored, samples.flip(-1), samples).float()
+    grid = places(placings[:, 2:], side)
+    regions = region_masks(side, samples.device)[placings[:, 1].long()]
+    inside = overlap(grid, regions)[:, None]  # (k, 1, s * s)
+    there, here = sample_at(images.float(), grid), own.flatten(2)
+    area = inside.sum(2, keepdim=True).clamp(min=1)
+    mean_there, mean_here = ((x * inside).sum(2, keepdim=True) / area for x in (there, here))
+    centred = (there - mean_there) * inside
+    gain = (centred * (here - mean_here)).sum((1, 2)) / centred.square().sum((1, 2)).clamp(min=1)
+    light = gain[:, None, None] * (there - mean_there) + mean_here
+    laid = torch.where(inside > 0, light, here).view_as(own)
+    laid = torch.where(mirrored, laid.flip(-1), laid)
+    return laid.round().clamp(0, 255).to(torch.uint8)
+
+
+def names(images: ImageSource, rows: Tensor) -> list[int | str]:
+    """How a report calls these images: relative paths, or row numbers."""
+    return [images.ids[row] for row in rows.tolist()]

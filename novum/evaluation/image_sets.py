@@ -1,0 +1,115 @@
+"""The images of an evaluation: samples, of a generator or a place, and their references."""
+
+import argparse
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
+from tqdm.auto import trange
+
+from novum.callbacks.evaluation import BLOCK
+from novum.callbacks.latent_space import load_labeller
+from novum.callbacks.style_sheets import require_styles
+from novum.core import distributed
+from novum.core.checkpoints import load_module
+from novum.core.errors import InputError
+from novum.core.protocols import ImageGenerator
+from novum.core.security import Untrusted, arguments_of_run
+from novum.datamodules.images import ImageDataModule
+from novum.datamodules.sources.image_sources import ImageArray, ImageSource
+from novum.datamodules.sources.resolve_source import Opened, open_images, open_references
+from novum.lightning_modules.training_utils import derived_seed
+
+NUM_SAMPLES = 10_000  # drawn from a checkpoint
+
+
+class Sets(NamedTuple):
+    """The images that are judged and what they are held against."""
+
+    samples: Opened
+    train: Opened
+    heldout: Opened | None
+    generator: ImageGenerator | None = None  # the checkpoint that drew the samples
+
+    @property
+    def images_seen(self) -> int:
+        return self.generator.images_seen if self.generator else 0
+
+    def opened(self) -> dict[str, Opened]:
+        sides = {"samples": self.samples, "train": self.train, "heldout": self.heldout}
+        return {name: side for name, side in sides.items() if side}
+
+    def images(self) -> dict[str, ImageSource]:
+        return {name: side.images for name, side in self.opened().items()}
+
+
+def open_sets(options: argparse.Namespace) -> Sets:
+    """The samples first: the references are read at their size."""
+    if options.samples.endswith(".ckpt"):
+        trained_on = data_of_run(options)
+        places = reference_places(options, trained_on)
+        generator = load_module(Path(options.samples), "sample", "generator").to(device()).eval()
+        if options.classifier:
+            require_styles(generator, "--classifier")
+            load_labeller(options.classifier)  # one that is not there is told before the work
+        images = draw_samples(generator, options.num_samples or NUM_SAMPLES, options.seed)
+        samples = Opened(options.samples, ImageArray(images), None)
+    else:
+        trained_on, generator = None, None
+        places = reference_places(options, trained_on)
+        samples = open_images(options.samples, follow_links=options.follow_links)
+    follow = options.follow_links or bool(trained_on and trained_on.get("follow_links"))
+    channels, size, _ = samples.images.shape
+    with distributed.local_rank_zero_first("training and held-out images"):
+        references = open_references(*places, size, channels, trained_on, follow)
+    sets = Sets(samples, *references, generator)
+    for side in sets.opened().values():
+        if len(side.images) < 2:
+            raise InputError(f"{side.where} holds 1 image: give at least 2")
+    return sets
+
+
+def data_of_run(options: argparse.Namespace) -> dict[str, Any] | None:
+    """What the checkpoint's run was trained on, as config.yaml says; None if nothing says it."""
+    typed = [place for place in (options.train, options.heldout) if place]
+    try:
+        return arguments_of_run(Path(options.samples), ImageDataModule, typed)
+    except Untrusted as error:
+        if not (options.train and options.heldout):
+            raise
+        rank_zero_warn(f"not used: {error}")
+        return None
+
+
+def reference_places(
+    options: argparse.Namespace, trained_on: dict[str, Any] | None
+) -> tuple[str, str | None]:
+    """Where training and held-out images are: as given, else as the checkpoint's run says."""
+    known = trained_on and (trained_on.get("path") or trained_on.get("dataset"))
+    train, heldout = options.train or known, options.heldout or known
+    if not train:
+        raise InputError("--train is needed: the images that the generator was trained on")
+    if not heldout:
+        raise InputError(
+            "--heldout is needed: images like those of --train, but never trained on; or none"
+        )
+    return train, None if heldout == "none" else heldout
+
+
+def draw_samples(generator: ImageGenerator, n: int, seed: int) -> torch.Tensor:
+    """n samples of a generator; seed 0 draws those that training judged."""
+    own = distributed.shard(-(-n // BLOCK))
+    quiet = not distributed.is_rank_zero()
+    blocks = trange(
+        own.start, own.stop, desc="sampling", delay=2, leave=False, unit_scale=BLOCK, disable=quiet
+    )
+    # torch's CPU generator reads the low 32 bits of a seed alone, so others are hashed
+    seeds = (derived_seed(seed, block) if seed else block for block in blocks)
+    images = [generator.sample(BLOCK, seed=s).cpu() for s in seeds]
+    drawn = torch.cat(images) if images else torch.empty(0)
+    return distributed.all_gather_rows(drawn, "samples")[:n]
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

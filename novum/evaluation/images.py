@@ -1,0 +1,226 @@
+"""Behind evaluate.py: opens the sets, judges them in each feature space, writes it all down."""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from novum.callbacks.latent_space import sees_small_steps, space_figures
+from novum.callbacks.logging import add_encoded
+from novum.callbacks.nearest_neighbours import neighbour_columns
+from novum.core import distributed
+from novum.core.errors import NotComputable
+from novum.core.protocols import StyleGenerator
+from novum.datamodules.sources.image_sources import ImageArray
+from novum.datamodules.sources.resolve_source import Opened
+from novum.evaluation.evidence import ALIGNMENT, Altered, copies, evidence, projector_points
+from novum.evaluation.image_sets import Sets, device, open_sets
+from novum.evaluation.outputs import EVENTS, cost, events, show
+from novum.evaluation.space import (
+    WIDEST,
+    Features,
+    Judgement,
+    as_estimate,
+    copying_figures,
+    judge,
+    judge_copying,
+)
+from novum.metrics.features import (
+    cache_together,
+    extract_features_together,
+    load_extractor,
+    reference_features,
+    reference_moments,
+    reference_neighbour_distances,
+)
+from novum.metrics.novelty.altered_copies import NEAR_DUPLICATE, AlteredCopyDetector
+from novum.metrics.novelty.exchangeability import exchangeability_test
+from novum.metrics.novelty.power import power
+from novum.metrics.subsets import choose_rows
+from novum.report.evaluation import Report
+from novum.report.files import prepare_output, write_json, write_text
+from novum.report.html import page
+from novum.report.pictures import captioned_table, encode
+from novum.report.projector import write_projector
+from novum.report.verdict import spaces_with_copying, verdict
+
+NUM_PATHS = 500  # of each kind, in a generator's latent spaces
+HELDOUT_SEARCHED = 1000  # held-out images that near-duplicates are counted among
+MOST_PIXELS = 4096  # values of an image up to which the default feature space is `pixels`
+
+
+def run(options: argparse.Namespace) -> list[str]:
+    """Judges, prints and writes; the feature spaces in which copying was found."""
+    start = time.perf_counter()
+    if distributed.is_rank_zero():
+        prepare_output(options.output)
+    with distributed.local_rank_zero_first("the networks that features come from"):
+        names = feature_names(options.features)
+    sets = open_sets(options)
+    report = new_report(sets, options)
+    judged, altered = {}, None
+    for name in names or default_features(sets):
+        if name == ALIGNMENT:
+            altered = judge_altered(report, sets, options.seed)
+            continue
+        features = extract(name, sets, options.seed)
+        judged[name] = judge(features)
+        add_judgement(report, name, judged[name])
+        if len(judged) == 1 and distributed.is_rank_zero():
+            check_heldout(report, features)
+            points, *shown = projector_points(features, judged[name], sets.images())
+            write_projector(options.output / EVENTS, {name: points}, *shown)
+    add_styles(report, sets, options)
+    report["copies"] = copies(judged, altered, sets.images())
+    report["verdict"] = verdict(report)
+    images = sum(len(side) for side in sets.images().values())
+    report["cost"] = cost(time.perf_counter() - start, images, "images")
+    if distributed.is_rank_zero():
+        write(report, sets, judged, altered, options.output)
+        show(report, options.output)
+    distributed.barrier("the report")  # if it cannot be written, nobody may end as if it were
+    return spaces_with_copying(report)
+
+
+def feature_names(listed: str | None) -> list[str]:
+    """The feature spaces asked for, loaded once: one that is not there is told before the work."""
+    names = [name.strip() for name in listed.split(",")] if listed is not None else []
+    for name in names:
+        if name != ALIGNMENT:
+            load_extractor(name)
+    return list(dict.fromkeys(names))
+
+
+def default_features(sets: Sets) -> list[str]:
+    """Large images are compared as thumbnails: millions of distances in 196,608 values are slow."""
+    channels, height, width = sets.samples.images.shape
+    pixels = "pixels" if channels * height * width <= MOST_PIXELS else "pixels@32"
+    return ["efficientnet_lite0", pixels] + ([ALIGNMENT] if sets.heldout else [])
+
+
+def extract(name: str, sets: Sets, seed: int) -> Features:
+    """One pass over each set; those of the references are remembered for the next evaluation."""
+    extractor = load_extractor(name).to(device())
+    fake = extract_features_together(extractor, sets.samples.images)
+    cache_together(sets.train.images, extractor, len(fake))
+    if sets.heldout:
+        cache_together(sets.heldout.images, extractor)
+    train = reference_features(sets.train.images, extractor)
+    heldout = sets.heldout and reference_features(sets.heldout.images, extractor)
+    narrow = train.shape[1] <= WIDEST
+    with distributed.local_rank_zero_first(f"moments of {name}"):
+        moments = reference_moments(sets.train.images, extractor) if narrow else None
+    near = reference_neighbour_distances(sets.train.images, extractor, len(fake))
+    logits = extractor.logits(fake) if hasattr(extractor, "logits") else None
+    return Features(train, heldout, fake, moments, near, logits, seed)
+
+
+def new_report(sets: Sets, options: argparse.Namespace) -> Report:
+    """The contents of report.json before anything is measured."""
+    report: Report = {"schema": 1, "verdict": ""}
+    report |= {name: describe(side) for name, side in sets.opened().items()}
+    if sets.images_seen:
+        report["samples"] |= {"images_seen": sets.images_seen, "seed": options.seed}
+    report.setdefault("heldout", None)
+    notes = dict.fromkeys(side.note for side in sets.opened().values() if side.note)
+    return report | {"features": {}, "notes": list(notes)}
+
+
+def add_judgement(report: Report, name: str, found: Judgement) -> None:
+    report["notes"] += [f"{name}: not computed: {reason}" for reason in found.missing]
+    report["features"][name] = {
+        "extractor": load_extractor(name).spec,
+        "quality": found.quality,
+        "novelty": found.novelty,
+    }
+
+
+def judge_altered(report: Report, sets: Sets, seed: int) -> Altered | None:
+    """Altered copies among the samples, and what the detector would have found."""
+    train, heldout, samples = sets.train.images, sets.heldout, sets.samples.images
+    if heldout is None:
+        return None
+    heldout = heldout.images
+    try:
+        detector = AlteredCopyDetector(
+            train, heldout, device=device(), progress=distributed.is_rank_zero(), together=True
+        )
+        found = detector.search(samples)
+    except NotComputable as error:
+        report["notes"].append(f"{ALIGNMENT}: not computed: {error}")
+        return None
+    copying = judge_copying(found.matches, NEAR_DUPLICATE, seed)
+    report["features"][ALIGNMENT] = {
+        "extractor": "candidates by efficientnet_lite0 and views at 8 px, aligned at 32 px",
+        "quality": {},
+        "novelty": copying_figures(copying),
+    }
+    looked_at = choose_rows(torch.arange(len(heldout)), HELDOUT_SEARCHED)
+    own = detector.match(ImageArray(heldout[looked_at]), looked_at + len(train))
+    twins = (own.side > 0) & (own.margin >= NEAR_DUPLICATE)
+    report["heldout"] |= {"searched": len(looked_at), "near_duplicates": int(twins.sum())}
+    card = power(train, heldout, detector.match, alone=looked_at[~twins], seed=seed)
+    report["power"] = [
+        {"attack": attack, "recall": r.value, "low": r.low, "high": r.high}
+        for attack, r in card.recall.items()
+    ]
+    return Altered(found, copying)
+
+
+def add_styles(report: Report, sets: Sets, options: argparse.Namespace) -> None:
+    """Path lengths, and with a classifier separability, of a generator that has styles."""
+    if not isinstance(sets.generator, StyleGenerator):
+        return
+    names = [
+        n for n in report["features"] if n != ALIGNMENT and sees_small_steps(load_extractor(n))
+    ]
+    n = len(sets.samples.images)
+    paths = min(n, NUM_PATHS)
+    try:
+        found = space_figures(sets.generator, names, options.classifier, paths, n, options.seed)
+    except NotComputable as error:
+        report["notes"].append(f"styles: not computed: {error}")
+        return
+    for name, figures in found.items():
+        space = {"extractor": options.classifier, "quality": {}, "novelty": {}}
+        quality = report["features"].setdefault(name, space)["quality"]
+        quality |= {metric: as_estimate(figure) for metric, figure in figures.items()}
+
+
+def check_heldout(report: Report, features: Features) -> None:
+    """What all that is said of novelty rests on."""
+    if features.heldout is not None:
+        found = exchangeability_test(features.train, features.heldout, seed=features.seed)
+        report["heldout"] |= {f"exchangeability_{k}": v for k, v in found._asdict().items()}
+
+
+def describe(opened: Opened) -> dict[str, Any]:
+    images = opened.images
+    return {
+        "path": opened.where,
+        "n": len(images),
+        "shape": list(images.shape),
+        "fingerprint": images.fingerprint,
+    }
+
+
+def write(
+    report: Report,
+    sets: Sets,
+    judged: dict[str, Judgement],
+    altered: Altered | None,
+    folder: Path,
+) -> None:
+    """report.json, report.html, nearest_neighbours.png and TensorBoard's events."""
+    write_json(folder / "report.json", report)
+    images = sets.images()
+    write_text(folder / "report.html", page(report, evidence(judged, altered, images)))
+    references = {name: side for name, side in images.items() if name != "samples"}
+    neighbours = {name: found.neighbours for name, found in judged.items()}
+    picture = captioned_table(*neighbour_columns(images["samples"], references, neighbours))
+    picture.save(folder / "nearest_neighbours.png")
+    with events(report, folder, sets.images_seen) as writer:
+        tag = "novelty/nearest_neighbours"
+        add_encoded(writer, tag, encode(picture), sets.images_seen)

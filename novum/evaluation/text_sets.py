@@ -1,0 +1,174 @@
+"""The texts of an evaluation: samples, of a generator or a place, and their references."""
+
+import argparse
+import contextlib
+import glob
+import os
+import re
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from novum.core import distributed
+from novum.core.checkpoints import load_module
+from novum.core.errors import InputError
+from novum.core.files import check_regular, read_regular
+from novum.core.memory import available_bytes
+from novum.core.security import arguments_of_run
+from novum.datamodules.sources.text_files import open_text
+from novum.datamodules.sources.vocabulary import Decoder
+from novum.datamodules.sources.walk import glob_files, walk
+from novum.datamodules.text import Corpus, TextDataModule, TextSource, Vocabulary
+from novum.lightning_modules.training_utils import derived_seed
+
+NAMES = ("stdlib",)
+LEAST = 50  # characters of samples: the length of one copy
+LENGTH = 1000  # characters of a text drawn from a checkpoint
+NUM_TEXTS = 100  # drawn from a checkpoint
+STREAMS = 64  # drawn at once
+
+
+class Texts(NamedTuple):
+    """The texts that are judged, what they are held against, and where all of it came from."""
+
+    samples: list[str]
+    train: TextSource
+    heldout: TextSource | None
+    places: dict[str, str]  # of samples, train and heldout
+    tokens_seen: int = 0  # by the checkpoint that drew the samples
+
+    @property
+    def characters(self) -> int:
+        sides = [self.train, self.heldout or ()]
+        return sum(map(len, self.samples)) + sum(map(len, sides))
+
+
+def open_texts(options: argparse.Namespace) -> Texts:
+    """References first: they are read into the vocabulary of training text."""
+    if options.samples.endswith(".ckpt"):
+        generator = load_module(Path(options.samples), "sample_text", "text generator").eval()
+        known = None
+        if not options.train:
+            known = arguments_of_run(Path(options.samples), TextDataModule)
+        vocabulary = getattr(generator, "vocabulary", None)
+        train, heldout, places = open_references(options, known, vocabulary)
+        samples = draw_texts(generator, options.num_samples or NUM_TEXTS, options.seed)
+        seen = generator.tokens_seen
+    else:
+        train, heldout, places = open_references(options, None, None)
+        samples, seen = read_samples(options.samples, options.follow_links), 0
+    if sum(map(len, samples)) < LEAST:
+        raise InputError(
+            f"{options.samples} holds {sum(map(len, samples))} characters:"
+            f" at least {LEAST} are needed, and 100,000 tell more"
+        )
+    return Texts(samples, train, heldout, {"samples": options.samples} | places, seen)
+
+
+def open_references(
+    options: argparse.Namespace, known: dict[str, Any] | None, vocabulary: Vocabulary | None
+) -> tuple[TextSource, TextSource | None, dict[str, str]]:
+    """Training and held-out text, and their places; one place for both is split as in training."""
+    if known and options.heldout in (None, "none"):
+        data = TextDataModule(**known)
+        heldout = None if options.heldout else data.heldout_reference()
+        place = known.get("files") or known.get("path") or known.get("dataset", "stdlib")
+        return data.train_reference(), heldout, {"train": str(place), "heldout": str(place)}
+    if not options.train:
+        raise InputError("--train is needed: the text that the generator was trained on")
+    if not options.heldout:
+        raise InputError(
+            "--heldout is needed: text like that of --train, but never trained on; or none"
+        )
+    places = {"train": options.train, "heldout": options.heldout}
+    as_bytes = vocabulary is not None and vocabulary.is_bytes
+    if options.heldout == options.train:
+        data = split_text(options.train, as_bytes, options.follow_links)
+        return data.train_reference(), data.heldout_reference(), places
+    train = open_source(options.train, as_bytes, options.follow_links)
+    if options.heldout == "none":
+        return train, None, places
+    heldout = open_source(options.heldout, as_bytes, options.follow_links)
+    return train, recoded(heldout, train.vocabulary), places
+
+
+def split_text(place: str, as_bytes: bool, follow_links: bool = False) -> TextDataModule:
+    """The parts of one place that training would make of it."""
+    vocabulary = "bytes" if as_bytes else "characters"
+    if place in NAMES:
+        return TextDataModule(place, vocabulary=vocabulary)
+    files = [glob.escape(str(file)) for file in text_files(place, follow_links)]
+    with text_hint():  # which links are followed has been decided
+        return TextDataModule("files", files, vocabulary=vocabulary, follow_links=True)
+
+
+def open_source(place: str, as_bytes: bool, follow_links: bool = False) -> TextSource:
+    """All of the text at a place."""
+    if place in NAMES:
+        corpus = open_text(place, as_bytes=as_bytes)
+    else:
+        files = text_files(place, follow_links)
+        root = Path(os.path.commonpath([file.resolve().parent for file in files]))
+        names = [file.resolve().relative_to(root).as_posix() for file in files]
+        with text_hint():
+            corpus = Corpus.of_files(files, names, "utf-8", as_bytes)
+    return corpus.source([(0, len(corpus.tokens))])
+
+
+def text_files(place: str, follow_links: bool = False) -> list[Path]:
+    """The files of a path, a folder or a glob; one of them has to hold something."""
+    path = Path(place).expanduser()
+    if path.is_dir():
+        found = sorted(path / name for name in walk(path, lambda _: True, follow_links))
+    elif path.exists():
+        check_regular(path)
+        found = [path]
+    else:
+        found = glob_files(str(path), follow_links)
+    if not found:
+        raise InputError(
+            f"{place} holds no file: give a folder of texts"
+            if path.is_dir()
+            else f"there is no text file {place}: give a file, a folder, a glob or stdlib"
+        )
+    if not any(file.stat().st_size for file in found):
+        raise InputError(f"{place} is empty: give a text with some characters")
+    return found
+
+
+@contextlib.contextmanager
+def text_hint() -> Iterator[None]:
+    """A file that is no text is told with a mend that fits here."""
+    try:
+        yield
+    except InputError as error:
+        what = re.split(r"[:;] (?:name its|take it)", str(error))[0]
+        raise InputError(f"{what}: give text in UTF-8") from error
+
+
+def recoded(source: TextSource, vocabulary: Vocabulary) -> TextSource:
+    """The same text in the tokens of another vocabulary."""
+    if source.vocabulary == vocabulary:
+        return source
+    tokens = vocabulary.encode(source.text())
+    return TextSource(tokens, vocabulary, source.pieces)
+
+
+def read_samples(place: str, follow_links: bool = False) -> list[str]:
+    """One text for each file."""
+    texts = []
+    for file in text_files(place, follow_links):
+        data = read_regular(file, available_bytes() // 8)  # a character may take 4 bytes
+        with text_hint():
+            texts.append(Decoder("utf-8", str(file))(data, final=True))
+    return texts
+
+
+def draw_texts(generator: Any, n: int, seed: int) -> list[str]:
+    """n texts, in blocks that depend on the seed alone."""
+    own = distributed.shard(-(-n // STREAMS))
+    texts: list[str] = []
+    for block in range(own.start, own.stop):
+        texts += generator.sample_text(STREAMS, LENGTH, seed=derived_seed(seed, block))
+    return list(chain.from_iterable(distributed.all_gather_objects(texts, "samples")))[:n]

@@ -1,0 +1,157 @@
+"""What is known of reference sets on disk, under a key of all that it depends on."""
+
+import hashlib
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from novum.core import distributed
+from novum.core.files import cache_folder, load_array, store
+from novum.metrics.features.extractor import (
+    FeatureExtractor,
+    extract_features,
+    extract_features_together,
+)
+from novum.metrics.functional.frechet import Moments
+from novum.metrics.neighbours import knn_together, neighbour_distances
+from novum.metrics.subsets import choose_rows
+
+NEIGHBOURS = 5  # precision and recall look at the third, density and coverage at the fifth
+SCHEMA = 1  # raise it whenever the same key would mean other numbers
+
+
+def reference_features(
+    source: Any,
+    extractor: FeatureExtractor,
+    batch_size: int = 256,
+    *,
+    progress: bool = True,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Features float32 (n, d) of a reference set, mapped from the cache or extracted into it."""
+    path = _path(source, extractor, "features.npy")
+    features = _load_rows(path, len(source), np.float32)
+    if features is None:
+        features = extract_features(extractor, source, batch_size, progress=progress, device=device)
+        store(path, lambda file: np.save(file, features.numpy()))
+    return features
+
+
+def reference_moments(
+    source: Any,
+    extractor: FeatureExtractor,
+    batch_size: int = 256,
+    *,
+    progress: bool = True,
+    device: torch.device | str | None = None,
+) -> Moments:
+    """Moments of a reference set with their covariance factor, from the cache or computed once."""
+    path = _path(source, extractor, "moments.npz")
+    moments = _load_moments(path, len(source))
+    if moments is None:
+        features = reference_features(
+            source, extractor, batch_size, progress=progress, device=device
+        )
+        moments = Moments().update(features)
+        arrays = {name: x.numpy() for name, x in moments.state().items()}
+        store(path, lambda file: np.savez(file, **arrays))
+    return moments
+
+
+def reference_neighbour_distances(
+    source: Any,
+    extractor: FeatureExtractor,
+    size: int,
+    batch_size: int = 256,
+    *,
+    progress: bool = True,
+    device: torch.device | str | None = None,
+) -> Tensor | None:
+    """`neighbour_distances` of `choose_rows(features, size)`, from the cache or computed once.
+
+    Of the NEIGHBOURS nearest; None of fewer rows than these need.
+    """
+    size = min(size, len(source))
+    if size <= NEIGHBOURS:
+        return None
+    path = _path(source, extractor, f"{size}-near.npy")
+    near = _load_rows(path, size, np.float64)
+    if near is None:
+        features = reference_features(
+            source, extractor, batch_size, progress=progress, device=device
+        )
+        near = neighbour_distances(choose_rows(features, size), NEIGHBOURS)
+        store(path, lambda file: np.save(file, near.numpy()))
+    return near
+
+
+def cache_together(source: Any, extractor: FeatureExtractor, size: int | None = None) -> None:
+    """All ranks compute at once what the functions above would, each a part, where it is missing.
+
+    That is features, and neighbour distances if a size is given. One rank of each host writes.
+    """
+    if distributed.world_size() == 1:
+        return
+    path = _path(source, extractor, "features.npy")
+    if _missing_somewhere(_load_rows(path, len(source), np.float32)):
+        _store_on_hosts(path, extract_features_together(extractor, source))
+    size = 0 if size is None else min(size, len(source))
+    if size <= NEIGHBOURS:
+        return
+    path = _path(source, extractor, f"{size}-near.npy")
+    if _missing_somewhere(_load_rows(path, size, np.float64)):
+        chosen = choose_rows(reference_features(source, extractor), size)
+        near = neighbour_distances(chosen, NEIGHBOURS, search=knn_together)
+        _store_on_hosts(path, near)
+
+
+def _missing_somewhere(rows: Tensor | None) -> bool:
+    return any(distributed.all_gather_objects(rows is None, "the cache of references"))
+
+
+def _store_on_hosts(path: Path, rows: Tensor) -> None:
+    with distributed.local_rank_zero_first("the cache of references"):
+        if distributed.is_local_rank_zero():
+            store(path, lambda file: np.save(file, rows.numpy()))
+
+
+def fingerprint(source: Any) -> str:
+    """What identifies the contents of a set of images: its own `fingerprint`, or a sha256."""
+    known = getattr(source, "fingerprint", None)
+    if known is not None:
+        return str(known)
+    digest = hashlib.sha256()
+    for start in range(0, len(source), 1024):
+        block = torch.as_tensor(source[start : min(start + 1024, len(source))]).cpu().contiguous()
+        if not start:
+            digest.update(f"{len(source)} {tuple(block.shape[1:])} {block.dtype}".encode())
+        digest.update(block.numpy())
+    return digest.hexdigest()
+
+
+def _path(source: Any, extractor: FeatureExtractor, suffix: str) -> Path:
+    key = json.dumps([SCHEMA, fingerprint(source), len(source), extractor.spec])
+    name = hashlib.sha256(key.encode()).hexdigest()
+    return cache_folder() / "references" / f"{name}.{suffix}"
+
+
+def _load_rows(path: Path, n: int, dtype: type) -> Tensor | None:
+    """The file as a private, memory-mapped tensor, or None if it is not whole and ours."""
+    array = load_array(path, dtype)
+    if array is not None and array.ndim == 2 and len(array) == n:
+        return torch.from_numpy(array)
+    return None
+
+
+def _load_moments(path: Path, n: int) -> Moments | None:
+    with suppress(Exception):  # a damaged zip raises about anything
+        with np.load(path, allow_pickle=False) as file:
+            moments = Moments.from_state({name: torch.from_numpy(file[name]) for name in file})
+        if moments.n == n:
+            return moments
+    return None

@@ -1,0 +1,24 @@
+"""A module of ours as a feature extractor: `checkpoint:PATH`."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from novum.core.checkpoints import load_module
+from novum.metrics.features.extractor import FeatureExtractor, check_images, weights_hash
+
+
+class Checkpoint(FeatureExtractor):
+    """`features(uint8 images) -> (b, d)` of the LightningModule in a checkpoint of ours."""
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(f"checkpoint:{path}")
+        self.module = load_module(Path(path)).requires_grad_(False).eval()
+        weights = weights_hash(self.module)
+        self.spec = f"checkpoint/{type(self.module).__name__}/features/weights-{weights}"
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        check_images(images)
+        with torch.autocast(images.device.type, enabled=False):
+            return (self.module.features(images).float(),)

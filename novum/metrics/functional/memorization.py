@@ -1,0 +1,117 @@
+"""Whether samples lie nearer to the training set than they should.
+
+Each has a blind spot: a truncated generator that copies nothing looks like a copier to authenticity
+and C_T, and an underfit one that copies some of its samples does not.
+"""
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from novum.core.errors import NotComputable
+from novum.metrics.checks import check_features, check_same_width
+from novum.metrics.functional.frechet import frechet_distance_from_features
+from novum.metrics.neighbours import knn
+
+Cells = tuple[Tensor, Tensor, Tensor]  # labels of train, heldout and fake rows
+
+
+def memorization_distance(real: Tensor, fake: Tensor) -> float:
+    """Mean over generated of min over real of 1 - |cos| (Bai et al., 2021, 2106.03062)."""
+    _check(real=real, fake=fake)
+    similarity = torch.zeros(len(fake), dtype=torch.float64, device=fake.device)
+    for block in real.split(2048):
+        block = _unit(block)
+        for rows in torch.arange(len(fake), device=fake.device).split(2048):
+            largest = (_unit(fake[rows]) @ block.T).abs().amax(1)
+            similarity[rows] = torch.maximum(similarity[rows], largest)
+    return float((1 - similarity).clamp(min=0).mean())
+
+
+def memorization_informed_frechet_distance(
+    real: Tensor, fake: Tensor, tau: float = 0.1, *, distance: float | None = None
+) -> float:
+    """Fréchet distance divided by the memorization distance where that is below tau (MiFID).
+
+    `tau` belongs to the feature space: 0.1 is Kaggle's for Inception. `distance` is the Fréchet
+    distance where it is known.
+    """
+    if distance is None:
+        distance = frechet_distance_from_features(real, fake)
+    nearness = memorization_distance(real, fake)
+    return distance / (nearness + 1e-15) if nearness < tau else distance
+
+
+def authenticity(train: Tensor, fake: Tensor) -> float:
+    """Share of samples farther from their nearest training row than that is from its own nearest.
+
+    Alaa et al., 2022, 2102.08921. Blind to training rows that occur twice: their own is at 0.
+    """
+    _check(train=train, fake=fake)
+    check_features(train, "train", at_least=2)
+    distances, nearest = knn(fake, train, 1)
+    rows, inverse = nearest[:, 0].unique(return_inverse=True)
+    own = knn(train[rows], train, 2).distances[:, 1]  # the first is the row itself
+    return float((distances[:, 0] > own[inverse]).double().mean())
+
+
+def data_copying_test(
+    train: Tensor,
+    heldout: Tensor,
+    fake: Tensor,
+    cells: Cells | None = None,
+    num_cells: int = 3,
+    *,
+    seed: int = 0,
+) -> float:
+    """C_T: far below 0 if samples lie nearer to training than held-out data do (Meehan, 2020).
+
+    2004.05675. The mean over cells of a Mann-Whitney z-score, weighted by held-out counts, where
+    20 or more samples fall. Without `cells`, k-means on train makes them (in 64 principal
+    components if d > 64). It is no standard normal: its spread depends on the cells.
+    """
+    _check(train=train, heldout=heldout, fake=fake)
+    labels = _kmeans_cells(train, heldout, fake, num_cells, seed) if cells is None else cells
+    weights, scores = [], []
+    for cell in labels[0].unique():
+        t, h, g = (x[c == cell] for x, c in zip((train, heldout, fake), labels, strict=True))
+        if len(g) > 20 and len(h) > 0:
+            weights.append(len(h))
+            scores.append(_mann_whitney_z(knn(g, t, 1).distances, knn(h, t, 1).distances))
+    if not weights:
+        raise NotComputable(
+            f"no cell holds more than 20 of the {len(fake)} samples and a held-out row:"
+            " add samples or use fewer cells"
+        )
+    return float(np.average(scores, weights=weights))
+
+
+def _mann_whitney_z(fake: Tensor, heldout: Tensor) -> float:
+    """z-score of the number of pairs with the sample farther than the held-out row; ties half."""
+    g, h = fake.flatten(), heldout.flatten().sort().values
+    below, up_to = torch.searchsorted(h, g), torch.searchsorted(h, g, right=True)
+    u = float((below + up_to).double().sum()) / 2
+    n, m = len(h), len(g)
+    return (u - (n * m / 2 - 0.5)) / (n * m * (n + m + 1) / 12) ** 0.5
+
+
+def _kmeans_cells(train: Tensor, heldout: Tensor, fake: Tensor, count: int, seed: int) -> Cells:
+    sets = [x.detach().cpu().double().numpy() for x in (train, heldout, fake)]
+    if train.shape[1] > 64 and len(train) > 64:
+        pca = PCA(64, random_state=seed).fit(sets[0])
+        sets = [pca.transform(x) for x in sets]
+    kmeans = KMeans(min(count, len(train)), n_init=10, random_state=seed).fit(sets[0])
+    return tuple(torch.from_numpy(kmeans.predict(x)).to(train.device) for x in sets)
+
+
+def _unit(x: Tensor) -> Tensor:
+    x = x.double()
+    return x / x.norm(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+
+
+def _check(**features: Tensor) -> None:
+    for name, x in features.items():
+        check_features(x, name)
+    check_same_width(**features)

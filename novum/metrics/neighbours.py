@@ -1,0 +1,399 @@
+"""The one exact k-nearest-neighbour engine that every metric and callback uses.
+
+Candidates come from bfloat16 or float32 matrix products of centred rows (screening.py), and are
+re-ranked by direct difference in float64. A rounding bound certifies each row: whatever was not a
+candidate is provably farther than the k-th neighbour. Rows that fail it are searched again, in
+float32 and then in float64.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from novum.core import distributed
+from novum.core.errors import InputError, NotComputable
+from novum.metrics.candidate_filter import (
+    MARGIN,
+    Candidates,
+    Rows,
+    centred,
+    find_candidates,
+    gamma,
+    middle,
+    screening_dtypes,
+)
+from novum.metrics.checks import check_features, check_same_width
+
+MAX_BYTES = 512 * 2**20
+
+
+class Neighbours(NamedTuple):
+    distances: Tensor  # (m, k) float64, ascending
+    indices: Tensor  # (m, k) int64, ties by the smaller index
+
+
+Search = Callable[[Tensor, Tensor, int], Neighbours]  # knn, or knn_together
+
+
+def knn(queries: Tensor, reference: Tensor, k: int, *, max_bytes: int = MAX_BYTES) -> Neighbours:
+    """The k nearest reference rows of each query, exact, in about `max_bytes` of working memory.
+
+    Takes floats or uint8 (n, d) or (n, c, h, w). The result does not depend on the block sizes.
+    """
+    queries, reference = _rows(queries, "queries"), _rows(reference, "reference")
+    check_same_width(queries=queries, reference=reference)
+    if not 1 <= k <= len(reference):
+        raise NotComputable(f"k = {k} neighbours asked of {len(reference)} reference rows")
+    if queries.device != reference.device:
+        queries = queries.to(reference.device)
+    with _full_precision(queries.device):
+        squared, indices, certain = _search(queries, reference, k, max_bytes)
+        redo = (~certain).nonzero()[:, 0]
+        if len(redo):
+            found = _search_again(Rows(queries, redo), reference, squared[redo], max_bytes)
+            squared[redo], indices[redo] = found
+    return Neighbours(squared.sqrt(), indices)
+
+
+def knn_sharded(
+    queries: Tensor,
+    share: Tensor,
+    rows: Tensor,
+    k: int,
+    *,
+    group: dist.ProcessGroup | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> Neighbours:
+    """`knn` over a reference shared out over the ranks: the same answer for any number of them.
+
+    Each rank passes all queries, its share of the reference and the ascending row numbers of that
+    share in the whole (`arange(rank, n, ranks)`, say). Only k neighbours per query and rank travel.
+    """
+    if rows.shape != (len(share),) or (rows.diff() <= 0).any():
+        raise InputError(f"rows must be ascending, one for each of the share's {len(share)} rows")
+    sizes = _gather(torch.tensor([[len(share), len(queries)]], device=share.device), group)
+    total, counts = int(sizes[:, 0].sum()), sizes[:, 1].tolist()
+    if len(set(counts)) > 1:
+        raise InputError(f"ranks have {counts} queries: pass the same ones on every rank")
+    if not 1 <= k <= total:
+        raise InputError(f"k = {k} neighbours asked of {total} reference rows")
+    m, near = len(queries), min(k, len(share))
+    distances = torch.full((m, k), torch.inf, dtype=torch.float64, device=share.device)
+    indices = torch.full((m, k), 2**62, device=share.device)
+    if near:
+        found = knn(queries, share, near, max_bytes=max_bytes)
+        distances[:, :near] = found.distances
+        indices[:, :near] = rows.to(share.device)[found.indices]
+    # rank after rank, (ranks * k, m)
+    distances, indices = (_gather(x.T.contiguous(), group).T for x in (distances, indices))
+    distances, indices = _sorted(distances, indices)
+    return Neighbours(distances[:, :k], indices[:, :k])
+
+
+def knn_together(queries: Tensor, reference: Tensor, k: int) -> Neighbours:
+    """`knn` by all ranks at once, each in its share of a reference that all have, on the CPU."""
+    if distributed.world_size() == 1:
+        return knn(queries, reference, k)
+    own = distributed.shard(len(reference))
+    distributed.barrier("nearest neighbours")
+    rows = torch.arange(own.start, own.stop)
+    return knn_sharded(queries, reference[own], rows, k, group=distributed.cpu_group())
+
+
+def neighbour_distances(reference: Tensor, k: int, *, search: Search = knn) -> Tensor:
+    """Distances of each row to its k nearest others, (n, k + 1) float64; the first is its own 0."""
+    if len(reference) <= k:
+        raise NotComputable(
+            f"{len(reference)} samples have no {k}-th neighbour: {k + 1} are needed"
+        )
+    return search(reference, reference, k + 1).distances
+
+
+def kth_neighbour_radii(reference: Tensor, k: int) -> Tensor:
+    """Distance of each row to its k-th nearest other row, (n,) float64."""
+    return neighbour_distances(reference, k)[:, k]
+
+
+def sphere_sides(
+    queries: Tensor, centres: Tensor, radii: Tensor, *, max_bytes: int = MAX_BYTES
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Where each query lies of each ball, exactly: blocks of sign(|q - c| - radius) as int8.
+
+    Yields (query rows, centre rows, signs): -1 inside, 0 on the sphere, 1 outside.
+    """
+    centre = middle(centres)
+    tile = max(1, int((max_bytes / 24) ** 0.5))  # about six float32 tiles at a time
+    tile = min(tile, max(1, max_bytes // (16 * queries.shape[1])), 4096)
+    for i in range(0, len(queries), tile):
+        rows = slice(i, min(i + tile, len(queries)))
+        for j in range(0, len(centres), tile):
+            columns = slice(j, min(j + tile, len(centres)))
+            with _full_precision(queries.device):
+                sides = _sphere_tile(queries[rows], centres[columns], radii[columns], centre)
+            yield rows, columns, sides
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """|a - b|^2 over the last axis in float64, by halving: the same bits in any block or device."""
+    terms = (a.double() - b.double()).square_()
+    while (width := terms.shape[-1]) > 1:
+        half = (width + 1) // 2
+        terms[..., : width - half] += terms[..., half:]
+        terms = terms[..., :half]
+    return terms[..., 0].clone()  # lets go of the rest
+
+
+def distinct_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Row numbers of the first of each set of equal rows, ascending, and each row's set."""
+    keys = _row_hashes(x)
+    _, inverse = keys.unique(return_inverse=True)
+    first = _first_of_each(inverse)
+    if len(first) < len(x):
+        source = first[inverse]  # the row that each row should equal
+        doubtful = (source != torch.arange(len(x), device=x.device)).nonzero()[:, 0]
+        for rows in doubtful.split(4096):
+            clash = rows[
+                (x[rows] != x[source[rows]]).any(1)
+            ]  # equal hash, other row: keep it apart
+            inverse[clash] = inverse.max() + 1 + torch.arange(len(clash), device=x.device)
+        first = _first_of_each(inverse)
+    order = first.argsort()  # number the sets by their first row
+    rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=x.device))
+    return first[order], rank[inverse]
+
+
+def _gather(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """The x of all ranks, one after the other."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return x
+    parts = [torch.empty_like(x) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(parts, x, group=group)
+    return torch.cat(parts)
+
+
+def found_in(x: Tensor, other: Tensor) -> Tensor:
+    """Which rows of x equal some row of the other set, (n,) bool; the other's rows are distinct."""
+    hashes, order = _row_hashes(other).sort()
+    own = _row_hashes(x)
+    place = torch.searchsorted(hashes, own).clamp(max=len(hashes) - 1)
+    found = hashes[place] == own
+    rows = found.nonzero()[:, 0]
+    for part in rows.split(4096):  # equal hashes are all but certainly equal rows
+        found[part] = (x[part] == other[order[place[part]]]).all(1)
+    return found
+
+
+def _rows(x: Tensor, name: str) -> Tensor:
+    if isinstance(x, Tensor) and x.ndim > 2:
+        x = x.flatten(1)
+    return check_features(x, name)
+
+
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """Real float32 products, whatever the caller allows (TF32, bfloat16, autocast)."""
+    allowed = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(allowed)
+
+
+def _search(
+    queries: Tensor | Rows, reference: Tensor | Rows, k: int, max_bytes: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Squared distances and indices of the k nearest, and which rows are certain.
+
+    Rows that bfloat16 does not settle are screened in float32.
+    """
+    cheap, *finer = screening_dtypes(reference.device)
+    squared, indices, certain = _search_screened(queries, reference, k, cheap, None, max_bytes)
+    for dtype in finer:
+        redo = (~certain).nonzero()[:, 0]
+        if len(redo):
+            within = squared[redo, -1].float() * (1 + 1e-6)  # k rows are known to be that near
+            found = _search_screened(Rows(queries, redo), reference, k, dtype, within, max_bytes)
+            squared[redo], indices[redo], certain[redo] = found
+    return squared, indices, certain
+
+
+def _search_screened(
+    queries: Tensor | Rows,
+    reference: Tensor | Rows,
+    k: int,
+    dtype: torch.dtype,
+    within: Tensor | None,
+    max_bytes: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    quarter = max_bytes // 4
+    block = max(1, quarter // (4 * reference.shape[1] + 32 * (2 * k + MARGIN)))
+    parts = []
+    for i in range(0, len(queries), block):
+        part = queries[i : i + block]
+        limit = None if within is None else within[i : i + block]
+        candidates = find_candidates(
+            part, reference, k, dtype=dtype, within=limit, max_bytes=quarter
+        )
+        parts.append(_rank(part, reference, candidates, k))
+    squared, indices, certain = (torch.cat(part) for part in zip(*parts, strict=True))
+    return squared, indices, certain
+
+
+def _rank(
+    queries: Tensor, reference: Tensor | Rows, candidates: Candidates, k: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Exact distances decide: the k nearest candidates, and where no other row can be nearer."""
+    bounds, rows, cutoff = candidates
+    short = ~(bounds[:, k - 1] < torch.inf)  # fewer than k candidates: any rows give a bound
+    rows[short, :k] = torch.arange(k, device=rows.device)
+    squared = torch.full(rows.shape, torch.inf, dtype=torch.float64, device=rows.device)
+    squared[:, :k] = _distances_to(queries, reference, rows[:, :k])
+    kth = squared[:, :k].amax(1, keepdim=True)
+    row, column = (bounds[:, k:] <= kth).nonzero(as_tuple=True)  # the others are farther
+    column += k
+    squared[row, column] = _pair_distances(queries, reference, row, rows[row, column])
+    squared, indices = _sorted(squared, rows)
+    return squared[:, :k], indices[:, :k], (cutoff > kth[:, 0]) & ~short
+
+
+def _search_again(
+    queries: Rows, reference: Tensor, bound: Tensor, max_bytes: int
+) -> tuple[Tensor, Tensor]:
+    """The k nearest rows of queries whose candidates were not certain, and are `bound` away."""
+    k = bound.shape[1]
+    first, inverse = distinct_rows(reference)
+    multiplicity = inverse.bincount()
+    if multiplicity.max() <= MARGIN:
+        return _search_in_float64(queries, reference, bound, max_bytes)
+    # crowds of equal rows all tie: search the distinct ones
+    distinct, k_distinct = Rows(reference, first), min(k, len(first))
+    squared, groups, certain = _search(queries, distinct, k_distinct, max_bytes)
+    redo = (~certain).nonzero()[:, 0]
+    if len(redo):
+        found = _search_in_float64(Rows(queries, redo), distinct, squared[redo], max_bytes)
+        squared[redo], groups[redo] = found
+    return _expand_groups(squared, groups, inverse, multiplicity, k)
+
+
+def _distances_to(queries: Tensor, reference: Tensor | Rows, candidates: Tensor) -> Tensor:
+    """Exact squared distances (m, c) of queries (m, d) to their candidates (m, c)."""
+    rows = max(1, 2**20 // (candidates.shape[1] * queries.shape[1]))  # stays in the CPU's cache
+    parts = [
+        squared_distances(q[:, None], reference[c])
+        for q, c in zip(queries.split(rows), candidates.split(rows), strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def _sorted(squared: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows by ascending distance, ties by the smaller index."""
+    indices, order = indices.sort(1)
+    squared, by_distance = squared.gather(1, order).sort(dim=1, stable=True)
+    return squared, indices.gather(1, by_distance)
+
+
+def _search_in_float64(
+    queries: Tensor | Rows, reference: Tensor | Rows, bound: Tensor, max_bytes: int
+) -> tuple[Tensor, Tensor]:
+    """k nearest rows among all that may be no farther than the k-th found so far."""
+    k, quarter, centre = bound.shape[1], max_bytes // 4, middle(reference)
+    rows = max(1, min(len(reference), quarter // (16 * reference.shape[1]), 8192))
+    tile = max(1, min(quarter // (16 * rows), 512))
+    parts = [
+        _search_tile_in_float64(
+            queries[i : i + tile], reference, centre, bound[i : i + tile, -1], k, rows
+        )
+        for i in range(0, len(queries), tile)
+    ]
+    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+
+
+def _search_tile_in_float64(
+    queries: Tensor, reference: Tensor | Rows, centre: Tensor, bound: Tensor, k: int, rows: int
+) -> tuple[Tensor, Tensor]:
+    q = centred(queries, centre, torch.float64)
+    q_norm = q.norm(dim=1, keepdim=True)
+    found = []
+    for start in range(0, len(reference), rows):
+        r = centred(reference[start : start + rows], centre, torch.float64)
+        r_norm = r.norm(dim=1)
+        approximate = torch.addmm(r_norm.square(), q, r.T, alpha=-2) + q_norm.square()
+        error = gamma(q.shape[1] + 16, torch.float64) * (q_norm + r_norm).square()
+        near = (~(approximate - error > bound[:, None])).nonzero()  # keeps NaN from overflow too
+        row, column = near[:, 0], near[:, 1] + start
+        found.append((row, column, _pair_distances(queries, reference, row, column)))
+    row, column, squared = (torch.cat(parts) for parts in zip(*found, strict=True))
+    order = squared.argsort(stable=True)  # equal distances stay in order of the column
+    order = order[row[order].argsort(stable=True)]
+    counts = row.bincount(minlength=len(q))
+    nearest = order[(counts.cumsum(0) - counts)[:, None] + torch.arange(k, device=q.device)]
+    return squared[nearest], column[nearest]
+
+
+def _pair_distances(a: Tensor, b: Tensor | Rows, i: Tensor, j: Tensor) -> Tensor:
+    """Exact squared distances of the pairs a[i], b[j]."""
+    rows = max(1, 2**20 // a.shape[1])
+    parts = [
+        squared_distances(a[p], b[q]) for p, q in zip(i.split(rows), j.split(rows), strict=True)
+    ]
+    return torch.cat(parts) if parts else a.new_empty(0, dtype=torch.float64)
+
+
+def _sphere_tile(queries: Tensor, centres: Tensor, radii: Tensor, centre: Tensor) -> Tensor:
+    q, c = centred(queries, centre), centred(centres, centre)
+    q_norm, c_norm = q.norm(dim=1, keepdim=True), c.norm(dim=1)
+    radii_squared = radii.square().float()
+    gap = torch.addmm(c_norm.square() - radii_squared, q, c.T, alpha=-2) + q_norm.square()
+    error = (q_norm + c_norm).square_().add_(radii_squared).mul_(gamma(q.shape[1] + 32, q.dtype))
+    error += 8 * q.shape[1] * torch.finfo(q.dtype).tiny
+    sides = gap.sign().to(torch.int8)
+    i, j = (~(gap.abs() > error)).nonzero(as_tuple=True)
+    exact = _pair_distances(queries, centres, i, j).sqrt() - radii[j]
+    sides[i, j] = exact.sign().to(torch.int8)
+    return sides
+
+
+def _row_hashes(x: Tensor) -> Tensor:
+    """A 64-bit hash of each row's bits; integer sums, so equal rows hash alike anywhere."""
+    as_integers = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    whole = x.shape[1] * x.element_size() % 8 == 0
+    bits = torch.int64 if whole else as_integers[x.element_size()]
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randint(-(2**63), 2**63 - 1, (x.shape[1],), generator=generator) | 1
+    weights = weights.to(x.device)
+    hashes = []
+    for part in x.split(2048):
+        part = part.contiguous().view(bits).long()
+        kept = weights[: part.shape[1]]
+        hashes.append(part @ kept if x.device.type == "cpu" else (part * kept).sum(1))
+    return torch.cat(hashes)
+
+
+def _first_of_each(inverse: Tensor) -> Tensor:
+    rows = torch.arange(len(inverse), device=inverse.device)
+    count = int(inverse.max()) + 1
+    return rows.new_full((count,), len(rows)).scatter_reduce_(0, inverse, rows, "amin")
+
+
+def _expand_groups(
+    squared: Tensor, groups: Tensor, inverse: Tensor, multiplicity: Tensor, k: int
+) -> tuple[Tensor, Tensor]:
+    """From the nearest sets of equal rows to the k nearest rows, ties by the smaller index."""
+    members = inverse.argsort(stable=True)  # row numbers, set by set, ascending in each
+    starts = multiplicity.cumsum(0) - multiplicity
+    offset = torch.arange(k, device=groups.device)
+    parts = []
+    for d, g in zip(squared.split(1024), groups.split(1024), strict=True):
+        exists = offset < multiplicity[g][:, :, None]  # (b, k_distinct, k)
+        position = (starts[g][:, :, None] + offset).clamp(max=len(members) - 1)
+        index = torch.where(exists, members[position], len(members)).flatten(1)
+        distance = torch.where(exists, d[:, :, None], torch.inf).flatten(1)
+        distance, index = _sorted(distance, index)
+        parts.append((distance[:, :k], index[:, :k]))
+    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])

@@ -1,0 +1,46 @@
+"""One p-value: do the samples favour training data over held-out data?"""
+
+import torch
+from torch import Tensor
+
+from novum.core.errors import InputError
+from novum.metrics.novelty.nearest_matches import Matches, find_clusters, find_matches
+
+
+def train_heldout_permutation_test(
+    train: Tensor, heldout: Tensor, fake: Tensor, permutations: int = 999, seed: int = 0
+) -> float:
+    """p-value of "which items were trained on makes no difference to the samples".
+
+    Valid for any generator and any number of samples. It counts items, so it is weak against many
+    copies of one item, which `attribution` finds.
+    """
+    return permutation_test_from_matches(find_matches(train, heldout, fake), permutations, seed)
+
+
+def permutation_test_from_matches(
+    matches: Matches, permutations: int = 999, seed: int = 0
+) -> float:
+    """Of the largest surplus of training items among the j plainest matches, divided by sqrt(j).
+
+    Shuffling the pool's labels gives the matched items labels drawn without replacement.
+    """
+    if permutations < 1:
+        raise InputError(f"{permutations} permutations give no p-value: take some, such as 999")
+    clusters = find_clusters(matches)
+    margin, observed = clusters.margin.tolist(), clusters.trained.tolist()
+    items = matches.train_items + matches.heldout_items
+    generator = torch.Generator().manual_seed(seed)
+    wins = torch.zeros(1 + permutations, dtype=torch.float64)  # the first is the observed labelling
+    largest = torch.full_like(wins, -torch.inf)
+    for j, trained in enumerate(observed):
+        chance = (matches.train_items - wins) / (items - j)
+        won = torch.rand(len(wins), generator=generator, dtype=torch.float64) < chance
+        won[0] = trained
+        wins += won
+        if j + 1 == len(margin) or margin[j + 1] < margin[j]:  # ties enter together
+            surplus = wins - (j + 1) * matches.train_items / items
+            torch.maximum(largest, surplus / (j + 1) ** 0.5, out=largest)
+    coin = torch.rand(len(wins), generator=generator)  # ties by chance: exactly uniform if no copy
+    exceeding = (largest > largest[0]) | ((largest == largest[0]) & (coin >= coin[0]))
+    return float(exceeding.double().mean())

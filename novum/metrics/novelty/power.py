@@ -1,0 +1,119 @@
+"""What share of copies would have been found, had there been any: the other half of "none found".
+
+Copies of this very training set are planted, altered rung by rung, and the detector must name the
+source at a threshold that one held-out image in a hundred exceeds.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+
+from novum.metrics.features.extractor import Images, extract_features, to_uint8
+from novum.metrics.functional.intervals import Interval, clopper_pearson_interval
+from novum.metrics.neighbours import knn
+from novum.metrics.novelty.alterations import LADDER, alter
+from novum.metrics.novelty.altered_copies import AlteredCopyDetector
+from novum.metrics.novelty.nearest_matches import HELDOUT, TRAIN, Matches
+
+NEIGHBOURS = 5
+
+# (samples, an item that is not to be found for each of them) -> what they match
+Matcher = Callable[[Tensor, Tensor], Matches]
+
+
+class PowerCard(NamedTuple):
+    recall: dict[str, Interval]  # per attack: found with the right source; 95% Clopper-Pearson
+    threshold: float  # of the margin
+    false_alarms: Interval  # share of held-out images above it
+
+
+def power(
+    train: Images,
+    heldout: Images,
+    match: Matcher | None = None,
+    *,
+    attacks: Iterable[str] = tuple(LADDER),
+    copies: int = 60,
+    fresh: int = 1000,
+    false_alarms: float = 0.01,
+    alone: Tensor | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> PowerCard:
+    """Recall of planted copies per attack at a share of false alarms on held-out images.
+
+    Remove the near-duplicates of training images from the held-out set first, or they set the
+    threshold. `match` is a detector's; that of altered copies if not given.
+
+    Args:
+        copies: Planted copies per attack.
+        fresh: Held-out images that set the threshold, each without itself.
+        alone: Their rows, if they are not to be drawn from all.
+    """
+    attacks = list(attacks)
+    match = match or AlteredCopyDetector(train, heldout, progress=progress).match
+    generator = torch.Generator().manual_seed(seed)
+    sources = torch.randperm(len(train), generator=generator)[:copies]
+    others = torch.randint(len(heldout), (len(sources),), generator=generator)
+    if alone is None:
+        alone = torch.randperm(len(heldout), generator=generator)
+    alone = alone[:fresh]
+    originals, backgrounds = pick(train, sources), pick(heldout, others)
+    planted = [alter(originals, a, seed + i, backgrounds) for i, a in enumerate(attacks)]
+    samples = torch.cat([*planted, pick(heldout, alone)])
+    not_to_find = torch.cat([*[others] * len(attacks), alone]) + len(train)
+    matches = match(samples, not_to_find)
+
+    fresh_margins = matches.margin[-len(alone) :].sort(descending=True).values
+    threshold = float(fresh_margins[int(false_alarms * len(alone))])
+    found = matches.margin[: -len(alone)] > threshold
+    right = _named(matches.item[: -len(alone)], sources.repeat(len(attacks)), train)
+    hits = (found & right).view(len(attacks), -1).sum(1).tolist()
+    return PowerCard(
+        {a: clopper_pearson_interval(k, len(sources)) for a, k in zip(attacks, hits, strict=True)},
+        threshold,
+        clopper_pearson_interval(int((fresh_margins > threshold).sum()), len(alone)),
+    )
+
+
+def feature_matcher(
+    extractor: FeatureExtractorBase,
+    train: Images,
+    heldout: Images,
+    *,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> Matcher:
+    """The plain nearest neighbour of an extractor's features, to compare with.
+
+    Its margin is log(distance of the fifth / of the nearest), as in `find_matches`.
+    """
+    options = {"device": device, "progress": progress}
+    pool = torch.cat([extract_features(extractor, x, **options) for x in (train, heldout)])
+
+    def match(samples: Tensor, exclude: Tensor) -> Matches:
+        found = knn(extract_features(extractor, samples, **options), pool, NEIGHBOURS + 1)
+        last = (found.indices == exclude[:, None]).byte().sort(dim=1, stable=True).indices
+        item = found.indices.gather(1, last)[:, 0]
+        near = found.distances.gather(1, last)
+        margin = (near[:, NEIGHBOURS - 1].log() - near[:, 0].log()).nan_to_num(0, posinf=torch.inf)
+        side = torch.where(item < len(train), TRAIN, HELDOUT).to(torch.int8)
+        return Matches(item, side, margin, len(train), len(heldout))
+
+    return match
+
+
+def pick(source: Images, rows: Tensor) -> Tensor:
+    """uint8 images of the rows."""
+    return torch.cat([to_uint8(source[row : row + 1]).cpu() for row in rows.tolist()])
+
+
+def _named(items: Tensor, sources: Tensor, train: Images) -> Tensor:
+    """Whether each item is the source, or a training image equal to it."""
+    right = items == sources
+    for i in ((items < len(train)) & ~right).nonzero()[:, 0].tolist():
+        right[i] = bool((pick(train, items[i : i + 1]) == pick(train, sources[i : i + 1])).all())
+    return right

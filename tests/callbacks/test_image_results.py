@@ -1,0 +1,148 @@
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from novum.callbacks.image_results import WriteResult, source_distance
+from novum.cli.train import Configs, main
+from novum.report.recipes import write_animation, write_png
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["train.py"])
+        main(list(arguments))
+        return capsys.readouterr().out
+
+    return call
+
+
+DREAM = [
+    "--data.init_args.size=64",
+    "--model.init_args.steps=2",
+    "--model.init_args.octaves=[-1,0]",
+    "--model.init_args.layers=[blocks.2]",
+    "--trainer.val_check_interval=2",
+    "--trainer.accelerator=cpu",
+]
+
+
+@pytest.mark.slow
+def test_a_dream_is_repeated_bit_for_bit_from_its_png(run, tmp_path):
+    out = run("fit", "--config", "deep_dream", *DREAM)
+    folder = tmp_path / "runs" / "deep_dream"
+    first = folder / "version_0" / "china.png"
+    assert str(first.relative_to(tmp_path)) in out
+    with Image.open(first) as image:
+        recipe, pixels = image.text["novum:config"], image.tobytes()
+    assert "sha256 of its pixels" in recipe and "blocks.2" in recipe
+    run("fit", "--config", str(first))
+    again = folder / "version_1" / "china.png"
+    assert again.read_bytes() == first.read_bytes()
+    # `predict` writes the checkpoint's image
+    last = folder / "version_0" / "checkpoints" / "last.ckpt"
+    assert last.stat().st_size < 1_000_000  # the network is no part of it
+    run("predict", "--ckpt_path", str(last), "--trainer.accelerator=cpu")
+    (written,) = (folder / "version_0" / "samples").glob("*.png")
+    with Image.open(written) as image:
+        assert image.tobytes() == pixels
+
+
+OTHERS = {  # config: the picture's name, what makes it small
+    "style_transfer": (
+        "china-flower",
+        ["--data.init_args.size=64", "--model.init_args.min_scale=48",
+         "--model.init_args.initial_steps=3", "--model.init_args.steps=2",
+         "--model.init_args.init=uniform", "--trainer.val_check_interval=5"],
+    ),
+    "class_visualisation": (
+        "screw_0",
+        ["--model.init_args.classes=[screw]", "--model.init_args.per_class=1",
+         "--model.init_args.size=64", "--model.init_args.view_size=64",
+         "--model.init_args.steps=2", "--trainer.val_check_interval=2"],
+    ),
+    "adversarial": (
+        "flower",
+        ["--data.init_args.size=64", "--model.init_args.attack.init_args.steps=2",
+         "--model.init_args.attack.init_args.random_start=true",
+         "--trainer.val_check_interval=2"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", OTHERS)
+def test_every_technique_is_repeated_bit_for_bit_from_its_png(run, tmp_path, config):
+    title, settings = OTHERS[config]
+    run("fit", "--config", config, *settings, "--seed_everything=3", "--trainer.accelerator=cpu")
+    folder = tmp_path / "runs" / config
+    first = folder / "version_0" / f"{title}.png"
+    run("fit", "--config", str(first))
+    assert (folder / "version_1" / f"{title}.png").read_bytes() == first.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_dream_logs_its_distance_and_its_history(run, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run("fit", "--config", "deep_dream", *DREAM, "--trainer.log_every_n_steps=1")
+    logged = EventAccumulator(str(tmp_path / "runs/deep_dream/version_0")).Reload()
+    assert {"samples/film_strip", "samples/grid", "novelty/source"} <= set(logged.Tags()["images"])
+    distances = logged.Scalars("novelty/source_distance/pixels@64")
+    assert [event.step for event in distances] == [2, 4]
+    assert all(event.value > 0 for event in distances)
+    objective = [event.value for event in logged.Scalars("loss/objective")]
+    assert len(objective) == 4
+
+
+def test_a_source_lies_at_no_distance_from_itself():
+    image = torch.randint(0, 256, (1, 3, 40, 30), dtype=torch.uint8)
+    assert source_distance("pixels@64", image, image) == 0
+    assert source_distance("pixels@64", image, 255 - image) > 1
+
+
+def test_a_png_without_a_recipe_is_told(tmp_path, capsys):
+    Image.new("RGB", (4, 4)).save(tmp_path / "plain.png")
+    with pytest.raises(SystemExit):
+        Configs().resolve(str(tmp_path / "plain.png"))
+    assert "plain.png carries no recipe" in capsys.readouterr().err
+
+
+def test_recipes_go_into_pngs_as_they_are(tmp_path):
+    picture = torch.zeros(4, 4, 3, dtype=torch.uint8).numpy()
+    data = {
+        "class_path": "novum.datamodules.SingleImageDataModule",
+        "init_args": {"image": "ü.png"},
+    }
+    recipe = yaml.safe_dump({"data": data}, allow_unicode=True)
+    write_png(tmp_path / "x.png", picture, recipe)
+    configs = Configs(["--data.init_args.image", "ü.png"])  # typed, so that it may be read
+    text = Path(configs.resolve(str(tmp_path / "x.png"))).read_text(encoding="utf-8")
+    assert yaml.safe_load(text) == {"data": data}
+
+
+@pytest.mark.parametrize("suffix", ["gif", "mp4"])
+def test_animations_have_all_frames(tmp_path, suffix):
+    if suffix == "mp4":
+        av = pytest.importorskip("av")
+    frames = torch.randint(0, 256, (5, 33, 40, 3), dtype=torch.uint8).numpy()
+    path = tmp_path / f"x.{suffix}"
+    write_animation(path, frames, 10)
+    if suffix == "gif":
+        with Image.open(path) as image:
+            assert image.n_frames == 5
+    else:
+        with av.open(str(path)) as video:
+            assert sum(1 for _ in video.decode(video=0)) == 5
+
+
+def test_mp4_without_its_package_is_told_before_the_work(monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ValueError, match="mp4 needs the package av: pip install av"):
+        WriteResult(animation="mp4")

@@ -1,0 +1,79 @@
+"""One judgement of features whose answers are known."""
+
+import pytest
+import torch
+
+from novum.evaluation.space import QUALITY, WIDEST, Features, judge
+from novum.metrics.functional import Moments, frechet_distance_from_features, precision_recall
+from novum.metrics.subsets import equal_sizes
+
+
+def gaussian(n: int, seed: int, d: int = 4) -> torch.Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+def features(train, heldout, fake) -> Features:
+    return Features(train, heldout, fake, Moments().update(train))
+
+
+def test_values_are_those_of_the_functions():
+    train, heldout, fake = gaussian(300, 0), gaussian(200, 1), gaussian(100, 2)
+    found = judge(features(train, heldout, fake))
+    distance = frechet_distance_from_features(train, fake)
+    estimate = found.quality["frechet_distance"]
+    assert estimate["value"] == pytest.approx(distance)
+    assert estimate["low"] < distance < estimate["high"]
+    precision, recall = precision_recall(*equal_sizes(train, fake))
+    assert found.quality["precision"] == {"value": precision}
+    assert found.quality["recall"] == {"value": recall}
+    assert set(found.quality["kernel_distance"]) == {"value", "low", "high"}
+    assert found.novelty["closer_to_train"]["low"] < 0.5 < found.novelty["closer_to_train"]["high"]
+    assert abs(found.novelty["data_copying_ct"]) < 3
+    assert found.missing == []
+    assert found.copying.rate.low == 0 and not found.copying.test.flagged.any()
+    assert 0 < found.novelty["permutation_p"] <= 1
+    assert set(found.realism.rows.tolist()) == set(range(100))
+    assert len(found.neighbours.train_row) == 100
+
+
+def test_without_heldout_features():
+    found = judge(features(gaussian(50, 0), None, gaussian(30, 2)))
+    assert set(found.novelty) == {"authenticity"}
+    assert found.neighbours.heldout_row is None
+
+
+@pytest.mark.parametrize("n", range(2, 7))
+def test_each_metric_says_how_many_it_needs(n):
+    found = judge(features(gaussian(20, 0), gaussian(20, 1), gaussian(n, 2)))
+    for measure in QUALITY:
+        if measure.names == ("frechet_distance_infinity",):
+            continue  # says itself: four times as many as dimensions
+        known = n >= measure.at_least
+        assert all((found.quality[name]["value"] is not None) == known for name in measure.names)
+        reason = f"needs at least {measure.at_least} of each, there are {n} samples and 20"
+        assert any(reason in line for line in found.missing) != known
+    assert found.novelty["data_copying_ct"] is None  # 20 in a cell
+
+
+def test_wide_features_have_no_covariance():
+    sets = [gaussian(10, seed, WIDEST + 1) for seed in range(3)]
+    found = judge(Features(*sets))
+    assert found.quality["frechet_distance"] == {"value": None}
+    assert found.quality["precision"]["value"] is not None
+    assert "8,193 dimensions are too many" in found.missing[0]
+
+
+def test_features_that_are_not_finite_are_refused():
+    fake = gaussian(30, 2)
+    fake[3, 1] = torch.nan
+    with pytest.raises(ValueError, match="fake features has NaN or infinite values in 1 of 30"):
+        judge(features(gaussian(50, 0), None, fake))
+
+
+def test_equal_sizes_draws_at_random():
+    many, few = torch.arange(100.0)[:, None], torch.zeros(10, 1)
+    chosen, same = equal_sizes(many, few)
+    assert len(chosen) == len(same) == 10
+    assert chosen.max() > 10  # not the first rows, which may all be of one class
+    assert torch.equal(chosen, equal_sizes(many, few)[0])
+    assert torch.equal(chosen, equal_sizes(few, many)[1])

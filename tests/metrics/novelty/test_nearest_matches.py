@@ -1,0 +1,95 @@
+"""Matches: exact, blind to labels, one item for equal rows, ties by chance."""
+
+import math
+
+import pytest
+import torch
+
+from novum.metrics.novelty.nearest_matches import (
+    HELDOUT,
+    NEITHER,
+    TRAIN,
+    Matches,
+    find_clusters,
+    find_matches,
+    margin_of,
+)
+from tests.metrics.novelty.worlds import World
+
+
+def column(*values: float) -> torch.Tensor:
+    return torch.tensor(values)[:, None]
+
+
+def test_matches_by_hand():
+    train, heldout = column(0, 10), column(4, 20)
+    found = find_matches(train, heldout, column(1, 5, 10), k=3)
+    assert found.item.tolist() == [0, 2, 1]
+    assert found.side.tolist() == [TRAIN, HELDOUT, TRAIN]
+    expected = [math.log(9 / 1), math.log(5 / 1), math.inf]  # third nearest over nearest
+    assert found.margin.tolist() == pytest.approx(expected)
+    assert (found.train_items, found.heldout_items) == (2, 2)
+
+
+def test_equal_rows_are_one_item():
+    found = find_matches(column(0, 5, 5, 9), column(2, 2), column(5, 5.1), k=2)
+    assert (found.train_items, found.heldout_items) == (3, 1)
+    assert found.item.tolist() == [1, 1]
+    assert found.margin[0] == math.inf  # its twin does not hide the copy
+
+
+def test_an_item_in_both_sets_is_on_no_side():
+    found = find_matches(column(0, 5), column(5, 9), column(5, 0, 9))
+    assert found.side.tolist() == [NEITHER, TRAIN, HELDOUT]
+    assert (found.train_items, found.heldout_items) == (1, 1)
+    assert find_clusters(found).item.tolist() == [0, 3]
+
+
+@pytest.mark.parametrize("n_train", [1, 3])
+def test_ties_are_settled_by_chance(n_train):
+    """A sample as far from every item: on training's side as often as training has items."""
+    eye = torch.eye(n_train + 1)
+    train, heldout, fake = eye[:-1], eye[-1:], torch.zeros(1, n_train + 1)
+    wins = sum(int(find_matches(train, heldout, fake, seed=s).side == TRAIN) for s in range(400))
+    share = n_train / (n_train + 1)
+    assert abs(wins / 400 - share) < 4 * math.sqrt(share * (1 - share) / 400)
+
+
+def test_margins_do_not_know_the_labels():
+    world = World(0)
+    train, heldout = world.split(80, 50)
+    fake = world.generate(60, "fresh", train, copies=5)
+    one, other = find_matches(train, heldout, fake), find_matches(heldout, train, fake)
+    assert torch.equal(one.margin, other.margin)
+    assert torch.equal(one.side, -other.side)
+    assert torch.equal(one.item, (other.item + 80) % 130)
+
+
+def test_a_pool_of_one_item_has_no_margin():
+    assert find_matches(column(3, 3), column(3), column(3, 4)).margin.tolist() == [0, 0]
+
+
+def test_clusters_are_the_samples_of_an_item():
+    found = Matches(
+        torch.tensor([4, 2, 4, 7, 2]),
+        torch.tensor([1, -1, 1, 1, -1], dtype=torch.int8),
+        torch.tensor([0.5, 3.0, 2.0, 1.0, 0.1]),
+        10,
+        10,
+    )
+    clusters = find_clusters(found)
+    assert clusters.item.tolist() == [2, 4, 7]
+    assert clusters.trained.tolist() == [False, True, True]
+    assert clusters.margin.tolist() == [3, 2, 1]
+    assert clusters.size.tolist() == [2, 2, 1]
+    assert find_clusters(found, 1.0).size.tolist() == [1, 1, 1]
+
+
+def test_mistakes_end_in_one_line():
+    x = torch.zeros(3, 2)
+    with pytest.raises(ValueError, match="heldout has 0 samples"):
+        find_matches(x, x[:0], x)
+    with pytest.raises(ValueError, match="features differ in width"):
+        find_matches(x, torch.zeros(3, 4), x)
+    with pytest.raises(ValueError, match="ratio = 0.5 is not nearer"):
+        margin_of(0.5)

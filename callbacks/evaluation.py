@@ -11,7 +11,7 @@ from torch import Tensor
 
 from novum.callbacks.logging import wait_for_pictures
 from novum.core import distributed
-from novum.core.protocols import ImageGenerator
+from novum.core.protocols import BLOCK, ImageGenerator
 from novum.metrics.features import (
     cache_together,
     extract_features,
@@ -21,8 +21,6 @@ from novum.metrics.features import (
     reference_neighbour_distances,
 )
 from novum.metrics.functional import Moments
-
-BLOCK = 256  # samples per seed; blocks are dealt to the ranks in turn
 
 _evaluations: "WeakKeyDictionary[Trainer, Evaluation]" = WeakKeyDictionary()
 

@@ -8,11 +8,12 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from novum.callbacks.evaluation import BLOCK, Evaluation, EvaluationCallback
-from novum.callbacks.logging import literal, log_metrics, log_text
+from novum.callbacks.evaluation import Evaluation, EvaluationCallback
+from novum.callbacks.logging import log_metrics, log_text
 from novum.callbacks.text_health import text_figures
-from novum.core.protocols import Discriminator, ImageGenerator, TextGenerator, seen, unit
+from novum.core.protocols import BLOCK, Discriminator, ImageGenerator, TextGenerator, seen, unit
 from novum.metrics.neighbours import knn, knn_together
+from novum.report.events import literal
 
 
 class Limit(NamedTuple):

@@ -1,16 +1,14 @@
 """Writing scalars, pictures and text, the encoding off the training thread."""
 
-import io
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
-from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from novum.core.protocols import seen
+from novum.report.events import add_encoded
 
 _encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="novum-pictures")
 _pending: list[Future] = []
@@ -48,23 +46,10 @@ def log_picture(
     _pending.append(_encoder.submit(lambda: add_encoded(experiment, tag, draw(), step)))
 
 
-def add_encoded(experiment: SummaryWriter, tag: str, encoded: bytes, step: int) -> None:
-    """A picture as it is, where TensorBoard's add_image would encode it anew."""
-    width, height = Image.open(io.BytesIO(encoded)).size
-    image = Summary.Image(encoded_image_string=encoded, height=height, width=width, colorspace=3)
-    summary = Summary(value=[Summary.Value(tag=tag, image=image)])
-    experiment.file_writer.add_summary(summary, step)
-
-
 def wait_for_pictures(at_most: int = 0) -> None:
     """Returns when no more than `at_most` pictures wait; raises what a drawing raised."""
     while len(_pending) > at_most:
         _pending.pop(0).result()
-
-
-def literal(text: str) -> str:
-    """Markdown that shows a text as it is: none of its characters means anything."""
-    return "".join(c if c.isalnum() or c in " …\n" else f"&#{ord(c)};" for c in text)
 
 
 def log_text(trainer: Trainer, tag: str, markdown: str, step: int) -> None:

@@ -1,11 +1,8 @@
 """Is it copying? Each sample beside its nearest training and its nearest held-out image."""
 
 import math
-from typing import Any
 
-import torch
 from pytorch_lightning import LightningModule, Trainer
-from torch import Tensor
 
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_picture
@@ -13,7 +10,8 @@ from novum.evaluation.space import RATIO, copying_figures, judge_copying
 from novum.metrics.neighbours import knn_together
 from novum.metrics.novelty import Neighbours, find_matches, find_neighbours, share_interval
 from novum.report.evaluation import scalars
-from novum.report.pictures import Pixels, captioned_table, encode, to_rgb
+from novum.report.neighbour_grid import neighbour_columns
+from novum.report.pictures import captioned_table, encode
 
 
 class NearestNeighbours(EvaluationCallback):
@@ -69,33 +67,3 @@ class NearestNeighbours(EvaluationCallback):
             lambda: encode(captioned_table(*columns)),
             evaluation.images_seen,
         )
-
-
-def neighbour_columns(
-    samples: Any, sources: dict[str, Any], found: dict[str, Neighbours], rows: int = 8
-) -> tuple[list[Pixels], list[str], list[list[str]]]:
-    """What `captioned_table` shows: the most suspicious samples and their neighbours.
-
-    Args:
-        samples: Images (n, c, h, w) by row.
-        sources: The images of `train` and, if there are any, of `heldout`.
-        found: The neighbours of all samples in each feature space.
-        rows: Samples shown.
-    """
-    suspicion = torch.stack([_relative_distance(neighbours) for neighbours in found.values()])
-    shown = suspicion.amin(0).argsort(stable=True)[:rows]
-    columns, headings, captions = [to_rgb(samples[shown])], ["sample"], [[]]
-    for name, neighbours in found.items():
-        for split, source in sources.items():
-            distances = getattr(neighbours, f"{split}_distance")[shown].tolist()
-            columns.append(to_rgb(source[getattr(neighbours, f"{split}_row")[shown]]))
-            captions.append([f"{d:.3g}" for d in distances])
-            label = "training" if split == "train" else "held-out"
-            headings.append(f"{label}\n{name.split(':')[0]}")
-    return columns, headings, captions
-
-
-def _relative_distance(found: Neighbours) -> Tensor:
-    """Distance to training over that to held-out data, or over its mean where there are none."""
-    usual = found.heldout_distance if found.heldout_row is not None else found.train_distance.mean()
-    return found.train_distance / usual.clamp_min(1e-12)

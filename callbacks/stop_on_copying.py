@@ -5,9 +5,10 @@ from typing import Any, Literal
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities.rank_zero import rank_zero_info
 
-from novum.callbacks.logging import literal, log_text
+from novum.callbacks.logging import log_text
 from novum.core.errors import InputError
 from novum.core.protocols import AXES, axis, seen
+from novum.report.events import literal
 
 BOUND = "novelty/copies_at_least/"  # of each feature space, by NearestNeighbours or TextNovelty
 

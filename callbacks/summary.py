@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
 from novum.callbacks.health import TrainingHealth
-from novum.callbacks.logging import literal, log_text, writer
+from novum.callbacks.logging import log_text, writer
 from novum.callbacks.stop_on_copying import StopOnCopying
 from novum.core.errors import printable
 from novum.core.protocols import axis, seen, unit
 from novum.report.evaluation import spaces_of_tags
+from novum.report.events import literal
 from novum.report.files import write_json, write_text
 from novum.report.html import page
 from novum.report.pictures import to_rgb

@@ -9,16 +9,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from novum.core.errors import InputError
+from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.ada import AdaptiveAugment
 from novum.lightning_modules.sampling import LatentSampling, to_float
 from novum.lightning_modules.training_utils import (
     LossWindow,
     average_gradients,
     broadcast_buffers,
-    derived_seed,
     ema_decay,
     log_losses,
-    random_generator,
     require_finite,
     require_same_model,
     update_ema,

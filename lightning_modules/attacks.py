@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from novum.core.errors import InputError
-from novum.lightning_modules.training_utils import random_generator
+from novum.core.seeds import random_generator
 
 Model = Callable[[Tensor], Tensor]
 Epsilon = float | Tensor  # one for all images, or (b,)

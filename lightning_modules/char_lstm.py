@@ -13,16 +13,15 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from novum.core.errors import InputError
+from novum.core.seeds import derived_seed, random_generator
 from novum.datamodules.sources.vocabulary import Vocabulary
 from novum.lightning_modules.module import Module
 from novum.lightning_modules.schedules import constant
 from novum.lightning_modules.text_sampling import Sampling, beam_search, generate
 from novum.lightning_modules.training_utils import (
     LossWindow,
-    derived_seed,
     keep_freed_memory,
     log_losses,
-    random_generator,
     require_finite,
     require_same_model,
     save_plain_hyperparameters,

@@ -8,11 +8,11 @@ from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from novum.core.errors import InputError
+from novum.core.seeds import derived_seed
 from novum.lightning_modules.attacks import PGD, fgsm
 from novum.lightning_modules.module import Module
 from novum.lightning_modules.training_utils import (
     LossWindow,
-    derived_seed,
     require_finite,
     require_same_model,
     save_plain_hyperparameters,

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.module import Module
-from novum.lightning_modules.training_utils import derived_seed, random_generator
 
 SAMPLE_CHUNK = 64  # images the generator makes at once
 

@@ -1,7 +1,6 @@
 """What every adversarial module shares: gradients, EMA, seeds, losses, checkpoints."""
 
 import ctypes
-import hashlib
 import inspect
 import math
 import platform
@@ -130,17 +129,8 @@ def keep_freed_memory() -> None:
         library.mallopt(TRIM_THRESHOLD, 2**31 - 1)  # which does not shrink
 
 
-def derived_seed(*parts: int) -> int:
-    """A seed for each (seed, step, rank): what torch draws from it depends on nothing else."""
-    text = ",".join(map(str, parts)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest())
 
 
-def random_generator(seed: int | None) -> torch.Generator:
-    """A CPU generator at `seed`, or at a fresh one."""
-    generator = torch.Generator()
-    generator.seed() if seed is None else generator.manual_seed(seed)
-    return generator
 
 
 def save_plain_hyperparameters(module: LightningModule) -> None:

@@ -8,14 +8,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from novum.core.errors import InputError
+from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.networks.fourier import FourierImage
 from novum.lightning_modules.single_image import SingleImageModule
-from novum.lightning_modules.training_utils import (
-    derived_seed,
-    random_generator,
-    save_plain_hyperparameters,
-)
+from novum.lightning_modules.training_utils import save_plain_hyperparameters
 
 
 class ClassVisualisation(SingleImageModule):

@@ -11,15 +11,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from novum.core.errors import InputError
+from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.dreams.dream_objectives import Objective
 from novum.lightning_modules.dreams.gradient_blur import smooth
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.single_image import SingleImageModule, to_uint8
-from novum.lightning_modules.training_utils import (
-    derived_seed,
-    random_generator,
-    save_plain_hyperparameters,
-)
+from novum.lightning_modules.training_utils import save_plain_hyperparameters
 
 Size = tuple[int, int]
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
 from novum.core.errors import InputError
+from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.single_image import SingleImageModule
 from novum.lightning_modules.style_transfer.style_losses import (
@@ -27,11 +28,7 @@ from novum.lightning_modules.style_transfer.style_scales import (
     with_colours_of,
 )
 from novum.lightning_modules.style_transfer.style_sources import Init, StyleSources
-from novum.lightning_modules.training_utils import (
-    derived_seed,
-    random_generator,
-    save_plain_hyperparameters,
-)
+from novum.lightning_modules.training_utils import save_plain_hyperparameters
 
 STATISTICS = {"wasserstein": WassersteinStyle, "gram": GramStyle}
 

@@ -1,15 +1,17 @@
 """What can be done with a trained style space: finding images in it, and directions."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from novum.core.protocols import Images, StyleGenerator
 from novum.lightning_modules.networks.stylegan import StyleGANGenerator
 from novum.lightning_modules.networks.stylegan_ops import downsample2d
+from novum.lightning_modules.sampling import to_float
 
 Distance = Callable[[Tensor, Tensor], Tensor]  # images in [-1, 1], twice (n, c, h, w) -> (n,)
 
@@ -117,12 +119,38 @@ def _affines(generator: StyleGANGenerator) -> list[Tensor]:
     return weights
 
 
-def style_ranges(num_styles: int) -> dict[str, range]:
-    """Which styles are coarse, middle and fine: a third of the resolutions each, about."""
-    levels = num_styles // 2
-    coarse = (levels + 2) // 3
-    middle = coarse + (levels - coarse) // 2
-    starts = [0, 2 * coarse - 1, 2 * middle - 1, num_styles]
-    names = ("coarse", "middle", "fine")
-    ranges = {n: range(a, b) for n, a, b in zip(names, starts, starts[1:], strict=False)}
-    return {name: styles for name, styles in ranges.items() if len(styles)}
+
+
+def recover(
+    module: StyleGenerator,
+    sources: Mapping[str, Images],
+    n: int = 64,
+    space: str = "w+",
+    steps: int = 200,
+    seed: int = 0,
+) -> tuple[dict[str, Projection], dict[str, float]]:
+    """n images of `train` and of `heldout`, found in the style space, and how near.
+
+    Returns:
+        Both projections; recovery_train and recovery_heldout, the median distances; recovery_gap,
+        their ratio less 1 (above 0: training images are found better, as if remembered); and
+        recovery_p, the one-sided Mann-Whitney probability of such distances if nothing is
+        remembered.
+    """
+    found = {}
+    with torch.inference_mode(False), torch.enable_grad():
+        for split, source in sources.items():
+            random = torch.Generator().manual_seed(seed)
+            rows = torch.randperm(len(source), generator=random)[:n]
+            images = to_float(source[rows].clone())
+            found[split] = project(module.ema, images, space=space, steps=steps, seed=seed)
+    train, heldout = (found[split].distance.cpu() for split in ("train", "heldout"))
+    from scipy.stats import mannwhitneyu
+
+    test = mannwhitneyu(train.numpy(), heldout.numpy(), alternative="less")
+    return found, {
+        "recovery_train": float(train.median()),
+        "recovery_heldout": float(heldout.median()),
+        "recovery_gap": float(heldout.median() / train.median()) - 1,
+        "recovery_p": float(test.pvalue),
+    }

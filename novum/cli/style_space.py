@@ -8,26 +8,26 @@ import numpy as np
 import torch
 from PIL import Image
 
-from novum.callbacks.latent_space import recover, space_figures
-from novum.callbacks.style_sheets import (
-    direction_sheet,
-    mixing_sheet,
-    require_styles,
-    style_walk,
-    truncation_sheet,
-)
 from novum.core.checkpoints import load_module
 from novum.core.errors import InputError
+from novum.core.protocols import require_styles
 from novum.core.security import arguments_of_run
 from novum.datamodules.images import ImageDataModule
 from novum.datamodules.sources.resolve_source import open_images, open_references
 from novum.evaluation.image_sets import device
+from novum.evaluation.latent_figures import space_figures
 from novum.evaluation.space import as_estimate
 from novum.lightning_modules import StyleGAN
 from novum.lightning_modules.sampling import to_float, to_uint8
-from novum.lightning_modules.stylegan.style_space import Projection, directions, project
+from novum.lightning_modules.stylegan.style_space import Projection, directions, project, recover
 from novum.report.files import prepare_output
 from novum.report.pictures import captioned_table, encode, encode_gif, to_rgb
+from novum.report.style_grids import (
+    direction_sheet,
+    mixing_sheet,
+    style_walk,
+    truncation_sheet,
+)
 
 SHOWN = 8  # projected images in a picture
 

@@ -5,6 +5,18 @@ from typing import Protocol, runtime_checkable
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
+from novum.core.errors import InputError
+
+BLOCK = 256  # samples per seed; blocks are dealt to the ranks in turn
+
+
+class Images(Protocol):
+    """Images (n, c, h, w) uint8 by row, in memory or not."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Tensor) -> Tensor: ...
+
 
 @runtime_checkable
 class ImageGenerator(Protocol):
@@ -120,3 +132,12 @@ class AttackedImage(Protocol):
     def images(self) -> Tensor: ...
 
     def classify(self, images: Tensor) -> tuple[list[str], list[float]]: ...
+
+
+def require_styles(module: LightningModule, who: str) -> StyleGenerator:
+    """The module, if it has a style space; else ValueError."""
+    if not isinstance(module, StyleGenerator):
+        raise InputError(
+            f"{who} needs a generator with styles, such as StyleGAN, not {type(module).__name__}"
+        )
+    return module

@@ -8,18 +8,16 @@ import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from tqdm.auto import trange
 
-from novum.callbacks.evaluation import BLOCK
-from novum.callbacks.latent_space import load_labeller
-from novum.callbacks.style_sheets import require_styles
 from novum.core import distributed
 from novum.core.checkpoints import load_module
 from novum.core.errors import InputError
-from novum.core.protocols import ImageGenerator
+from novum.core.protocols import BLOCK, ImageGenerator, require_styles
 from novum.core.security import Untrusted, arguments_of_run
+from novum.core.seeds import derived_seed
 from novum.datamodules.images import ImageDataModule
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource
 from novum.datamodules.sources.resolve_source import Opened, open_images, open_references
-from novum.lightning_modules.training_utils import derived_seed
+from novum.evaluation.latent_figures import load_labeller
 
 NUM_SAMPLES = 10_000  # drawn from a checkpoint
 

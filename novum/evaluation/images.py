@@ -7,9 +7,6 @@ from typing import Any
 
 import torch
 
-from novum.callbacks.latent_space import sees_small_steps, space_figures
-from novum.callbacks.logging import add_encoded
-from novum.callbacks.nearest_neighbours import neighbour_columns
 from novum.core import distributed
 from novum.core.errors import NotComputable
 from novum.core.protocols import StyleGenerator
@@ -17,7 +14,8 @@ from novum.datamodules.sources.image_sources import ImageArray
 from novum.datamodules.sources.resolve_source import Opened
 from novum.evaluation.evidence import ALIGNMENT, Altered, copies, evidence, projector_points
 from novum.evaluation.image_sets import Sets, device, open_sets
-from novum.evaluation.outputs import EVENTS, cost, events, show
+from novum.evaluation.latent_figures import sees_small_steps, space_figures
+from novum.evaluation.outputs import cost, show
 from novum.evaluation.space import (
     WIDEST,
     Features,
@@ -40,8 +38,10 @@ from novum.metrics.novelty.exchangeability import exchangeability_test
 from novum.metrics.novelty.power import power
 from novum.metrics.subsets import choose_rows
 from novum.report.evaluation import Report
+from novum.report.events import EVENTS, add_encoded, events
 from novum.report.files import prepare_output, write_json, write_text
 from novum.report.html import page
+from novum.report.neighbour_grid import neighbour_columns
 from novum.report.pictures import captioned_table, encode
 from novum.report.projector import write_projector
 from novum.report.verdict import spaces_with_copying, verdict

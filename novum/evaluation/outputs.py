@@ -3,29 +3,13 @@
 import os
 import resource
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
-from torch.utils.tensorboard import SummaryWriter
 
-from novum.callbacks.logging import literal
 from novum.core.errors import printable
-from novum.report.evaluation import Report, metric_table, scalars
-
-EVENTS = "tensorboard"  # a folder of their own, in which the second time replaces the first
-
-
-@contextmanager
-def events(report: Report, folder: Path, step: int) -> Iterator[SummaryWriter]:
-    """The figures and the verdict at a step of training, and what else is written to it."""
-    with SummaryWriter(str(folder / EVENTS), purge_step=step) as writer:
-        for tag, value in scalars(report).items():
-            writer.add_scalar(tag, value, step)
-        yield writer
-        writer.add_text("verdict", literal(report["verdict"]), step)
+from novum.report.evaluation import Report, metric_table
 
 
 def cost(seconds: float, judged: int, kind: str) -> dict[str, float]:

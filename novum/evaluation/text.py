@@ -5,16 +5,16 @@ import hashlib
 import time
 from pathlib import Path
 
-from novum.callbacks.logging import add_encoded
-from novum.callbacks.text_novelty import copies_markdown, copies_picture
 from novum.core import distributed
-from novum.evaluation.outputs import cost, events, show
+from novum.evaluation.outputs import cost, show
 from novum.evaluation.text_sets import Texts, open_texts
 from novum.metrics.novelty.text import JudgedTexts, TextReferences, exchangeability_test, judge_text
 from novum.report.evaluation import Report
+from novum.report.events import add_encoded, events
 from novum.report.files import prepare_output, write_json
 from novum.report.pictures import encode
 from novum.report.text import copy_records, text_report, text_verdict
+from novum.report.text_copies import copies_markdown, copies_picture
 from novum.report.text_page import text_page
 from novum.report.verdict import spaces_with_copying
 

@@ -16,11 +16,11 @@ from novum.core.errors import InputError
 from novum.core.files import check_regular, read_regular
 from novum.core.memory import available_bytes
 from novum.core.security import arguments_of_run
+from novum.core.seeds import derived_seed
 from novum.datamodules.sources.text_files import open_text
 from novum.datamodules.sources.vocabulary import Decoder
 from novum.datamodules.sources.walk import glob_files, walk
 from novum.datamodules.text import Corpus, TextDataModule, TextSource, Vocabulary
-from novum.lightning_modules.training_utils import derived_seed
 
 NAMES = ("stdlib",)
 LEAST = 50  # characters of samples: the length of one copy

@@ -8,19 +8,19 @@ import torch
 from PIL import Image
 from pytorch_lightning import LightningModule
 
-from novum.callbacks.latent_space import feature_distance, path_lengths, recover, separability
-from novum.callbacks.style_sheets import (
-    direction_sheet,
-    mixing_sheet,
-    require_styles,
-    style_walk,
-    truncation_sheet,
-)
+from novum.core.protocols import require_styles
+from novum.evaluation.latent_figures import feature_distance, path_lengths, separability
 from novum.lightning_modules.sampling import to_uint8
-from novum.lightning_modules.stylegan.style_space import directions
+from novum.lightning_modules.stylegan.style_space import directions, recover
 from novum.metrics.features import load_extractor
 from novum.metrics.features.extractor import FeatureExtractor
 from novum.report.pictures import encode_gif
+from novum.report.style_grids import (
+    direction_sheet,
+    mixing_sheet,
+    style_walk,
+    truncation_sheet,
+)
 from tests.tiny import tiny_gan, tiny_stylegan
 
 

@@ -18,7 +18,6 @@ import pytest
 import torch
 from PIL import Image
 
-from novum.callbacks.logging import literal
 from novum.callbacks.text_samples import verbatim
 from novum.cli.program import one_line_errors, stop
 from novum.core.checkpoints import load_module, read_checkpoint
@@ -28,6 +27,7 @@ from novum.datamodules.sources.decode import open_image
 from novum.datamodules.sources.resolve_source import open_images, read_array
 from novum.lightning_modules.stylegan.weight_transfer import read_weights
 from novum.metrics.features import load_extractor
+from novum.report.events import literal
 from tests.fuzz import strategies as hostile
 from tests.fuzz.outcome import ends_well
 from tests.project import ROOT

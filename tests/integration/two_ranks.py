@@ -13,9 +13,9 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from tiny import TinyImages
 
+from novum.core.seeds import derived_seed
 from novum.lightning_modules import AdaptiveAugment, StyleGAN
 from novum.lightning_modules.networks import StyleGANDiscriminator, StyleGANGenerator
-from novum.lightning_modules.training_utils import derived_seed
 
 folder, devices, steps = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 rank = int(os.environ.get("LOCAL_RANK", 0))

@@ -5,10 +5,11 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins import MixedPrecision
 
+from novum.core.seeds import derived_seed
 from novum.lightning_modules import GAN, DiffAugment, losses
 from novum.lightning_modules.networks import DCGANDiscriminator, MaxoutGenerator
 from novum.lightning_modules.sampling import SAMPLE_CHUNK, to_float, to_uint8
-from novum.lightning_modules.training_utils import LossWindow, derived_seed, ema_decay
+from novum.lightning_modules.training_utils import LossWindow, ema_decay
 from tests.tiny import (
     TinyImages,
     states_equal,

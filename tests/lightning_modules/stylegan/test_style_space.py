@@ -7,8 +7,8 @@ from novum.lightning_modules.stylegan.style_space import (
     directions,
     project,
     pyramid_distance,
-    style_ranges,
 )
+from novum.report.style_grids import style_ranges
 from tests.tiny import tiny_stylegan
 
 

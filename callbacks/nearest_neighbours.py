@@ -9,9 +9,10 @@ from novum.callbacks.logging import log_metrics, log_picture
 from novum.evaluation.space import RATIO, copying_figures, judge_copying
 from novum.metrics.neighbours import knn_together
 from novum.metrics.novelty import Neighbours, find_matches, find_neighbours, share_interval
-from novum.report.evaluation import scalars
+from novum.report.model import Space, as_estimates
 from novum.report.neighbour_grid import neighbour_columns
 from novum.report.pictures import captioned_table, encode
+from novum.report.table import scalars
 
 
 class NearestNeighbours(EvaluationCallback):
@@ -49,8 +50,8 @@ class NearestNeighbours(EvaluationCallback):
             matches = find_matches(train, heldout, fake, search=knn_together)
             copying = judge_copying(matches, math.log(RATIO))
             share = {"closer_to_train": share_interval(found[name])._asdict()}
-            spaces[name] = {"novelty": copying_figures(copying) | share}
-        log_metrics(trainer, pl_module, scalars({"features": spaces}))
+            spaces[name] = Space(novelty=as_estimates(copying_figures(copying) | share))
+        log_metrics(trainer, pl_module, scalars(spaces))
         if trainer.is_global_zero:
             self._show(trainer, evaluation, found)
 

@@ -1,7 +1,8 @@
 """What a run ends with: a table, a verdict, report.json, the HParams tab; and samples as files."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ from novum.callbacks.logging import log_text, writer
 from novum.callbacks.stop_on_copying import StopOnCopying
 from novum.core.errors import printable
 from novum.core.protocols import axis, seen, unit
-from novum.report.evaluation import spaces_of_tags
+from novum.evaluation.image_verdict import image_verdict
+from novum.evaluation.text_verdict import text_verdict
 from novum.report.events import literal
-from novum.report.files import write_json, write_text
-from novum.report.html import page
+from novum.report.files import write_text
+from novum.report.image_page import page
+from novum.report.model import Report, SetSummary
 from novum.report.pictures import to_rgb
-from novum.report.text import text_verdict
-from novum.report.verdict import verdict
+from novum.report.schema import write_report
+from novum.report.table import spaces_of_tags
 
 LOWER_IS_BETTER = ("frechet_distance", "kernel_distance")
 SHOWN = ("val/", "quality/", "novelty/", "health/", "speed/images", "speed/characters")
@@ -53,19 +56,14 @@ class RunSummary(Callback):
         if not trainer.is_global_zero or not self.history:
             return
         report = self._report(trainer, axis(pl_module))
-        for callback in trainer.callbacks:
-            if isinstance(callback, StopOnCopying) and callback.reason:
-                report["verdict"] += f" {callback.reason}"
-            if isinstance(callback, TrainingHealth):
-                report["verdict"] += f" {callback.verdict}"
         self._log_hyperparameters(trainer, pl_module)
-        log_text(trainer, "verdict", literal(report["verdict"]), seen(pl_module))
+        log_text(trainer, "verdict", literal(report.verdict.text), seen(pl_module))
         console = print_table(self.history, unit(pl_module))
-        said = f" {printable(report['verdict'])}"
+        said = f" {printable(report.verdict.text)}"
         console.print(Text.assemble(("Verdict:", "bold"), said), highlight=False)
         if trainer.fast_dev_run:  # a trial has no folder
             return
-        write_json(folder / "report.json", report)
+        write_report(folder / "report.json", report)
         write_text(folder / "report.html", page(report))
         console.print(f"Report:      {folder / 'report.html'}", soft_wrap=True, markup=False)
         console.print(f"Checkpoints: {folder / 'checkpoints'}", soft_wrap=True, markup=False)
@@ -73,23 +71,21 @@ class RunSummary(Callback):
             f"Look at it:  tensorboard --logdir {folder.parent}", soft_wrap=True, markup=False
         )
 
-    def _report(self, trainer: Trainer, counted: str) -> dict[str, Any]:
-        """Of the last evaluation, with the history of all, in the shape of evaluate.py's."""
+    def _report(self, trainer: Trainer, counted: str) -> Report:
+        """Report of the last evaluation, with the history of all."""
         done, last = self.history[-1]
         data = trainer.datamodule
-        references = {"train": data.train_reference(), "heldout": data.heldout_reference()}
-        report = {
-            "schema": 1,
-            "verdict": "",
-            "samples": {counted: done},
-            **{side: {"n": len(items)} for side, items in references.items()},
-            "features": spaces_of_tags(last),
-            "history": [{counted: n, **values} for n, values in self.history],
-        }
-        if counted == "tokens_seen":
-            report["kind"] = "text"
-        said = text_verdict if "verbatim" in report["features"] else verdict
-        report["verdict"] = said(report) + quality_trend(self.history)
+        report = Report(
+            SetSummary(**{counted: done}),
+            SetSummary(n=len(data.train_reference())),
+            SetSummary(n=len(data.heldout_reference())),
+            spaces_of_tags(last),
+            "text" if counted == "tokens_seen" else "image",
+            history=[{counted: n, **values} for n, values in self.history],
+        )
+        verdict = (text_verdict if "verbatim" in report.features else image_verdict)(report)
+        remarks = (*verdict.remarks, *quality_trend(self.history), *_remarks(trainer))
+        report.verdict = replace(verdict, remarks=remarks)
         return report
 
     def _log_hyperparameters(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -167,18 +163,27 @@ def _lower_is_better(tag: str) -> bool:
     return tag.startswith("val/") or tag.split("/")[1] in LOWER_IS_BETTER
 
 
-def quality_trend(history: Sequence[tuple[int, dict[str, float]]]) -> str:
-    """What became of the first Fréchet distance, or loss of a text."""
+def _remarks(trainer: Trainer) -> Iterator[str]:
+    """Yield what other callbacks conclude about the run."""
+    for callback in trainer.callbacks:
+        if isinstance(callback, StopOnCopying) and callback.reason:
+            yield callback.reason
+        if isinstance(callback, TrainingHealth):
+            yield callback.verdict
+
+
+def quality_trend(history: Sequence[tuple[int, dict[str, float]]]) -> list[str]:
+    """Compare the last Fréchet distance with the first; give the loss of a text."""
     sentences = [
-        f" In {tag.rsplit('/', 1)[1]} it is {last / history[0][1][tag]:.0%} of the first"
+        f"In {tag.rsplit('/', 1)[1]} it is {last / history[0][1][tag]:.0%} of the first"
         f" evaluation's {history[0][1][tag]:.3g}."
         for tag, last in history[-1][1].items()
         if tag.startswith("quality/frechet_distance/") and tag in history[0][1] and len(history) > 1
     ]
     if (nats := history[-1][1].get("val/nats_per_char")) is not None:
         bits = history[-1][1]["val/bits_per_char"]
-        sentences.append(f" Held-out text costs {nats:.3f} nats ({bits:.3f} bits) a character.")
-    return "".join(sentences)
+        sentences.append(f"Held-out text costs {nats:.3f} nats ({bits:.3f} bits) a character.")
+    return sentences
 
 
 class WriteSamples(Callback):

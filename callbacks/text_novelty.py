@@ -7,10 +7,10 @@ from novum.callbacks.logging import log_metrics, log_picture, log_text
 from novum.core import distributed
 from novum.core.errors import InputError
 from novum.core.protocols import TextGenerator, seen
+from novum.evaluation.text_records import copy_records, figures
 from novum.metrics.novelty.text import TextReferences, judge_text
-from novum.report.evaluation import scalars
 from novum.report.pictures import encode
-from novum.report.text import copy_records, text_report
+from novum.report.table import scalars
 from novum.report.text_copies import copies_markdown, copies_picture
 
 
@@ -49,7 +49,7 @@ class TextNovelty(EvaluationCallback):
             self.num_texts, self.length, temperature=self.temperature, seed=self.seed
         )
         judged = judge_text(self._indexed(trainer), texts, seed=self.seed, together=True)
-        log_metrics(trainer, pl_module, scalars(text_report(judged)))
+        log_metrics(trainer, pl_module, scalars(figures(judged)))
         if trainer.is_global_zero:
             train = self._references.train
             copies = copy_records(judged, texts, train)

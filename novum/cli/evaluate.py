@@ -4,10 +4,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from novum.cli.program import FOLLOW_LINKS, TRUST, Parser, one_line_errors, repeat_sigint
+from novum.cli.program import (
+    EXIT_COPYING,
+    FOLLOW_LINKS,
+    TRUST,
+    Parser,
+    one_line_errors,
+    repeat_sigint,
+)
 from novum.core.security.trust import trusting
-
-EXIT_COPYING = 3
 
 DESCRIPTION = """\
 Is it good, and is it new? Judges samples of any generator against its training data, and against
@@ -93,8 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from novum.core.distributed import process_group
 
         with process_group():
-            copying = run(options)
-    if copying and options.fail_on_copying:
+            verdict = run(options)
+    if verdict.copying and options.fail_on_copying:
         raise SystemExit(EXIT_COPYING)
 
 

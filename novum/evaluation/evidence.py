@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from novum.evaluation.space import Copying, Features, Judgement
 from novum.metrics.novelty import CopyTest
 from novum.metrics.novelty.alignment import overlap, places, region_masks, sample_at
 from novum.metrics.novelty.altered_copies import AlteredCopies
-from novum.report.evidence import (
+from novum.report.exhibits import (
     Distributions,
     Exemplars,
     Margins,
@@ -21,7 +21,8 @@ from novum.report.evidence import (
     Scatter,
     exemplar_rows,
 )
-from novum.report.html import Evidence
+from novum.report.image_page import Exhibits
+from novum.report.model import Copy
 from novum.report.pictures import WHITE, Pixels, to_rgb
 from novum.report.projector import choose_rows
 
@@ -38,48 +39,50 @@ class Altered(NamedTuple):
     copying: Copying
 
 
-def evidence(judged: dict[str, Judgement], altered: Altered | None, images: Images) -> Evidence:
+def evidence(judged: dict[str, Judgement], altered: Altered | None, images: Images) -> Exhibits:
     """What the page shows of single images, in each feature space."""
     spaces = judged.items()
     first = [] if altered is None else [alignment_panel(*altered, images)]
-    return Evidence(
+    return Exhibits(
         panels=first + [panel(name, found, images) for name, found in spaces],
         scatters=[scatter(name, found, images) for name, found in spaces if found.realism],
         distributions=[distributions(name, found) for name, found in spaces],
     )
 
 
-def copies(
-    judged: dict[str, Judgement], altered: Altered | None, images: Images
-) -> list[dict[str, Any]]:
-    """The samples named as copies, each once, by the space that is surest of it."""
-    named: dict[int, dict[str, Any]] = {}
+def copies(judged: dict[str, Judgement], altered: Altered | None, images: Images) -> list[Copy]:
+    """Samples named as copies, each once, by the space that is surest of it."""
+    named: dict[int, tuple[float, Copy]] = {}
 
-    def add(name: str, test: CopyTest, facts: Callable[[int], dict[str, Any]]) -> None:
+    def add(
+        name: str,
+        test: CopyTest,
+        distance: Callable[[int], float],
+        transform: Callable[[int], str] | None = None,
+    ) -> None:
         for row in test.flagged.nonzero()[:, 0].tolist():
-            copy = {
-                "sample": images["samples"].ids[row],
-                "train": images["train"].ids[int(test.train_rows[row])],
-                "q": float(test.q_values[row]),
-                **facts(row),
-                "features": name,
-            }
-            named[row] = min(named.get(row, copy), copy, key=lambda c: c["q"])
+            sample, train = (
+                images["samples"].ids[row],
+                images["train"].ids[int(test.train_rows[row])],
+            )
+            q = float(test.q_values[row])
+            if row not in named or q < named[row][0]:
+                altered = transform and transform(row)
+                named[row] = q, Copy(sample, train, q, distance(row), altered, name)
 
     for name, found in judged.items():
         if found.copying is not None:
             near = found.neighbours.train_distance
-            add(name, found.copying.test, lambda row, near=near: {"distance": float(near[row])})
+            add(name, found.copying.test, lambda row, near=near: float(near[row]))
     if altered is not None:
+        found = altered.found
         add(
             ALIGNMENT,
             altered.copying.test,
-            lambda row: {
-                "distance": math.exp(-float(altered.found.evidence[row, 0])),
-                "transform": altered.found.transform(row),
-            },
+            lambda row: math.exp(-float(found.evidence[row, 0])),
+            found.transform,
         )
-    return sorted(named.values(), key=lambda c: c["q"])
+    return [copy for _, copy in sorted(named.values(), key=lambda pair: pair[0])]
 
 
 def suspects(found: Judgement, count: int = SHOWN) -> Tensor:

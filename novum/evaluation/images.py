@@ -3,17 +3,18 @@
 import argparse
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
+from PIL import Image
 
 from novum.core import distributed
 from novum.core.errors import NotComputable
 from novum.core.protocols import StyleGenerator
-from novum.datamodules.sources.image_sources import ImageArray
+from novum.datamodules.sources.image_sources import ImageArray, ImageSource
 from novum.datamodules.sources.resolve_source import Opened
 from novum.evaluation.evidence import ALIGNMENT, Altered, copies, evidence, projector_points
 from novum.evaluation.image_sets import Sets, device, open_sets
+from novum.evaluation.image_verdict import image_verdict
 from novum.evaluation.latent_figures import sees_small_steps, space_figures
 from novum.evaluation.outputs import cost, show
 from novum.evaluation.space import (
@@ -37,22 +38,22 @@ from novum.metrics.novelty.altered_copies import NEAR_DUPLICATE, AlteredCopyDete
 from novum.metrics.novelty.exchangeability import exchangeability_test
 from novum.metrics.novelty.power import power
 from novum.metrics.subsets import choose_rows
-from novum.report.evaluation import Report
 from novum.report.events import EVENTS, add_encoded, events
-from novum.report.files import prepare_output, write_json, write_text
-from novum.report.html import page
+from novum.report.files import prepare_output, write_text
+from novum.report.image_page import page
+from novum.report.model import Recall, Report, SetSummary, Space, Verdict, as_estimates
 from novum.report.neighbour_grid import neighbour_columns
 from novum.report.pictures import captioned_table, encode
 from novum.report.projector import write_projector
-from novum.report.verdict import spaces_with_copying, verdict
+from novum.report.schema import write_report
 
 NUM_PATHS = 500  # of each kind, in a generator's latent spaces
 HELDOUT_SEARCHED = 1000  # held-out images that near-duplicates are counted among
 MOST_PIXELS = 4096  # values of an image up to which the default feature space is `pixels`
 
 
-def run(options: argparse.Namespace) -> list[str]:
-    """Judges, prints and writes; the feature spaces in which copying was found."""
+def run(options: argparse.Namespace) -> Verdict:
+    """Evaluate, print and write the report; return its verdict."""
     start = time.perf_counter()
     if distributed.is_rank_zero():
         prepare_output(options.output)
@@ -60,7 +61,8 @@ def run(options: argparse.Namespace) -> list[str]:
         names = feature_names(options.features)
     sets = open_sets(options)
     report = new_report(sets, options)
-    judged, altered = {}, None
+    judged: dict[str, Judgement] = {}
+    altered = None
     for name in names or default_features(sets):
         if name == ALIGNMENT:
             altered = judge_altered(report, sets, options.seed)
@@ -73,15 +75,15 @@ def run(options: argparse.Namespace) -> list[str]:
             points, *shown = projector_points(features, judged[name], sets.images())
             write_projector(options.output / EVENTS, {name: points}, *shown)
     add_styles(report, sets, options)
-    report["copies"] = copies(judged, altered, sets.images())
-    report["verdict"] = verdict(report)
+    report.copies = copies(judged, altered, sets.images())
+    report.verdict = image_verdict(report)
     images = sum(len(side) for side in sets.images().values())
-    report["cost"] = cost(time.perf_counter() - start, images, "images")
+    report.cost = cost(time.perf_counter() - start, images=images)
     if distributed.is_rank_zero():
         write(report, sets, judged, altered, options.output)
         show(report, options.output)
     distributed.barrier("the report")  # if it cannot be written, nobody may end as if it were
-    return spaces_with_copying(report)
+    return report.verdict
 
 
 def feature_names(listed: str | None) -> list[str]:
@@ -118,92 +120,92 @@ def extract(name: str, sets: Sets, seed: int) -> Features:
 
 
 def new_report(sets: Sets, options: argparse.Namespace) -> Report:
-    """The contents of report.json before anything is measured."""
-    report: Report = {"schema": 1, "verdict": ""}
-    report |= {name: describe(side) for name, side in sets.opened().items()}
+    """Return a report that describes the sets, before anything is measured."""
+    samples = describe(sets.samples)
     if sets.images_seen:
-        report["samples"] |= {"images_seen": sets.images_seen, "seed": options.seed}
-    report.setdefault("heldout", None)
+        samples.images_seen, samples.seed = sets.images_seen, options.seed
+    heldout = sets.heldout and describe(sets.heldout)
     notes = dict.fromkeys(side.note for side in sets.opened().values() if side.note)
-    return report | {"features": {}, "notes": list(notes)}
+    return Report(samples, describe(sets.train), heldout, notes=list(notes))
 
 
 def add_judgement(report: Report, name: str, found: Judgement) -> None:
-    report["notes"] += [f"{name}: not computed: {reason}" for reason in found.missing]
-    report["features"][name] = {
-        "extractor": load_extractor(name).spec,
-        "quality": found.quality,
-        "novelty": found.novelty,
-    }
+    report.notes += [f"{name}: not computed: {reason}" for reason in found.missing]
+    report.features[name] = Space(
+        as_estimates(found.quality), as_estimates(found.novelty), load_extractor(name).spec
+    )
 
 
 def judge_altered(report: Report, sets: Sets, seed: int) -> Altered | None:
-    """Altered copies among the samples, and what the detector would have found."""
-    train, heldout, samples = sets.train.images, sets.heldout, sets.samples.images
-    if heldout is None:
+    """Search the samples for altered copies, and measure what the detector would have found."""
+    if sets.heldout is None:
         return None
-    heldout = heldout.images
+    train, heldout, samples = sets.train.images, sets.heldout.images, sets.samples.images
     try:
         detector = AlteredCopyDetector(
             train, heldout, device=device(), progress=distributed.is_rank_zero(), together=True
         )
         found = detector.search(samples)
     except NotComputable as error:
-        report["notes"].append(f"{ALIGNMENT}: not computed: {error}")
+        report.notes.append(f"{ALIGNMENT}: not computed: {error}")
         return None
     copying = judge_copying(found.matches, NEAR_DUPLICATE, seed)
-    report["features"][ALIGNMENT] = {
-        "extractor": "candidates by efficientnet_lite0 and views at 8 px, aligned at 32 px",
-        "quality": {},
-        "novelty": copying_figures(copying),
-    }
-    looked_at = choose_rows(torch.arange(len(heldout)), HELDOUT_SEARCHED)
-    own = detector.match(ImageArray(heldout[looked_at]), looked_at + len(train))
-    twins = (own.side > 0) & (own.margin >= NEAR_DUPLICATE)
-    report["heldout"] |= {"searched": len(looked_at), "near_duplicates": int(twins.sum())}
-    card = power(train, heldout, detector.match, alone=looked_at[~twins], seed=seed)
-    report["power"] = [
-        {"attack": attack, "recall": r.value, "low": r.low, "high": r.high}
-        for attack, r in card.recall.items()
-    ]
+    report.features[ALIGNMENT] = Space(
+        novelty=as_estimates(copying_figures(copying)),
+        extractor="candidates by efficientnet_lite0 and views at 8 px, aligned at 32 px",
+    )
+    alone = add_near_duplicates(report, detector, heldout, len(train))
+    if len(alone):
+        card = power(train, heldout, detector.match, alone=alone, seed=seed)
+        report.power = [Recall(edit, r.value, r.low, r.high) for edit, r in card.recall.items()]
+    else:
+        report.notes.append(
+            f"{ALIGNMENT}: detection power not computed: every held-out image looked at is a"
+            " near-duplicate of a training image"
+        )
     return Altered(found, copying)
 
 
+def add_near_duplicates(
+    report: Report, detector: AlteredCopyDetector, heldout: ImageSource, offset: int
+) -> torch.Tensor:
+    """Count held-out images that are near-duplicates of training images; return other rows."""
+    looked_at = choose_rows(torch.arange(len(heldout)), HELDOUT_SEARCHED)
+    own = detector.match(ImageArray(heldout[looked_at]), looked_at + offset)
+    twins = (own.side > 0) & (own.margin >= NEAR_DUPLICATE)
+    assert report.heldout is not None
+    report.heldout.searched, report.heldout.near_duplicates = len(looked_at), int(twins.sum())
+    return looked_at[~twins]
+
+
 def add_styles(report: Report, sets: Sets, options: argparse.Namespace) -> None:
-    """Path lengths, and with a classifier separability, of a generator that has styles."""
+    """Add path lengths, and with a classifier separability, of a generator that has styles."""
     if not isinstance(sets.generator, StyleGenerator):
         return
-    names = [
-        n for n in report["features"] if n != ALIGNMENT and sees_small_steps(load_extractor(n))
-    ]
+    names = [n for n in report.features if n != ALIGNMENT and sees_small_steps(load_extractor(n))]
     n = len(sets.samples.images)
     paths = min(n, NUM_PATHS)
     try:
         found = space_figures(sets.generator, names, options.classifier, paths, n, options.seed)
     except NotComputable as error:
-        report["notes"].append(f"styles: not computed: {error}")
+        report.notes.append(f"styles: not computed: {error}")
         return
     for name, figures in found.items():
-        space = {"extractor": options.classifier, "quality": {}, "novelty": {}}
-        quality = report["features"].setdefault(name, space)["quality"]
-        quality |= {metric: as_estimate(figure) for metric, figure in figures.items()}
+        space = report.features.setdefault(name, Space(extractor=options.classifier))
+        space.quality |= as_estimates({k: as_estimate(figure) for k, figure in figures.items()})
 
 
 def check_heldout(report: Report, features: Features) -> None:
-    """What all that is said of novelty rests on."""
-    if features.heldout is not None:
+    """Test whether training and held-out images are exchangeable."""
+    if features.heldout is not None and report.heldout is not None:
         found = exchangeability_test(features.train, features.heldout, seed=features.seed)
-        report["heldout"] |= {f"exchangeability_{k}": v for k, v in found._asdict().items()}
+        report.heldout.exchangeability_share = found.share
+        report.heldout.exchangeability_p = found.p
 
 
-def describe(opened: Opened) -> dict[str, Any]:
+def describe(opened: Opened) -> SetSummary:
     images = opened.images
-    return {
-        "path": opened.where,
-        "n": len(images),
-        "shape": list(images.shape),
-        "fingerprint": images.fingerprint,
-    }
+    return SetSummary(opened.where, len(images), list(images.shape), fingerprint=images.fingerprint)
 
 
 def write(
@@ -213,14 +215,20 @@ def write(
     altered: Altered | None,
     folder: Path,
 ) -> None:
-    """report.json, report.html, nearest_neighbours.png and TensorBoard's events."""
-    write_json(folder / "report.json", report)
+    """Write report.json, report.html, nearest_neighbours.png and TensorBoard events."""
+    write_report(folder / "report.json", report)
     images = sets.images()
     write_text(folder / "report.html", page(report, evidence(judged, altered, images)))
+    picture = neighbour_picture(judged, images) if judged else None
+    if picture is not None:
+        picture.save(folder / "nearest_neighbours.png")
+    with events(report, folder, sets.images_seen) as writer:
+        if picture is not None:
+            tag = "novelty/nearest_neighbours"
+            add_encoded(writer, tag, encode(picture), sets.images_seen)
+
+
+def neighbour_picture(judged: dict[str, Judgement], images: dict[str, ImageSource]) -> Image.Image:
     references = {name: side for name, side in images.items() if name != "samples"}
     neighbours = {name: found.neighbours for name, found in judged.items()}
-    picture = captioned_table(*neighbour_columns(images["samples"], references, neighbours))
-    picture.save(folder / "nearest_neighbours.png")
-    with events(report, folder, sets.images_seen) as writer:
-        tag = "novelty/nearest_neighbours"
-        add_encoded(writer, tag, encode(picture), sets.images_seen)
+    return captioned_table(*neighbour_columns(images["samples"], references, neighbours))

@@ -1,4 +1,4 @@
-"""What both kinds of evaluation leave: a summary, TensorBoard events, and what they cost."""
+"""Summary in the terminal and cost, of images and of text alike."""
 
 import os
 import resource
@@ -9,26 +9,28 @@ from rich.console import Console
 from rich.text import Text
 
 from novum.core.errors import printable
-from novum.report.evaluation import Report, metric_table
+from novum.report.model import Cost, Report
+from novum.report.table import metric_table
 
 
-def cost(seconds: float, judged: int, kind: str) -> dict[str, float]:
-    """Time and memory of the whole evaluation of so many images or characters, without imports."""
+def cost(seconds: float, *, images: int = 0, characters: int = 0) -> Cost:
+    """Return the time and memory that the evaluation of so many images or characters took."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {
-        "seconds": seconds,
-        "peak_rss_bytes": peak * (1 if sys.platform == "darwin" else 1024),
-        f"{kind}_per_second": judged / seconds,
-    }
+    return Cost(
+        seconds,
+        peak * (1 if sys.platform == "darwin" else 1024),
+        images / seconds if images else None,
+        characters / seconds if characters else None,
+    )
 
 
 def show(report: Report, folder: Path) -> None:
-    """The figures, the notes, the verdict, and where more is."""
+    """Print the figures, the notes, the verdict, and where to find more."""
     console = Console(width=None if os.isatty(1) else 110, highlight=False)
     console.print(metric_table(report))
-    for note in report["notes"]:
+    for note in report.notes:
         console.print(f"Note: {printable(note)}", markup=False)
-    console.print(Text.assemble(("Verdict:", "bold"), f" {printable(report['verdict'])}"))
+    console.print(Text.assemble(("Verdict:", "bold"), f" {printable(report.verdict.text)}"))
     console.print(f"Report:     {folder / 'report.html'}", soft_wrap=True, markup=False)
     console.print(f"As JSON:    {folder / 'report.json'}", soft_wrap=True, markup=False)
     console.print(f"Look at it: tensorboard --logdir {folder}", soft_wrap=True, markup=False)

@@ -1,42 +1,27 @@
 """Two or more reports side by side, in the terminal and as one page."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
+from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from novum.core.errors import InputError
-from novum.report.document import (
-    clean,
-    described,
-    document,
-    estimate_cell,
-    interval,
-    metric_heading,
-    number,
-    plain,
-    section,
-    spent,
-    table,
-    words,
-)
-from novum.report.evaluation import BETTER, GROUPS, Estimate, Report, estimates
 from novum.report.figures import interval_chart
 from novum.report.files import prepare_output, write_text
-from novum.report.history import histories, history_figure
-from novum.report.html import (
-    around_half,
-    banner,
-    of_text,
-    record_table,
-    tone,
-)
-from novum.report.reading import read_report
+from novum.report.formatting import cost_facts, interval, number, plain, set_facts
+from novum.report.history import HistoryView, histories, history_view
+from novum.report.image_page import around_half
+from novum.report.metric_words import Words, words
+from novum.report.model import GROUPS, Estimate, Report
+from novum.report.rendering import render
+from novum.report.schema import read_report
 
 Key = tuple[str, str, str]  # group, metric, feature space
 Rows = dict[Key, list[Estimate | None]]  # one estimate for each report
@@ -85,7 +70,7 @@ def comparison_rows(reports: Mapping[str, Report]) -> Rows:
     """Every metric of every report, quality first."""
     found: dict[Key, dict[str, Estimate]] = {}
     for name, report in reports.items():
-        for space, group, metric, estimate in estimates(report):
+        for space, group, metric, estimate in report.estimates():
             found.setdefault((group, metric, space), {})[name] = estimate
     metrics = list(dict.fromkeys((group, metric) for group, metric, _ in found))
     ordered = sorted(found, key=lambda key: (GROUPS.index(key[0]), metrics.index(key[:2])))
@@ -94,10 +79,8 @@ def comparison_rows(reports: Mapping[str, Report]) -> Rows:
 
 def best(metric: str, row: Sequence[Estimate | None]) -> int | None:
     """The one that is better than all others beyond their intervals, if there is one."""
-    sign = {"higher": 1, "lower": -1}.get(BETTER.get(metric, "").split(";")[0])
-    spans = {
-        i: _span(e, sign) for i, e in enumerate(row) if sign and e and e.get("value") is not None
-    }
+    sign = {"higher": 1, "lower": -1}.get(words(metric).better.split(";")[0])
+    spans = {i: _span(e, sign) for i, e in enumerate(row) if sign and _known(e)}
     if len(spans) < 2:
         return None
     first = max(spans, key=lambda i: spans[i][0])
@@ -105,30 +88,38 @@ def best(metric: str, row: Sequence[Estimate | None]) -> int | None:
     return first if spans[first][0] > max(others) else None
 
 
+def _known(estimate: Estimate | None) -> TypeGuard[Estimate]:
+    return estimate is not None and estimate.value is not None
+
+
 def _span(estimate: Estimate, sign: int) -> tuple[float, float]:
-    """The ends of an estimate's interval, as if higher were better."""
-    ends = [estimate["value"], estimate.get("low"), estimate.get("high")]
-    signed = [sign * end for end in ends if end is not None]
+    """Ends of an estimate's interval, as if higher were better."""
+    signed = [sign * end for end in _ends(estimate)]
     return min(signed), max(signed)
+
+
+def _ends(estimate: Estimate) -> list[float]:
+    ends = (estimate.low, estimate.value, estimate.high)
+    return [end for end in ends if end is not None]
 
 
 def mismatches(reports: Mapping[str, Report]) -> list[str]:
     """Why figures of these reports can differ, other than by how good the samples are."""
     found = []
-    if len({of_text(report) for report in reports.values()}) > 1:
+    if len({report.of_text for report in reports.values()}) > 1:
         found.append("Texts and images: no figure is of both.")
     for side, fact, words_ in CHECKED:
-        values = [(report.get(side) or {}).get(fact) for report in reports.values()]
+        values = [getattr(getattr(report, side), fact, None) for report in reports.values()]
         if len({value for value in values if value is not None}) > 1:
             found.append(words_)
-    for name in dict.fromkeys(name for report in reports.values() for name in report["features"]):
-        spaces = [r["features"][name] for r in reports.values() if name in r["features"]]
-        if len({space["extractor"] for space in spaces if "extractor" in space}) > 1:
+    for name in dict.fromkeys(name for report in reports.values() for name in report.features):
+        spaces = [r.features[name] for r in reports.values() if name in r.features]
+        if len({space.extractor for space in spaces if space.extractor is not None}) > 1:
             found.append(f"{name} stands for different extractors, so its figures do not compare.")
     found += [
         f"{name} copies, and copies flatter its quality."
         for name, report in reports.items()
-        if tone(report["verdict"]) == "copying"
+        if report.verdict.copying
     ]
     return found
 
@@ -145,9 +136,7 @@ def comparison_table(reports: Mapping[str, Report]) -> Table:
         for (of, metric, space), row in comparison_rows(reports).items():
             if of == group:
                 cells = _terminal_cells(metric, row)
-                grid.add_row(
-                    Text(plain(metric)), Text(plain(space)), *cells, BETTER.get(metric, "")
-                )
+                grid.add_row(Text(plain(metric)), Text(plain(space)), *cells, words(metric).better)
         grid.add_section()
     return grid
 
@@ -156,123 +145,116 @@ def _terminal_cells(metric: str, row: Sequence[Estimate | None]) -> list[Text]:
     first, share = best(metric, row), words(metric).share
     cells = []
     for i, estimate in enumerate(row):
-        value = number(estimate.get("value"), share) if estimate else ""
+        value = number(estimate.value, share) if estimate else ""
         ends = interval(estimate, share) if estimate else ""
         text = f"{value} ({ends})" if ends else value
         cells.append(Text(f"{text} *" if i == first else text, "bold" if i == first else ""))
     return cells
 
 
+class FigureRow(NamedTuple):
+    """One metric in one space, with a value for each report."""
+
+    metric: Words
+    space: str
+    values: list[Estimate | None]
+    best: int | None
+    explain: bool  # the first row of a metric says what it means
+
+
+class FigureGroup(NamedTuple):
+    name: str
+    rows: list[FigureRow]
+
+
+class ChartView(NamedTuple):
+    metric: Words
+    space: str
+    chart: Markup
+
+
 def comparison_page(reports: Mapping[str, Report]) -> str:
-    """Verdicts, figures with the best marked, charts, and what each was measured on."""
+    """Render verdicts, figures with the best marked, charts, and what each was measured on."""
     letters = dict(zip(reports, ascii_uppercase, strict=False))
     rows = comparison_rows(reports)
-    parts = [
-        f"<header><h1>{len(reports)} reports compared</h1></header>",
-        *(banner(report, f"{letters[name]} · {name}: ") for name, report in reports.items()),
-        _mismatches(reports),
-        *(_figures(group, rows, letters) for group in GROUPS),
-        _charts(rows, letters),
-        _histories(reports, letters),
-        _settings(reports, letters),
-    ]
-    return document(f"Novum: {len(reports)} reports compared", "".join(parts))
+    return render(
+        "compare.html",
+        title=f"Novum: {len(reports)} reports compared",
+        title_text=f"{len(reports)} reports compared",
+        verdicts=[(letters[name], name, report.verdict) for name, report in reports.items()],
+        mismatches=mismatches(reports),
+        caution=CAUTION,
+        letters=list(letters.values()),
+        groups=[group for name in GROUPS if (group := _figures(name, rows)).rows],
+        charts=list(_charts(rows, list(letters.values()))),
+        history=list(_histories(reports, letters)),
+        records=_records(reports, letters),
+    )
 
 
-def _mismatches(reports: Mapping[str, Report]) -> str:
-    items = "".join(f"<li>{clean(text)}</li>" for text in mismatches(reports))
-    lead = "Figures can differ for other reasons than how good the samples are."
-    return section("Compare with care", lead, f"<ul>{items}</ul>") if items else ""
-
-
-def _figures(group: str, rows: Rows, letters: Mapping[str, str]) -> str:
-    """The table of one group; empty where nothing was measured."""
-    body: list[list[str]] = []
-    explained = set()
+def _figures(group: str, rows: Rows) -> FigureGroup:
+    explained: set[str] = set()
+    found = []
     for (of, metric, space), row in rows.items():
         if of == group:
-            first = best(metric, row)
-            cells = [
-                f'<span class="best">{cell}</span>' if i == first else cell
-                for i, cell in enumerate(estimate_cell(metric, estimate) for estimate in row)
-            ]
-            heading = metric_heading(metric, f"in {space}", metric not in explained)
+            first = metric not in explained
+            found.append(FigureRow(words(metric), space, row, best(metric, row), first))
             explained.add(metric)
-            body.append([heading, *cells])
-    headings = ["Metric", *letters.values()]
-    figures = table(headings, body, len(letters))
-    return section(group.capitalize(), CAUTION, figures) if body else ""
+    return FigureGroup(group, found)
 
 
-def _charts(rows: Rows, letters: Mapping[str, str]) -> str:
-    charts = "".join(
-        _chart(metric, space, dict(zip(letters.values(), row, strict=True)))
-        for (_, metric, space), row in rows.items()
-    )
-    lead = "The same figures as dots, with their 95% intervals where they are known."
-    charts = f'<div class="charts small">{charts}</div>' if charts else ""
-    return section("Side by side", lead, charts) if charts else ""
-
-
-def _chart(metric: str, space: str, row: Mapping[str, Estimate | None]) -> str:
-    """Empty where fewer than two reports know the figure."""
-    known = {name: e for name, e in row.items() if e and _is_number(e.get("value"))}
-    if len(known) < 2:
-        return ""
-    title, _, share = words(metric)
-    fair = 0.5 if metric == "closer_to_train" else None
-    chart = interval_chart(
-        {name: known.get(name, {}) for name in row},
-        title,
-        limits=around_half(known) if fair else _from_zero(known.values()),
-        fair=fair,
-        share=share,
-        width=NARROW,
-    )
-    heading = f"<figcaption>{metric_heading(metric, explain=False)} {clean(space)}</figcaption>"
-    return f"<figure>{heading}{chart}</figure>"
+def _charts(rows: Rows, letters: Sequence[str]) -> Iterator[ChartView]:
+    """Yield a chart of each figure that two or more reports know."""
+    for (_, metric, space), row in rows.items():
+        known = {name: e for name, e in zip(letters, row, strict=True) if _known(e)}
+        if len(known) < 2:
+            continue
+        named = words(metric)
+        fair = 0.5 if metric == "closer_to_train" else None
+        chart = interval_chart(
+            {name: known.get(name, Estimate(None)) for name in letters},
+            named.title,
+            limits=around_half(known) if fair else _from_zero(known.values()),
+            fair=fair,
+            share=named.share,
+            width=NARROW,
+        )
+        yield ChartView(named, space, chart)
 
 
 def _from_zero(known: Iterable[Estimate]) -> tuple[float, float]:
     """Limits that hold 0, so that lengths can be compared."""
-    ends = [e[k] for e in known for k in ("low", "value", "high") if e.get(k) is not None]
+    ends = [end for estimate in known for end in _ends(estimate)]
     low, high = min(0, *ends), max(0, *ends)
     air = 0.04 * (high - low)
     return low - air * (low < 0), high + air * (high > 0)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _histories(reports: Mapping[str, Report], letters: Mapping[str, str]) -> str:
-    """A chart for each figure that training followed."""
-    followed = {letters[name]: histories(report) for name, report in reports.items()}
+def _histories(reports: Mapping[str, Report], letters: Mapping[str, str]) -> Iterator[HistoryView]:
+    """Yield a chart for each figure that training followed."""
+    followed = {letters[name]: dict(histories(report)) for name, report in reports.items()}
     tags = dict.fromkeys(tag for found in followed.values() for tag in found)
-    none = np.empty((0, 2))
-    texts = {letters[name] for name, report in reports.items() if of_text(report)}
-    charts = ""
+    texts = {letters[name] for name, report in reports.items() if report.of_text}
     for tag in tags:
-        curves = {letter: found.get(tag, none) for letter, found in followed.items()}
-        charts += history_figure(tag, curves, any(len(curves[letter]) for letter in texts))
-    lead = "Each evaluation during training, for the reports of training runs."
-    return section("During training", lead, f'<div class="charts">{charts}</div>') if charts else ""
+        curves = {letter: found.get(tag, np.empty((0, 2))) for letter, found in followed.items()}
+        yield history_view(tag, curves, any(len(curves[letter]) for letter in texts))
 
 
-def _settings(reports: Mapping[str, Report], letters: Mapping[str, str]) -> str:
-    parts = []
-    for side, words_ in SIDES.items():
+def _records(
+    reports: Mapping[str, Report], letters: Mapping[str, str]
+) -> list[tuple[str, list[dict[str, str]]]]:
+    """What each report was made of, and what it cost."""
+    tables = []
+    for side, title in SIDES.items():
         records = [
-            {"report": letters[name], **described(report[side])}
+            {"report": letters[name], **set_facts(report.sides()[side])}
             for name, report in reports.items()
-            if report.get(side)
+            if side in report.sides()
         ]
-        parts += [f"<h3>{words_.capitalize()}</h3>{record_table(records)}"] if records else []
+        tables.append((title.capitalize(), records))
     costs = [
-        {"report": letters[name], **spent(report["cost"])}
+        {"report": letters[name], **cost_facts(report.cost)}
         for name, report in reports.items()
-        if report.get("cost")
+        if report.cost is not None
     ]
-    parts += [f"<h3>Cost</h3>{record_table(costs)}"] if costs else []
-    lead = "What each report was made of: equal fingerprints are equal data, to the last bit."
-    return section("Settings and cost", lead, *parts) if parts else ""
+    return [(title, records) for title, records in (*tables, ("Cost", costs)) if records]

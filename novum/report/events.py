@@ -9,7 +9,8 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
-from novum.report.evaluation import Report, scalars
+from novum.report.model import Report
+from novum.report.table import scalars
 
 EVENTS = "tensorboard"  # a folder of their own, in which the second time replaces the first
 
@@ -18,10 +19,10 @@ EVENTS = "tensorboard"  # a folder of their own, in which the second time replac
 def events(report: Report, folder: Path, step: int) -> Iterator[SummaryWriter]:
     """The figures and the verdict at a step of training, and what else is written to it."""
     with SummaryWriter(str(folder / EVENTS), purge_step=step) as writer:
-        for tag, value in scalars(report).items():
+        for tag, value in scalars(report.features).items():
             writer.add_scalar(tag, value, step)
         yield writer
-        writer.add_text("verdict", literal(report["verdict"]), step)
+        writer.add_text("verdict", literal(report.verdict.text), step)
 
 
 def add_encoded(experiment: SummaryWriter, tag: str, encoded: bytes, step: int) -> None:

@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from markupsafe import Markup, escape
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from PIL import Image
 
-from novum.report.document import clean, interval, number
+from novum.report.formatting import interval, number, plain, shorten
+from novum.report.model import Estimate
 from novum.report.pictures import Pixels
 
 WIDTH = 480  # of a chart, in the pixels of its own text
@@ -69,7 +71,7 @@ def scatter_chart(
     marks: Sequence[tuple[str, np.ndarray]],
     x_label: str,
     y_label: str,
-) -> str:
+) -> Markup:
     """Points (n, 2) by class, and rings of a class around marked ones (k, 2); no NaNs."""
     points = {name: at[~np.isnan(at).any(1)] for name, at in points.items()}
     marks = [(name, at[~np.isnan(at).any(1)]) for name, at in marks]
@@ -118,7 +120,7 @@ def histogram_chart(
     log: bool = False,
     weights: Sequence[float] = (1, 1),
     mark: float | None = None,
-) -> str:
+) -> Markup:
     """Counts of one or two sets of values; infinite values count at the edge, NaNs nowhere."""
     known = [values[~np.isnan(values)] for values in series.values()]
     low, high = _histogram_limits(np.concatenate(known))
@@ -160,14 +162,14 @@ def _steps(edges: np.ndarray, heights: np.ndarray, floor: float, i: int) -> str:
 
 
 def interval_chart(
-    rows: Mapping[str, Mapping[str, Any]],
+    rows: Mapping[str, Estimate],
     x_label: str,
     *,
     limits: tuple[float, float],
     fair: float | None = None,
     share: bool = False,
     width: int = WIDTH,
-) -> str:
+) -> Markup:
     """A dot and a whisker per row; `fair` is a line, and beyond it things are bad."""
     x = make_axis(x_label, *limits, 22, width - 22, share)
     floor = 8 + 38 * len(rows)
@@ -184,35 +186,31 @@ def interval_chart(
     return _svg(floor + 44, f"{x_label}: {', '.join(rows)}", *parts, width=width)
 
 
-def _ends(estimate: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-    value = estimate.get("value")
-    low, high = (estimate.get(end) for end in ("low", "high"))
-    return low if low is not None else value, value, high if high is not None else value
+def _ends(estimate: Estimate) -> tuple[float, float, float] | None:
+    """Low end, value and high end; an end that is unknown is the value."""
+    value, low, high = estimate.value, estimate.low, estimate.high
+    if value is None:
+        return None
+    return value if low is None else low, value, value if high is None else high
 
 
 def _interval_row(
-    x: Axis, name: str, estimate: Mapping[str, Any], y: float, i: int, share: bool, width: int
+    x: Axis, name: str, estimate: Estimate, y: float, i: int, share: bool, width: int
 ) -> str:
-    low, value, high = _ends(estimate)
-    ends = interval(estimate, share)
-    figure = number(value, share) + (f" ({ends})" if ends and width == WIDTH else "")
+    ends, known = interval(estimate, share), _ends(estimate)
+    figure = number(estimate.value, share) + (f" ({ends})" if ends and width == WIDTH else "")
     room = int((width - 44) / 7.7) - len(figure) - 2
     label = (
         f'<text class="name" x="{x.start}" y="{y - 3}">{clean(shorten(name, room))}</text>'
         f'<text x="{x.end}" y="{y - 3}" text-anchor="end">{clean(figure)}</text>'
     )
-    if value is None:
+    if known is None:
         return label
-    (a, at, b), y = (x.at(v) for v in (low, value, high)), y + 8
+    (a, at, b), y = (x.at(end) for end in known), y + 8
     return (
         f'{label}<line class="c{i % 6} whisker" x1="{a:.1f}" x2="{b:.1f}" y1="{y}" y2="{y}"/>'
         f'<circle class="c{i % 6} dot" cx="{at:.1f}" cy="{y}" r="5"/>'
     )
-
-
-def shorten(text: str, at_most: int) -> str:
-    """The end of a long name: of a path it says the most."""
-    return text if len(text) <= at_most else "…" + text[-max(at_most - 1, 1) :]
 
 
 def line_chart(
@@ -221,7 +219,7 @@ def line_chart(
     y_label: str,
     share: bool = False,
     dots: bool = True,
-) -> str:
+) -> Markup:
     """Curves through points (n, 2); a curve without points keeps its colour for another chart."""
     every = np.concatenate(list(curves.values()))
     low, high = _limits(every[:, 1], tail=0)
@@ -244,13 +242,13 @@ def line_chart(
     return _svg(254, f"{y_label} against {x_label}", _frame(x, y), *drawn)
 
 
-def share_bar(estimate: Mapping[str, Any]) -> str:
+def share_bar(estimate: Estimate) -> Markup:
     """A bar from 0 to 1 with its interval, for a cell of a table."""
-    low, value, high = _ends(estimate)
-    if value is None:
-        return ""
-    a, at, b = (100 * float(np.clip(v, 0, 1)) for v in (low, value, high))
-    return (
+    known = _ends(estimate)
+    if known is None:
+        return Markup("")
+    a, at, b = (100 * float(np.clip(end, 0, 1)) for end in known)
+    return Markup(
         '<svg class="bar" viewBox="0 0 100 16" preserveAspectRatio="none" aria-hidden="true">'
         '<rect class="track" width="100" y="3" height="10"/>'
         f'<rect class="c0 dot" width="{at:.1f}" y="3" height="10"/>'
@@ -281,15 +279,20 @@ def _frame(x: Axis, y: Axis) -> str:
     return "".join(parts)
 
 
-def _svg(height: float, title: str, *parts: str, width: int = WIDTH) -> str:
-    return (
+def clean(text: object) -> Markup:
+    """Escape any text so that SVG shows it."""
+    return escape(plain(text))
+
+
+def _svg(height: float, title: str, *parts: str, width: int = WIDTH) -> Markup:
+    return Markup(
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{clean(title)}"'
         f' style="max-width:{1.25 * width:.0f}px">{"".join(parts)}</svg>'
     )
 
 
-def picture(image: Pixels, alt: str) -> str:
-    """A thumbnail (h, w, 3) as an <img> that holds its own bytes."""
+def picture(image: Pixels, alt: str) -> Markup:
+    """Thumbnail (h, w, 3) as an <img> that holds its own bytes."""
     small = Image.fromarray(np.ascontiguousarray(image))
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     exact = max(image.shape[:2]) <= SMALL
@@ -301,7 +304,7 @@ def picture(image: Pixels, alt: str) -> str:
     kind = "png" if exact else "jpeg"
     encoded = base64.b64encode(buffer.getvalue()).decode()
     hard = ' class="px"' if exact else ""
-    return (
+    return Markup(
         f'<img{hard} src="data:image/{kind};base64,{encoded}" alt="{clean(alt)}"'
         f' width="{small.width}" height="{small.height}">'
     )

@@ -1,42 +1,48 @@
-"""What training followed: each evaluation's figures against what it had seen until then."""
+"""Figures of a training run's evaluations against what it had seen until then."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 
-from novum.report.document import clean, legend, words
-from novum.report.evaluation import Report
 from novum.report.figures import line_chart
+from novum.report.metric_words import Words, words
+from novum.report.model import Report
+
+AXES = ("images_seen", "tokens_seen", "global_step")
 
 
-def histories(report: Report) -> dict[str, np.ndarray]:
-    """Tag -> (images seen, value) of a training run's quality, and of what it copies."""
-    rows = report.get("history") or []
+class HistoryView(NamedTuple):
+    """A chart of one metric, with a curve for each name."""
+
+    metric: Words
+    space: str
+    names: list[str]
+    chart: Markup
+
+
+def histories(report: Report) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield a tag and its points (n, 2), images seen and value, of quality and of novelty."""
     tags = dict.fromkeys(
-        tag for row in rows for tag in row if tag.startswith(("quality/", "novelty/"))
+        tag for row in report.history for tag in row if tag.startswith(("quality/", "novelty/"))
     )
-    return {
-        tag: np.array(
-            [[_seen(r), r[tag]] for r in rows if r.get(tag) is not None and _seen(r) is not None],
-            float,
-        ).reshape(-1, 2)
-        for tag in tags
-        if tag.count("/") > 1 and not tag.split("/")[1].endswith(("_low", "_high"))
-    }
+    for tag in tags:
+        if tag.count("/") > 1 and not tag.split("/")[1].endswith(("_low", "_high")):
+            points = [(_seen(row), row.get(tag)) for row in report.history]
+            known = [[x, y] for x, y in points if x is not None and y is not None]
+            yield tag, np.array(known, float).reshape(-1, 2)
 
 
-def _seen(row: dict[str, float]) -> float | None:
-    """Where an evaluation stands on the x axis of its run."""
-    axes = ("images_seen", "tokens_seen", "global_step")
-    return next((row[axis] for axis in axes if axis in row), None)
+def _seen(row: Mapping[str, float | None]) -> float | None:
+    """Position of an evaluation on the x axis of its run."""
+    return next((row[axis] for axis in AXES if axis in row), None)
 
 
-def history_figure(tag: str, curves: Mapping[str, np.ndarray], text: bool) -> str:
-    """One metric against the images or characters seen, a curve for each name."""
+def history_view(tag: str, curves: Mapping[str, np.ndarray], of_text: bool) -> HistoryView:
+    """Chart of one metric against the images or characters seen."""
     _, metric, space = tag.split("/", 2)
-    title, _, share = words(metric)
-    names = legend(curves) if len(curves) > 1 else ""
-    seen = f"training {'characters' if text else 'images'} seen"
-    chart = line_chart(curves, seen, title, share)
-    heading = f"<figcaption><b>{clean(title)}</b> {clean(space)}</figcaption>"
-    return f"<figure>{heading}{names}{chart}</figure>"
+    seen = f"training {'characters' if of_text else 'images'} seen"
+    known = words(metric)
+    chart = line_chart(curves, seen, known.title, known.share)
+    return HistoryView(known, space, list(curves), chart)

@@ -11,8 +11,8 @@ from sklearn.decomposition import PCA
 from tensorboard.plugins.projector import ProjectorConfig
 
 from novum.core.errors import InputError
-from novum.report.document import plain
 from novum.report.figures import few
+from novum.report.formatting import plain
 from novum.report.pictures import Pixels, tile
 
 MOST_POINTS = 2000  # so that it loads in a few seconds

@@ -198,8 +198,8 @@ def test_best_checkpoint_names_what_is_logged(trainer):
 def test_what_became_of_the_first_frechet_distance():
     tag = "quality/frechet_distance/pixels"
     history = [(1, {tag: 10.0}), (2, {tag: 5.0})]
-    assert quality_trend(history) == " In pixels it is 50% of the first evaluation's 10."
-    assert quality_trend(history[:1]) == ""
+    assert quality_trend(history) == ["In pixels it is 50% of the first evaluation's 10."]
+    assert quality_trend(history[:1]) == []
 
 
 class TestStopOnCopying:

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from novum.callbacks import StopOnCopying, TextNovelty
 from novum.metrics.novelty.text import TextReferences, judge_text
-from novum.report.text import copy_records
+from novum.evaluation.text_records import copy_records
 from novum.report.text_copies import copies_markdown
 from tests.metrics.novelty.text.markov import chain, plant, source
 from tests.tiny import tiny_trainer

@@ -121,7 +121,7 @@ def test_everything_that_is_measured_is_written(sets, evaluate):
         kernel = space["quality"]["kernel_distance"]
         assert kernel["low"] < kernel["value"] < kernel["high"]
         assert space["extractor"]
-    assert report["schema"] == 1
+    assert report["schema"] == 2
     assert report["samples"]["path"] == "fresh.npy"
     assert [report[side]["n"] for side in ("samples", "train", "heldout")] == [400, 800, 597]
     assert len({report[side]["fingerprint"] for side in ("samples", "train", "heldout")}) == 3

@@ -82,7 +82,7 @@ def test_heldout_text_of_another_kind_is_doubted(texts):
 
 def test_all_of_it_is_written(texts):
     report = evaluate("--samples", "copies.txt")
-    assert report["schema"] == 1 and report["kind"] == "text"
+    assert report["schema"] == 2 and report["kind"] == "text"
     assert list(report["features"]) == ["verbatim", "folded"]
     for space in report["features"].values():
         assert {"copy_rate", "copies_flagged", "permutation_p"} <= set(space["novelty"])

@@ -141,7 +141,7 @@ def test_a_run_leaves_everything_a_user_looks_for(run, tmp_path):
     assert "Verdict" in out
     assert "tensorboard --logdir" in out
     report = json.loads((folder / "report.json").read_text())
-    assert report["schema"] == 1
+    assert report["schema"] == 2
     space = report["features"]["efficientnet_lite0"]
     assert space["quality"]["frechet_distance"]["value"] > 0
     share = space["novelty"]["closer_to_train"]

@@ -15,26 +15,28 @@ from novum.report.compare import (
     mismatches,
     read_reports,
 )
+from novum.report.model import Estimate, Finding, Report, SetSummary, Space, Verdict
 from tests.report.pages import read
-from tests.report.test_html import HOSTILE, report
+from tests.report.reports import contents, report
+from tests.report.test_image_page import HOSTILE
 
 
-def around(value: float) -> dict[str, float]:
-    return {"value": value, "low": value - 1, "high": value + 1}
+def around(value: float) -> Estimate:
+    return Estimate(value, value - 1, value + 1)
 
 
-def pair() -> dict[str, dict]:
+def pair() -> dict[str, Report]:
     """The second is better by every metric, beyond the interval where there is one."""
     first, second = report(), report()
-    second["features"]["pixels"]["quality"] |= {
-        "frechet_distance": {"value": 6.0},
-        "kernel_distance": {"value": 0.01, "low": 0.0, "high": 0.02},
-        "precision": {"value": 0.75},
+    second.features["pixels"].quality |= {
+        "frechet_distance": Estimate(6.0),
+        "kernel_distance": Estimate(0.01, 0.0, 0.02),
+        "precision": Estimate(0.75),
     }
     return {"runs/a": first, "runs/b": second}
 
 
-def printed(reports: dict[str, dict]) -> str:
+def printed(reports: dict[str, Report]) -> str:
     console = Console(file=io.StringIO(), width=140)
     console.print(comparison_table(reports))
     text = console.file.getvalue()
@@ -44,37 +46,37 @@ def printed(reports: dict[str, dict]) -> str:
 
 def test_rows_hold_every_metric_of_any_report():
     reports = pair()
-    reports["runs/b"]["features"]["clip"] = {"quality": {"vendi_score": {"value": 3.0}}}
+    reports["runs/b"].features["clip"] = Space({"vendi_score": Estimate(3.0)})
     rows = comparison_rows(reports)
     assert [group for group, _, _ in rows] == ["quality"] * 5 + ["novelty"] * 7
-    assert rows["quality", "vendi_score", "clip"] == [None, {"value": 3.0}]
+    assert rows["quality", "vendi_score", "clip"] == [None, Estimate(3.0)]
     first, second = rows["quality", "frechet_distance", "pixels"]
-    assert (first["value"], second["value"]) == (12.345, 6.0)
+    assert (first.value, second.value) == (12.345, 6.0)
 
 
 @pytest.mark.parametrize(
     ("metric", "row", "first"),
     [
-        ("precision", [{"value": 0.5}, {"value": 0.6}], 1),
-        ("frechet_distance", [{"value": 5.0}, {"value": 6.0}], 0),
-        ("memorization_informed_frechet_distance", [{"value": 5.0}, {"value": 6.0}], 0),
-        ("precision", [{"value": 0.5}, {"value": 0.5}], None),
-        ("precision", [{"value": 0.5}, None, {"value": None}], None),
-        ("closer_to_train", [{"value": 0.4}, {"value": 0.6}], None),
-        ("unheard_of", [{"value": 0.4}, {"value": 0.6}], None),
+        ("precision", [Estimate(0.5), Estimate(0.6)], 1),
+        ("frechet_distance", [Estimate(5.0), Estimate(6.0)], 0),
+        ("memorization_informed_frechet_distance", [Estimate(5.0), Estimate(6.0)], 0),
+        ("precision", [Estimate(0.5), Estimate(0.5)], None),
+        ("precision", [Estimate(0.5), None, Estimate(None)], None),
+        ("closer_to_train", [Estimate(0.4), Estimate(0.6)], None),
+        ("unheard_of", [Estimate(0.4), Estimate(0.6)], None),
         (
             "kernel_distance",
-            [{"value": 1, "low": 0, "high": 2}, {"value": 3, "low": 2, "high": 4}],
+            [Estimate(1, 0, 2), Estimate(3, 2, 4)],
             None,
         ),
         (
             "kernel_distance",
-            [{"value": 1, "low": 0, "high": 2}, {"value": 4, "low": 3, "high": 5}],
+            [Estimate(1, 0, 2), Estimate(4, 3, 5)],
             0,
         ),
         ("kernel_distance", [around(1), around(3)], None),
         ("kernel_distance", [around(1), around(4)], 0),
-        ("kernel_distance", [around(1), {"value": 1.5}], None),
+        ("kernel_distance", [around(1), Estimate(1.5)], None),
     ],
 )
 def test_best_is_beyond_the_intervals_of_the_others(metric, row, first):
@@ -101,11 +103,11 @@ def test_mismatches_are_told():
     reports = pair()
     assert mismatches(reports) == []
     other = reports["runs/b"]
-    other["samples"]["n"] = 5000
-    other["train"]["fingerprint"] = "another"
-    reports["runs/a"]["features"]["pixels"]["extractor"] = "pixels/32"
-    other["features"]["pixels"]["extractor"] = "pixels/64"
-    other["verdict"] = "Copying found: 60% in pixels."
+    other.samples.n = 5000
+    other.train.fingerprint = "another"
+    reports["runs/a"].features["pixels"].extractor = "pixels/32"
+    other.features["pixels"].extractor = "pixels/64"
+    other.verdict = Verdict(Finding.COPYING, "Copying found")
     told = mismatches(reports)
     assert len(told) == 4
     assert "numbers of samples" in told[0] and "training data" in told[1]
@@ -114,8 +116,8 @@ def test_mismatches_are_told():
 
 def test_a_set_that_one_report_does_not_know_is_no_mismatch():
     reports = pair()
-    del reports["runs/a"]["train"]
-    reports["runs/a"]["heldout"] = None
+    reports["runs/a"].train = SetSummary()
+    reports["runs/a"].heldout = None
     assert mismatches(reports) == []
 
 
@@ -123,8 +125,8 @@ def test_a_set_that_one_report_does_not_know_is_no_mismatch():
 def test_page_shows_all_side_by_side(kind, seen):
     reports = pair()
     for i, found in enumerate(reports.values(), 1):
-        found["kind"] = kind
-        found["history"] = [
+        found.kind = kind
+        found.history = [
             {
                 "tokens_seen" if kind == "text" else "images_seen": n,
                 "quality/frechet_distance/pixels": i * n,
@@ -148,14 +150,14 @@ def test_page_shows_all_side_by_side(kind, seen):
 
 def test_texts_and_images_are_told_apart():
     reports = pair()
-    reports["runs/b"]["kind"] = "text"
+    reports["runs/b"].kind = "text"
     assert mismatches(reports)[0] == "Texts and images: no figure is of both."
 
 
 def test_page_escapes_names():
     first, second = pair().values()
-    second["features"][HOSTILE] = second["features"].pop("pixels")
-    second["samples"]["path"] = HOSTILE
+    second.features[HOSTILE] = second.features.pop("pixels")
+    second.samples.path = HOSTILE
     text = read(comparison_page({"a": first, HOSTILE: second})).text
     assert "<script>alert(1)</script>.png" in text
 
@@ -163,11 +165,11 @@ def test_page_escapes_names():
 def test_reports_are_read_by_the_name_of_their_folder(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "report.json").write_text(json.dumps(report(verdict=name)))
+        (tmp_path / name / "report.json").write_text(json.dumps(contents(verdict=name)))
     paths = [tmp_path / name / "report.json" for name in ("a", "b")]
     found = read_reports(paths)
     assert list(found) == [str(path.parent) for path in paths]
-    assert [r["verdict"] for r in found.values()] == ["a", "b"]
+    assert [r.verdict.sentences for r in found.values()] == [("a",), ("b",)]
     with pytest.raises(ValueError, match="given twice"):
         read_reports([paths[0], paths[0]])
     with pytest.raises(ValueError, match="1 reports to compare: give at least 2"):
@@ -178,16 +180,17 @@ def test_reports_are_read_by_the_name_of_their_folder(tmp_path):
     ("content", "reason"),
     [
         (None, "cannot be read .No such file or directory."),
-        ("{", "cannot be read .it is no JSON."),
-        ("\udcff", "cannot be read .it is no JSON."),
-        ("[1]", "is no report"),
-        ('{"schema": 1}', "is no report"),
-        ('{"schema": 2, "verdict": "", "features": {}}', "schema 2"),
+        ("{", "cannot be read .it is not JSON."),
+        ("\udcff", "cannot be read .it is not JSON."),
+        ("[1]", "is not a report"),
+        ('{"schema": 1}', "is not a report"),
+        ('{"schema": 3, "verdict": "", "features": {}}', "schema 3"),
+        ('{"schema": 2, "verdict": "", "features": {}}', "finding has another shape"),
     ],
 )
 def test_what_is_no_report_is_told_in_one_line(tmp_path, content, reason):
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
-    good.write_text(json.dumps(report()))
+    good.write_text(json.dumps(contents()))
     if content is not None:
         bad.write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(ValueError, match=reason) as error:
@@ -197,5 +200,5 @@ def test_what_is_no_report_is_told_in_one_line(tmp_path, content, reason):
 
 def test_a_file_of_another_name_goes_by_that(tmp_path):
     for name in ("x.json", "y.json"):
-        Path(tmp_path, name).write_text(json.dumps(report()))
+        Path(tmp_path, name).write_text(json.dumps(contents()))
     assert list(read_reports([tmp_path / "x.json", tmp_path / "y.json"]))[0].endswith("x.json")

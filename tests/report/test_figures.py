@@ -21,6 +21,7 @@ from novum.report.figures import (
     share_bar,
     shorten,
 )
+from novum.report.model import Estimate
 
 
 def elements(svg: str, tag: str, kind: str = "") -> list[dict[str, str]]:
@@ -107,7 +108,7 @@ def test_charts_of_next_to_nothing(values):
 
 
 def test_intervals_lie_around_their_values():
-    rows = {"a": {"value": 0.5, "low": 0.4, "high": 0.6}, "b": {"value": None}}
+    rows = {"a": Estimate(0.5, 0.4, 0.6), "b": Estimate(None)}
     svg = interval_chart(rows, "share", limits=(0.0, 1.0), fair=0.5, share=True)
     (whisker,) = elements(svg, "line", "whisker")
     (dot,) = elements(svg, "circle")
@@ -148,9 +149,9 @@ def test_long_ticks_leave_room_for_the_name_of_their_axis():
 
 
 def test_bar_is_as_long_as_its_share():
-    svg = share_bar({"value": 0.31, "low": 0.26, "high": 0.34})
+    svg = share_bar(Estimate(0.31, 0.26, 0.34))
     assert elements(svg, "rect", "c0")[0]["width"] == "31.0"
-    assert share_bar({"value": None}) == ""
+    assert share_bar(Estimate(None)) == ""
 
 
 def decoded(tag: str) -> Image.Image:
@@ -165,7 +166,7 @@ def test_small_pictures_are_exact_and_large_ones_thumbnails():
     small = rng.integers(0, 256, (28, 32, 3), dtype=np.uint8)
     tag = picture(small, 'a "name"')
     assert np.array_equal(np.asarray(decoded(tag)), small)
-    assert 'class="px"' in tag and "&quot;name&quot;" in tag
+    assert 'class="px"' in tag and "&#34;name&#34;" in tag
     large = picture(rng.integers(0, 256, (600, 300, 3), dtype=np.uint8), "x")
     assert decoded(large).size == (64, 128)
     assert 'class="px"' not in large

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from novum.datamodules.text import TextSource, Vocabulary
+from novum.evaluation.text_records import copy_records, figures, novel_ngrams
+from novum.evaluation.text_verdict import text_verdict
 from novum.metrics.novelty.text import TextReferences, judge_text
-from novum.report.html import tone
-from novum.report.text import copy_records, text_report, text_verdict
+from novum.report.model import Report, SetSummary
 from novum.report.text_page import text_page
 from tests.metrics.novelty.text.markov import VOCABULARY, chain, plant
 from tests.report.pages import read
@@ -21,17 +22,17 @@ def sets():
 
 def report_of(train, heldout, texts):
     judged = judge_text(TextReferences(train, heldout), texts)
-    report = {
-        "schema": 1,
-        "kind": "text",
-        "samples": {"path": "<out>.txt", "n": len(judged.queries.tokens), "fingerprint": "f"},
-        "train": {"path": "train", "n": len(train), "fingerprint": "t"},
-        "heldout": heldout and {"path": "held", "n": len(heldout), "fingerprint": "h"},
-        **text_report(judged),
-        "copies": copy_records(judged, texts, train),
-        "notes": [],
-    }
-    return report | {"verdict": text_verdict(report)}
+    report = Report(
+        SetSummary("<out>.txt", len(judged.queries.tokens), fingerprint="f"),
+        SetSummary("train", len(train), fingerprint="t"),
+        heldout and SetSummary("held", len(heldout), fingerprint="h"),
+        figures(judged),
+        "text",
+        passages=copy_records(judged, texts, train),
+        novel_ngrams=novel_ngrams(judged),
+    )
+    report.verdict = text_verdict(report)
+    return report
 
 
 def test_copies_are_shown_beside_their_sources(sets):
@@ -40,7 +41,7 @@ def test_copies_are_shown_beside_their_sources(sets):
     planted = plant(chain(9000, seed=3), known[:30_000], [90] * 30, seed=4)
     texts = [planted.text, HOSTILE, " ".join(known[2000:2300].lower().split())]
     report = report_of(train, heldout, texts)
-    assert tone(report["verdict"]) == "copying"
+    assert report.verdict.tone == "copying"
     page = read(text_page(report, texts, train))
     assert page.text.count(HOSTILE) == 3  # in the sample, and beside its source
     assert "<name>.txt" in page.text and "Near-copies" in page.text
@@ -53,14 +54,16 @@ def test_few_copies_are_told_but_are_no_finding(sets):
     train, heldout = sets
     texts = [plant(chain(9000, seed=3), train.text()[:30_000], [90] * 2, seed=4).text]
     report = report_of(train, heldout, texts)
-    assert report["verdict"].startswith("Verbatim passages, but no more than chance may give: 2 of")
-    assert tone(report["verdict"]) == "doubtful"
+    assert report.verdict.text.startswith(
+        "Verbatim passages, but no more than chance may give: 2 of"
+    )
+    assert report.verdict.tone == "doubtful"
 
 
 def test_no_copies(sets):
     texts = [chain(9000, seed=3)]
     report = report_of(*sets, texts)
-    assert tone(report["verdict"]) == "clear"
+    assert report.verdict.tone == "clear"
     assert "No passage of 50 characters was copied." in read(text_page(report, texts, sets[0])).text
 
 
@@ -69,7 +72,7 @@ def test_very_long_copies_and_samples_are_cut(sets):
     texts = [train.text(1000, 29_000)]
     page = read(text_page(report_of(train, None, texts), texts, train))
     assert "27,400 more characters" in page.text and "8,000 more characters are not" in page.text
-    assert tone(report_of(train, None, texts)["verdict"]) == "unjudged"
+    assert report_of(train, None, texts).verdict.tone == "unjudged"
 
 
 def test_bytes_and_unknown_characters(sets):
@@ -79,4 +82,4 @@ def test_bytes_and_unknown_characters(sets):
     texts = ["é" + text[:100], "a lone one"]
     judged = judge_text(TextReferences(train, heldout), texts)
     copies = copy_records(judged, texts, train)
-    assert np.unique([c["length"] for c in copies]).tolist() == [len(text[:100].encode())]
+    assert np.unique([c.length for c in copies]).tolist() == [len(text[:100].encode())]

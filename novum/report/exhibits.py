@@ -1,13 +1,14 @@
 """What a page shows of single images: neighbours, exemplars, and how all of them are spread."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 
-from novum.report.document import clean, legend, number, section
-from novum.report.evaluation import Report
-from novum.report.figures import difference, few, histogram_chart, picture, scatter_chart
+from novum.report.figures import difference, few, histogram_chart, scatter_chart
+from novum.report.formatting import number
+from novum.report.model import Report
 from novum.report.pictures import Pixels
 
 
@@ -90,8 +91,33 @@ def _off_centre(values: np.ndarray) -> np.ndarray:
     return np.abs(ranks - (len(values) - 1) / 2)
 
 
-def panel_section(panel: NoveltyPanel) -> str:
-    """The most suspicious first, four pictures each."""
+class ImageView(NamedTuple):
+    """A picture with its caption, and a figure if there is one."""
+
+    image: Pixels
+    alt: str
+    caption: str
+    value: str | None = None
+
+
+class SuspectView(NamedTuple):
+    """One row of a panel: sample, training, held-out, difference."""
+
+    sample: str
+    train: str  # empty if the images have no names
+    tags: list[str]
+    copy: bool
+    figures: list[ImageView]
+
+
+class PanelView(NamedTuple):
+    space: str
+    lead: str
+    rows: list[SuspectView]
+
+
+def panel_view(panel: NoveltyPanel) -> PanelView:
+    """Return a panel's rows, the most suspicious first."""
     sentences = ["Each sample beside the training image nearest to it, most suspicious first."]
     if panel.heldout is not None:
         sentences.append(
@@ -106,9 +132,8 @@ def panel_section(panel: NoveltyPanel) -> str:
     sentences.append("Numbers below neighbours are distances in this space.")
     if panel.q is not None:
         sentences.append("q: expected share of errors among those at least as suspicious.")
-    items = "".join(_suspect(panel, i) for i in by_suspicion(panel))
-    title = f"Nearest neighbours in {panel.space}"
-    return section(title, " ".join(sentences), f'<ol class="panel">{items}</ol>')
+    rows = [_suspect(panel, int(i)) for i in by_suspicion(panel)]
+    return PanelView(panel.space, " ".join(sentences), rows)
 
 
 def by_suspicion(panel: NoveltyPanel) -> np.ndarray:
@@ -123,79 +148,75 @@ def by_suspicion(panel: NoveltyPanel) -> np.ndarray:
     return np.lexsort([ratio, q])
 
 
-def _suspect(panel: NoveltyPanel, i: int) -> str:
-    """One row: sample, training, held-out, difference."""
+def _suspect(panel: NoveltyPanel, i: int) -> SuspectView:
     sample = _named("Sample", panel.sample_names, i)
     train = _named("training image", panel.train_names, i)
     figures = [
-        _figure(panel.samples[i], sample, "sample"),
-        _figure(panel.train[i], f"nearest {train}", "training", panel.train_distance[i]),
+        ImageView(panel.samples[i], sample, "sample"),
+        ImageView(panel.train[i], f"nearest {train}", "training", _short(panel.train_distance[i])),
     ]
-    if panel.heldout is not None:
-        distance = panel.heldout_distance[i]
-        figures.append(_figure(panel.heldout[i], "nearest held-out image", "held-out", distance))
+    if panel.heldout is not None and panel.heldout_distance is not None:
+        distance = _short(panel.heldout_distance[i])
+        figures.append(ImageView(panel.heldout[i], "nearest held-out image", "held-out", distance))
     if panel.aligned is not None:
         apart = difference(panel.samples[i], panel.aligned[i])
-        figures.append(_figure(apart, "difference of the two", "difference", apart.mean()))
-    strip = f'<div class="strip">{"".join(figures)}</div>'
-    return f"<li><p>{_told(panel, i, sample, train)}</p>{strip}</li>"
+        figures.append(
+            ImageView(apart, "difference of the two", "difference", _short(float(apart.mean())))
+        )
+    copy = panel.copies is not None and bool(panel.copies[i])
+    q = None if panel.q is None else panel.q[i]
+    transform = None if panel.transform is None else panel.transform[i]
+    tags = ["copy"] * copy + ([transform] if transform else [])
+    tags += [] if q is None else [f"q {q:.3g}"]
+    return SuspectView(sample, train if panel.train_names is not None else "", tags, copy, figures)
 
 
 def _named(words: str, names: Sequence[object] | None, i: int) -> str:
     return words if names is None else f"{words} {names[i]}"
 
 
-def _told(panel: NoveltyPanel, i: int, sample: str, train: str) -> str:
-    """Which two images these are, and what the copy test says of them."""
-    text = f"<b>{clean(sample)}</b>"
-    if panel.train_names is not None:
-        text += f' <span class="soft">and {clean(train)}</span>'
-    copy = panel.copies is not None and panel.copies[i]
-    tags = ["copy"] if copy else []
-    tags += [panel.transform[i]] if panel.transform is not None and panel.transform[i] else []
-    tags += [f"q {panel.q[i]:.3g}"] if panel.q is not None and panel.q[i] is not None else []
-    tone = " tone copying" if copy else ""
-    return text + (f' <span class="pill{tone}">{clean(", ".join(tags))}</span>' if tags else "")
+def _short(value: float) -> str:
+    return number(float(f"{value:.3g}"))
 
 
-def _figure(image: Pixels, alt: str, caption: str, value: float | None = None) -> str:
-    told = "" if value is None else f" <b>{number(float(f'{value:.3g}'))}</b>"
-    return f"<figure>{picture(image, alt)}<figcaption>{clean(caption)}{told}</figcaption></figure>"
+class ExemplarsView(NamedTuple):
+    title: str
+    items: list[tuple[Pixels, object]]  # images and their names
 
 
-def scatter_section(scatter: Scatter) -> str:
-    lead = (
-        "A dot for each sample: higher is better, farther right is newer. Broken samples lie at the"
-        " bottom, copies at the left; what is both new and good lies at the top right."
-    )
+class ScatterView(NamedTuple):
+    space: str
+    chart: Markup
+    names: list[str]  # of the legend
+    classes: list[str]
+    drawn: int
+    total: int
+    exemplars: list[ExemplarsView]
+
+
+def scatter_view(scatter: Scatter) -> ScatterView:
+    """Return a chart of quality against novelty, and exemplars by what marks them in it."""
     at = np.stack([scatter.novelty, scatter.quality], 1)
     points = {"mass": at[few(np.flatnonzero(~scatter.copies))]}
     if scatter.copies.any():
         points["alarm"] = at[few(np.flatnonzero(scatter.copies))]
     marks = [(f"c{i}", at[e.rows]) for i, e in enumerate(scatter.exemplars)]
-    drawn = sum(len(p) for p in points.values())
-    kinds = legend(["samples", "flagged as copies"][: len(points)], points)
-    caption = f"{drawn:,} of {len(at):,} samples; those beyond an axis stand on its edge."
-    chart = scatter_chart(points, marks, scatter.novelty_label, scatter.quality_label)
-    groups = "".join(_exemplars(e, i) for i, e in enumerate(scatter.exemplars))
-    figure = f"<figure>{kinds}{chart}<figcaption>{clean(caption)}</figcaption></figure>"
-    title = f"Quality against novelty in {scatter.space}"
-    return section(title, lead, f'<div class="split">{figure}<div>{groups}</div></div>')
-
-
-def _exemplars(exemplars: Exemplars, i: int) -> str:
-    figures = "".join(
-        f"<figure>{picture(image, f'sample {name}')}<figcaption>{clean(name)}</figcaption></figure>"
-        for image, name in zip(exemplars.images, exemplars.names, strict=True)
+    return ScatterView(
+        scatter.space,
+        scatter_chart(points, marks, scatter.novelty_label, scatter.quality_label),
+        ["samples", "flagged as copies"][: len(points)],
+        list(points),
+        sum(len(p) for p in points.values()),
+        len(at),
+        [
+            ExemplarsView(e.title, list(zip(e.images, e.names, strict=True)))
+            for e in scatter.exemplars
+        ],
     )
-    title = f'<h3><i class="mark c{i}"></i>{clean(exemplars.title)}</h3>'
-    return f'{title}<div class="thumbs">{figures}</div>'
 
 
-def distributions_section(report: Report, spaces: Sequence[Distributions]) -> str:
-    """A chart for each feature space, and one of the margins where they are known."""
-    if not spaces:
-        return ""
+def distributions_lead(report: Report, spaces: Sequence[Distributions]) -> str:
+    """How to read the charts of distances and margins."""
     lead = (
         "How far the samples lie from their nearest images: copies make a heap at the left, and the"
         " last bar holds all that lie beyond."
@@ -205,13 +226,12 @@ def distributions_section(report: Report, spaces: Sequence[Distributions]) -> st
             " The margin says how plainly one image is the nearest. By chance both curves agree;"
             " copies are a right tail of training alone. A dashed line: flagged from there on."
         )
-    charts = "".join(chart for space in spaces for chart in _charts(space))
-    return section("Distances", lead + _unequal(report), f'<div class="charts">{charts}</div>')
+    return lead + _unequal(report)
 
 
 def _unequal(report: Report) -> str:
-    """A larger set is nearer by chance."""
-    train, heldout = ((report.get(side) or {}).get("n") for side in ("train", "heldout"))
+    """Warn that the larger set is nearer by chance."""
+    train, heldout = report.train.n, report.heldout and report.heldout.n
     if not train or not heldout or max(train, heldout) < 1.2 * min(train, heldout):
         return ""
     return (
@@ -220,19 +240,26 @@ def _unequal(report: Report) -> str:
     )
 
 
-def _charts(found: Distributions) -> Iterator[str]:
-    """Distances, then margins."""
-    distances = {"to the nearest training image": np.asarray(found.train_distance)}
-    if found.heldout_distance is not None:
-        distances["to the nearest held-out image"] = np.asarray(found.heldout_distance)
-    chart = histogram_chart(distances, f"distance in {found.space}")
-    yield _histogram(found.space, distances, chart)
-    if found.margins is not None:
-        yield _margin_histogram(found.space, found.margins)
+class HistogramView(NamedTuple):
+    space: str
+    names: list[str]
+    chart: Markup
 
 
-def _margin_histogram(space: str, found: Margins) -> str:
-    """Held-out matches are scaled to what chance gives training."""
+def distribution_views(spaces: Sequence[Distributions]) -> Iterator[HistogramView]:
+    """Yield a chart of distances for each feature space, and one of margins where known."""
+    for found in spaces:
+        distances = {"to the nearest training image": np.asarray(found.train_distance)}
+        if found.heldout_distance is not None:
+            distances["to the nearest held-out image"] = np.asarray(found.heldout_distance)
+        chart = histogram_chart(distances, f"distance in {found.space}")
+        yield HistogramView(found.space, list(distances), chart)
+        if found.margins is not None:
+            yield _margin_histogram(found.space, found.margins)
+
+
+def _margin_histogram(space: str, found: Margins) -> HistogramView:
+    """Histogram in which held-out matches are scaled to what chance gives training."""
     margin, side = np.asarray(found.margin), np.asarray(found.side)
     scale = "" if found.odds == 1 else f", × {found.odds:.3g}"
     series = {
@@ -242,8 +269,4 @@ def _margin_histogram(space: str, found: Margins) -> str:
     chart = histogram_chart(
         series, "margin", log=True, weights=(1, found.odds), mark=found.threshold
     )
-    return _histogram(space, series, chart)
-
-
-def _histogram(space: str, series: Mapping[str, np.ndarray], chart: str) -> str:
-    return f"<figure><figcaption><b>{clean(space)}</b></figcaption>{legend(series)}{chart}</figure>"
+    return HistogramView(space, list(series), chart)

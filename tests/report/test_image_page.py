@@ -1,28 +1,19 @@
 """The page: what was measured stands on it, and nothing on it can run or load."""
 
-import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from novum.report.evidence import Distributions, Margins, NoveltyPanel, Scatter
-from novum.report.html import Evidence, page, tone
-from novum.report.verdict import verdict
+from novum.report.exhibits import Distributions, Margins, NoveltyPanel, Scatter
+from novum.report.image_page import Exhibits, page
+from novum.report.model import Copy, Estimate, Recall, Report, SetSummary
+from novum.report.schema import parse
 from tests.report.pages import read
-from tests.report.test_verdict import report as plain_report
+from tests.report.reports import report, with_headline
 
 CLEAR = "No copying found in 1,000 samples"
 HOSTILE = "<script>alert(1)</script>.png\"' onerror=x &amp; \udcff\x00\u202e"
-
-
-def report(**changes) -> dict:
-    found = plain_report()
-    found["verdict"] = verdict(found)
-    sides = {
-        side: {"path": f"{side}/path", "n": 1000, "shape": [1000, 1, 8, 8], "fingerprint": side}
-        for side in ("samples", "train", "heldout")
-    }
-    return {**found, **sides, **changes}
 
 
 def images(k: int, size: int = 8) -> np.ndarray:
@@ -67,14 +58,14 @@ def test_all_parts_are_there_when_all_was_measured():
         notes=["read at 8 px"],
         cost={"seconds": 75.0, "peak_rss_bytes": 2**30, "images_per_second": 560.4},
     )
-    everything["features"]["pixels"]["extractor"] = "pixels/native/float32"
+    everything.features["pixels"].extractor = "pixels/native/float32"
     rng = np.random.default_rng(0)
-    evidence = Evidence(
+    exhibits = Exhibits(
         [panel()],
         [Scatter("pixels", rng.random(50), rng.random(50), np.arange(50) < 5)],
         [Distributions("pixels", rng.random(50), rng.random(50), margins(50))],
     )
-    found = read(page(everything, evidence))
+    found = read(page(everything, exhibits))
     assert found.sections == [
         CLEAR,
         "Quality",
@@ -92,16 +83,10 @@ def test_all_parts_are_there_when_all_was_measured():
     assert "pixels/native/float32" in found.text
 
 
-@pytest.mark.parametrize(
-    "drop", ["notes", "copies", "power", "cost", "samples", "train", "heldout"]
-)
-def test_a_part_that_is_missing_is_no_mistake(drop):
-    whole = report(notes=["x"], copies=[], power=[], cost={"seconds": 1.0})
-    read(page({**whole, drop: None} if drop == "heldout" else _without(whole, drop)))
-
-
-def _without(found: dict, key: str) -> dict:
-    return {k: v for k, v in found.items() if k != key}
+def test_a_part_that_is_missing_is_no_mistake():
+    read(page(Report()))
+    read(page(report(notes=["x"], copies=[], power=[], heldout=None)))
+    read(page(replace(report(), samples=SetSummary(), train=SetSummary())))
 
 
 def test_copies_not_searched_for_is_not_no_copies():
@@ -118,36 +103,26 @@ def test_copies_are_listed_surest_first_and_counted():
 
 def test_unknown_metrics_appear_and_unknown_values_are_dashes():
     found = report()
-    space = found["features"]["pixels"]
-    space["novelty"] |= {
-        "surprise_index": 0.25,
-        "odd": "words",
-        "copy_rate": {"value": 0.1, "low": 0.05},
-    }
-    space["quality"]["recall"] = {"value": float("nan"), "low": None, "high": None}
+    space = found.features["pixels"]
+    space.novelty |= {"surprise_index": Estimate(0.25), "copy_rate": Estimate(0.1, low=0.05)}
+    space.quality["recall"] = Estimate(float("nan"))
     text = read(page(found)).text
-    assert "Surprise index" in text and "0.25" in text and "words" in text
+    assert "Surprise index" in text and "0.25" in text
     assert "at least 5.0%" in text
     assert text.count("–") == 3  # density, recall, data_copying_ct
 
 
 def test_names_from_outside_are_only_text():
-    found = report(
-        verdict=f"No sign of copying: {HOSTILE}",
-        notes=[HOSTILE],
-        copies=[{"sample": HOSTILE, "train": HOSTILE, "q": None, "transform": HOSTILE, HOSTILE: 1}],
-        power=[{"attack": HOSTILE, "recall": None, "low": None, "high": None}],
-        settings={HOSTILE: HOSTILE},
-        cost={HOSTILE: HOSTILE},
-    )
-    found["samples"]["path"] = HOSTILE
-    space = found["features"].pop("pixels")
-    space = {**space, "extractor": HOSTILE, "quality": {HOSTILE: {"value": HOSTILE}}}
-    found["features"][HOSTILE] = space
+    found = with_headline(report(notes=[HOSTILE]), HOSTILE)
+    found.copies = [Copy(HOSTILE, HOSTILE, None, transform=HOSTILE, features=HOSTILE)]
+    found.power = [Recall(HOSTILE, None)]
+    found.samples = SetSummary(HOSTILE, fingerprint=HOSTILE)
+    space = found.features.pop("pixels")
+    found.features[HOSTILE] = replace(space, extractor=HOSTILE, quality={HOSTILE: Estimate(1)})
     shown = panel(space=HOSTILE, transform=[HOSTILE] * 3, sample_names=[HOSTILE] * 3)
     m = np.zeros(3)
     dots = Scatter(HOSTILE, m, m, m > 0, (), HOSTILE, HOSTILE)
-    html = page(found, Evidence([shown], [dots], [Distributions(HOSTILE, m, m, margins(3))]))
+    html = page(found, Exhibits([shown], [dots], [Distributions(HOSTILE, m, m, margins(3))]))
     text = read(html).text
     assert text.count("<script>alert(1)</script>.png\"' onerror=x &amp; \\udcff\\x00\\u202e") > 10
     assert "\x00" not in html and "\u202e" not in html
@@ -165,20 +140,14 @@ def test_names_from_outside_are_only_text():
     ],
 )
 def test_colour_follows_the_verdict(changes, colour):
-    found = plain_report(**changes)
-    found["verdict"] = verdict(found)
-    assert tone(found["verdict"]) == colour
+    found = report(**changes)
+    assert found.verdict.tone == colour
     assert f"banner {colour}" in [a.get("class") for a in read(page(found)).all("div")]
-
-
-def test_unknown_words_are_no_verdict():
-    assert tone("Something else entirely.") == "unjudged"
 
 
 def test_without_heldout_images_nothing_is_called_fair():
     found = report(heldout=None)
-    del found["features"]["pixels"]["novelty"]["closer_to_train"]
-    found["verdict"] = verdict(found)
+    del found.features["pixels"].novelty["closer_to_train"]
     text = read(page(found)).text
     assert "nothing here is calibrated" in text and "fair coin" not in text
 
@@ -201,7 +170,7 @@ def test_report_of_a_training_run_shows_its_curves():
         "features": {"pixels": {"quality": {}, "novelty": novelty}},
         "history": history,
     }
-    found = read(page(copy.deepcopy(run)))
+    found = read(page(parse(run)))
     assert found.sections[0] == "No copying found" and "During training" in found.sections
     assert "40.0% to 60.0%" in found.text
     assert len(found.all("polyline")) == 1

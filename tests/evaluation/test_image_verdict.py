@@ -2,33 +2,13 @@
 
 import pytest
 
-from novum.report.verdict import spaces_with_copying, verdict
-
-FAIR = {"value": 0.5, "low": 0.45, "high": 0.55}
-NONE = {"value": 0.0, "low": 0.0, "high": 0.004}
-SOME = {"value": 0.02, "low": 0.012, "high": 0.03}
+from novum.evaluation.image_verdict import image_verdict, spaces_with_copying
+from novum.report.model import Estimate, Finding, Tone
+from tests.report.reports import SOME, report
 
 
-def report(rate=NONE, flagged=0, p=0.5, share=FAIR, **changes) -> dict:
-    space = {
-        "quality": {
-            "frechet_distance": {"value": 12.345},
-            "kernel_distance": {"value": 0.1, "low": 0.05, "high": 0.15},
-            "precision": {"value": 0.5},
-            "density": {"value": None},
-        },
-        "novelty": {
-            "copy_rate": rate,
-            "copies_at_least": rate["low"],
-            "copies_flagged": flagged,
-            "permutation_p": p,
-            "closer_to_train": share,
-            "authenticity": 0.6,
-            "data_copying_ct": None,
-        },
-    }
-    sides = {side: {"n": 1000} for side in ("samples", "train", "heldout")}
-    return {"schema": 1, **sides, "features": {"pixels": space}, **changes}
+def verdict(found) -> str:
+    return found.verdict.text
 
 
 @pytest.mark.parametrize(
@@ -54,15 +34,16 @@ def report(rate=NONE, flagged=0, p=0.5, share=FAIR, **changes) -> dict:
 def test_verdict_opens_with_the_finding(found, opening, copied):
     made = report(**found)
     assert verdict(made).startswith(opening)
-    assert spaces_with_copying(made) == copied
+    assert list(spaces_with_copying(made)) == copied == list(made.verdict.spaces)
+    assert made.verdict.copying == bool(copied)
     assert verdict(made).endswith("in pixels: Fréchet distance 12.35, precision 50%.")
 
 
 def test_several_spaces_share_the_chance_of_error():
     made = report(p=0.006)
-    assert "lean" in verdict(made)
-    made["features"]["other"] = report()["features"]["pixels"]
-    assert verdict(made).startswith("No copying found")
+    assert made.verdict.finding is Finding.LEANING
+    made.features["other"] = report().features["pixels"]
+    assert image_verdict(made).finding is Finding.NONE_FOUND
 
 
 def test_no_copying_says_what_would_have_been_found():
@@ -86,26 +67,33 @@ def test_doubts_about_heldout_images_are_told_whatever_was_found():
 
 def test_verdict_without_heldout_images():
     made = report(heldout=None)
-    made["features"]["pixels"]["novelty"] = {"authenticity": 0.6}
+    assert made.verdict.finding is Finding.CANNOT_JUDGE
     assert verdict(made).startswith("Copying was not judged")
     assert "uncalibrated: 60% in pixels" in verdict(made)
 
 
 def test_too_few_samples_for_any_quality():
     made = report()
-    made["features"]["pixels"]["quality"] = {"frechet_distance": {"value": None}}
-    assert verdict(made).endswith("Quality was not judged: 1000 samples are too few.")
+    made.features["pixels"].quality = {"frechet_distance": Estimate(None)}
+    assert image_verdict(made).text.endswith("Quality was not judged: 1000 samples are too few.")
 
 
 def test_a_training_run_knows_no_number_of_samples():
-    made = report(rate=SOME, flagged=21.0, p=0.001)
-    made["samples"] = {"images_seen": 5}
+    made = report(rate=SOME, flagged=21.0, p=0.001, samples={"images_seen": 5})
     assert verdict(made).startswith("Copying found: 21 samples are named as copies in pixels, at")
-    assert spaces_with_copying(made) == ["pixels"]
+    assert spaces_with_copying(made) == ("pixels",)
 
 
 def test_nothing_measured_is_no_clean_bill():
     made = report()
-    made["features"]["pixels"]["novelty"] = {}
-    assert verdict(made).startswith("Copying was not judged. Quality")
+    made.features["pixels"].novelty = {}
+    assert image_verdict(made).text.startswith("Copying was not judged. Quality")
     assert verdict(report(features={})) == "Copying was not judged."
+
+
+@pytest.mark.parametrize(("duplicates", "tone"), [(382, Tone.DOUBTFUL), (12, Tone.CLEAR)])
+def test_many_near_duplicates_make_a_clean_verdict_doubtful(duplicates, tone):
+    heldout = {"n": 400, "near_duplicates": duplicates, "searched": 400}
+    made = report(heldout=heldout).verdict
+    assert made.finding is Finding.NONE_FOUND and made.tone is tone
+    assert f"{duplicates} of 400 held-out images" in made.caveats[0]

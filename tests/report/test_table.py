@@ -4,31 +4,22 @@ import io
 
 from rich.console import Console
 
-from novum.report.evaluation import metric_table, scalars, spaces_of_tags
-
-
-def report(**changes) -> dict:
-    space = {
-        "quality": {
-            "frechet_distance": {"value": 12.345},
-            "kernel_distance": {"value": 0.1, "low": 0.05, "high": 0.15},
-            "density": {"value": None},
-        },
-        "novelty": {
-            "closer_to_train": {"value": 0.5, "low": 0.45, "high": 0.55},
-            "authenticity": 0.6,
-            "data_copying_ct": None,
-        },
-    }
-    sides = {side: {"n": 1000} for side in ("samples", "train", "heldout")}
-    return {"schema": 1, **sides, "features": {"pixels": space}, **changes}
-
+from novum.report.model import Estimate
+from novum.report.table import metric_table, scalars, spaces_of_tags
+from tests.report.reports import report
 
 TAGS = {
     "quality/frechet_distance/pixels": 12.345,
     "quality/kernel_distance/pixels": 0.1,
     "quality/kernel_distance_low/pixels": 0.05,
     "quality/kernel_distance_high/pixels": 0.15,
+    "quality/precision/pixels": 0.5,
+    "novelty/copy_rate/pixels": 0.0,
+    "novelty/copy_rate_low/pixels": 0.0,
+    "novelty/copy_rate_high/pixels": 0.004,
+    "novelty/copies_at_least/pixels": 0.0,
+    "novelty/copies_flagged/pixels": 0,
+    "novelty/permutation_p/pixels": 0.5,
     "novelty/closer_to_train/pixels": 0.5,
     "novelty/closer_to_train_low/pixels": 0.45,
     "novelty/closer_to_train_high/pixels": 0.55,
@@ -37,20 +28,16 @@ TAGS = {
 
 
 def test_scalars_carry_the_tags_of_a_run():
-    assert scalars(report()) == TAGS
+    assert scalars(report().features) == TAGS
 
 
-def test_tags_become_a_report_again():
+def test_tags_become_figures_again():
     extra = {"health/diversity": 1.0, "quality/low/checkpoint:runs/a/b.ckpt": 2.0}
     features = spaces_of_tags(TAGS | extra)
-    assert features["checkpoint:runs/a/b.ckpt"]["quality"] == {"low": {"value": 2.0}}
-    assert features["pixels"]["quality"]["kernel_distance"] == {
-        "value": 0.1,
-        "low": 0.05,
-        "high": 0.15,
-    }
+    assert features["checkpoint:runs/a/b.ckpt"].quality == {"low": Estimate(2.0)}
+    assert features["pixels"].quality["kernel_distance"] == Estimate(0.1, 0.05, 0.15)
     del features["checkpoint:runs/a/b.ckpt"]
-    assert scalars(report(features=features)) == TAGS
+    assert scalars(features) == TAGS
 
 
 def test_table_shows_intervals_and_gaps():

@@ -1,0 +1,162 @@
+"""report.html of images and of training runs: what was measured, with pictures, on one page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from novum.report.exhibits import (
+    Distributions,
+    NoveltyPanel,
+    Scatter,
+    distribution_views,
+    distributions_lead,
+    panel_view,
+    scatter_view,
+)
+from novum.report.figures import interval_chart
+from novum.report.formatting import number, set_facts
+from novum.report.history import histories, history_view
+from novum.report.metric_words import Words, words
+from novum.report.model import Copy, Estimate, Report
+from novum.report.rendering import render
+
+MOST_COPIES = 20  # listed on the page; report.json has all
+SIDES = {"samples": "samples", "train": "training {}", "heldout": "held-out {}"}  # images, text
+INTERVALS = (
+    " Below a figure is its 95% interval, where one is known; the tag says which way is better."
+)
+
+
+class Exhibits(NamedTuple):
+    """What the page shows beyond report.json."""
+
+    panels: Sequence[NoveltyPanel] = ()
+    scatters: Sequence[Scatter] = ()
+    distributions: Sequence[Distributions] = ()
+
+
+NOTHING = Exhibits()
+
+
+class MetricTable(NamedTuple):
+    """A row for each metric, a cell for each feature space; None where it was not measured."""
+
+    spaces: list[str]
+    rows: list[tuple[Words, list[Estimate | None]]]
+
+
+def page(report: Report, exhibits: Exhibits = NOTHING) -> str:
+    """Render the page; parts that were not measured are left out."""
+    name = report.samples.path or ("Training run" if report.history else "Samples")
+    novelty_lead, shares = _novelty(report)
+    return render(
+        "report.html",
+        title=f"Novum report: {name}",
+        name=name,
+        report=report,
+        known=_known(report),
+        quality=metric_table(report, "quality"),
+        quality_lead=_quality_lead(report),
+        novelty=metric_table(report, "novelty"),
+        novelty_lead=novelty_lead,
+        shares_chart=shares,
+        panels=[panel_view(panel) for panel in exhibits.panels],
+        copies=_copies(report.copies or ()),
+        scatters=[scatter_view(scatter) for scatter in exhibits.scatters],
+        distributions=list(distribution_views(exhibits.distributions)),
+        distributions_lead=distributions_lead(report, exhibits.distributions),
+        history=[history_view(tag, {"": at}, report.of_text) for tag, at in histories(report)],
+        **settings(report),
+    )
+
+
+def side_names(report: Report) -> dict[str, str]:
+    """What each set is called, of those that exist."""
+    kind = "text" if report.of_text else "images"
+    return {side: SIDES[side].format(kind) for side in report.sides()}
+
+
+def _known(report: Report) -> list[str]:
+    """Sizes of the sets and how far the generator was trained."""
+    of, counted = ("characters of ", "characters") if report.of_text else ("", "images")
+    sides = report.sides()
+    known = [
+        f"{sides[side].n:,} {of}{name}"
+        for side, name in side_names(report).items()
+        if sides[side].n is not None
+    ]
+    seen = report.samples.seen
+    return known + ([f"generator after {seen:,} {counted}"] if seen else [])
+
+
+def metric_table(report: Report, group: str) -> MetricTable:
+    found: dict[str, dict[str, Estimate]] = {}
+    for space, of, metric, estimate in report.estimates():
+        if of == group:
+            found.setdefault(metric, {})[space] = estimate
+    spaces = [s for s in report.features if any(s in cells for cells in found.values())]
+    rows = [(words(m), [cells.get(s) for s in spaces]) for m, cells in found.items()]
+    return MetricTable(spaces, rows)
+
+
+def _quality_lead(report: Report) -> str:
+    if report.of_text:
+        return f"How varied the samples are, and held-out text beside them.{INTERVALS}"
+    return f"How well the samples match the training images in each feature space.{INTERVALS}"
+
+
+def _novelty(report: Report) -> tuple[str, str]:
+    """Words above the figures, and a chart of the shares closer to training if known."""
+    if report.of_text:
+        return "Held-out text, which nobody has copied, is the measure of chance.", ""
+    shares = {
+        name: share
+        for name, space in report.features.items()
+        if (share := space.novelty.get("closer_to_train")) and share.value is not None
+    }
+    if not shares:
+        return (
+            "Without held-out images nothing here is calibrated: nearness to training can be"
+            " chance. Compare with another generator only.",
+            "",
+        )
+    label = "samples nearer to training than to held-out images"
+    chart = interval_chart(shares, label, limits=around_half(shares), fair=0.5, share=True)
+    return (
+        "New samples fall nearer to training as often as to held-out images: 50%, like a fair coin."
+        " An interval wholly in the shaded half means copying.",
+        chart,
+    )
+
+
+def around_half(shares: Mapping[str, Estimate]) -> tuple[float, float]:
+    """Limits with 50% in the middle."""
+    ends = [end for e in shares.values() for end in (e.low, e.value, e.high) if end is not None]
+    reach = min(1.25 * max(0.04, *(abs(end - 0.5) for end in ends)), 0.5)
+    return 0.5 - reach, 0.5 + reach
+
+
+def _copies(copies: Sequence[Copy]) -> list[dict[str, str]]:
+    """The surest copies as records of text."""
+    first = sorted(copies, key=lambda c: 1 if c.q is None else c.q)[:MOST_COPIES]
+    fields = ("sample", "train", "q", "distance", "transform", "features")
+    known = [f for f in fields if any(getattr(c, f) is not None for c in first)]
+    return [{f: _entry(getattr(copy, f)) for f in known} for copy in first]
+
+
+def _entry(value: str | float | None) -> str:
+    return str(value) if isinstance(value, int) else number(value)
+
+
+def settings(report: Report) -> dict[str, Any]:
+    """Context of the last section: what was compared, in which spaces."""
+    sides = report.sides()
+    return {
+        "sides": [
+            {"set": name, **set_facts(sides[side])} for side, name in side_names(report).items()
+        ],
+        "spaces": {
+            name: space.extractor
+            for name, space in report.features.items()
+            if space.extractor is not None
+        },
+    }

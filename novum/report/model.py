@@ -1,0 +1,230 @@
+"""A report as data: the dataclasses behind report.json, its page, its table and its events."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+SCHEMA = 2
+GROUPS = ("quality", "novelty")
+
+
+class Finding(StrEnum):
+    """What a verdict concludes about copying."""
+
+    COPYING = "copying"
+    LEANING = "leaning"  # samples favour training data, but none can be named as a copy
+    NONE_FOUND = "none_found"
+    CANNOT_JUDGE = "cannot_judge"  # the sets do not allow a judgement
+    TOO_LITTLE_EVIDENCE = "too_little_evidence"  # passages are shared, no more than by chance
+
+
+class Tone(StrEnum):
+    """How a verdict is shown: the colour and icon of its banner."""
+
+    CLEAR = "clear"
+    COPYING = "copying"
+    DOUBTFUL = "doubtful"
+    UNJUDGED = "unjudged"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a report concludes; words, colour, icon, exit code and report.json derive from it.
+
+    Args:
+        finding: About copying.
+        headline: The finding in a few words.
+        details: Sentences that say what it rests on; the first one continues the headline.
+        caveats: Sentences about held-out data that the finding depends on.
+        doubtful: True if a caveat is grave enough to doubt the finding.
+        quality: Sentence about how good the samples are; empty if unknown.
+        remarks: Further sentences, such as how training went.
+        spaces: Feature spaces, or readings of text, in which copying was found.
+    """
+
+    finding: Finding
+    headline: str
+    details: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
+    doubtful: bool = False
+    quality: str = ""
+    remarks: tuple[str, ...] = ()
+    spaces: tuple[str, ...] = ()
+
+    @property
+    def copying(self) -> bool:
+        return self.finding is Finding.COPYING
+
+    @property
+    def tone(self) -> Tone:
+        if self.copying:
+            return Tone.COPYING
+        if self.doubtful or self.finding in (Finding.LEANING, Finding.TOO_LITTLE_EVIDENCE):
+            return Tone.DOUBTFUL
+        return Tone.UNJUDGED if self.finding is Finding.CANNOT_JUDGE else Tone.CLEAR
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """All that follows the headline."""
+        said = (*self.details, *self.caveats, self.quality, *self.remarks)
+        return tuple(sentence for sentence in said if sentence)
+
+    @property
+    def text(self) -> str:
+        """The verdict as one paragraph."""
+        mark = ": " if self.details else ". "
+        return f"{self.headline}{mark}{' '.join(self.sentences)}".strip()
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with the ends of its 95% interval; None where unknown."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass
+class Space:
+    """Figures of one feature space, or of one reading of text."""
+
+    quality: dict[str, Estimate] = field(default_factory=dict)
+    novelty: dict[str, Estimate] = field(default_factory=dict)
+    extractor: str | None = None  # name, weights and resizer
+
+    def group(self, name: str) -> dict[str, Estimate]:
+        return self.quality if name == "quality" else self.novelty
+
+
+@dataclass
+class SetSummary:
+    """One of the sets compared: samples, training data or held-out data."""
+
+    path: str | None = None
+    n: int | None = None  # images or characters
+    shape: list[int] | None = None  # (c, h, w)
+    texts: int | None = None
+    fingerprint: str | None = None
+    images_seen: int | None = None  # by the generator
+    tokens_seen: int | None = None
+    global_step: int | None = None
+    seed: int | None = None
+    searched: int | None = None  # held-out images looked at for near-duplicates
+    near_duplicates: int | None = None
+    exchangeability_share: float | None = None
+    exchangeability_distance: float | None = None
+    exchangeability_usual_distance: float | None = None
+    exchangeability_p: float | None = None
+
+    @property
+    def seen(self) -> int | None:
+        """Images or characters that the generator was trained on."""
+        return self.images_seen or self.tokens_seen
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A sample named as a copy of a training image, each by its name or row number."""
+
+    sample: str | int
+    train: str | int
+    q: float | None = None
+    distance: float | None = None
+    transform: str | None = None  # how the image was altered
+    features: str | None = None  # the space that is surest of it
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A passage of a sample that the training text has too.
+
+    Offsets count characters from 0.
+    """
+
+    sample: int  # offset in all samples joined
+    train: int  # offset in all training text
+    length: int
+    train_length: int
+    q: float
+    in_heldout: bool  # held-out text has it too
+    text: int  # number of the sample
+    text_offset: int
+    file: str  # of the training text
+    file_offset: int
+    features: str  # the reading of text that found it
+
+    @property
+    def kind(self) -> str:
+        """One of verbatim, near, and common, which held-out text has too."""
+        if self.in_heldout:
+            return "common"
+        return "verbatim" if self.features == "verbatim" else "near"
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Share of copies, altered by one edit, that the detector would have found."""
+
+    edit: str
+    recall: float | None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def estimate(self) -> Estimate:
+        return Estimate(self.recall, self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Time and memory of an evaluation, without imports."""
+
+    seconds: float | None = None
+    peak_rss_bytes: float | None = None
+    images_per_second: float | None = None
+    characters_per_second: float | None = None
+
+
+@dataclass
+class Report:
+    """All that an evaluation found. `verdict` comes last, when the rest is known."""
+
+    samples: SetSummary = field(default_factory=SetSummary)
+    train: SetSummary = field(default_factory=SetSummary)
+    heldout: SetSummary | None = None
+    features: dict[str, Space] = field(default_factory=dict)
+    kind: str = "image"  # or text
+    verdict: Verdict = Verdict(Finding.CANNOT_JUDGE, "Copying was not judged")
+    copies: list[Copy] | None = None  # of images; None: not searched for
+    passages: list[Passage] = field(default_factory=list)  # of text
+    power: list[Recall] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    novel_ngrams: dict[str, list[float | None]] = field(default_factory=dict)
+    history: list[dict[str, float | None]] = field(default_factory=list)  # tag -> value
+    cost: Cost | None = None
+
+    @property
+    def of_text(self) -> bool:
+        return self.kind == "text"
+
+    def sides(self) -> dict[str, SetSummary]:
+        """The sets that exist, by name."""
+        every = {"samples": self.samples, "train": self.train, "heldout": self.heldout}
+        return {name: side for name, side in every.items() if side is not None}
+
+    def estimates(self) -> Iterator[tuple[str, str, str, Estimate]]:
+        """Yield (space, group, metric, estimate) of everything measured."""
+        for name, space in self.features.items():
+            for group in GROUPS:
+                for metric, estimate in space.group(group).items():
+                    yield name, group, metric, estimate
+
+
+def as_estimates(figures: dict[str, Any]) -> dict[str, Estimate]:
+    """Numbers, and mappings of value, low and high, as estimates."""
+    return {
+        name: Estimate(**figure) if isinstance(figure, dict) else Estimate(figure)
+        for name, figure in figures.items()
+    }

@@ -17,7 +17,7 @@ import torch
 from _tables import show
 from torch import Tensor
 
-from novum.datamodules.sources.resolve_source import open_images
+from novum.datamodules.resolve_source import open_images
 from novum.metrics.features import load_extractor
 from novum.metrics.functional.intervals import clopper_pearson_interval
 from novum.metrics.novelty.alterations import LADDER, alter

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from _tables import show
 
-from novum.evaluation.space import Features, judge
+from novum.evaluation.space import judge
 from novum.metrics.functional import Moments
+from novum.metrics.record import FeatureSets
 
 
 def draw(n: int, d: int, seed: int) -> torch.Tensor:
@@ -45,7 +46,7 @@ def main() -> None:
         train = torch.from_numpy(np.load(path, mmap_mode="c"))
         heldout, fake = (draw(args.samples, args.width, 2**40 + seed) for seed in (1, 2))
         start = time.perf_counter()
-        found = judge(Features(train, heldout, fake, Moments().update(train)))
+        found = judge(FeatureSets(train, heldout, fake, Moments().update(train)))
         row = {
             "reference": args.rows,
             "samples": args.samples,

@@ -6,10 +6,10 @@ from pytorch_lightning import LightningModule, Trainer
 
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_picture
-from novum.evaluation.space import RATIO, copying_figures, judge_copying
+from novum.evaluation.space import RATIO, as_estimate, copying_figures, judge_copying
 from novum.metrics.neighbours import knn_together
 from novum.metrics.novelty import Neighbours, find_matches, find_neighbours, share_interval
-from novum.report.model import Space, as_estimates
+from novum.report.model import Space
 from novum.report.neighbour_grid import neighbour_columns
 from novum.report.pictures import captioned_table, encode
 from novum.report.table import scalars
@@ -49,8 +49,8 @@ class NearestNeighbours(EvaluationCallback):
             found[name] = find_neighbours(fake, train, heldout, search=knn_together)
             matches = find_matches(train, heldout, fake, search=knn_together)
             copying = judge_copying(matches, math.log(RATIO))
-            share = {"closer_to_train": share_interval(found[name])._asdict()}
-            spaces[name] = Space(novelty=as_estimates(copying_figures(copying) | share))
+            share = {"closer_to_train": as_estimate(share_interval(found[name]))}
+            spaces[name] = Space(novelty=copying_figures(copying) | share)
         log_metrics(trainer, pl_module, scalars(spaces))
         if trainer.is_global_zero:
             self._show(trainer, evaluation, found)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.logging import log_metrics
+from novum.evaluation.space import as_estimate, compute
 from novum.metrics.functional import (
     Moments,
     density_coverage,
@@ -13,7 +14,11 @@ from novum.metrics.functional import (
     parzen_sigma,
     precision_recall,
 )
+from novum.metrics.record import FeatureSets
+from novum.metrics.registry import describe, measures_of
 from novum.metrics.subsets import equal_sizes
+from novum.report.model import Space
+from novum.report.table import scalars
 
 
 class QualityCallback(EvaluationCallback):
@@ -46,7 +51,10 @@ class QualityCallback(EvaluationCallback):
         evaluation = Evaluation.of(trainer, pl_module)
         for name in self.features:
             values = self.measure(evaluation, name)
-            tagged = {f"quality/{metric}/{name}": value for metric, value in values.items()}
+            tagged = {
+                f"{describe(metric).group}/{metric}/{name}": value
+                for metric, value in values.items()
+            }
             log_metrics(trainer, pl_module, tagged)
 
 
@@ -80,6 +88,49 @@ class DensityCoverage(QualityCallback):
     def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
         near = self.near(evaluation, name)
         return density_coverage(*self.sets(evaluation, name), near=near)._asdict()
+
+
+class SetMetrics(QualityCallback):
+    """quality/<metric>/<features>, or novelty/..., of any metrics that evaluate.py computes.
+
+    The ends of an interval are <metric>_low and <metric>_high.
+
+    Args:
+        metrics: Names, such as clipped_density and clipped_coverage.
+        features: Names of feature extractors.
+        num_samples: Samples to judge; never compare figures of different numbers.
+    """
+
+    def __init__(
+        self,
+        metrics: tuple[str, ...],
+        features: tuple[str, ...] = ("efficientnet_lite0",),
+        num_samples: int = 10_000,
+    ) -> None:
+        super().__init__(features, num_samples)
+        self.metrics = tuple(metrics)
+        self._measures = measures_of(self.metrics)  # a wrong name is an error before training
+
+    def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        evaluation = Evaluation.of(trainer, pl_module)
+        for name in self.features:
+            log_metrics(trainer, pl_module, scalars({name: self._space(evaluation, name)}))
+
+    def _space(self, evaluation: Evaluation, name: str) -> Space:
+        sets = FeatureSets(
+            evaluation.reference(name, "train"),
+            evaluation.reference(name, "heldout"),
+            evaluation.features(name, self.num_samples),
+            evaluation.reference_moments(name, "train"),
+            self.near(evaluation, name),
+        )
+        space = Space()
+        for measure in self._measures:
+            values, _ = compute(measure, sets)
+            for metric, value in zip(measure.metrics, values, strict=True):
+                if metric.name in self.metrics:
+                    space.group(metric.group)[metric.name] = as_estimate(value)
+        return space
 
 
 class ParzenLogLikelihood(EvaluationCallback):

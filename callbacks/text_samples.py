@@ -13,7 +13,7 @@ from novum.callbacks.evaluation import EvaluationCallback
 from novum.callbacks.logging import log_picture, log_text
 from novum.core.errors import InputError
 from novum.core.protocols import TextScorer, seen
-from novum.datamodules.text import TextSource
+from novum.datamodules.sources.corpus import TextSource
 from novum.report.passages import passage_picture, shades
 from novum.report.pictures import encode
 

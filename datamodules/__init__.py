@@ -1,8 +1,20 @@
 """Where data comes from; nothing about models."""
 
-from novum.datamodules.images import ImageDataModule
-from novum.datamodules.single_image import SingleImageDataModule
-from novum.datamodules.style_images import StyleImageDataModule
-from novum.datamodules.text import TextDataModule
+from typing import TYPE_CHECKING
 
-__all__ = ["ImageDataModule", "SingleImageDataModule", "StyleImageDataModule", "TextDataModule"]
+from novum.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from novum.datamodules.images import ImageDataModule
+    from novum.datamodules.single_image import SingleImageDataModule
+    from novum.datamodules.style_images import StyleImageDataModule
+    from novum.datamodules.text import TextDataModule
+
+__getattr__, __dir__ = lazy_exports(__name__, __file__)
+
+__all__ = [
+    "ImageDataModule",
+    "SingleImageDataModule",
+    "StyleImageDataModule",
+    "TextDataModule",
+]

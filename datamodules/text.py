@@ -10,11 +10,8 @@ from pytorch_lightning import LightningDataModule
 from novum.core.errors import InputError
 from novum.datamodules.dataloaders import Batch, Batches, CountedBatches
 from novum.datamodules.sources import text_protocols as splits
-from novum.datamodules.sources.corpus import Corpus, Piece, TextSource
+from novum.datamodules.sources.corpus import TextSource
 from novum.datamodules.sources.text_files import TEXT_SETS, open_text
-from novum.datamodules.sources.vocabulary import UNKNOWN, Tokens, Vocabulary
-
-__all__ = ["UNKNOWN", "Corpus", "Piece", "TextDataModule", "TextSource", "Tokens", "Vocabulary"]
 
 VALIDATION_STREAMS = 50  # as in char-rnn and torch-rnn; the same on any number of ranks
 

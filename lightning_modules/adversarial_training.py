@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from novum.core.errors import InputError
+from novum.core.pixels import uint8_to_signed
 from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.ada import AdaptiveAugment
-from novum.lightning_modules.sampling import LatentSampling, to_float
+from novum.lightning_modules.sampling import LatentSampling
 from novum.lightning_modules.training_utils import (
     LossWindow,
     average_gradients,
@@ -221,7 +222,7 @@ class AlternatingTraining(LatentSampling):
         was_training = self.discriminator.training
         self.discriminator.eval()
         labels = labels.to(self.device) if self.num_classes and labels is not None else None
-        logits = self.discriminator(to_float(images.to(self.device)), labels).float()
+        logits = self.discriminator(uint8_to_signed(images.to(self.device)), labels).float()
         self.discriminator.train(was_training)
         return logits
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from novum.core.errors import InputError
 from novum.core.seeds import derived_seed, random_generator
-from novum.datamodules.sources.vocabulary import Vocabulary
+from novum.core.vocabulary import Vocabulary
 from novum.lightning_modules.module import Module
 from novum.lightning_modules.schedules import constant
 from novum.lightning_modules.text_sampling import Sampling, beam_search, generate

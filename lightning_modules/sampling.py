@@ -7,20 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from novum.core.pixels import signed_to_uint8
 from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.module import Module
 
 SAMPLE_CHUNK = 64  # images the generator makes at once
-
-
-def to_float(images: Tensor) -> Tensor:
-    """uint8 to floats in [-1, 1]."""
-    return images.float().div(127.5).sub(1)
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """[-1, 1] floats to uint8, rounded to the nearest level."""
-    return images.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 class LatentSampling(Module):
@@ -50,7 +41,7 @@ class LatentSampling(Module):
         """
         self.ema.eval()  # its batch norms use running statistics, always
         labels = self._labels_of(len(latents), labels)
-        return self._in_chunks(lambda z, y: to_uint8(self.ema(z, y)), latents, labels)
+        return self._in_chunks(lambda z, y: signed_to_uint8(self.ema(z, y)), latents, labels)
 
     def _labels_of(self, n: int, labels: Tensor | None) -> Tensor | None:
         if not self.num_classes:

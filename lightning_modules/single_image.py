@@ -8,14 +8,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from novum.core.errors import InputError
+from novum.core.pixels import unit_to_uint8
 from novum.lightning_modules.module import Module
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.training_utils import LossWindow, require_finite
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """[0, 1] floats to uint8, rounded to the nearest level."""
-    return images.float().mul(255).round().clamp(0, 255).to(torch.uint8)
 
 
 class SingleImageModule(Module):
@@ -68,7 +64,7 @@ class SingleImageModule(Module):
     @torch.inference_mode()
     def sample(self, n: int, *, seed: int | None = None, labels: Tensor | None = None) -> Tensor:
         """The n first images as uint8 (n, 3, h, w); those that there are, over and over."""
-        images = to_uint8(self.images())
+        images = unit_to_uint8(self.images())
         return images[torch.arange(n, device=images.device) % len(images)]
 
     def log_losses(self, **losses: Tensor) -> None:

@@ -129,10 +129,6 @@ def keep_freed_memory() -> None:
         library.mallopt(TRIM_THRESHOLD, 2**31 - 1)  # which does not shrink
 
 
-
-
-
-
 def save_plain_hyperparameters(module: LightningModule) -> None:
     """Under the CLI all hyper-parameters (a config, plain values); else those that are plain.
 

@@ -14,14 +14,14 @@ from filelock import FileLock
 
 from novum.core.errors import InputError
 from novum.core.files import cache_folder, read_blocks
-from novum.datamodules.sources.threads import bar
-from novum.datamodules.sources.vocabulary import (
+from novum.core.vocabulary import (
     CODE_POINTS,
     Decoder,
     Tokens,
     Vocabulary,
     code_points,
 )
+from novum.datamodules.sources.threads import bar
 
 BLOCK = 1 << 22  # bytes read at once
 VERSION = 1  # of the files in the cache

@@ -3,9 +3,9 @@
 from functools import partial
 
 import torch
-from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
+from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError, printable
 from novum.core.memory import available_bytes
 from novum.datamodules.sources.image_sources import ImageArray, LazyImages

@@ -4,8 +4,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from tqdm import tqdm
+
+from novum.core.distributed import is_rank_zero
 
 CHUNK = 64  # images a thread takes at a time
 
@@ -25,4 +26,4 @@ def in_threads(
 
 def bar(items, doing: str, **kwargs) -> tqdm:
     """A progress bar on one rank, that shows only what takes more than 2 seconds."""
-    return tqdm(items, doing, delay=2, leave=False, disable=rank_zero_only.rank != 0, **kwargs)
+    return tqdm(items, doing, delay=2, leave=False, disable=not is_rank_zero(), **kwargs)

@@ -10,8 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pytorch_lightning.utilities.rank_zero import rank_zero_warn
-
+from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError, printable
 
 FOLLOW = "set follow_links: true (evaluate.py: --follow-links) to follow links"

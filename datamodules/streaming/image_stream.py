@@ -9,10 +9,10 @@ from itertools import chain, count
 from typing import NamedTuple
 
 import torch
-from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError, printable
 from novum.datamodules.dataloaders import Batch, by_workers
 from novum.datamodules.sources.decode import ImageTransform, first_channels, unreadable

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
+from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError, first_line, printable
 from novum.datamodules.sources.builders import plain_features
 from novum.datamodules.sources.decode import EXTENSIONS, Encoded

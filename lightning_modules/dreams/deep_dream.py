@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from novum.core.errors import InputError
+from novum.core.pixels import unit_to_uint8
 from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.dreams.dream_objectives import Objective
 from novum.lightning_modules.dreams.gradient_blur import smooth
 from novum.lightning_modules.networks.backbones import Backbone
-from novum.lightning_modules.single_image import SingleImageModule, to_uint8
+from novum.lightning_modules.single_image import SingleImageModule
 from novum.lightning_modules.training_utils import save_plain_hyperparameters
 
 Size = tuple[int, int]
@@ -178,7 +179,7 @@ class DeepDream(SingleImageModule):
     def _keep_frame(self, done: int) -> None:
         """The last state of the octaves and of each frame."""
         if done in self.starts or done == self.total_steps:
-            self.frames.append(to_uint8(self.image.detach())[0].cpu())
+            self.frames.append(unit_to_uint8(self.image.detach())[0].cpu())
 
     # -- what callbacks see ----------------------------------------------------------------------
 

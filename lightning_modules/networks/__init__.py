@@ -1,16 +1,23 @@
 """Plain nn.Modules, chosen by class_path in a config."""
 
-from novum.lightning_modules.networks.backbones import Backbone
-from novum.lightning_modules.networks.char_lstm import CharRNN
-from novum.lightning_modules.networks.classifiers import FineTuned, SmallCNN, SoftmaxRegression
-from novum.lightning_modules.networks.dcgan import DCGANDiscriminator, DCGANGenerator
-from novum.lightning_modules.networks.maxout import Maxout, MaxoutDiscriminator, MaxoutGenerator
-from novum.lightning_modules.networks.stylegan import StyleGANGenerator
-from novum.lightning_modules.networks.stylegan_discriminator import StyleGANDiscriminator
+from typing import TYPE_CHECKING
+
+from novum.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from novum.lightning_modules.networks.backbones import Backbone
+    from novum.lightning_modules.networks.char_lstm import CharRNN
+    from novum.lightning_modules.networks.classifiers import FineTuned, SmallCNN, SoftmaxRegression
+    from novum.lightning_modules.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+    from novum.lightning_modules.networks.maxout import Maxout, MaxoutDiscriminator, MaxoutGenerator
+    from novum.lightning_modules.networks.stylegan import StyleGANGenerator
+    from novum.lightning_modules.networks.stylegan_discriminator import StyleGANDiscriminator
+
+__getattr__, __dir__ = lazy_exports(__name__, __file__)
 
 __all__ = [
-    "CharRNN",
     "Backbone",
+    "CharRNN",
     "DCGANDiscriminator",
     "DCGANGenerator",
     "FineTuned",

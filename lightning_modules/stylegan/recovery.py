@@ -4,8 +4,8 @@ import os
 from typing import Any
 
 import torch
-from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
+from novum.core.distributed import rank_zero_warn
 from novum.core.errors import TrainingError
 from novum.lightning_modules.module import Module
 from novum.lightning_modules.training_utils import require_finite

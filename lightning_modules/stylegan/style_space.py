@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from novum.core.pixels import uint8_to_signed
 from novum.core.protocols import Images, StyleGenerator
 from novum.lightning_modules.networks.stylegan import StyleGANGenerator
 from novum.lightning_modules.networks.stylegan_ops import downsample2d
-from novum.lightning_modules.sampling import to_float
 
 Distance = Callable[[Tensor, Tensor], Tensor]  # images in [-1, 1], twice (n, c, h, w) -> (n,)
 
@@ -119,8 +119,6 @@ def _affines(generator: StyleGANGenerator) -> list[Tensor]:
     return weights
 
 
-
-
 def recover(
     module: StyleGenerator,
     sources: Mapping[str, Images],
@@ -142,7 +140,7 @@ def recover(
         for split, source in sources.items():
             random = torch.Generator().manual_seed(seed)
             rows = torch.randperm(len(source), generator=random)[:n]
-            images = to_float(source[rows].clone())
+            images = uint8_to_signed(source[rows].clone())
             found[split] = project(module.ema, images, space=space, steps=steps, seed=seed)
     train, heldout = (found[split].distance.cpu() for split in ("train", "heldout"))
     from scipy.stats import mannwhitneyu

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from novum.core.errors import InputError
+from novum.core.pixels import signed_to_uint8
 from novum.lightning_modules.adversarial_training import AlternatingTraining
 from novum.lightning_modules.losses import (
     logistic_discriminator_loss,
@@ -16,7 +17,6 @@ from novum.lightning_modules.losses import (
     r1_penalty,
 )
 from novum.lightning_modules.networks.stylegan import check_at_least
-from novum.lightning_modules.sampling import to_uint8
 from novum.lightning_modules.stylegan.recovery import RollBack
 from novum.lightning_modules.stylegan.weight_transfer import transfer_weights
 from novum.lightning_modules.training_utils import save_plain_hyperparameters
@@ -224,7 +224,7 @@ class StyleGAN(RollBack, AlternatingTraining):
             psi, cutoff = self.truncation_psi, self.truncation_cutoff
         self.ema.eval()  # its noise is one fixed picture
         return self._in_chunks(
-            lambda w: to_uint8(self.ema.synthesis(self.ema.truncate(w, psi, cutoff))), ws
+            lambda w: signed_to_uint8(self.ema.synthesis(self.ema.truncate(w, psi, cutoff))), ws
         )
 
     @torch.inference_mode()

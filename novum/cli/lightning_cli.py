@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,30 @@ def one_line(message: str) -> str:
     return f"{text}; did you mean {near[0]}?" if near else text
 
 
+PACKAGES = (novum.callbacks, novum.datamodules, novum.lightning_modules, networks)
+BARE_NAME = re.compile(r"""(?:^|class_path:\s*)["']?([A-Z]\w*)["']?\s*$""", re.MULTILINE)
+
+
+def import_named(arguments: Sequence[str]) -> None:
+    """Import the classes called by bare names: jsonargparse looks through imported ones alone.
+
+    A dotted class path imports what it names; --help and --print_config list everything.
+    """
+    texts = [argument.partition("=")[2] or argument for argument in arguments]
+    for option, value in zip(arguments, arguments[1:], strict=False):
+        if option == "--config" and Path(value).is_file():
+            texts.append(Path(value).read_text(encoding="utf-8", errors="replace"))
+    named = {match for text in texts for match in BARE_NAME.findall(text)}
+    everything = any(a.split("=")[0].endswith(("help", "print_config")) for a in arguments)
+    for package in PACKAGES:
+        for name in package.__all__:
+            if everything or name in named:
+                getattr(package, name)
+
+
 def _known_names() -> set[str]:
     """Every argument of the trainer and of our classes."""
-    modules = (novum.callbacks, novum.datamodules, novum.lightning_modules, networks)
-    classes = [getattr(module, name) for module in modules for name in module.__all__]
+    classes = [getattr(package, name) for package in PACKAGES for name in package.__all__]
     names = {name for c in (Trainer, *classes) for name in inspect.signature(c).parameters}
     return names | {"init_args", "class_path", "trainer", "model", "data", "ckpt_path", "config"}
 
@@ -272,6 +293,7 @@ def run(trusted_texts: list[str] | None = None) -> None:
         trusted_texts: None if all configs are the user's; else what is, beside untrusted ones.
     """
     _quiet()
+    import_named(sys.argv[1:])
     fence = contextlib.nullcontext() if trusted_texts is None else fenced(trusted_texts)
     try:
         with one_line_errors(), fence:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,15 @@ from PIL import Image
 
 from novum.core.checkpoints import load_module
 from novum.core.errors import InputError
+from novum.core.pixels import signed_to_uint8, uint8_to_signed
 from novum.core.protocols import require_styles
 from novum.core.security import arguments_of_run
 from novum.datamodules.images import ImageDataModule
-from novum.datamodules.sources.resolve_source import open_images, open_references
+from novum.datamodules.resolve_source import open_images, open_references
 from novum.evaluation.image_sets import device
 from novum.evaluation.latent_figures import space_figures
 from novum.evaluation.space import as_estimate
 from novum.lightning_modules import StyleGAN
-from novum.lightning_modules.sampling import to_float, to_uint8
 from novum.lightning_modules.stylegan.style_space import Projection, directions, project, recover
 from novum.report.files import prepare_output
 from novum.report.pictures import captioned_table, encode, encode_gif, to_rgb
@@ -79,7 +80,7 @@ def project_images(module: StyleGAN, options: argparse.Namespace) -> None:
         source = open_images(
             options.images, size=height, channels=channels, follow_links=options.follow_links
         ).images
-        images = to_float(source[: options.num_images])
+        images = uint8_to_signed(source[: options.num_images])
         found = project(
             module.ema, images, space=options.space, steps=options.steps, seed=options.seed
         )
@@ -103,7 +104,7 @@ def project_images(module: StyleGAN, options: argparse.Namespace) -> None:
         for split, source in sources.items():
             random = torch.Generator().manual_seed(options.seed)
             rows = torch.randperm(len(source), generator=random)[: options.num_images]
-            asked[split] = (to_float(source[rows]), found[split])
+            asked[split] = (uint8_to_signed(source[rows]), found[split])
     save_projections(asked, options.output)
 
 
@@ -114,7 +115,7 @@ def save_projections(asked: dict, folder: Path) -> None:
     for name, (images, found) in asked.items():
         arrays |= {f"{name}_ws": found.ws.cpu().numpy()}
         arrays |= {f"{name}_distance": found.distance.cpu().numpy()}
-        columns += [to_rgb(to_uint8(x[:SHOWN])) for x in (images, found.images)]
+        columns += [to_rgb(signed_to_uint8(x[:SHOWN])) for x in (images, found.images)]
         headings += [name, "found"]
         captions += [(), [f"{d:.3g}" for d in found.distance[:SHOWN].tolist()]]
     np.savez(folder / "projections.npz", **arrays)
@@ -125,7 +126,9 @@ def measure(module: StyleGAN, options: argparse.Namespace) -> None:
     sizes = options.num_paths, options.num_samples
     found = space_figures(module, [options.features], options.classifier, *sizes, options.seed)
     figures = {
-        metric: as_estimate(figure) for space in found.values() for metric, figure in space.items()
+        metric: {end: x for end, x in asdict(as_estimate(figure)).items() if x is not None}
+        for space in found.values()
+        for metric, figure in space.items()
     }
     write_json(options.output / "measures.json", figures)
 

@@ -5,16 +5,18 @@ import os
 import pickletools
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pytorch_lightning import LightningModule
 
 from novum.core import security
 from novum.core.errors import InputError, first_line
 from novum.core.security.allowed import find_allowed
 from novum.core.security.places import CONTROL, within
 from novum.core.security.specs import construct, parse_arguments
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule
 
 MEND = "--trust if it is yours (from code: novum.trusting), or let `predict` write samples"
 LIGHTNINGS = ("_class_path", "_instantiator", "_instantiator_path")  # keys beside the arguments
@@ -25,7 +27,7 @@ KEPT_PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 
 def load_module(
     path: Path, method: str = "features", kind: str = "feature extractor"
-) -> LightningModule:
+) -> "LightningModule":
     """The module with that method that a checkpoint holds, built by its saved arguments.
 
     Raises:
@@ -41,8 +43,8 @@ def load_module(
 
 
 def build_module(
-    cls: type[LightningModule], checkpoint: dict[str, Any], path: str | Path, **given: Any
-) -> LightningModule:
+    cls: "type[LightningModule]", checkpoint: dict[str, Any], path: str | Path, **given: Any
+) -> "LightningModule":
     """A module of that class with a checkpoint's arguments, except those given, and its weights.
 
     Raises:
@@ -71,8 +73,12 @@ def build_module(
         ) from error
 
 
-def _trusted_module(cls: type[LightningModule], path: str | Path, **given: Any) -> LightningModule:
+def _trusted_module(
+    cls: "type[LightningModule]", path: str | Path, **given: Any
+) -> "LightningModule":
     """As Lightning builds it, of any classes; weights are read as weights all the same."""
+    from pytorch_lightning import LightningModule
+
     load = LightningModule.load_from_checkpoint.__func__
     return load(cls, path, map_location="cpu", weights_only=True, **given)
 
@@ -197,7 +203,7 @@ def _damaged(path: str | Path, cause: str) -> InputError:
     return InputError(f"{path} is no checkpoint, or a damaged one: {cause}")
 
 
-def _module_class(class_path: str, path: Path, method: str, kind: str) -> type[LightningModule]:
+def _module_class(class_path: str, path: Path, method: str, kind: str) -> "type[LightningModule]":
     class_path = class_path[:200] if isinstance(class_path, str) else ""
     cls = find_allowed(class_path)
     if cls is None and security.trusts_all():

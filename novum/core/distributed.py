@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -27,8 +28,20 @@ def world_size() -> int:
 
 
 def is_rank_zero() -> bool:
-    """Whether this process is the one that prints and writes."""
-    return rank() == 0
+    """Return True in the process that prints and writes.
+
+    Before the process group exists, and in data workers, what the launcher has set decides.
+    """
+    if world_size() > 1:
+        return rank() == 0
+    known = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return int(next((value for value in known if value), 0)) == 0
+
+
+def rank_zero_warn(message: str) -> None:
+    """Warn once for all processes of a job."""
+    if is_rank_zero():
+        warnings.warn(message, stacklevel=3)
 
 
 def shard(n: int, step: int = 1) -> slice:

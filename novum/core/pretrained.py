@@ -9,7 +9,6 @@ import shutil
 import urllib.request
 from pathlib import Path
 
-import timm
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file
@@ -75,6 +74,8 @@ def efficientnet_lite(name: str, path: str | Path | None = None) -> nn.Module:
 
     `path` gives other weights of the same order and shapes, whose content is not checked.
     """
+    import timm
+
     if path is None:
         path = _packaged_weights(name)
     network = timm.create_model(f"tf_{name}", pretrained=False)

@@ -1,11 +1,13 @@
 """All that callbacks know of a model and of data."""
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from novum.core.errors import InputError
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule
 
 BLOCK = 256  # samples per seed; blocks are dealt to the ranks in turn
 
@@ -99,17 +101,17 @@ class Recovering(Protocol):
 AXES = {"images_seen": "images", "tokens_seen": "characters"}  # attribute of a module -> unit
 
 
-def axis(pl_module: LightningModule) -> str:
+def axis(pl_module: "LightningModule") -> str:
     """The attribute of a module that everything is logged against."""
     return next((name for name in AXES if hasattr(pl_module, name)), "global_step")
 
 
-def unit(pl_module: LightningModule) -> str:
+def unit(pl_module: "LightningModule") -> str:
     """What that attribute counts."""
     return AXES.get(axis(pl_module), "steps")
 
 
-def seen(pl_module: LightningModule) -> int:
+def seen(pl_module: "LightningModule") -> int:
     """Images or tokens trained on so far: the step of everything logged."""
     return getattr(pl_module, axis(pl_module))
 
@@ -134,7 +136,7 @@ class AttackedImage(Protocol):
     def classify(self, images: Tensor) -> tuple[list[str], list[float]]: ...
 
 
-def require_styles(module: LightningModule, who: str) -> StyleGenerator:
+def require_styles(module: "LightningModule", who: str) -> StyleGenerator:
     """The module, if it has a style space; else ValueError."""
     if not isinstance(module, StyleGenerator):
         raise InputError(

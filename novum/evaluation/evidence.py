@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from novum.datamodules.sources.image_sources import ImageSource
-from novum.evaluation.space import Copying, Features, Judgement
+from novum.evaluation.space import Copying, Judgement
 from novum.metrics.novelty import CopyTest
 from novum.metrics.novelty.alignment import overlap, places, region_masks, sample_at
 from novum.metrics.novelty.altered_copies import AlteredCopies
+from novum.metrics.record import FeatureSets
 from novum.report.exhibits import (
     Distributions,
     Exemplars,
@@ -153,9 +154,9 @@ def distributions(name: str, found: Judgement) -> Distributions:
 
 
 def projector_points(
-    features: Features, found: Judgement, images: Images
+    features: FeatureSets, found: Judgement, images: Images
 ) -> tuple[np.ndarray, Pixels, dict[str, list]]:
-    """Features, pictures and facts of some of each set, copies and what they copy among them."""
+    """FeatureSets, pictures and facts of some of each set, copies and what they copy among them."""
     sets = {"samples": features.fake, "train": features.train, "heldout": features.heldout}
     q, first = torch.ones(len(features.fake)), {}
     if found.copying is not None:

@@ -5,18 +5,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from tqdm.auto import trange
 
 from novum.core import distributed
 from novum.core.checkpoints import load_module
+from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError
 from novum.core.protocols import BLOCK, ImageGenerator, require_styles
 from novum.core.security import Untrusted, arguments_of_run
 from novum.core.seeds import derived_seed
-from novum.datamodules.images import ImageDataModule
+from novum.datamodules.resolve_source import Opened, open_images, open_references
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource
-from novum.datamodules.sources.resolve_source import Opened, open_images, open_references
 from novum.evaluation.latent_figures import load_labeller
 
 NUM_SAMPLES = 10_000  # drawn from a checkpoint
@@ -70,6 +69,8 @@ def open_sets(options: argparse.Namespace) -> Sets:
 
 def data_of_run(options: argparse.Namespace) -> dict[str, Any] | None:
     """What the checkpoint's run was trained on, as config.yaml says; None if nothing says it."""
+    from novum.datamodules.images import ImageDataModule
+
     typed = [place for place in (options.train, options.heldout) if place]
     try:
         return arguments_of_run(Path(options.samples), ImageDataModule, typed)

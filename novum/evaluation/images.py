@@ -10,16 +10,14 @@ from PIL import Image
 from novum.core import distributed
 from novum.core.errors import NotComputable
 from novum.core.protocols import StyleGenerator
+from novum.datamodules.resolve_source import Opened
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource
-from novum.datamodules.sources.resolve_source import Opened
 from novum.evaluation.evidence import ALIGNMENT, Altered, copies, evidence, projector_points
 from novum.evaluation.image_sets import Sets, device, open_sets
 from novum.evaluation.image_verdict import image_verdict
 from novum.evaluation.latent_figures import sees_small_steps, space_figures
 from novum.evaluation.outputs import cost, show
 from novum.evaluation.space import (
-    WIDEST,
-    Features,
     Judgement,
     as_estimate,
     copying_figures,
@@ -34,14 +32,16 @@ from novum.metrics.features import (
     reference_moments,
     reference_neighbour_distances,
 )
+from novum.metrics.functional.frechet import WIDEST
 from novum.metrics.novelty.altered_copies import NEAR_DUPLICATE, AlteredCopyDetector
 from novum.metrics.novelty.exchangeability import exchangeability_test
 from novum.metrics.novelty.power import power
+from novum.metrics.record import FeatureSets
 from novum.metrics.subsets import choose_rows
 from novum.report.events import EVENTS, add_encoded, events
 from novum.report.files import prepare_output, write_text
 from novum.report.image_page import page
-from novum.report.model import Recall, Report, SetSummary, Space, Verdict, as_estimates
+from novum.report.model import Recall, Report, SetSummary, Space, Verdict
 from novum.report.neighbour_grid import neighbour_columns
 from novum.report.pictures import captioned_table, encode
 from novum.report.projector import write_projector
@@ -102,7 +102,7 @@ def default_features(sets: Sets) -> list[str]:
     return ["efficientnet_lite0", pixels] + ([ALIGNMENT] if sets.heldout else [])
 
 
-def extract(name: str, sets: Sets, seed: int) -> Features:
+def extract(name: str, sets: Sets, seed: int) -> FeatureSets:
     """One pass over each set; those of the references are remembered for the next evaluation."""
     extractor = load_extractor(name).to(device())
     fake = extract_features_together(extractor, sets.samples.images)
@@ -116,7 +116,7 @@ def extract(name: str, sets: Sets, seed: int) -> Features:
         moments = reference_moments(sets.train.images, extractor) if narrow else None
     near = reference_neighbour_distances(sets.train.images, extractor, len(fake))
     logits = extractor.logits(fake) if hasattr(extractor, "logits") else None
-    return Features(train, heldout, fake, moments, near, logits, seed)
+    return FeatureSets(train, heldout, fake, moments, near, logits, seed)
 
 
 def new_report(sets: Sets, options: argparse.Namespace) -> Report:
@@ -131,9 +131,7 @@ def new_report(sets: Sets, options: argparse.Namespace) -> Report:
 
 def add_judgement(report: Report, name: str, found: Judgement) -> None:
     report.notes += [f"{name}: not computed: {reason}" for reason in found.missing]
-    report.features[name] = Space(
-        as_estimates(found.quality), as_estimates(found.novelty), load_extractor(name).spec
-    )
+    report.features[name] = Space(found.quality, found.novelty, load_extractor(name).spec)
 
 
 def judge_altered(report: Report, sets: Sets, seed: int) -> Altered | None:
@@ -151,7 +149,7 @@ def judge_altered(report: Report, sets: Sets, seed: int) -> Altered | None:
         return None
     copying = judge_copying(found.matches, NEAR_DUPLICATE, seed)
     report.features[ALIGNMENT] = Space(
-        novelty=as_estimates(copying_figures(copying)),
+        novelty=copying_figures(copying),
         extractor="candidates by efficientnet_lite0 and views at 8 px, aligned at 32 px",
     )
     alone = add_near_duplicates(report, detector, heldout, len(train))
@@ -192,10 +190,10 @@ def add_styles(report: Report, sets: Sets, options: argparse.Namespace) -> None:
         return
     for name, figures in found.items():
         space = report.features.setdefault(name, Space(extractor=options.classifier))
-        space.quality |= as_estimates({k: as_estimate(figure) for k, figure in figures.items()})
+        space.quality |= {k: as_estimate(figure) for k, figure in figures.items()}
 
 
-def check_heldout(report: Report, features: Features) -> None:
+def check_heldout(report: Report, features: FeatureSets) -> None:
     """Test whether training and held-out images are exchangeable."""
     if features.heldout is not None and report.heldout is not None:
         found = exchangeability_test(features.train, features.heldout, seed=features.seed)

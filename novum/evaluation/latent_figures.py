@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from novum.core.checkpoints import load_module
@@ -14,6 +14,9 @@ from novum.metrics.features import load_extractor
 from novum.metrics.features.extractor import FeatureExtractor
 from novum.metrics.functional import Interval, linear_separability, perceptual_path_length
 from novum.metrics.functional.path_length import Distance
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule
 
 BATCH = 64
 
@@ -66,7 +69,7 @@ def path_lengths(
 
 
 def separability(
-    module: StyleGenerator, labeller: LightningModule, n: int = 10_000, seed: int = 0
+    module: StyleGenerator, labeller: "LightningModule", n: int = 10_000, seed: int = 0
 ) -> dict[str, float]:
     """separability_z and separability_w by a labeller with `classify`, such as our Classifier."""
     z = module.sample_latents(n, seed=seed)
@@ -98,6 +101,6 @@ def space_figures(
     return found
 
 
-def load_labeller(path: str) -> LightningModule:
+def load_labeller(path: str) -> "LightningModule":
     """The classifier in a checkpoint of ours."""
     return load_module(Path(path), "classify", "classifier").eval()

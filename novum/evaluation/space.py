@@ -1,8 +1,7 @@
 """All that is measured of samples in one feature space."""
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,24 +10,8 @@ from tqdm.auto import tqdm
 from novum.core import distributed
 from novum.core.errors import NotComputable
 from novum.metrics.checks import check_features
-from novum.metrics.functional import (
-    Interval,
-    Moments,
-    authenticity,
-    data_copying_test,
-    density_coverage,
-    expected_coverage,
-    feature_likelihood_gap,
-    frechet_distance_infinity,
-    frechet_distance_interval,
-    inception_score,
-    kernel_distance_interval,
-    memorization_informed_frechet_distance,
-    precision_recall,
-    realism,
-    sliced_wasserstein_distance,
-    vendi_score,
-)
+from novum.metrics.functional.intervals import Interval
+from novum.metrics.functional.manifold import realism
 from novum.metrics.neighbours import knn_together
 from novum.metrics.novelty import (
     CopyTest,
@@ -43,27 +26,14 @@ from novum.metrics.novelty import (
     permutation_test_from_matches,
     share_interval,
 )
-from novum.metrics.subsets import choose_rows, equal_sizes
+from novum.metrics.record import FeatureSets, Measure, Values
+from novum.metrics.registry import computable
+from novum.metrics.subsets import choose_rows
+from novum.report.model import Estimate
 
-WIDEST = 8192  # dimensions; a wider covariance takes over half a gigabyte
-MOST_ROWS = 50_000  # of each set, for what is fitted by iteration (k-means, mixtures)
 PLOTTED = 1000  # samples whose realism is computed
 ITEM_Q = 0.01  # false discovery rate of the training items said to be copied
 RATIO = 2.0  # times nearer to one item than to others: what copy_rate counts
-
-Values = tuple[float | Interval | None, ...]
-
-
-class Features(NamedTuple):
-    """Features (n, d) of three sets in one space."""
-
-    train: Tensor
-    heldout: Tensor | None
-    fake: Tensor
-    moments: Moments | None = None  # of train; None where they are wider than WIDEST
-    near: Tensor | None = None  # `neighbour_distances` of the training rows of `equal_sizes`
-    logits: Tensor | None = None  # (n, classes) of fake, for the Inception score
-    seed: int = 0  # of the random choices that metrics make
 
 
 class Copying(NamedTuple):
@@ -87,23 +57,15 @@ class Realism(NamedTuple):
 class Judgement(NamedTuple):
     """What was measured in one space; None for what could not be, and why."""
 
-    quality: dict[str, dict[str, float | None]]  # metric -> value, and low and high if known
-    novelty: dict[str, Any]
+    quality: dict[str, Estimate]
+    novelty: dict[str, Estimate]
     missing: list[str]
     neighbours: Neighbours
     copying: Copying | None = None
     realism: Realism | None = None
 
 
-class Measure(NamedTuple):
-    """Metrics computed together from at least so many samples and training images."""
-
-    names: tuple[str, ...]
-    at_least: int
-    compute: Callable[[Features], Values]
-
-
-def judge(sets: Features, *, progress: bool = True) -> Judgement:
+def judge(sets: FeatureSets, *, progress: bool = True) -> Judgement:
     """Quality and novelty of `fake`; without held-out features novelty is uncalibrated.
 
     Several ranks judge the same sets at once: each searches in a part of the references, and
@@ -113,9 +75,7 @@ def judge(sets: Features, *, progress: bool = True) -> Judgement:
         features = getattr(sets, name)
         if features is not None:
             check_features(features, f"{name} features", at_least=1)
-    quality_measures = QUALITY if sets.logits is None else QUALITY + CLASSES
-    novelty_measures = UNCALIBRATED if sets.heldout is None else UNCALIBRATED + CALIBRATED
-    measures = quality_measures + novelty_measures
+    measures = computable(sets)
     own = measures[distributed.rank() :: distributed.world_size()]
     computed: dict[tuple[str, ...], tuple[Values, str]] = {}
     progress = progress and distributed.is_rank_zero()
@@ -128,23 +88,22 @@ def judge(sets: Features, *, progress: bool = True) -> Judgement:
             copying = judge_copying(matches, math.log(RATIO), sets.seed)
         bar.update()
         for measure in own:
-            computed[measure.names] = _try(measure, sets)
+            computed[measure.names] = compute(measure, sets)
             bar.update()
     for other in distributed.all_gather_objects(computed, "metrics"):
         computed |= other
-    found: dict[str, float | Interval | None] = {}
-    missing: list[str] = []
-    for names in (measure.names for measure in measures):
-        values, reason = computed[names]
-        found.update(zip(names, values, strict=True))
-        missing += [f"{' and '.join(names)}: {reason}"] if reason else []
-    quality = {name: as_estimate(found[name]) for m in quality_measures for name in m.names}
-    novelty = {
-        name: as_estimate(found[name])["value"] for m in novelty_measures for name in m.names
-    }
+    quality: dict[str, Estimate] = {}
+    novelty: dict[str, Estimate] = {}
     if copying is not None:
-        share = {"closer_to_train": as_estimate(share_interval(neighbours))}
-        novelty = copying_figures(copying) | share | novelty
+        novelty = copying_figures(copying) | {
+            "closer_to_train": as_estimate(share_interval(neighbours))
+        }
+    missing: list[str] = []
+    for measure in measures:
+        values, reason = computed[measure.names]
+        for metric, value in zip(measure.metrics, values, strict=True):
+            (quality if metric.group == "quality" else novelty)[metric.name] = as_estimate(value)
+        missing += [f"{' and '.join(measure.names)}: {reason}"] if reason else []
     shown = _realism(sets, neighbours, copying)
     return Judgement(quality, novelty, missing, neighbours, copying, shown)
 
@@ -161,36 +120,37 @@ def judge_copying(matches: Matches, margin: float, seed: int = 0) -> Copying:
     )
 
 
-def copying_figures(copying: Copying) -> dict[str, Any]:
-    """As they stand in report.json."""
+def copying_figures(copying: Copying) -> dict[str, Estimate]:
+    """Figures of a report by metric."""
     return {
         "copy_rate": as_estimate(copying.rate),
-        "copies_at_least": copying.at_least,
-        "copies_flagged": int(copying.test.flagged.sum()),
-        "items_copied": copying.items,
-        "permutation_p": copying.p,
+        "copies_at_least": Estimate(copying.at_least),
+        "copies_flagged": Estimate(int(copying.test.flagged.sum())),
+        "items_copied": Estimate(copying.items),
+        "permutation_p": Estimate(copying.p),
     }
 
 
-def _try(measure: Measure, sets: Features) -> tuple[Values, str]:
-    """The values, or Nones and the reason."""
-    nothing = (None,) * len(measure.names)
+def compute(measure: Measure, sets: FeatureSets) -> tuple[Values, str]:
+    """Values of a measure, or Nones and the reason why it is not defined for these sets."""
+    nothing = (None,) * len(measure.metrics)
     if min(len(sets.fake), len(sets.train)) < measure.at_least:
         there = f"{len(sets.fake)} samples and {len(sets.train)} training images"
         return nothing, f"needs at least {measure.at_least} of each, there are {there}"
+    assert measure.compute is not None
     try:
         return measure.compute(sets), ""
     except NotComputable as error:
         return nothing, str(error)
 
 
-def as_estimate(value: float | Interval | None) -> dict[str, float | None]:
-    """For JSON, which knows no infinity and no NaN."""
-    values = value._asdict() if isinstance(value, Interval) else {"value": value}
-    return {k: float(v) if v is not None and math.isfinite(v) else None for k, v in values.items()}
+def as_estimate(value: float | Interval | None) -> Estimate:
+    """Estimate in which what is not finite is unknown."""
+    ends = value if isinstance(value, Interval) else (value, None, None)
+    return Estimate(*(float(v) if v is not None and math.isfinite(v) else None for v in ends))
 
 
-def _realism(sets: Features, neighbours: Neighbours, copying: Copying | None) -> Realism | None:
+def _realism(sets: FeatureSets, neighbours: Neighbours, copying: Copying | None) -> Realism | None:
     """Of the samples nearest to training, and of others by chance."""
     if len(sets.train) < 8:
         return None
@@ -200,73 +160,3 @@ def _realism(sets: Features, neighbours: Neighbours, copying: Copying | None) ->
     rows = torch.cat([first, others]).unique()
     real = choose_rows(sets.train, 5 * PLOTTED)
     return Realism(rows, realism(real, sets.fake[rows]))
-
-
-def _moments(sets: Features) -> Moments:
-    if sets.moments is None:
-        raise NotComputable(
-            f"{sets.train.shape[1]:,} dimensions are too many for a covariance (at most"
-            f" {WIDEST:,}): use NAME@SIZE, such as pixels@32"
-        )
-    return sets.moments
-
-
-def _frechet(sets: Features) -> Values:
-    distance = frechet_distance_interval(_moments(sets), sets.fake)
-    informed = memorization_informed_frechet_distance(
-        sets.train, sets.fake, distance=distance.value
-    )
-    return distance, informed
-
-
-def _density_coverage(sets: Features) -> Values:
-    real, fake = equal_sizes(sets.train, sets.fake)
-    near = sets.near
-    return *density_coverage(real, fake, k=5, near=near), expected_coverage(
-        len(real), len(fake), k=5
-    )
-
-
-def _fitted(sets: Features) -> tuple[Tensor, Tensor, Tensor]:
-    return tuple(choose_rows(x, MOST_ROWS) for x in (sets.train, sets.heldout, sets.fake))
-
-
-QUALITY = (
-    Measure(("frechet_distance", "memorization_informed_frechet_distance"), 2, _frechet),
-    Measure(
-        ("frechet_distance_infinity",),
-        2,
-        lambda sets: (frechet_distance_infinity(_moments(sets), sets.fake, seed=sets.seed),),
-    ),
-    Measure(
-        ("kernel_distance",),
-        3,
-        lambda sets: (kernel_distance_interval(*equal_sizes(sets.train, sets.fake)),),
-    ),
-    Measure(
-        ("precision", "recall"),
-        4,
-        lambda sets: precision_recall(*equal_sizes(sets.train, sets.fake), k=3, near=sets.near),
-    ),
-    Measure(("density", "coverage", "expected_coverage"), 6, _density_coverage),
-    Measure(
-        ("sliced_wasserstein_distance",),
-        2,
-        lambda sets: (
-            sliced_wasserstein_distance(*equal_sizes(sets.train, sets.fake), seed=sets.seed),
-        ),
-    ),
-    Measure(("vendi_score",), 1, lambda sets: (vendi_score(sets.fake),)),
-)
-CLASSES = (Measure(("inception_score",), 10, lambda sets: (inception_score(sets.logits).mean,)),)
-UNCALIBRATED = (Measure(("authenticity",), 2, lambda sets: (authenticity(sets.train, sets.fake),)),)
-CALIBRATED = (
-    Measure(
-        ("data_copying_ct",), 1, lambda sets: (data_copying_test(*_fitted(sets), seed=sets.seed),)
-    ),
-    Measure(
-        ("fld_gap",),
-        4,
-        lambda sets: (feature_likelihood_gap(sets.train, sets.heldout, sets.fake, seed=sets.seed),),
-    ),
-)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from novum.core import distributed
-from novum.datamodules.text import TextSource
+from novum.datamodules.sources.corpus import TextSource
 from novum.evaluation.outputs import cost, show
 from novum.evaluation.text_records import copy_records, figures, novel_ngrams
 from novum.evaluation.text_sets import Texts, open_texts

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from novum.datamodules.text import TextSource
+from novum.datamodules.sources.corpus import TextSource
 from novum.metrics.novelty.text import JudgedTexts
 from novum.report.model import Passage, Space, as_estimates
 

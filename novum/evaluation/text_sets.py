@@ -17,10 +17,11 @@ from novum.core.files import check_regular, read_regular
 from novum.core.memory import available_bytes
 from novum.core.security import arguments_of_run
 from novum.core.seeds import derived_seed
+from novum.core.vocabulary import Decoder, Vocabulary
+from novum.datamodules.sources.corpus import Corpus, TextSource
 from novum.datamodules.sources.text_files import open_text
-from novum.datamodules.sources.vocabulary import Decoder
 from novum.datamodules.sources.walk import glob_files, walk
-from novum.datamodules.text import Corpus, TextDataModule, TextSource, Vocabulary
+from novum.datamodules.text import TextDataModule
 
 NAMES = ("stdlib",)
 LEAST = 50  # characters of samples: the length of one copy

@@ -6,7 +6,7 @@ their features come once as `reference`, which stays. In a LightningModule, log 
 by `self.log_dict(metrics.compute())`, then `metrics.reset()`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
@@ -19,7 +19,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from novum.core.errors import InputError
 from novum.metrics.checks import check_features
-from novum.metrics.features import extract_features, load_extractor, to_uint8
+from novum.metrics.features import as_uint8, extract_features, load_extractor
 from novum.metrics.functional import (
     Moments,
     density_coverage,
@@ -35,6 +35,8 @@ from novum.metrics.novelty import (
     find_matches,
 )
 from novum.metrics.novelty.nearest_matches import margin_of
+from novum.metrics.record import FeatureSets
+from novum.metrics.registry import measures_of
 
 _last: WeakKeyDictionary[nn.Module, tuple[Tensor, Tensor]] = WeakKeyDictionary()
 
@@ -78,7 +80,7 @@ class FeatureMetric(Metric):
         if self.extractor is None:
             features = check_features(images.detach()).to(self.device, copy=True)
         else:
-            features = _embed(self.extractor, to_uint8(images.detach())).to(self.device)
+            features = _embed(self.extractor, as_uint8(images.detach())).to(self.device)
         self._add("real" if real else "fake", features)
 
     def reset(self) -> None:
@@ -193,6 +195,33 @@ class DensityCoverage(FeatureMetric):
 
     def compute(self) -> dict[str, Tensor]:
         return self._values(density_coverage(*self._sets(), k=self.k))
+
+
+class SetMetric(FeatureMetric):
+    """Any metrics that evaluate.py computes from a real and a generated set, by name."""
+
+    def __init__(
+        self,
+        metrics: Sequence[str],
+        extractor: str | nn.Module | None = "efficientnet_lite0",
+        reference: Tensor | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(extractor, reference, **kwargs)
+        self.names, self.measures = tuple(metrics), measures_of(metrics)
+        if lacking := [m.names[0] for m in self.measures if m.needs]:
+            raise InputError(f"{lacking[0]} needs more than a real and a generated set")
+
+    def compute(self) -> dict[str, Tensor]:
+        real, fake = self._sets()
+        sets = FeatureSets(real, None, fake, Moments().update(real))
+        found: dict[str, Tensor] = {}
+        for measure in self.measures:
+            assert measure.compute is not None
+            for name, value in zip(measure.names, measure.compute(sets), strict=True):
+                if name in self.names:
+                    found[name] = self._value(getattr(value, "value", value))
+        return found
 
 
 class VendiScore(FeatureMetric):

@@ -13,12 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from novum.core.errors import InputError
+from novum.metrics.record import Metric
+from novum.metrics.registry import describe
 from novum.report.figures import interval_chart
 from novum.report.files import prepare_output, write_text
 from novum.report.formatting import cost_facts, interval, number, plain, set_facts
 from novum.report.history import HistoryView, histories, history_view
 from novum.report.image_page import around_half
-from novum.report.metric_words import Words, words
 from novum.report.model import GROUPS, Estimate, Report
 from novum.report.rendering import render
 from novum.report.schema import read_report
@@ -79,7 +80,7 @@ def comparison_rows(reports: Mapping[str, Report]) -> Rows:
 
 def best(metric: str, row: Sequence[Estimate | None]) -> int | None:
     """The one that is better than all others beyond their intervals, if there is one."""
-    sign = {"higher": 1, "lower": -1}.get(words(metric).better.split(";")[0])
+    sign = {"higher": 1, "lower": -1, None: 0}[describe(metric).direction]
     spans = {i: _span(e, sign) for i, e in enumerate(row) if sign and _known(e)}
     if len(spans) < 2:
         return None
@@ -136,13 +137,15 @@ def comparison_table(reports: Mapping[str, Report]) -> Table:
         for (of, metric, space), row in comparison_rows(reports).items():
             if of == group:
                 cells = _terminal_cells(metric, row)
-                grid.add_row(Text(plain(metric)), Text(plain(space)), *cells, words(metric).better)
+                grid.add_row(
+                    Text(plain(metric)), Text(plain(space)), *cells, describe(metric).better
+                )
         grid.add_section()
     return grid
 
 
 def _terminal_cells(metric: str, row: Sequence[Estimate | None]) -> list[Text]:
-    first, share = best(metric, row), words(metric).share
+    first, share = best(metric, row), describe(metric).share
     cells = []
     for i, estimate in enumerate(row):
         value = number(estimate.value, share) if estimate else ""
@@ -155,7 +158,7 @@ def _terminal_cells(metric: str, row: Sequence[Estimate | None]) -> list[Text]:
 class FigureRow(NamedTuple):
     """One metric in one space, with a value for each report."""
 
-    metric: Words
+    metric: Metric
     space: str
     values: list[Estimate | None]
     best: int | None
@@ -168,7 +171,7 @@ class FigureGroup(NamedTuple):
 
 
 class ChartView(NamedTuple):
-    metric: Words
+    metric: Metric
     space: str
     chart: Markup
 
@@ -198,7 +201,7 @@ def _figures(group: str, rows: Rows) -> FigureGroup:
     for (of, metric, space), row in rows.items():
         if of == group:
             first = metric not in explained
-            found.append(FigureRow(words(metric), space, row, best(metric, row), first))
+            found.append(FigureRow(describe(metric), space, row, best(metric, row), first))
             explained.add(metric)
     return FigureGroup(group, found)
 
@@ -209,7 +212,7 @@ def _charts(rows: Rows, letters: Sequence[str]) -> Iterator[ChartView]:
         known = {name: e for name, e in zip(letters, row, strict=True) if _known(e)}
         if len(known) < 2:
             continue
-        named = words(metric)
+        named = describe(metric)
         fair = 0.5 if metric == "closer_to_train" else None
         chart = interval_chart(
             {name: known.get(name, Estimate(None)) for name in letters},

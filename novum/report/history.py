@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import Markup
 
+from novum.metrics.record import Metric
+from novum.metrics.registry import describe
 from novum.report.figures import line_chart
-from novum.report.metric_words import Words, words
 from novum.report.model import Report
 
 AXES = ("images_seen", "tokens_seen", "global_step")
@@ -16,7 +17,7 @@ AXES = ("images_seen", "tokens_seen", "global_step")
 class HistoryView(NamedTuple):
     """A chart of one metric, with a curve for each name."""
 
-    metric: Words
+    metric: Metric
     space: str
     names: list[str]
     chart: Markup
@@ -43,6 +44,6 @@ def history_view(tag: str, curves: Mapping[str, np.ndarray], of_text: bool) -> H
     """Chart of one metric against the images or characters seen."""
     _, metric, space = tag.split("/", 2)
     seen = f"training {'characters' if of_text else 'images'} seen"
-    known = words(metric)
+    known = describe(metric)
     chart = line_chart(curves, seen, known.title, known.share)
     return HistoryView(known, space, list(curves), chart)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from novum.metrics.record import Metric
+from novum.metrics.registry import describe
 from novum.report.exhibits import (
     Distributions,
     NoveltyPanel,
@@ -15,7 +17,6 @@ from novum.report.exhibits import (
 from novum.report.figures import interval_chart
 from novum.report.formatting import number, set_facts
 from novum.report.history import histories, history_view
-from novum.report.metric_words import Words, words
 from novum.report.model import Copy, Estimate, Report
 from novum.report.rendering import render
 
@@ -41,7 +42,7 @@ class MetricTable(NamedTuple):
     """A row for each metric, a cell for each feature space; None where it was not measured."""
 
     spaces: list[str]
-    rows: list[tuple[Words, list[Estimate | None]]]
+    rows: list[tuple[Metric, list[Estimate | None]]]
 
 
 def page(report: Report, exhibits: Exhibits = NOTHING) -> str:
@@ -94,7 +95,7 @@ def metric_table(report: Report, group: str) -> MetricTable:
         if of == group:
             found.setdefault(metric, {})[space] = estimate
     spaces = [s for s in report.features if any(s in cells for cells in found.values())]
-    rows = [(words(m), [cells.get(s) for s in spaces]) for m, cells in found.items()]
+    rows = [(describe(m), [cells.get(s) for s in spaces]) for m, cells in found.items()]
     return MetricTable(spaces, rows)
 
 
@@ -105,7 +106,7 @@ def _quality_lead(report: Report) -> str:
 
 
 def _novelty(report: Report) -> tuple[str, str]:
-    """Words above the figures, and a chart of the shares closer to training if known."""
+    """Metric above the figures, and a chart of the shares closer to training if known."""
     if report.of_text:
         return "Held-out text, which nobody has copied, is the measure of chance.", ""
     shares = {

@@ -6,8 +6,8 @@ from rich.table import Table
 from rich.text import Text
 
 from novum.core.errors import printable
+from novum.metrics.registry import describe
 from novum.report.formatting import listed
-from novum.report.metric_words import words
 from novum.report.model import GROUPS, Estimate, Report, Space
 
 
@@ -53,7 +53,7 @@ def metric_table(report: Report) -> Table:
     for group in GROUPS:
         for metric in (metric for g, metric in rows if g == group):
             cells = [rows[group, metric].get(space, "") for space in spaces]
-            table.add_row(metric, *cells, words(metric).better)
+            table.add_row(metric, *cells, describe(metric).better)
         table.add_section()
     return table
 

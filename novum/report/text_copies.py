@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from novum.datamodules.text import TextSource
+from novum.datamodules.sources.corpus import TextSource
 from novum.metrics.novelty.text import JudgedTexts
 from novum.metrics.novelty.text.judging import Queries
 from novum.report.events import literal

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from novum.datamodules.text import TextSource
+from novum.datamodules.sources.corpus import TextSource
 from novum.report.figures import line_chart
 from novum.report.formatting import number
 from novum.report.image_page import metric_table, settings

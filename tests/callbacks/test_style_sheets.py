@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from pytorch_lightning import LightningModule
 
+from novum.core.pixels import signed_to_uint8
 from novum.core.protocols import require_styles
 from novum.evaluation.latent_figures import feature_distance, path_lengths, separability
-from novum.lightning_modules.sampling import to_uint8
 from novum.lightning_modules.stylegan.style_space import directions, recover
 from novum.metrics.features import load_extractor
 from novum.metrics.features.extractor import FeatureExtractor
@@ -121,7 +121,7 @@ def test_what_the_generator_made_is_recovered_better():
     found, figures = recover(module, {"train": made, "heldout": noise}, n=12, steps=60)
     assert figures["recovery_gap"] > 0.5
     assert figures["recovery_p"] < 0.01
-    assert to_uint8(found["train"].images).shape == (12, 1, 8, 8)
+    assert signed_to_uint8(found["train"].images).shape == (12, 1, 8, 8)
     same = recover(module, {"train": noise, "heldout": noise}, n=12, steps=3)[1]
     assert same["recovery_gap"] == 0
     assert same["recovery_p"] > 0.3

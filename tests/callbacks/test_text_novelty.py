@@ -7,8 +7,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import DataLoader
 
 from novum.callbacks import StopOnCopying, TextNovelty
-from novum.metrics.novelty.text import TextReferences, judge_text
 from novum.evaluation.text_records import copy_records
+from novum.metrics.novelty.text import TextReferences, judge_text
 from novum.report.text_copies import copies_markdown
 from tests.metrics.novelty.text.markov import chain, plant, source
 from tests.tiny import tiny_trainer

@@ -16,7 +16,7 @@ from novum.callbacks.units import (
     line_position,
     quote,
 )
-from novum.datamodules.text import TextSource
+from novum.datamodules.sources.corpus import TextSource
 
 
 class Reader:

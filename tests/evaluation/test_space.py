@@ -3,17 +3,23 @@
 import pytest
 import torch
 
-from novum.evaluation.space import QUALITY, WIDEST, Features, judge
+from novum.core.errors import NotComputable
+from novum.evaluation import space
+from novum.evaluation.space import judge
 from novum.metrics.functional import Moments, frechet_distance_from_features, precision_recall
+from novum.metrics.functional.frechet import WIDEST
+from novum.metrics.record import FeatureSets, Measure, Metric
+from novum.metrics.registry import computable
 from novum.metrics.subsets import equal_sizes
+from novum.report.model import Estimate
 
 
 def gaussian(n: int, seed: int, d: int = 4) -> torch.Tensor:
     return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
 
 
-def features(train, heldout, fake) -> Features:
-    return Features(train, heldout, fake, Moments().update(train))
+def features(train, heldout, fake) -> FeatureSets:
+    return FeatureSets(train, heldout, fake, Moments().update(train))
 
 
 def test_values_are_those_of_the_functions():
@@ -21,17 +27,18 @@ def test_values_are_those_of_the_functions():
     found = judge(features(train, heldout, fake))
     distance = frechet_distance_from_features(train, fake)
     estimate = found.quality["frechet_distance"]
-    assert estimate["value"] == pytest.approx(distance)
-    assert estimate["low"] < distance < estimate["high"]
+    assert estimate.value == pytest.approx(distance)
+    assert estimate.low < distance < estimate.high
     precision, recall = precision_recall(*equal_sizes(train, fake))
-    assert found.quality["precision"] == {"value": precision}
-    assert found.quality["recall"] == {"value": recall}
-    assert set(found.quality["kernel_distance"]) == {"value", "low", "high"}
-    assert found.novelty["closer_to_train"]["low"] < 0.5 < found.novelty["closer_to_train"]["high"]
-    assert abs(found.novelty["data_copying_ct"]) < 3
+    assert found.quality["precision"] == Estimate(precision)
+    assert found.quality["recall"] == Estimate(recall)
+    assert None not in vars(found.quality["kernel_distance"]).values()
+    share = found.novelty["closer_to_train"]
+    assert share.low < 0.5 < share.high
+    assert abs(found.novelty["data_copying_ct"].value) < 3
     assert found.missing == []
     assert found.copying.rate.low == 0 and not found.copying.test.flagged.any()
-    assert 0 < found.novelty["permutation_p"] <= 1
+    assert 0 < found.novelty["permutation_p"].value <= 1
     assert set(found.realism.rows.tolist()) == set(range(100))
     assert len(found.neighbours.train_row) == 100
 
@@ -45,21 +52,22 @@ def test_without_heldout_features():
 @pytest.mark.parametrize("n", range(2, 7))
 def test_each_metric_says_how_many_it_needs(n):
     found = judge(features(gaussian(20, 0), gaussian(20, 1), gaussian(n, 2)))
-    for measure in QUALITY:
+    figures = found.quality | found.novelty
+    for measure in computable(features(gaussian(20, 0), None, gaussian(n, 2))):
         if measure.names == ("frechet_distance_infinity",):
             continue  # says itself: four times as many as dimensions
         known = n >= measure.at_least
-        assert all((found.quality[name]["value"] is not None) == known for name in measure.names)
+        assert all((figures[name].value is not None) == known for name in measure.names)
         reason = f"needs at least {measure.at_least} of each, there are {n} samples and 20"
         assert any(reason in line for line in found.missing) != known
-    assert found.novelty["data_copying_ct"] is None  # 20 in a cell
+    assert found.novelty["data_copying_ct"] == Estimate(None)  # 20 in a cell
 
 
 def test_wide_features_have_no_covariance():
     sets = [gaussian(10, seed, WIDEST + 1) for seed in range(3)]
-    found = judge(Features(*sets))
-    assert found.quality["frechet_distance"] == {"value": None}
-    assert found.quality["precision"]["value"] is not None
+    found = judge(FeatureSets(*sets))
+    assert found.quality["frechet_distance"] == Estimate(None)
+    assert found.quality["precision"].value is not None
     assert "8,193 dimensions are too many" in found.missing[0]
 
 
@@ -77,3 +85,27 @@ def test_equal_sizes_draws_at_random():
     assert chosen.max() > 10  # not the first rows, which may all be of one class
     assert torch.equal(chosen, equal_sizes(many, few)[0])
     assert torch.equal(chosen, equal_sizes(few, many)[1])
+
+
+def planted(monkeypatch, error: Exception) -> None:
+    """One metric more, which raises that."""
+
+    def broken(sets):
+        raise error
+
+    measure = Measure((Metric("broken", "Broken"),), broken)
+    monkeypatch.setattr(space, "computable", lambda sets: [measure])
+
+
+def test_a_metric_that_is_not_defined_says_why(monkeypatch):
+    planted(monkeypatch, NotComputable("all images are alike"))
+    found = judge(features(gaussian(50, 0), None, gaussian(30, 2)))
+    assert found.quality["broken"] == Estimate(None)
+    assert found.missing == ["broken: all images are alike"]
+
+
+@pytest.mark.parametrize("error", [TypeError("bug"), RuntimeError("bug"), ValueError("bug")])
+def test_a_bug_in_a_metric_is_not_taken_for_that(monkeypatch, error):
+    planted(monkeypatch, error)
+    with pytest.raises(type(error), match="bug"):
+        judge(features(gaussian(50, 0), None, gaussian(30, 2)))

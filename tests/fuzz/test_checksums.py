@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from novum.core.checkpoints import read_checkpoint
+from novum.datamodules.resolve_source import read_array
 from novum.datamodules.sources.builtin_datasets import read_idx
 from novum.datamodules.sources.decode import ImageTransform
-from novum.datamodules.sources.resolve_source import read_array
 from tests.fuzz import strategies as hostile
 
 

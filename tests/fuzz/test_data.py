@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from novum.cli.program import one_line_errors
+from novum.datamodules.resolve_source import open_images
 from novum.datamodules.single_image import read_image
 from novum.datamodules.sources.builtin_datasets import IDX_FILES, load_mnist
-from novum.datamodules.sources.resolve_source import open_images
 from novum.datamodules.sources.text_files import open_text
 from novum.evaluation.text_sets import open_source
 from tests.fuzz import strategies as hostile

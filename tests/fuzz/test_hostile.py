@@ -22,9 +22,9 @@ from novum.callbacks.text_samples import verbatim
 from novum.cli.program import one_line_errors, stop
 from novum.core.checkpoints import load_module, read_checkpoint
 from novum.core.pretrained import load_weights
+from novum.datamodules.resolve_source import open_images, read_array
 from novum.datamodules.sources.builtin_datasets import load_cifar10, read_idx
 from novum.datamodules.sources.decode import open_image
-from novum.datamodules.sources.resolve_source import open_images, read_array
 from novum.lightning_modules.stylegan.weight_transfer import read_weights
 from novum.metrics.features import load_extractor
 from novum.report.events import literal

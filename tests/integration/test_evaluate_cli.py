@@ -115,8 +115,8 @@ def test_everything_that_is_measured_is_written(sets, evaluate):
     novelty = {"copy_rate", "copies_at_least", "copies_flagged", "items_copied", "permutation_p",
                "closer_to_train", "authenticity", "data_copying_ct", "fld_gap"}  # fmt: skip
     for space in report["features"].values():
-        assert set(space["quality"]) == quality
-        assert set(space["novelty"]) == novelty
+        assert set(space["quality"]) >= quality
+        assert set(space["novelty"]) >= novelty
         assert space["quality"]["precision"]["value"] > 0.7
         kernel = space["quality"]["kernel_distance"]
         assert kernel["low"] < kernel["value"] < kernel["high"]

@@ -5,10 +5,11 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins import MixedPrecision
 
+from novum.core.pixels import signed_to_uint8, uint8_to_signed
 from novum.core.seeds import derived_seed
 from novum.lightning_modules import GAN, DiffAugment, losses
 from novum.lightning_modules.networks import DCGANDiscriminator, MaxoutGenerator
-from novum.lightning_modules.sampling import SAMPLE_CHUNK, to_float, to_uint8
+from novum.lightning_modules.sampling import SAMPLE_CHUNK
 from novum.lightning_modules.training_utils import LossWindow, ema_decay
 from tests.tiny import (
     TinyImages,
@@ -309,7 +310,7 @@ def test_checkpoint_of_another_model_is_named():
 
 def test_uint8_and_back_is_exact():
     levels = torch.arange(256, dtype=torch.uint8)
-    assert torch.equal(to_uint8(to_float(levels)), levels)
+    assert torch.equal(signed_to_uint8(uint8_to_signed(levels)), levels)
 
 
 def test_loss_window_means_and_empties():

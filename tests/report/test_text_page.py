@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from novum.datamodules.text import TextSource, Vocabulary
+from novum.core.vocabulary import Vocabulary
+from novum.datamodules.sources.corpus import TextSource
 from novum.evaluation.text_records import copy_records, figures, novel_ngrams
 from novum.evaluation.text_verdict import text_verdict
 from novum.metrics.novelty.text import TextReferences, judge_text

@@ -35,8 +35,14 @@ NOT_BUILT = {"Evaluation", "EvaluationCallback"}  # published for subclasses
 
 
 def find_allowed(name: str) -> Any:
-    """The class or function of that name; None unless it is on the list. Imports nothing else."""
-    return _by_name().get(name)
+    """Return the class or function of that name; None unless it is on the list.
+
+    A published name imports nothing but what it names.
+    """
+    module = _published().get(name)
+    if module is None:
+        return _by_name().get(name)
+    return getattr(importlib.import_module(module), name.rpartition(".")[2])
 
 
 def allowed_names() -> list[str]:
@@ -45,13 +51,21 @@ def allowed_names() -> list[str]:
 
 
 @cache
+def _published() -> dict[str, str]:
+    """Modules by the names that they publish."""
+    listed = {m: tuple(importlib.import_module(m).__all__) for m in OURS} | NAMES
+    return {
+        f"{module}.{name}": module
+        for module, names in listed.items()
+        for name in set(names) - NOT_BUILT
+    }
+
+
+@cache
 def _by_name() -> dict[str, Any]:
     """The list by published names, and by the names of the modules that define them."""
-    listed = {m: tuple(importlib.import_module(m).__all__) for m in OURS} | NAMES
     found = {}
-    for module, names in listed.items():
-        for name in set(names) - NOT_BUILT:
-            thing = getattr(importlib.import_module(module), name)
-            found[f"{module}.{name}"] = thing
-            found[f"{thing.__module__}.{thing.__qualname__}"] = thing
+    for name in _published():
+        thing = find_allowed(name)
+        found[name] = found[f"{thing.__module__}.{thing.__qualname__}"] = thing
     return found

@@ -142,6 +142,7 @@ PLACES: dict[tuple[str, str], Callable[[Path | None, str], None]] = {
         "LatentSpace",
         "NearestNeighbours",
         "PrecisionRecall",
+        "SetMetrics",
         "SourceDistance",
         "StyleSources",
         "TrainingHealth",

@@ -1,19 +1,26 @@
 """Feature extractors by name, the pass over images that uses them, and the reference cache."""
 
-from novum.metrics.features.cache import (
-    cache_together,
-    fingerprint,
-    reference_features,
-    reference_moments,
-    reference_neighbour_distances,
-)
-from novum.metrics.features.extractor import (
-    FeatureExtractor,
-    extract_features,
-    extract_features_together,
-    to_uint8,
-)
-from novum.metrics.features.loading import load_extractor
+from typing import TYPE_CHECKING
+
+from novum.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from novum.metrics.features.cache import (
+        cache_together,
+        fingerprint,
+        reference_features,
+        reference_moments,
+        reference_neighbour_distances,
+    )
+    from novum.metrics.features.extraction import (
+        as_uint8,
+        extract_features,
+        extract_features_together,
+    )
+    from novum.metrics.features.extractor import FeatureExtractor
+    from novum.metrics.features.loading import load_extractor
+
+__getattr__, __dir__ = lazy_exports(__name__, __file__)
 
 __all__ = [
     "FeatureExtractor",
@@ -25,5 +32,5 @@ __all__ = [
     "reference_features",
     "reference_moments",
     "reference_neighbour_distances",
-    "to_uint8",
+    "as_uint8",
 ]

@@ -12,11 +12,8 @@ from torch import Tensor
 
 from novum.core import distributed
 from novum.core.files import cache_folder, load_array, store
-from novum.metrics.features.extractor import (
-    FeatureExtractor,
-    extract_features,
-    extract_features_together,
-)
+from novum.metrics.features.extraction import extract_features, extract_features_together
+from novum.metrics.features.extractor import FeatureExtractor
 from novum.metrics.functional.frechet import Moments
 from novum.metrics.neighbours import knn_together, neighbour_distances
 from novum.metrics.subsets import choose_rows

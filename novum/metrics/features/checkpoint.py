@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from novum.core.checkpoints import load_module
-from novum.metrics.features.extractor import FeatureExtractor, check_images, weights_hash
+from novum.metrics.features.extraction import check_images, weights_hash
+from novum.metrics.features.extractor import FeatureExtractor
 
 
 class Checkpoint(FeatureExtractor):

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from novum.core.pretrained import efficientnet_lite, fold_batch_norms
-from novum.metrics.features.extractor import FeatureExtractor, resize, weights_hash
+from novum.metrics.features.extraction import resize, weights_hash
+from novum.metrics.features.extractor import FeatureExtractor
 
 
 class EfficientNetLite0(FeatureExtractor):

@@ -1,27 +1,12 @@
-"""What a feature extractor of ours is, and the pass over images that uses it."""
+"""The base of feature extractors, which torch-fidelity can use as well."""
 
-import hashlib
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from tqdm.auto import tqdm
 
-from novum.core import distributed
-from novum.core.errors import InputError
-
-MICRO_BATCH = 32  # images per forward whatever the batch size: kernels order sums by the shape
-
-
-class Images(Protocol):
-    """uint8 images by slice; a tensor is one too."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: slice) -> Tensor: ...  # uint8 (k, c, h, w)
+from novum.metrics.features.extraction import rgb
 
 
 class FeatureExtractor(FeatureExtractorBase):
@@ -61,118 +46,3 @@ class FeatureExtractor(FeatureExtractorBase):
     @staticmethod
     def get_dummy_input_for_compile() -> Tensor:
         return torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
-
-
-def extract_features(
-    extractor: nn.Module,
-    source: Images,
-    batch_size: int = 256,
-    *,
-    progress: bool = True,
-    device: torch.device | str | None = None,
-    out: Tensor | None = None,
-) -> Tensor:
-    """float32 (n, d) on the CPU, the same for every batch size; a bar appears after five seconds.
-
-    `device` moves the extractor there; `out` is an (n, d) tensor to fill, such as a mapped file.
-    """
-    if not len(source):
-        raise InputError("there are no images to extract features from")
-    device = module_device(extractor.to(device) if device is not None else extractor)
-    name = getattr(extractor, "name", type(extractor).__name__)
-    with tqdm(
-        total=len(source), desc=f"{name} features", unit="img", delay=5, disable=not progress
-    ) as bar:
-        step = -(-batch_size // MICRO_BATCH) * MICRO_BATCH  # only the last one needs padding
-        for start in range(0, len(source), step):
-            images = to_uint8(source[start : min(start + step, len(source))])
-            features = _in_micro_batches(extractor, images.to(device, non_blocking=True))
-            if out is None:
-                out = torch.empty(len(source), features.shape[1])
-            out[start : start + len(images)] = features
-            bar.update(len(images))
-    return out
-
-
-class _Part:
-    """Some consecutive images of a source."""
-
-    def __init__(self, source: Images, rows: slice) -> None:
-        self.source, self.rows = source, rows
-
-    def __len__(self) -> int:
-        return self.rows.stop - self.rows.start
-
-    def __getitem__(self, rows: slice) -> Tensor:
-        return self.source[self.rows.start + rows.start : self.rows.start + rows.stop]
-
-
-def extract_features_together(extractor: nn.Module, source: Images) -> Tensor:
-    """`extract_features` by all ranks at once, each of a part: the same bits for any number."""
-    part = _Part(source, distributed.shard(len(source), MICRO_BATCH))
-    if len(part):
-        mine = extract_features(extractor, part, progress=distributed.is_rank_zero())
-    else:
-        mine = torch.empty(0)
-    return distributed.all_gather_rows(mine, f"features of {len(source):,} images")
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """uint8 as it is; floats in [0, 1] to the nearest level (truncation would darken them)."""
-    if images.dtype == torch.uint8:
-        return images
-    if not images.is_floating_point():
-        raise InputError(f"images must be uint8 or floats in [0, 1], got {images.dtype}")
-    low, high = (float(x) for x in images.aminmax())
-    if not (low >= -1e-3 and high <= 1 + 1e-3):
-        raise InputError(f"float images lie in [{low:.3g}, {high:.3g}]: rescale them to [0, 1]")
-    return (images.clamp(0, 1) * 255).round().to(torch.uint8)
-
-
-def rgb(images: Tensor) -> Tensor:
-    """Check uint8 (b, 1 or 3, h, w); a gray channel is repeated three times."""
-    check_images(images)
-    return images.expand(-1, 3, -1, -1)
-
-
-def check_images(images: Tensor) -> None:
-    """Raise ValueError unless the images are uint8 (b, 1 or 3, h, w)."""
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-        kind = str(images.dtype).removeprefix("torch.")
-        shape = tuple(images.shape)
-        raise InputError(f"extractors take uint8 images (n, 1 or 3, h, w), got {kind} {shape}")
-
-
-def resize(images: Tensor, size: int, mode: str = "bilinear") -> Tensor:
-    """Antialiased resize of float images to size x size, within [0, 255]."""
-    if images.shape[-2:] == (size, size):
-        return images
-    return F.interpolate(images, (size, size), mode=mode, antialias=True).clamp(0, 255)
-
-
-def weights_hash(module: nn.Module) -> str:
-    """Twelve hex digits of the sha256 of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:12]
-
-
-def module_device(module: nn.Module) -> torch.device:
-    """Where a module's tensors are; one that has none runs on the CPU."""
-    tensor = next(module.parameters(), next(module.buffers(), None))
-    return torch.device("cpu") if tensor is None else tensor.device
-
-
-@torch.inference_mode()
-def _in_micro_batches(extractor: nn.Module, images: Tensor) -> Tensor:
-    """Features by forwards of one shape, the last one padded with copies of its first image."""
-    parts = []
-    for part in images.split(MICRO_BATCH):
-        missing = MICRO_BATCH - len(part)
-        padded = torch.cat([part, part[:1].expand(missing, -1, -1, -1)]) if missing else part
-        features = extractor(padded)
-        features = features[0] if isinstance(features, tuple) else features  # any module will do
-        parts.append(features[: len(part)])
-    return torch.cat(parts).float()

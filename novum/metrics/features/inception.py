@@ -13,7 +13,8 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
 
 from novum.core.errors import InputError
 from novum.core.pretrained import find_weights, fold_batch_norms, load_weights
-from novum.metrics.features.extractor import FeatureExtractor, rgb, weights_hash
+from novum.metrics.features.extraction import rgb, weights_hash
+from novum.metrics.features.extractor import FeatureExtractor
 
 # layer -> the modules from the layer before up to it; a layer's features are its mean over pixels
 STAGES = {

@@ -11,7 +11,8 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_featur
 from novum.core.errors import InputError
 from novum.metrics.features.checkpoint import Checkpoint
 from novum.metrics.features.efficientnet import EfficientNetLite0
-from novum.metrics.features.extractor import FeatureExtractor, rgb, weights_hash
+from novum.metrics.features.extraction import rgb, weights_hash
+from novum.metrics.features.extractor import FeatureExtractor
 from novum.metrics.features.inception import Inception, InceptionBFloat16
 from novum.metrics.features.pixels import Pixels
 from novum.metrics.features.transformers import Clip, DinoV2

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from novum.metrics.features.extractor import FeatureExtractor, check_images, resize
+from novum.metrics.features.extraction import check_images, resize
+from novum.metrics.features.extractor import FeatureExtractor
 
 
 class Pixels(FeatureExtractor):

@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-import timm
 import torch
-from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor
 from torch.nn import functional as F
 
 from novum.core.errors import InputError
 from novum.core.pretrained import find_weights, load_weights
-from novum.metrics.features.extractor import FeatureExtractor, resize, weights_hash
+from novum.metrics.features.extraction import resize, weights_hash
+from novum.metrics.features.extractor import FeatureExtractor
 
 
 class VisionTransformer(FeatureExtractor):
@@ -33,6 +32,8 @@ class VisionTransformer(FeatureExtractor):
         feature_extractor_weights_path: str | Path | None = None,
         **_: object,
     ) -> None:
+        from timm.models.vision_transformer import checkpoint_filter_fn
+
         super().__init__(name or self.NAME, features_list)
         self.size = size or self.SIZE
         path = find_weights(self.NAME, self.URL, self.FILENAME, feature_extractor_weights_path)
@@ -80,6 +81,8 @@ class Clip(VisionTransformer):
 
 def build_network(model: str, width: int, size: int) -> torch.nn.Module:
     """timm's network for size x size images; `width` outputs, or the bare class token for 0."""
+    import timm
+
     network = timm.create_model(model, pretrained=False, num_classes=width, img_size=size)
     return network.eval()
 

@@ -1,5 +1,6 @@
 """Set metrics: pure functions of (n, d) feature tensors."""
 
+from novum.metrics.functional.clipped import ClippedDensityCoverage, clipped_density_coverage
 from novum.metrics.functional.diversity import inception_score, vendi_score
 from novum.metrics.functional.frechet import (
     Moments,
@@ -43,12 +44,14 @@ from novum.metrics.novelty.copying import copy_rate, copy_test
 from novum.metrics.novelty.permutation import train_heldout_permutation_test
 
 __all__ = [
+    "ClippedDensityCoverage",
     "Interval",
     "LogLikelihood",
     "Moments",
     "attribution",
     "authenticity",
     "calibrated_distance",
+    "clipped_density_coverage",
     "clopper_pearson_interval",
     "copy_rate",
     "copy_test",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from novum.metrics.checks import check_features
+from novum.metrics.record import FeatureSets, Measure, Metric, Values
 
 
 class InceptionScore(NamedTuple):
@@ -63,3 +64,40 @@ def _renyi_entropy(p: Tensor, q: float) -> Tensor:
     if q == float("inf"):
         return -p.max().log()
     return p.pow(q).sum().log() / (1 - q)
+
+
+def _inception_score(sets: FeatureSets) -> Values:
+    assert sets.logits is not None
+    return (inception_score(sets.logits).mean,)
+
+
+MEASURES = (
+    Measure(
+        (
+            Metric(
+                "vendi_score",
+                "Vendi score",
+                "How many entirely different images the samples are worth.",
+                better="higher",
+                direction="higher",
+            ),
+        ),
+        lambda sets: (vendi_score(sets.fake),),
+        position=80,
+    ),
+    Measure(
+        (
+            Metric(
+                "inception_score",
+                "Inception score",
+                "Samples of one clear class each, of all classes together.",
+                better="higher",
+                direction="higher",
+            ),
+        ),
+        _inception_score,
+        at_least=10,
+        needs="logits",
+        position=90,
+    ),
+)

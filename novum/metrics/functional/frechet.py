@@ -9,6 +9,9 @@ from torch import Tensor
 from novum.core.errors import InputError, NotComputable
 from novum.metrics.checks import check_features, check_same_width
 from novum.metrics.functional.intervals import Interval, normal_interval
+from novum.metrics.record import FeatureSets, Measure, Metric
+
+WIDEST = 8192  # dimensions; a wider covariance takes over half a gigabyte
 
 
 def frechet_distance(
@@ -240,3 +243,40 @@ def _check_moments(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> 
     for name, x in (("mean1", mean1), ("cov1", cov1), ("mean2", mean2), ("cov2", cov2)):
         if not x.isfinite().all():
             raise InputError(f"{name} has NaN or infinite values: check the features")
+
+
+FRECHET_DISTANCE = Metric(
+    "frechet_distance",
+    "Fréchet distance",
+    "Between Gaussians fitted to the features of samples and training images; falls with more"
+    " samples, so compare equal numbers only.",
+    better="lower",
+    direction="lower",
+)
+FRECHET_DISTANCE_INFINITY = Metric(
+    "frechet_distance_infinity",
+    "Fréchet distance at infinity",
+    "Extrapolated to infinitely many samples, so that different numbers can be compared.",
+    better="lower",
+    direction="lower",
+)
+
+
+def known_moments(sets: FeatureSets) -> Moments:
+    """Moments of the training features; NotComputable if the space is too wide for them."""
+    if sets.moments is None:
+        raise NotComputable(
+            f"{sets.train.shape[1]:,} dimensions are too many for a covariance (at most"
+            f" {WIDEST:,}): use NAME@SIZE, such as pixels@32"
+        )
+    return sets.moments
+
+
+MEASURES = (
+    Measure(
+        (FRECHET_DISTANCE_INFINITY,),
+        lambda sets: (frechet_distance_infinity(known_moments(sets), sets.fake, seed=sets.seed),),
+        at_least=2,
+        position=20,
+    ),
+)

@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-from scipy.stats import beta, norm
-
 from novum.core.errors import InputError
 
 
@@ -15,6 +13,8 @@ class Interval(NamedTuple):
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
     """Score interval of a share (Wilson, 1927): short, and right on average."""
+    from scipy.stats import norm
+
     p = _share(successes, trials)
     z2 = norm.ppf(0.5 + confidence / 2) ** 2
     centre = (p + z2 / (2 * trials)) / (1 + z2 / trials)
@@ -26,6 +26,8 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> In
 
 def clopper_pearson_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
     """Exact interval of a share (Clopper & Pearson, 1934): never covers less than it says."""
+    from scipy.stats import beta
+
     p, tail = _share(successes, trials), (1 - confidence) / 2
     failures = trials - successes
     low = 0.0 if successes == 0 else beta.ppf(tail, successes, failures + 1)
@@ -35,6 +37,8 @@ def clopper_pearson_interval(successes: int, trials: int, confidence: float = 0.
 
 def normal_interval(value: float, standard_error: float, confidence: float = 0.95) -> Interval:
     """value +- z standard errors."""
+    from scipy.stats import norm
+
     half = float(norm.ppf(0.5 + confidence / 2)) * standard_error
     return Interval(value, value - half, value + half)
 

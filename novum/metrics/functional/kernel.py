@@ -12,6 +12,8 @@ from torch import Tensor
 
 from novum.metrics.checks import check_features, check_same_width
 from novum.metrics.functional.intervals import Interval, normal_interval
+from novum.metrics.record import Measure, Metric
+from novum.metrics.subsets import equal_sizes
 
 
 def kernel_distance(
@@ -120,3 +122,22 @@ def _check(real: Tensor, fake: Tensor, at_least: int) -> None:
     check_features(real, "real", at_least=at_least)
     check_features(fake, "fake", at_least=at_least)
     check_same_width(real=real, fake=fake)
+
+
+MEASURES = (
+    Measure(
+        (
+            Metric(
+                "kernel_distance",
+                "Kernel distance",
+                "Squared maximum mean discrepancy with a cubic kernel; unbiased, so it can fall"
+                " below 0.",
+                better="lower",
+                direction="lower",
+            ),
+        ),
+        lambda sets: (kernel_distance_interval(*equal_sizes(sets.train, sets.fake)),),
+        at_least=3,
+        position=30,
+    ),
+)

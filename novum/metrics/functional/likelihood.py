@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from novum.metrics.checks import check_features, check_same_width
+from novum.metrics.record import FeatureSets, Measure, Metric, Values
 
 STEPS, LEARNING_RATE = 50, 0.5  # of Adam, at most; as published, like the next four
 SETTLED = 5e-4  # nats per dimension: fewer steps once the last five losses are this close
@@ -156,3 +157,28 @@ def _squared_distances(x: Tensor, centres: Tensor) -> Tensor:
 
 def _choose(n: int, at_most: int, generator: torch.Generator) -> Tensor:
     return torch.randperm(n, generator=generator)[:at_most]
+
+
+def _gap_of_sets(sets: FeatureSets) -> Values:
+    assert sets.heldout is not None
+    return (feature_likelihood_gap(sets.train, sets.heldout, sets.fake, seed=sets.seed),)
+
+
+MEASURES = (
+    Measure(
+        (
+            Metric(
+                "fld_gap",
+                "FLD gap",
+                "Likelihood of training less that of held-out images under the samples; below 0"
+                " means overfitting.",
+                "novelty",
+                "not far below 0",
+            ),
+        ),
+        _gap_of_sets,
+        at_least=4,
+        needs="heldout",
+        position=230,
+    ),
+)

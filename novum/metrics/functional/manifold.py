@@ -13,6 +13,8 @@ from novum.metrics.neighbours import (
     neighbour_distances,
     sphere_sides,
 )
+from novum.metrics.record import FeatureSets, Measure, Metric, Values
+from novum.metrics.subsets import equal_sizes
 
 
 class PrecisionRecall(NamedTuple):
@@ -141,3 +143,65 @@ def _check(real: Tensor, fake: Tensor, k: int) -> None:
     check_features(real, "real", at_least=k + 1)
     check_features(fake, "fake")
     check_same_width(real=real, fake=fake)
+
+
+def _density_coverage(sets: FeatureSets) -> Values:
+    real, fake = equal_sizes(sets.train, sets.fake)
+    found = density_coverage(real, fake, k=5, near=sets.near)
+    return *found, expected_coverage(len(real), len(fake), k=5)
+
+
+MEASURES = (
+    Measure(
+        (
+            Metric(
+                "precision",
+                "Precision",
+                "Samples that look like some training image.",
+                better="higher",
+                direction="higher",
+                unit="share",
+            ),
+            Metric(
+                "recall",
+                "Recall",
+                "Training images that look like some sample.",
+                better="higher",
+                direction="higher",
+                unit="share",
+            ),
+        ),
+        lambda sets: precision_recall(*equal_sizes(sets.train, sets.fake), k=3, near=sets.near),
+        at_least=4,
+        position=40,
+    ),
+    Measure(
+        (
+            Metric(
+                "density",
+                "Density",
+                "How densely samples lie among training images; 1 for training data itself.",
+                better="higher",
+                direction="higher",
+            ),
+            Metric(
+                "coverage",
+                "Coverage",
+                "Training images with a sample in their neighbourhood.",
+                better="higher",
+                direction="higher",
+                unit="share",
+            ),
+            Metric(
+                "expected_coverage",
+                "Coverage of equals",
+                "What samples as good as the training images would reach.",
+                better="the ceiling",
+                unit="share",
+            ),
+        ),
+        _density_coverage,
+        at_least=6,
+        position=50,
+    ),
+)

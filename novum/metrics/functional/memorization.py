@@ -6,14 +6,21 @@ and C_T, and an underfit one that copies some of its samples does not.
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
 from torch import Tensor
 
 from novum.core.errors import NotComputable
 from novum.metrics.checks import check_features, check_same_width
-from novum.metrics.functional.frechet import frechet_distance_from_features
+from novum.metrics.functional.frechet import (
+    FRECHET_DISTANCE,
+    frechet_distance_from_features,
+    frechet_distance_interval,
+    known_moments,
+)
 from novum.metrics.neighbours import knn
+from novum.metrics.record import FeatureSets, Measure, Metric, Values
+from novum.metrics.subsets import choose_rows
+
+MOST_ROWS = 50_000  # of each set that k-means is fitted to
 
 Cells = tuple[Tensor, Tensor, Tensor]  # labels of train, heldout and fake rows
 
@@ -98,6 +105,9 @@ def _mann_whitney_z(fake: Tensor, heldout: Tensor) -> float:
 
 
 def _kmeans_cells(train: Tensor, heldout: Tensor, fake: Tensor, count: int, seed: int) -> Cells:
+    from sklearn.cluster import KMeans
+    from sklearn.decomposition import PCA
+
     sets = [x.detach().cpu().double().numpy() for x in (train, heldout, fake)]
     if train.shape[1] > 64 and len(train) > 64:
         pca = PCA(64, random_state=seed).fit(sets[0])
@@ -115,3 +125,70 @@ def _check(**features: Tensor) -> None:
     for name, x in features.items():
         check_features(x, name)
     check_same_width(**features)
+
+
+def _frechet_distances(sets: FeatureSets) -> Values:
+    distance = frechet_distance_interval(known_moments(sets), sets.fake)
+    return distance, memorization_informed_frechet_distance(
+        sets.train, sets.fake, distance=distance.value
+    )
+
+
+def _data_copying(sets: FeatureSets) -> Values:
+    assert sets.heldout is not None
+    train, heldout, fake = (
+        choose_rows(x, MOST_ROWS) for x in (sets.train, sets.heldout, sets.fake)
+    )
+    return (data_copying_test(train, heldout, fake, seed=sets.seed),)
+
+
+MEASURES = (
+    Measure(
+        (
+            FRECHET_DISTANCE,
+            Metric(
+                "memorization_informed_frechet_distance",
+                "Memorization-informed Fréchet distance",
+                "The Fréchet distance, made larger where samples lie very close to training"
+                " images.",
+                better="lower; its tau is Inception's",
+                direction="lower",
+            ),
+        ),
+        _frechet_distances,
+        at_least=2,
+        position=10,
+    ),
+    Measure(
+        (
+            Metric(
+                "authenticity",
+                "Authenticity",
+                "Samples farther from their nearest training image than that is from its own"
+                " neighbour; not calibrated by held-out images.",
+                "novelty",
+                "higher",
+                "higher",
+                "share",
+            ),
+        ),
+        lambda sets: (authenticity(sets.train, sets.fake),),
+        at_least=2,
+        position=210,
+    ),
+    Measure(
+        (
+            Metric(
+                "data_copying_ct",
+                "Data-copying C_T",
+                "Rank test of distances to training, samples against held-out images; far below 0"
+                " means copying or samples that are too typical.",
+                "novelty",
+                "not far below 0",
+            ),
+        ),
+        _data_copying,
+        needs="heldout",
+        position=220,
+    ),
+)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from novum.core.errors import InputError
 from novum.metrics.functional.intervals import Interval, normal_interval
+from novum.metrics.record import Measure, Metric
 
 Decode = Callable[[Tensor], Tensor]  # latents (b, ...) -> float images (b, c, h, w), not rounded
 Distance = Callable[[Tensor, Tensor], Tensor]  # two batches of such images -> (b,)
@@ -85,3 +86,41 @@ def perceptual_path_length(
     cut = math.floor(0.01 * (len(lengths) - 1))
     kept = lengths[cut : len(lengths) - cut]
     return normal_interval(float(kept.mean()), float(kept.std()) / math.sqrt(len(kept)))
+
+
+MEANING = "How much images change along short steps between latents."
+MEASURES = (
+    Measure(
+        (
+            Metric(
+                "path_length_z_full",
+                "Path length in z, full",
+                MEANING,
+                better="lower",
+                direction="lower",
+            ),
+            Metric(
+                "path_length_z_end",
+                "Path length in z, ends",
+                MEANING,
+                better="lower",
+                direction="lower",
+            ),
+            Metric(
+                "path_length_w_full",
+                "Path length in w, full",
+                MEANING,
+                better="lower; in w than in z",
+                direction="lower",
+            ),
+            Metric(
+                "path_length_w_end",
+                "Path length in w, ends",
+                MEANING,
+                better="lower; in w than in z",
+                direction="lower",
+            ),
+        ),
+        position=110,
+    ),
+)

@@ -3,10 +3,10 @@
 import math
 
 import torch
-from sklearn.svm import LinearSVC
 from torch import Tensor
 
 from novum.core.errors import InputError, NotComputable
+from novum.metrics.record import Measure, Metric
 
 
 def linear_separability(latents: Tensor, probabilities: Tensor, *, keep: float = 0.5) -> float:
@@ -41,6 +41,8 @@ def linear_separability(latents: Tensor, probabilities: Tensor, *, keep: float =
 
 def _conditional_entropy(latents: Tensor, probability: Tensor, keep: float) -> float | None:
     """H(class | side of the best hyperplane) in bits; None if all have one label."""
+    from sklearn.svm import LinearSVC
+
     surest = (probability - 0.5).abs().argsort(descending=True, stable=True)
     surest = surest[: max(2, round(len(surest) * keep))]
     x = latents[surest].double().cpu().numpy()
@@ -55,3 +57,27 @@ def _entropy(labels: Tensor) -> float:
     """Of booleans, in bits; 0 of none."""
     p = float(labels.double().mean()) if len(labels) else 0.0
     return -sum(q * math.log2(q) for q in (p, 1 - p) if q > 0)
+
+
+MEANING = "How hard it is to tell labels apart by a hyperplane of the latent space; 1 at best."
+MEASURES = (
+    Measure(
+        (
+            Metric(
+                "separability_z",
+                "Separability in z",
+                MEANING,
+                better="lower; 1 at best",
+                direction="lower",
+            ),
+            Metric(
+                "separability_w",
+                "Separability in w",
+                MEANING,
+                better="lower; in w than in z",
+                direction="lower",
+            ),
+        ),
+        position=120,
+    ),
+)

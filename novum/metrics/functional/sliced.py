@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 
 from novum.metrics.checks import check_features, check_same_width
+from novum.metrics.record import Measure, Metric
+from novum.metrics.subsets import equal_sizes
 
 
 def sliced_wasserstein_distance(
@@ -37,3 +39,23 @@ def _matched_quantiles(n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
     ends = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).unique()
     starts = torch.cat([ends.new_zeros(1), ends[:-1]])  # exact, in units of 1 / (n m)
     return starts // m, starts // n, (ends - starts).double() / (n * m)
+
+
+MEASURES = (
+    Measure(
+        (
+            Metric(
+                "sliced_wasserstein_distance",
+                "Sliced Wasserstein distance",
+                "Mean distance between the sets along random directions.",
+                better="lower",
+                direction="lower",
+            ),
+        ),
+        lambda sets: (
+            sliced_wasserstein_distance(*equal_sizes(sets.train, sets.fake), seed=sets.seed),
+        ),
+        at_least=2,
+        position=70,
+    ),
+)

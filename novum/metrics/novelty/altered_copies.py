@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from novum.core import distributed
 from novum.core.errors import InputError, NotComputable
-from novum.metrics.features.extractor import Images, check_images, resize, to_uint8
+from novum.metrics.features.extraction import Images, as_uint8, check_images, resize
 from novum.metrics.neighbours import distinct_rows
 from novum.metrics.novelty.alignment import (
     Alignment,
@@ -152,7 +152,7 @@ class AlteredCopyDetector:
     def _read(self, source: Images) -> Tensor:
         """uint8 (n, c, 32, 32) on the device."""
         blocks = (source[i : min(i + 1024, len(source))] for i in range(0, len(source), 1024))
-        return torch.cat([_comparable(to_uint8(block).to(self.device)) for block in blocks])
+        return torch.cat([_comparable(as_uint8(block).to(self.device)) for block in blocks])
 
     def _verify(self, images: Tensor, candidates: Candidates) -> tuple[Tensor, Tensor, Tensor]:
         parts = []

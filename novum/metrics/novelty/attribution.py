@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import binom, false_discovery_control
 from torch import Tensor
 
 from novum.metrics.neighbours import distinct_rows
@@ -40,6 +39,8 @@ def attribution_from_matches(matches: Matches, margin: float) -> Attribution:
     p is the binomial tail of that share, by the rule of succession: samples are never copies of
     held-out items, and how many fall near an item does not matter, so neither does truncation.
     """
+    from scipy.stats import binom, false_discovery_control
+
     kept = matches.side != NEITHER
     item, inverse, total = matches.item[kept].unique(return_inverse=True, return_counts=True)
     plain = torch.zeros_like(total).index_add_(0, inverse, (matches.margin[kept] >= margin).long())

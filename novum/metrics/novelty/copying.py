@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import hypergeom
 from torch import Tensor
 
 from novum.core.errors import InputError, NotComputable
@@ -21,6 +20,7 @@ from novum.metrics.novelty.nearest_matches import (
     find_matches,
     margin_of,
 )
+from novum.metrics.record import Measure, Metric
 
 RATIOS = (2.0, 1.5, 1.25, 1.1, 1.0)
 
@@ -123,9 +123,54 @@ def _explained_by_chance(matches: Matches, targets: int, decoys: int, error: flo
     If v are not, the draws are v + `decoys` of the pool without the copied items, and the number
     of held-out items among them is hypergeometric.
     """
+    from scipy.stats import hypergeom
+
     v = np.arange(targets + 1)
     pool = matches.train_items - targets + v + matches.heldout_items
     drawn = hypergeom(pool, matches.heldout_items, v + decoys)
     fewest = int((drawn.sf(decoys - 1) <= 0.025).sum())
     most = int((drawn.cdf(decoys) > error).sum()) - 1
     return _Explained(min(fewest, targets), most)
+
+
+MEASURES = (
+    Measure(
+        (
+            Metric(
+                "copy_rate",
+                "Copy rate",
+                "Samples far nearer to one training item than to others, beyond what chance gives;"
+                " of text, passages with 50 characters in a row from it.",
+                "novelty",
+                "0",
+                unit="share",
+            ),
+            Metric(
+                "copies_at_least",
+                "Copies at least",
+                "With 95% confidence so many samples owe their nearest item to training, faint"
+                " copies too.",
+                "novelty",
+                "0",
+                unit="share",
+            ),
+            Metric(
+                "copies_flagged",
+                "Copies flagged",
+                "Samples named as copies, one by one.",
+                "novelty",
+                "0",
+                unit="count",
+            ),
+            Metric(
+                "items_copied",
+                "Items copied",
+                "Training items that draw more samples than held-out items do by chance.",
+                "novelty",
+                "0",
+                unit="count",
+            ),
+        ),
+        position=200,
+    ),
+)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from novum.metrics.functional.intervals import Interval, wilson_interval
 from novum.metrics.neighbours import Search, knn
+from novum.metrics.record import Measure, Metric
 
 FEW_CLUSTERS = 30  # below, cluster-robust variances are known to be too small
 
@@ -98,3 +99,21 @@ def _cluster_variance(residuals: Tensor, ids: Tensor) -> float:
     _, cluster = ids.unique(dim=0, return_inverse=True)
     sums = torch.zeros(int(cluster.max()) + 1, dtype=torch.float64)
     return float(sums.index_add_(0, cluster, residuals).square().sum()) / len(residuals) ** 2
+
+
+MEASURES = (
+    Measure(
+        (
+            Metric(
+                "closer_to_train",
+                "Closer to training",
+                "Samples nearer to training than to held-out images, equally many of each; copying"
+                " lifts it above 50%.",
+                "novelty",
+                "0.5 is fair",
+                unit="share",
+            ),
+        ),
+        position=204,
+    ),
+)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from novum.core.errors import InputError
 from novum.metrics.novelty.nearest_matches import Matches, find_clusters, find_matches
+from novum.metrics.record import Measure, Metric
 
 
 def train_heldout_permutation_test(
@@ -44,3 +45,21 @@ def permutation_test_from_matches(
     coin = torch.rand(len(wins), generator=generator)  # ties by chance: exactly uniform if no copy
     exceeding = (largest > largest[0]) | ((largest == largest[0]) & (coin >= coin[0]))
     return float(exceeding.double().mean())
+
+
+MEASURES = (
+    Measure(
+        (
+            Metric(
+                "permutation_p",
+                "Permutation p",
+                "How often a random split into training and held-out items looks as suspicious;"
+                " small means copying.",
+                "novelty",
+                "not near 0",
+                unit="p-value",
+            ),
+        ),
+        position=202,
+    ),
+)

@@ -5,18 +5,20 @@ source at a threshold that one held-out image in a hundred exceeds.
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-from novum.metrics.features.extractor import Images, extract_features, to_uint8
+from novum.metrics.features.extraction import Images, as_uint8, extract_features
 from novum.metrics.functional.intervals import Interval, clopper_pearson_interval
 from novum.metrics.neighbours import knn
 from novum.metrics.novelty.alterations import LADDER, alter
 from novum.metrics.novelty.altered_copies import AlteredCopyDetector
 from novum.metrics.novelty.nearest_matches import HELDOUT, TRAIN, Matches
+
+if TYPE_CHECKING:
+    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 NEIGHBOURS = 5
 
@@ -80,7 +82,7 @@ def power(
 
 
 def feature_matcher(
-    extractor: FeatureExtractorBase,
+    extractor: "FeatureExtractorBase",
     train: Images,
     heldout: Images,
     *,
@@ -108,7 +110,7 @@ def feature_matcher(
 
 def pick(source: Images, rows: Tensor) -> Tensor:
     """uint8 images of the rows."""
-    return torch.cat([to_uint8(source[row : row + 1]).cpu() for row in rows.tolist()])
+    return torch.cat([as_uint8(source[row : row + 1]).cpu() for row in rows.tolist()])
 
 
 def _named(items: Tensor, sources: Tensor, train: Images) -> Tensor:

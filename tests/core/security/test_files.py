@@ -25,11 +25,11 @@ from novum.datamodules import (
     SingleImageDataModule,
     TextDataModule,
 )
+from novum.datamodules.resolve_source import open_images, open_references, read_array
 from novum.datamodules.sources import decode, decode_all
 from novum.datamodules.sources.builtin_datasets import IDX_FILES, load_mnist, read_idx
 from novum.datamodules.sources.decode import ImageTransform, open_image
 from novum.datamodules.sources.folders import image_files, load_celeba
-from novum.datamodules.sources.resolve_source import open_images, open_references, read_array
 from novum.datamodules.sources.walk import glob_files, walk
 from novum.evaluation.text_sets import open_source, read_samples, text_files
 from tests.fuzz import strategies as hostile

@@ -202,6 +202,7 @@ def torch_save(path: Path, **more: object) -> None:
 
 
 FREE = {  # texts that are neither read from, written to nor loaded
+    ("SetMetrics", "metrics"),
     *(("Adversarial", name) for name in ("label", "target")),
     *(("ClassVisualisation", name) for name in ("classes", "diversity_layer", "layer")),
     *((cls, name) for cls in ("CSVLogger", "TensorBoardLogger") for name in ("name", "prefix")),

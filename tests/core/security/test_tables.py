@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 
 from novum.datamodules import ImageDataModule, TextDataModule
+from novum.datamodules.resolve_source import open_images
 from novum.datamodules.sources.huggingface import open_splits
 from novum.datamodules.sources.local_tables import by_split, list_files
-from novum.datamodules.sources.resolve_source import open_images
 from tests.project import ROOT
 
 

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-from novum.metrics.features import FeatureExtractor, extract_features, to_uint8
+from novum.metrics.features import FeatureExtractor, as_uint8, extract_features
 
 
 class MeanColour(FeatureExtractor):
@@ -76,26 +76,26 @@ def test_gray_is_repeated(images):
 
 def test_floats_in_0_1_agree_with_bytes(images):
     floats = images / 255
-    assert torch.equal(to_uint8(floats), images)
+    assert torch.equal(as_uint8(floats), images)
     assert torch.equal(
         extract_features(MeanColour(), floats), extract_features(MeanColour(), images)
     )
 
 
 def test_floats_are_rounded_not_truncated():
-    assert to_uint8(torch.tensor([0.0, 0.999 / 255, 1.6 / 255, 1.0])).tolist() == [0, 1, 2, 255]
+    assert as_uint8(torch.tensor([0.0, 0.999 / 255, 1.6 / 255, 1.0])).tolist() == [0, 1, 2, 255]
 
 
 def test_floats_of_another_range_are_refused():
     with pytest.raises(ValueError, match=r"float images lie in \[-1, 1\]: rescale"):
-        to_uint8(torch.tensor([-1.0, 1.0]))
+        as_uint8(torch.tensor([-1.0, 1.0]))
     with pytest.raises(ValueError, match="rescale"):
-        to_uint8(torch.tensor([0.0, torch.nan]))
+        as_uint8(torch.tensor([0.0, torch.nan]))
 
 
 def test_integers_are_refused():
     with pytest.raises(ValueError, match="got torch.int64"):
-        to_uint8(torch.tensor([1, 2]))
+        as_uint8(torch.tensor([1, 2]))
 
 
 def test_other_channel_counts_are_refused():

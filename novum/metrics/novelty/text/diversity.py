@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from novum.metrics.record import Measure, Metric
+
 WORDS = re.compile(r"\w+|[^\w\s]")
 ORDER = 4
 EPSILON = 0.1  # an n-gram count of 0 counts as this: Chen & Cherry (2014), method 1
@@ -77,3 +79,27 @@ def _brevity(lengths: np.ndarray, i: int) -> float:
     others = np.delete(lengths, i)
     closest = min(others.tolist(), key=lambda length: (abs(length - lengths[i]), length))
     return min(0.0, 1 - closest / max(lengths[i], 1))
+
+
+MEASURES = (
+    Measure(
+        (
+            Metric(
+                "self_bleu",
+                "Self-BLEU",
+                "How like each passage of 100 words is to the others; 1 repeats itself.",
+                better="as in held-out text",
+            ),
+            Metric("self_bleu_heldout", "Self-BLEU of held-out text", "From as many words."),
+            Metric(
+                "distinct_2", "Distinct word pairs", "Of all pairs of words in a row.", unit="share"
+            ),
+            Metric("distinct_2_heldout", "Distinct word pairs of held-out text", unit="share"),
+            Metric(
+                "distinct_3", "Distinct word triples", "Of all three words in a row.", unit="share"
+            ),
+            Metric("distinct_3_heldout", "Distinct word triples of held-out text", unit="share"),
+        ),
+        position=130,
+    ),
+)

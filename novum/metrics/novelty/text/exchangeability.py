@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from novum.datamodules.sources.vocabulary import Tokens
+from novum.core.vocabulary import Tokens
 
 BLOCKS = 1000  # into which both texts together are cut
 MOST = 4000  # tokens read of a block

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from novum.datamodules.sources.vocabulary import Tokens, Vocabulary
+from novum.core.vocabulary import Tokens, Vocabulary
 
 BLOCK = 1 << 22  # tokens at a time
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from novum.core.errors import InputError
 from novum.core.files import cache_folder, load_array, store
-from novum.datamodules.text import TextSource, Tokens, Vocabulary
+from novum.core.vocabulary import Tokens, Vocabulary
+from novum.datamodules.sources.corpus import TextSource
 from novum.metrics.novelty.copying import copies_at_least, copy_rate_from_matches
 from novum.metrics.novelty.nearest_matches import margin_of
 from novum.metrics.novelty.permutation import permutation_test_from_matches
@@ -30,6 +31,7 @@ from novum.metrics.novelty.text.spans import (
     copied_spans,
     novel_ngrams,
 )
+from novum.metrics.record import Measure, Metric
 
 SCHEMA = 1  # raise it whenever the same key would mean another order
 READINGS = ("verbatim", "folded")
@@ -203,3 +205,65 @@ def _account(found: Matching, novel: NDArray, end: str = "") -> dict[str, Any]:
         f"copied_share{end}": float(copied(found).mean()) if len(found.length) else 0.0,
         f"novel_{SHOWN_NGRAM}grams{end}": share if np.isfinite(share) else None,
     }
+
+
+MEASURES = (
+    Measure(
+        (
+            Metric(
+                "copies_found",
+                "Copies found",
+                "Passages of 50 characters or more, chance included.",
+                "novelty",
+                "0",
+                unit="count",
+            ),
+            Metric(
+                "longest_copy",
+                "Longest copy",
+                "Characters of the longest passage that the training text has too.",
+                "novelty",
+                "as in held-out text",
+                unit="characters",
+            ),
+            Metric(
+                "longest_copy_heldout",
+                "Longest copy in held-out text",
+                "The same of held-out text: what chance gives.",
+                "novelty",
+                unit="characters",
+            ),
+            Metric(
+                "copied_share",
+                "Copied share",
+                "Characters inside passages of 50 or more that training text has.",
+                "novelty",
+                "as in held-out text",
+                unit="share",
+            ),
+            Metric(
+                "copied_share_heldout",
+                "Copied share of held-out text",
+                "What chance gives.",
+                "novelty",
+                unit="share",
+            ),
+            Metric(
+                "novel_10grams",
+                "New 10-grams",
+                "Ten characters in a row that training text has nowhere.",
+                "novelty",
+                "as in held-out text",
+                unit="share",
+            ),
+            Metric(
+                "novel_10grams_heldout",
+                "New 10-grams of held-out text",
+                "What chance gives.",
+                "novelty",
+                unit="share",
+            ),
+        ),
+        position=206,
+    ),
+)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from novum.datamodules.text import TextSource
+from novum.datamodules.sources.corpus import TextSource
 from novum.metrics.novelty.text.diversity import Document, distinct_n, documents, self_bleu
 from novum.metrics.novelty.text.judging import (
     READINGS,

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from novum.datamodules.text import TextSource, Vocabulary
+from novum.core.vocabulary import Vocabulary
+from novum.datamodules.sources.corpus import TextSource
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz ABCDEF.\n"
 VOCABULARY = Vocabulary("|#" + LETTERS)  # | and # are never drawn

@@ -1,6 +1,6 @@
 import numpy as np
 
-from novum.datamodules.text import Vocabulary
+from novum.core.vocabulary import Vocabulary
 from novum.metrics.novelty.text.folding import fold
 
 

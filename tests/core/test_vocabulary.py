@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from novum.datamodules.sources.vocabulary import UNKNOWN, Decoder, Vocabulary
+from novum.core.vocabulary import UNKNOWN, Decoder, Vocabulary
 
 
 @given(st.text(st.characters(exclude_characters=UNKNOWN)))

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from novum.datamodules import ImageDataModule
-from novum.datamodules.sources.resolve_source import open_images, open_references
+from novum.datamodules.resolve_source import open_images, open_references
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -92,7 +92,7 @@ def test_other_sizes_and_channels_are_converted_and_noted(pictures, tmp_path):
 def test_a_large_set_stays_on_disk(pictures, tmp_path, monkeypatch):
     where = write("_folder", pictures(), tmp_path)
     whole = open_images(where)
-    monkeypatch.setattr("novum.datamodules.sources.resolve_source.MEMORY_BUDGET", 100)
+    monkeypatch.setattr("novum.datamodules.resolve_source.MEMORY_BUDGET", 100)
     lazy = open_images(where)
     assert type(lazy.images) is not type(whole.images)
     assert torch.equal(lazy.images[2:5], whole.images[2:5])

@@ -1,0 +1,80 @@
+"""What a metric is to the rest of the house: its record, and what it is computed from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from novum.metrics.functional.frechet import Moments
+    from novum.metrics.functional.intervals import Interval
+
+
+class FeatureSets(NamedTuple):
+    """Features (n, d) of three sets in one space."""
+
+    train: Tensor
+    heldout: Tensor | None
+    fake: Tensor
+    moments: "Moments | None" = None  # of train; None if the space is too wide for a covariance
+    near: Tensor | None = None  # `neighbour_distances` of the training rows of `equal_sizes`
+    logits: Tensor | None = None  # (n, classes) of fake, for the Inception score
+    seed: int = 0  # of the random choices that metrics make
+
+
+Values = tuple["float | Interval | None", ...]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure: how it is named, what it means and which way is better.
+
+    Args:
+        name: Key in report.json and in TensorBoard tags.
+        title: Name for people.
+        meaning: One or two sentences that explain it.
+        group: Part of a report that it belongs to.
+        better: Which way is better, in words.
+        direction: Which way is better when two reports are compared; None if neither is.
+        unit: Shares are shown in per cent.
+    """
+
+    name: str
+    title: str
+    meaning: str = ""
+    group: Literal["quality", "novelty"] = "quality"
+    better: str = ""
+    direction: Literal["higher", "lower"] | None = None
+    unit: Literal["", "share", "count", "characters", "p-value"] = ""
+
+    @property
+    def share(self) -> bool:
+        return self.unit == "share"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Metrics that are computed together, or elsewhere if there is no function.
+
+    A module of `novum.metrics.functional` or `novum.metrics.novelty` lists its own as `MEASURES`,
+    which is all that a new metric takes.
+
+    Args:
+        metrics: In the order of the values.
+        compute: Values of the metrics from features. Raises NotComputable if they are not defined
+            for these sets; any other error is a bug.
+        at_least: Samples, and training images, that it needs.
+        needs: What it cannot do without.
+        position: Place in tables, ascending.
+    """
+
+    metrics: tuple[Metric, ...]
+    compute: Callable[[FeatureSets], Values] | None = None
+    at_least: int = 1
+    needs: Literal["heldout", "logits"] | None = None
+    position: int = 100
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(metric.name for metric in self.metrics)

@@ -1,0 +1,129 @@
+"""Rooms and arrows of docs/architecture.md: no import points up, and none makes a circle."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from tests.project import ROOT
+
+ROOMS = {  # what each room may import from, beside itself
+    "core": set(),
+    "lightning_modules": {"core"},
+    "datamodules": {"core"},
+    "metrics": {"core", "datamodules"},
+    "report": {"core", "datamodules", "metrics"},
+    "evaluation": {"core", "datamodules", "metrics", "report"},
+    "callbacks": {"core", "datamodules", "metrics", "report", "evaluation", "lightning_modules"},
+    "cli": {
+        "core", "datamodules", "metrics", "report", "evaluation", "lightning_modules", "callbacks",
+    },
+}  # fmt: skip
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name."""
+    found = {}
+    for room in ROOMS:
+        for path in (ROOT / "novum" / room).rglob("*.py"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            name = ".".join(parts).removesuffix(".__init__")
+            found[name] = path
+    return found
+
+
+def imports(path: Path, anywhere: bool) -> Iterator[str]:
+    """Names of ours that a module imports: when it is imported, or anywhere in it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = ast.walk(tree) if anywhere else iter(tree.body)
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("novum"):
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}"
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("novum"))
+
+
+def graph(anywhere: bool) -> dict[str, set[str]]:
+    known = modules()
+    edges: dict[str, set[str]] = {}
+    for name, path in known.items():
+        targets = set()
+        for target in imports(path, anywhere):
+            while target not in known and "." in target:
+                target = target.rpartition(".")[0]
+            targets.add(target)
+        edges[name] = {t for t in targets if t in known} - {name}
+    return edges
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+def test_no_import_points_up():
+    wrong = {
+        (source, target)
+        for source, targets in graph(anywhere=True).items()
+        for target in targets
+        if room(target) != room(source) and room(target) not in ROOMS[room(source)]
+    }
+    assert wrong == set()
+
+
+def test_no_circles():
+    try:
+        TopologicalSorter(graph(anywhere=False)).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def loaded_by(code: str) -> set[str]:
+    """Modules that a fresh interpreter has after this code."""
+    command = [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules, sep='\\n')"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+HEAVY = {
+    "datasets", "matplotlib", "pytorch_lightning", "scipy", "sklearn", "tensorboard", "timm",
+    "torch_fidelity", "torchmetrics", "torchvision",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import novum", HEAVY | {"torch"}),
+        ("import novum.metrics", HEAVY),
+        ("from novum.metrics import frechet_distance, copy_test", HEAVY),
+        ("import novum.metrics.registry; novum.metrics.registry.metrics()", HEAVY - {"datasets"}),
+        (
+            "from novum.cli import train, evaluate, generate, explore",
+            HEAVY | {"torch"},
+        ),
+    ],
+)
+def test_what_is_not_asked_for_is_not_imported(code, absent):
+    assert loaded_by(code) & absent == set()
+
+
+def test_an_evaluation_loads_no_technique():
+    techniques = [m for m in loaded_by("import novum.evaluation.images") if "lightning_mod" in m]
+    assert techniques == []
+
+
+def test_a_dcgan_loads_no_other_technique():
+    code = "from novum.core.security.allowed import find_allowed\n" + "\n".join(
+        f"find_allowed('novum.lightning_modules.{name}')"
+        for name in ("GAN", "networks.DCGANGenerator", "networks.DCGANDiscriminator")
+    )
+    loaded = loaded_by(code)
+    techniques = ("stylegan", "dreams", "style_transfer", "char_lstm", "adversarial", "classifier")
+    others = tuple(f"novum.lightning_modules.{name}" for name in techniques)
+    assert "novum.lightning_modules.gan" in loaded
+    assert [m for m in loaded if m.startswith(others) and "adversarial_training" not in m] == []

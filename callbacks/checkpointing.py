@@ -10,13 +10,14 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from tqdm.auto import tqdm
 
 from novum.callbacks.preemption import Preempted
 from novum.core.checkpoints import read_checkpoint
+from novum.core.distributed import is_rank_zero
 from novum.core.errors import InputError
 from novum.core.files import remove_partial_files, whole_file
+from novum.core.lightning_compat import evaluation_due, fast_dev_run
 from novum.core.protocols import Recovering
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
@@ -33,9 +34,9 @@ class WholeCheckpoints(TorchCheckpointIO):
         self._written: set[str] = set()  # folders
 
     def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str, storage_options: Path | None = None
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
-        """`storage_options` is the name that the checkpoint in that place before keeps."""
+        """`storage_options` is the path that the checkpoint in that place before keeps, or None."""
         self._written.add(_folder_of(path))
         if "://" in str(path):  # object stores take an object whole or not at all
             return super().save_checkpoint(checkpoint, path)
@@ -49,12 +50,12 @@ class WholeCheckpoints(TorchCheckpointIO):
                 raise
             raise OSError(cause.errno, cause.strerror, str(path)) from error
 
-    def load_checkpoint(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         if "://" not in str(path):
             read_checkpoint(path)
         return super().load_checkpoint(path, *args, **kwargs)
 
-    def remove_checkpoint(self, path: str) -> None:
+    def remove_checkpoint(self, path: str | Path) -> None:
         if _folder_of(path) in self._written:
             super().remove_checkpoint(path)
 
@@ -132,8 +133,14 @@ class LastCheckpoint(WholeCheckpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         if stage == "fit" and trainer.is_global_zero and "://" not in str(self.dirpath):
-            for folder in (Path(self.dirpath), Path(self.dirpath).parent):  # and reports
+            for folder in (self.folder, self.folder.parent):  # and reports
                 remove_partial_files(folder)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the checkpoints, once the run is set up."""
+        assert self.dirpath is not None
+        return Path(self.dirpath)
 
     def holds(self, trainer: Trainer) -> bool:
         """Whether nothing is lost if the run ends now."""
@@ -144,9 +151,9 @@ class LastCheckpoint(WholeCheckpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._training, self._saved_step = True, -1
         came_from = Path(trainer.ckpt_path or "").absolute()
-        self._last_is_good = came_from == Path(self.dirpath, LAST).absolute()
+        self._last_is_good = came_from == (self.folder / LAST).absolute()
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
         step = trainer.global_step
         regular = self.every_n_steps is not None and step % self.every_n_steps == 0
         due = step != self._saved_step and (regular or step == trainer.max_steps)
@@ -177,7 +184,7 @@ class LastCheckpoint(WholeCheckpoint):
         if (alone or stopped) and not self.holds(trainer):
             self._save(trainer)
         self._training = False
-        if stopped and rank_zero_only.rank == 0:
+        if stopped and is_rank_zero():
             tqdm.write(  # on a line of its own, not behind a bar
                 f"{exception.signal}: stopped after step {trainer.global_step}, which"
                 f" {self.best_model_path} holds; --ckpt_path last goes on from it"
@@ -188,7 +195,7 @@ class LastCheckpoint(WholeCheckpoint):
 
     def _save(self, trainer: Trainer, evaluated: bool = False) -> None:
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        if trainer.fast_dev_run or not fitting:
+        if fast_dev_run(trainer) or not fitting:
             return
         module = trainer.lightning_module
         if not evaluated and isinstance(module, Recovering) and module.recover():
@@ -202,12 +209,12 @@ class LastCheckpoint(WholeCheckpoint):
         self._saved_step, self._last_is_good = trainer.global_step, True
 
     def _write(self, trainer: Trainer) -> None:
-        self.best_model_path = str(Path(self.dirpath, LAST))
+        self.best_model_path = str(self.folder / LAST)
         keeps = isinstance(trainer.strategy.checkpoint_io, WholeCheckpoints) and self._last_is_good
         trainer.save_checkpoint(
             self.best_model_path,
             weights_only=False,
-            storage_options=Path(self.dirpath, PREVIOUS) if keeps else None,
+            storage_options=self.folder / PREVIOUS if keeps else None,
         )
 
     def on_save_checkpoint(
@@ -225,11 +232,6 @@ class LastCheckpoint(WholeCheckpoint):
             evaluation["current"] = dict.fromkeys(evaluation["current"], 0)
             for counts in (steps["total"], steps["current"]):
                 counts["completed"] = counts["processed"]
-
-
-def evaluation_due(trainer: Trainer) -> bool:
-    """Whether an evaluation follows the step that has just been taken."""
-    return trainer.fit_loop.epoch_loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
 
 
 def between_steps(trainer: Trainer) -> bool:

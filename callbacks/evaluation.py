@@ -11,6 +11,7 @@ from torch import Tensor
 
 from novum.callbacks.logging import wait_for_pictures
 from novum.core import distributed
+from novum.core.lightning_compat import datamodule, fast_dev_run
 from novum.core.protocols import BLOCK, ImageGenerator
 from novum.metrics.features import (
     cache_together,
@@ -34,8 +35,9 @@ class Evaluation:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
+        self.generator: ImageGenerator | None = None
         self.images_seen = -1
-        self._limit = BLOCK if trainer.fast_dev_run else sys.maxsize  # a trial judges one block
+        self._limit = BLOCK if fast_dev_run(trainer) else sys.maxsize  # a trial judges one block
         self._samples: dict[int, Tensor] = {}
         self._features: dict[str, dict[int, Tensor]] = {}
         self._references: dict[tuple[str | int, ...], Any] = {}
@@ -87,7 +89,7 @@ class Evaluation:
         if key not in self._references:
             extractor = load_extractor(name).to(self.trainer.strategy.root_device)
             source = self.source(split)
-            if self.trainer.fast_dev_run:
+            if fast_dev_run(self.trainer):
                 source = source[: self._limit]
             cache_together(source, extractor, *size)
             with distributed.local_rank_zero_first(f"references ({name})"):
@@ -96,11 +98,12 @@ class Evaluation:
 
     def source(self, split: str) -> Any:
         """The images of `train` or `heldout`."""
-        data = self.trainer.datamodule
+        data = datamodule(self.trainer)
         return data.train_reference() if split == "train" else data.heldout_reference()
 
     def _sample_block(self, block: int) -> Tensor:
         if block not in self._samples:
+            assert self.generator is not None  # set by `of`
             self._samples[block] = self.generator.sample(BLOCK, seed=block).cpu()
         return self._samples[block]
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
@@ -78,7 +78,8 @@ class TrainingHealth(EvaluationCallback):
         if isinstance(pl_module, ImageGenerator):
             figures |= self._images(Evaluation.of(trainer, pl_module))
         if isinstance(pl_module, Discriminator):
-            figures |= self._discriminator(pl_module, Evaluation.of(trainer, pl_module))
+            generator = cast(ImageGenerator, pl_module)
+            figures |= self._discriminator(pl_module, Evaluation.of(trainer, generator))
         if isinstance(pl_module, TextGenerator):
             figures |= text_figures(trainer, pl_module)
         log_metrics(trainer, pl_module, {f"health/{k}": v for k, v in figures.items()})
@@ -98,9 +99,7 @@ class TrainingHealth(EvaluationCallback):
             figures["class_coverage"] = class_coverage(train, labels, fake)
         return figures
 
-    def _discriminator(
-        self, pl_module: LightningModule, evaluation: Evaluation
-    ) -> dict[str, float]:
+    def _discriminator(self, pl_module: Discriminator, evaluation: Evaluation) -> dict[str, float]:
         fake = evaluation.samples(self.num_samples)
         # without labels each block of samples goes through the classes in turn
         classes = getattr(pl_module, "num_classes", 0)
@@ -138,16 +137,20 @@ class TrainingHealth(EvaluationCallback):
     def state_dict(self) -> dict[str, Any]:
         return {"best": dict(self.best), "verdict": self.verdict}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best, self.verdict = dict(state["best"]), state["verdict"]
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.verdict = dict(state_dict["best"]), state_dict["verdict"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.clock.start(seen(pl_module))
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any
+    ) -> None:
         self.clock.enter("step", 0)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any
+    ) -> None:
         self.clock.enter("data", seen(pl_module))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -2,7 +2,7 @@
 what another network takes it for."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from novum.callbacks.evaluation import EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_picture
+from novum.core.lightning_compat import datamodule, fast_dev_run
+from novum.core.protocols import ClassImages, SingleImage, seen
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.metrics.features import load_extractor
 from novum.report.pictures import captioned_table, encode, to_rgb
@@ -38,17 +40,18 @@ class WriteResult(Callback):
         self.animation, self.frames_per_second = animation, frames_per_second
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.fast_dev_run or not trainer.is_global_zero:  # a trial has no folder
+        if fast_dev_run(trainer) or not trainer.is_global_zero:  # a trial has no folder
             return
         folder, recipe = Path(trainer.log_dir or "."), recipe_of(trainer)
-        titles = [title.replace("/", "_") for title in pl_module.titles]  # of classes of any name
-        for title, image in zip(titles, to_rgb(pl_module.sample(len(titles))), strict=True):
+        module = cast(SingleImage, pl_module)
+        titles = [title.replace("/", "_") for title in module.titles]  # of classes of any name
+        for title, image in zip(titles, to_rgb(module.sample(len(titles))), strict=True):
             write_png(folder / f"{title}.png", image, recipe)
             print(f"Result:      {folder / f'{title}.png'}")
         frames = getattr(pl_module, "frames", [])
         if frames:
             path = folder / f"{titles[0]}.{self.animation}"
-            write_animation(path, to_rgb(torch.stack(frames)), self.frames_per_second)
+            write_animation(path, list(to_rgb(torch.stack(frames))), self.frames_per_second)
             print(f"Animation:   {path}")
 
 
@@ -65,8 +68,8 @@ class SourceDistance(EvaluationCallback):
         self.features = tuple(features)
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        source = trainer.datamodule.train_reference()[:].cpu()
-        result = pl_module.sample(1).cpu()
+        source = datamodule(trainer).train_reference()[:].cpu()
+        result = cast(SingleImage, pl_module).sample(1).cpu()
         distances = {name: source_distance(name, source, result) for name in self.features}
         tag = "novelty/source_distance"
         log_metrics(trainer, pl_module, {f"{tag}/{k}": d for k, d in distances.items()})
@@ -77,7 +80,7 @@ class SourceDistance(EvaluationCallback):
             trainer,
             "novelty/source",
             lambda: encode(captioned_table(columns, ["source", "result"], [[""], captions[1]])),
-            pl_module.images_seen,
+            seen(pl_module),
         )
 
 
@@ -108,19 +111,21 @@ class ClassJudge(EvaluationCallback):
         self._judge = self._judge or Backbone(self.network, self.weights)
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        ranks, _ = self.judged(pl_module)
-        first = (ranks == 1).view(-1, pl_module.per_class)
+        module = cast(ClassImages, pl_module)
+        ranks, _ = self.judged(module)
+        first = (ranks == 1).view(-1, module.per_class)
         values = {"top1": first.double().mean(), "best_of": first.any(1).double().mean()}
         tagged = {f"quality/{k}/{self.network}": float(v) for k, v in values.items()}
         log_metrics(trainer, pl_module, tagged)
 
     @torch.inference_mode()
-    def judged(self, pl_module: LightningModule) -> tuple[Tensor, Tensor]:
+    def judged(self, module: ClassImages) -> tuple[Tensor, Tensor]:
         """Each image's rank (1 is first) and probability of its class in the judge's eyes."""
-        rows = torch.tensor(pl_module.class_rows)[:, None]
+        assert self._judge is not None  # from setup on
+        rows = torch.tensor(module.class_rows)[:, None]
         size = [self._judge.input_size] * 2
         probabilities = []
-        for image in pl_module.sample(len(rows)).cpu():
+        for image in module.sample(len(rows)).cpu():
             x = F.interpolate(image[None] / 255, size, mode="bilinear", antialias=True)
             probabilities.append(self._judge(x).softmax(1))
         p = torch.cat(probabilities)
@@ -128,15 +133,16 @@ class ClassJudge(EvaluationCallback):
         return (p > own).sum(1) + 1, own[:, 0]
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        ranks, p = self.judged(pl_module)
+        module = cast(ClassImages, pl_module)
+        ranks, p = self.judged(module)
         table = Table(title=f"as {self.network} sees them")
         for column in ("image", "rank", "probability"):
             table.add_column(column)
-        for title, rank, own in zip(pl_module.titles, ranks.tolist(), p.tolist(), strict=True):
+        for title, rank, own in zip(module.titles, ranks.tolist(), p.tolist(), strict=True):
             table.add_row(title, str(rank), f"{own:.3f}")
-        first = (ranks == 1).view(-1, pl_module.per_class).any(1)
+        first = (ranks == 1).view(-1, module.per_class).any(1)
         console = Console(width=80)
         console.print(table)
         console.print(
-            f"put first, best of {pl_module.per_class}: {int(first.sum())} of {len(first)} classes"
+            f"put first, best of {module.per_class}: {int(first.sum())} of {len(first)} classes"
         )

@@ -1,9 +1,12 @@
 """Figures of a style space: path lengths, separability, and how well images are found in it."""
 
+from typing import Literal
+
 from pytorch_lightning import LightningModule, Trainer
 
 from novum.callbacks.evaluation import EvaluationCallback
 from novum.callbacks.logging import log_metrics
+from novum.core.lightning_compat import datamodule, fast_dev_run
 from novum.core.protocols import require_styles
 from novum.evaluation.latent_figures import space_figures
 from novum.lightning_modules.stylegan.style_space import recover
@@ -31,10 +34,10 @@ class LatentSpace(EvaluationCallback):
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module = require_styles(pl_module, "LatentSpace")
-        paths = 8 if trainer.fast_dev_run else self.num_paths
+        paths = 8 if fast_dev_run(trainer) else self.num_paths
         found = space_figures(module, [self.features], self.classifier, paths, self.num_samples)
         values = {
-            f"quality/{metric}/{space}": getattr(figure, "value", figure)
+            f"quality/{metric}/{space}": float(getattr(figure, "value", figure))
             for space, figures in found.items()
             for metric, figure in figures.items()
         }
@@ -50,15 +53,18 @@ class LatentRecovery(EvaluationCallback):
         steps: Updates of each search.
     """
 
-    def __init__(self, num_images: int = 32, space: str = "w+", steps: int = 100) -> None:
-        self.num_images, self.space, self.steps = num_images, space, steps
+    def __init__(
+        self, num_images: int = 32, space: Literal["w", "w+"] = "w+", steps: int = 100
+    ) -> None:
+        self.num_images, self.steps = num_images, steps
+        self.space: Literal["w", "w+"] = space
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        require_styles(pl_module, "LatentRecovery")
-        data = trainer.datamodule
+        module = require_styles(pl_module, "LatentRecovery")
+        data = datamodule(trainer)
         sources = {"train": data.train_reference(), "heldout": data.heldout_reference()}
-        steps = 2 if trainer.fast_dev_run else self.steps
-        figures = recover(pl_module, sources, self.num_images, self.space, steps)[1]
+        steps = 2 if fast_dev_run(trainer) else self.steps
+        figures = recover(module, sources, self.num_images, self.space, steps)[1]
         log_metrics(
             trainer, pl_module, {f"novelty/{k}/pixels": value for k, value in figures.items()}
         )

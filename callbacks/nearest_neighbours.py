@@ -1,11 +1,13 @@
 """Is it copying? Each sample beside its nearest training and its nearest held-out image."""
 
 import math
+from typing import cast
 
 from pytorch_lightning import LightningModule, Trainer
 
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_picture
+from novum.core.protocols import ImageGenerator
 from novum.evaluation.space import RATIO, as_estimate, copying_figures, judge_copying
 from novum.metrics.neighbours import knn_together
 from novum.metrics.novelty import Neighbours, find_matches, find_neighbours, share_interval
@@ -41,7 +43,7 @@ class NearestNeighbours(EvaluationCallback):
         self.features, self.num_samples, self.rows = tuple(features), num_samples, rows
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        evaluation = Evaluation.of(trainer, pl_module)
+        evaluation = Evaluation.of(trainer, cast(ImageGenerator, pl_module))
         found, spaces = {}, {}
         for name in self.features:
             fake = evaluation.features(name, self.num_samples)

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from lightning_fabric.plugins.environments import LightningEnvironment
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from novum.core.lightning_compat import cluster_environment, disable_sigterm_broadcast
 
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: run me again
 EXIT_INTERRUPTED = 130
@@ -44,9 +46,7 @@ class Preemption(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._signal, self._left, self._mark = 0, 1, (time.monotonic(), trainer.global_step)
-        # Lightning's handler starts a collective wherever it interrupts, which hangs, and to hear
-        # of it all ranks wait for the device at every step
-        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+        disable_sigterm_broadcast(trainer)
         if threading.current_thread() is threading.main_thread():
             for name in SIGNALS:  # Lightning puts back what was there before
                 signal.signal(getattr(signal, name), partial(self._signalled, trainer))
@@ -69,10 +69,11 @@ class Preemption(Callback):
         self._quieten()
 
     def _nothing_to_lose(self, trainer: Trainer) -> bool:
-        keepers = [c for c in trainer.checkpoint_callbacks if hasattr(c, "holds")]
-        return bool(keepers) and all(keeper.holds(trainer) for keeper in keepers)
+        keepers = [getattr(c, "holds", None) for c in trainer.checkpoint_callbacks]
+        known = [holds for holds in keepers if holds is not None]
+        return bool(known) and all(holds(trainer) for holds in known)
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
         told = self._signal if trainer.world_size == 1 else self._agreed(trainer)
         if told:
             raise self._preempted(trainer, told)
@@ -103,6 +104,6 @@ class Preemption(Callback):
     def _preempted(self, trainer: Trainer, signum: int) -> Preempted:
         code = EXIT_INTERRUPTED if signum == signal.SIGINT else EXIT_PREEMPTED
         # Lightning's launcher kills rank 0 when a process that it started fails
-        environment = trainer._accelerator_connector.cluster_environment
+        environment = cluster_environment(trainer)
         child = trainer.local_rank > 0 and isinstance(environment, LightningEnvironment)
         return Preempted(signum, 0 if child else code)

@@ -26,7 +26,7 @@ class ProgressBar(TQDMProgressBar):
         self._rate = 0.0
         self._shown = 0.0  # time of the last update
 
-    def _should_update(self, current: int, total: int | float) -> bool:
+    def _should_update(self, current: int, total: Any) -> bool:
         now = time.perf_counter()
         slow = self.is_enabled and now - self._shown > 2
         if not slow and not super()._should_update(current, total):

@@ -1,10 +1,13 @@
 """How good samples are, by set metrics of one shared feature pass."""
 
+from typing import cast
+
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.logging import log_metrics
+from novum.core.protocols import ImageGenerator
 from novum.evaluation.space import as_estimate, compute
 from novum.metrics.functional import (
     Moments,
@@ -48,7 +51,7 @@ class QualityCallback(EvaluationCallback):
         return evaluation.reference_neighbour_distances(name, "train", self.num_samples)
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        evaluation = Evaluation.of(trainer, pl_module)
+        evaluation = Evaluation.of(trainer, cast(ImageGenerator, pl_module))
         for name in self.features:
             values = self.measure(evaluation, name)
             tagged = {
@@ -112,7 +115,7 @@ class SetMetrics(QualityCallback):
         self._measures = measures_of(self.metrics)  # a wrong name is an error before training
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        evaluation = Evaluation.of(trainer, pl_module)
+        evaluation = Evaluation.of(trainer, cast(ImageGenerator, pl_module))
         for name in self.features:
             log_metrics(trainer, pl_module, scalars({name: self._space(evaluation, name)}))
 
@@ -147,7 +150,7 @@ class ParzenLogLikelihood(EvaluationCallback):
         self.num_samples = num_samples
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        evaluation = Evaluation.of(trainer, pl_module)
+        evaluation = Evaluation.of(trainer, cast(ImageGenerator, pl_module))
         heldout = evaluation.reference("pixels", "heldout")
         samples = evaluation.features("pixels", self.num_samples)
         first = min(1000, len(heldout) // 2)

@@ -1,6 +1,7 @@
 """How a classifier's accuracy falls under attack, and what one attacked image is taken for."""
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from PIL import Image
@@ -9,7 +10,8 @@ from pytorch_lightning import LightningModule, Trainer
 from novum.callbacks.evaluation import EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_picture
 from novum.core.errors import InputError
-from novum.core.protocols import AttackedClassifier, AttackedImage
+from novum.core.lightning_compat import datamodule, fast_dev_run
+from novum.core.protocols import AttackedClassifier, AttackedImage, seen
 from novum.report.pictures import encode, to_rgb
 from novum.report.robustness import attack_figure, draw_class_flow, draw_robustness
 
@@ -43,8 +45,8 @@ class Robustness(EvaluationCallback):
                 f"Robustness needs a classifier with under_attack, which"
                 f" {type(pl_module).__name__} has not; take it out of trainer.callbacks"
             )
-        heldout = trainer.datamodule.heldout_reference()
-        n = min(self.num_images, len(heldout)) if not trainer.fast_dev_run else 8
+        heldout = datamodule(trainer).heldout_reference()
+        n = min(self.num_images, len(heldout)) if not fast_dev_run(trainer) else 8
         labels = heldout.labels[:n].cpu()
         epsilons = torch.tensor(self.epsilons)
         parts = [
@@ -81,13 +83,13 @@ class AttackFigure(EvaluationCallback):
     """
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        picture, _ = self._figure(pl_module)
-        log_picture(trainer, "samples/attack", lambda: encode(picture), pl_module.images_seen)
+        picture, _ = self._figure(cast(AttackedImage, pl_module))
+        log_picture(trainer, "samples/attack", lambda: encode(picture), seen(pl_module))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        picture, captions = self._figure(pl_module)
+        picture, captions = self._figure(cast(AttackedImage, pl_module))
         print("\n".join(captions))
-        if not trainer.fast_dev_run and trainer.is_global_zero:
+        if not fast_dev_run(trainer) and trainer.is_global_zero:
             path = Path(trainer.log_dir or ".") / "attack.png"
             picture.save(path)
             print(f"Figure:      {path}")

@@ -1,7 +1,7 @@
 """Pictures of what a generator makes: a grid, its history as one strip, a walk through latents."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
@@ -10,7 +10,7 @@ from torch import Tensor
 from novum.callbacks.evaluation import EvaluationCallback
 from novum.callbacks.logging import log_picture
 from novum.core.errors import InputError
-from novum.core.protocols import LatentGenerator
+from novum.core.protocols import ImageGenerator, LatentGenerator
 from novum.report.pictures import captioned_table, encode, encode_gif, enlarge, tile, to_rgb
 
 
@@ -32,12 +32,13 @@ class SampleGrid(EvaluationCallback):
         num_classes = getattr(pl_module, "num_classes", 0)
         labels = torch.arange(num_classes).repeat_interleave(self.columns) if num_classes else None
         n = self.columns * (num_classes or self.rows)
-        images = pl_module.sample(n, seed=self.seed, labels=labels).cpu()
+        generator = cast(ImageGenerator, pl_module)
+        images = generator.sample(n, seed=self.seed, labels=labels).cpu()
         log_picture(
             trainer,
             "samples/grid",
             lambda: encode(tile(enlarge(to_rgb(images)), self.columns)),
-            pl_module.images_seen,
+            generator.images_seen,
         )
 
 
@@ -58,8 +59,9 @@ class FilmStrip(EvaluationCallback):
         self.history: dict[int, Tensor] = {}  # images_seen -> uint8 (rows, c, h, w)
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        images = pl_module.sample(self.rows, seed=self.seed).cpu()  # on all ranks: part of state
-        self.history[pl_module.images_seen] = images
+        generator = cast(ImageGenerator, pl_module)
+        images = generator.sample(self.rows, seed=self.seed).cpu()  # on all ranks: part of state
+        self.history[generator.images_seen] = images
         if len(self.history) > self.columns:
             del self.history[most_crowded(sorted(self.history))]
         strip = dict(sorted(self.history.items()))
@@ -68,8 +70,8 @@ class FilmStrip(EvaluationCallback):
     def state_dict(self) -> dict[str, Any]:
         return {"history": dict(self.history)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.history = dict(state["history"])
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = dict(state_dict["history"])
 
 
 def most_crowded(times: list[int]) -> int:

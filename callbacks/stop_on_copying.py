@@ -2,8 +2,8 @@
 
 from typing import Any, Literal
 
+from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.utilities.rank_zero import rank_zero_info
 
 from novum.callbacks.logging import log_text
 from novum.core.errors import InputError
@@ -45,7 +45,7 @@ class StopOnCopying(Callback):
             raise InputError(
                 "StopOnCopying needs NearestNeighbours, or TextNovelty, among the callbacks: add it"
             )
-        name = max(bounds, key=bounds.get)
+        name = max(bounds, key=bounds.__getitem__)
         if self.onset is None and bounds[name] > self.limit:
             self.onset = seen(pl_module)
             self.reason = (
@@ -59,5 +59,5 @@ class StopOnCopying(Callback):
     def state_dict(self) -> dict[str, Any]:
         return {"onset": self.onset, "reason": self.reason}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.onset, self.reason = state["onset"], state["reason"]
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.onset, self.reason = state_dict["onset"], state_dict["reason"]

@@ -29,9 +29,7 @@ class StyleMixing(EvaluationCallback):
         if trainer.is_global_zero:
             module = require_styles(pl_module, "StyleMixing")
             sheet = mixing_sheet(module, self.rows, self.columns, self.seed, self.psi)
-            log_picture(
-                trainer, "samples/style_mixing", lambda: encode(sheet), pl_module.images_seen
-            )
+            log_picture(trainer, "samples/style_mixing", lambda: encode(sheet), module.images_seen)
 
 
 class TruncationSweep(EvaluationCallback):
@@ -49,7 +47,7 @@ class TruncationSweep(EvaluationCallback):
         if trainer.is_global_zero:
             module = require_styles(pl_module, "TruncationSweep")
             sheet = truncation_sheet(module, self.rows, seed=self.seed)
-            log_picture(trainer, "samples/truncation", lambda: encode(sheet), pl_module.images_seen)
+            log_picture(trainer, "samples/truncation", lambda: encode(sheet), module.images_seen)
 
 
 class StyleInterpolation(EvaluationCallback):
@@ -73,5 +71,5 @@ class StyleInterpolation(EvaluationCallback):
                 trainer,
                 "samples/style_interpolation",
                 lambda: encode_gif(frames),
-                pl_module.images_seen,
+                module.images_seen,
             )

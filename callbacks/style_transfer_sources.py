@@ -1,10 +1,14 @@
 """What a style transfer made, beside what it was made of, and how far it is from either."""
 
+from typing import cast
+
 from pytorch_lightning import LightningModule, Trainer
 
 from novum.callbacks.evaluation import EvaluationCallback
 from novum.callbacks.image_results import source_distance
 from novum.callbacks.logging import log_metrics, log_picture
+from novum.core.lightning_compat import datamodule
+from novum.core.protocols import ImageGenerator
 from novum.report.pictures import encode, fit_height, to_rgb
 
 
@@ -22,8 +26,9 @@ class StyleSources(EvaluationCallback):
         self.features = tuple(features)
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data = trainer.datamodule
-        results = pl_module.sample(len(data.contents)).cpu()
+        data = datamodule(trainer)
+        module = cast(ImageGenerator, pl_module)
+        results = module.sample(len(data.contents)).cpu()
         tag = "novelty/source_distance"
         distances = {}
         for name in self.features:
@@ -36,5 +41,5 @@ class StyleSources(EvaluationCallback):
         log_metrics(trainer, pl_module, distances)
         images = [*data.contents, *data.styles, *results]
         pixels = [to_rgb(image[None])[0] for image in images]
-        step = pl_module.images_seen
+        step = module.images_seen
         log_picture(trainer, "samples/style", lambda: encode(fit_height(pixels)), step)

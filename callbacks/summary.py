@@ -18,6 +18,7 @@ from novum.callbacks.health import TrainingHealth
 from novum.callbacks.logging import log_text, writer
 from novum.callbacks.stop_on_copying import StopOnCopying
 from novum.core.errors import printable
+from novum.core.lightning_compat import callbacks_of, datamodule, fast_dev_run
 from novum.core.protocols import axis, seen, unit
 from novum.evaluation.image_verdict import image_verdict
 from novum.evaluation.text_verdict import text_verdict
@@ -61,7 +62,7 @@ class RunSummary(Callback):
         console = print_table(self.history, unit(pl_module))
         said = f" {printable(report.verdict.text)}"
         console.print(Text.assemble(("Verdict:", "bold"), said), highlight=False)
-        if trainer.fast_dev_run:  # a trial has no folder
+        if fast_dev_run(trainer):  # a trial has no folder
             return
         write_report(folder / "report.json", report)
         write_text(folder / "report.html", page(report))
@@ -74,9 +75,9 @@ class RunSummary(Callback):
     def _report(self, trainer: Trainer, counted: str) -> Report:
         """Report of the last evaluation, with the history of all."""
         done, last = self.history[-1]
-        data = trainer.datamodule
+        data = datamodule(trainer)
         report = Report(
-            SetSummary(**{counted: done}),
+            replace(SetSummary(), **{counted: done}),
             SetSummary(n=len(data.train_reference())),
             SetSummary(n=len(data.heldout_reference())),
             spaces_of_tags(last),
@@ -98,8 +99,8 @@ class RunSummary(Callback):
     def state_dict(self) -> dict[str, Any]:
         return {"history": list(self.history)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.history = [(n, dict(values)) for n, values in state["history"]]
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = [(n, dict(values)) for n, values in state_dict["history"]]
 
 
 def _shown_metrics(trainer: Trainer) -> dict[str, float]:
@@ -165,7 +166,7 @@ def _lower_is_better(tag: str) -> bool:
 
 def _remarks(trainer: Trainer) -> Iterator[str]:
     """Yield what other callbacks conclude about the run."""
-    for callback in trainer.callbacks:
+    for callback in callbacks_of(trainer):
         if isinstance(callback, StopOnCopying) and callback.reason:
             yield callback.reason
         if isinstance(callback, TrainingHealth):

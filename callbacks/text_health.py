@@ -1,9 +1,12 @@
 """Health figures of a character model."""
 
+from typing import cast
+
 from pytorch_lightning import LightningModule, Trainer
 
 from novum.callbacks.text_samples import as_rows, spread
-from novum.core.protocols import TextScorer
+from novum.core.lightning_compat import datamodule
+from novum.core.protocols import TextGenerator, TextScorer
 
 WINDOWS, LENGTH = 64, 256  # of training and of held-out text
 TEXTS, WORDS = 8, 10
@@ -11,9 +14,11 @@ TEXTS, WORDS = 8, 10
 
 def text_figures(trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
     """heldout_gap and repetition, as TrainingHealth explains them; the same on every rank."""
-    figures = {"repetition": repetition(pl_module.sample_text(TEXTS, 500, seed=0))}
+    figures = {
+        "repetition": repetition(cast(TextGenerator, pl_module).sample_text(TEXTS, 500, seed=0))
+    }
     if isinstance(pl_module, TextScorer):
-        data = trainer.datamodule
+        data = datamodule(trainer)
         train, heldout = (
             float(pl_module.surprisal(as_rows(spread(source, WINDOWS, LENGTH))).mean())
             for source in (data.train_reference(), data.heldout_reference())

@@ -6,6 +6,7 @@ from novum.callbacks.evaluation import EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_picture, log_text
 from novum.core import distributed
 from novum.core.errors import InputError
+from novum.core.lightning_compat import datamodule
 from novum.core.protocols import TextGenerator, seen
 from novum.evaluation.text_records import copy_records, figures
 from novum.metrics.novelty.text import TextReferences, judge_text
@@ -48,10 +49,11 @@ class TextNovelty(EvaluationCallback):
         texts = pl_module.sample_text(
             self.num_texts, self.length, temperature=self.temperature, seed=self.seed
         )
-        judged = judge_text(self._indexed(trainer), texts, seed=self.seed, together=True)
+        references = self._indexed(trainer)
+        judged = judge_text(references, texts, seed=self.seed, together=True)
         log_metrics(trainer, pl_module, scalars(figures(judged)))
         if trainer.is_global_zero:
-            train = self._references.train
+            train = references.train
             copies = copy_records(judged, texts, train)
             log_picture(
                 trainer,
@@ -65,7 +67,7 @@ class TextNovelty(EvaluationCallback):
     def _indexed(self, trainer: Trainer) -> TextReferences:
         """Made by one rank of each host; the others then find it in the cache."""
         if self._references is None:
-            data = trainer.datamodule
+            data = datamodule(trainer)
             references = TextReferences(data.train_reference(), data.heldout_reference())
             with distributed.local_rank_zero_first("indices of text"):
                 references.prepare()

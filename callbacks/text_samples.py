@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 from novum.callbacks.evaluation import EvaluationCallback
 from novum.callbacks.logging import log_picture, log_text
 from novum.core.errors import InputError
-from novum.core.protocols import TextScorer, seen
+from novum.core.lightning_compat import datamodule
+from novum.core.protocols import TextGenerator, TextScorer, seen
 from novum.datamodules.sources.corpus import TextSource
 from novum.report.passages import passage_picture, shades
 from novum.report.pictures import encode
@@ -46,7 +48,7 @@ class TextSamples(EvaluationCallback):
             return
         parts = []
         for temperature in self.temperatures:
-            (text,) = pl_module.sample_text(
+            (text,) = cast(TextGenerator, pl_module).sample_text(
                 1, self.length, temperature=temperature, prime=self.prime, seed=self.seed
             )
             parts.append(f"#### Temperature {temperature:g}\n\n{verbatim(self.prime + text)}")
@@ -73,11 +75,11 @@ class SurprisalText(EvaluationCallback):
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        _require_scorer(self, pl_module)
-        source = trainer.datamodule.heldout_reference()
+        scorer = _require_scorer(self, pl_module)
+        source = datamodule(trainer).heldout_reference()
         start = int(self.offset * max(len(source) - self.length - 1, 0))
         tokens = source.tokens[start : start + self.length + 1]
-        bits = pl_module.surprisal(as_rows([tokens]))[0].cpu().numpy() / np.log(2)
+        bits = scorer.surprisal(as_rows([tokens]))[0].cpu().numpy() / np.log(2)
         text = characters(source, tokens[1:])
         name, offset = source.place(start + 1)
         title = f"{name} from {offset:,}: {bits.mean():.2f} bits a character, red: {BITS_OF_RED:g}"
@@ -106,9 +108,9 @@ class LossByPosition(EvaluationCallback):
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        _require_scorer(self, pl_module)
-        rows = spread(trainer.datamodule.heldout_reference(), self.windows, self.length + 1)
-        nats = pl_module.surprisal(as_rows(rows)).double().mean(0).cpu().numpy()
+        scorer = _require_scorer(self, pl_module)
+        rows = spread(datamodule(trainer).heldout_reference(), self.windows, self.length + 1)
+        nats = scorer.surprisal(as_rows(rows)).double().mean(0).cpu().numpy()
         log_picture(trainer, "val/loss_by_position", lambda: _curve(nats), seen(pl_module))
 
 
@@ -129,7 +131,8 @@ def in_log_bins(values: np.ndarray, bins: int = 30) -> tuple[np.ndarray, np.ndar
     edges = np.unique(np.geomspace(1, len(values) + 1, bins + 1).astype(int))
     parts = [slice(a - 1, b - 1) for a, b in zip(edges, edges[1:], strict=False)]
     positions = np.arange(1, len(values) + 1)
-    return tuple(np.array([x[part].mean() for part in parts]) for x in (positions, values))
+    means = [np.array([x[part].mean() for part in parts]) for x in (positions, values)]
+    return means[0], means[1]
 
 
 def spread(source: TextSource, n: int, length: int) -> list[np.ndarray]:
@@ -149,9 +152,10 @@ def characters(source: TextSource, tokens: np.ndarray) -> str:
     return "".join(source.vocabulary.decode([token]) for token in tokens)
 
 
-def _require_scorer(callback: EvaluationCallback, pl_module: LightningModule) -> None:
+def _require_scorer(callback: EvaluationCallback, pl_module: LightningModule) -> TextScorer:
     if not isinstance(pl_module, TextScorer):
         raise InputError(
             f"{type(callback).__name__} needs a module with surprisal, which"
             f" {type(pl_module).__name__} has not; take it out of trainer.callbacks"
         )
+    return pl_module

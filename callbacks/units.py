@@ -10,6 +10,7 @@ from novum.callbacks.evaluation import EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_picture
 from novum.callbacks.text_samples import as_rows, characters, spread
 from novum.core.errors import InputError
+from novum.core.lightning_compat import datamodule
 from novum.core.protocols import Introspective, seen
 from novum.report.passages import passage_picture, shades
 from novum.report.pictures import encode
@@ -99,7 +100,7 @@ class InterpretableUnits(EvaluationCallback):
                 f"InterpretableUnits needs a module with activations, which"
                 f" {type(pl_module).__name__} has not; take it out of trainer.callbacks"
             )
-        source = trainer.datamodule.heldout_reference()
+        source = datamodule(trainer).heldout_reference()
         rows = spread(source, self.windows, self.length)
         if len(rows) < 2 or len(rows[0]) <= WARM_UP:
             return

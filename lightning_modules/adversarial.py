@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from novum.core.errors import InputError
+from novum.core.lightning_compat import datamodule, wrapped_optimizer
 from novum.lightning_modules.attacks import PGD, attack_loss, input_gradient
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.single_image import SingleImageModule
@@ -51,7 +52,7 @@ class Adversarial(SingleImageModule):
         return SGD([self.delta], lr=0.0)  # counts steps; PGD itself says where to
 
     def on_fit_start(self) -> None:
-        image = self.trainer.datamodule.train_reference()[:].to(self.device) / 255
+        image = datamodule(self.trainer).train_reference()[:].to(self.device) / 255
         self.clean = image.expand(self.attack.restarts, -1, -1, -1)  # (restarts, 3, h, w)
         if self.label is None:
             self.label = int(self.logits(image).argmax())
@@ -60,6 +61,7 @@ class Adversarial(SingleImageModule):
             self.velocity = torch.zeros_like(self.clean)
 
     def training_step(self, batch: int, batch_idx: int) -> None:
+        assert self.label is not None
         labels = torch.full((self.attack.restarts,), self.label, device=self.device)
         gradient, loss = input_gradient(
             self.backbone, self.clean + self.delta.detach(), labels, self.targeted
@@ -67,7 +69,7 @@ class Adversarial(SingleImageModule):
         self.delta.data, self.velocity = self.attack.step(
             self.clean, self.delta.detach(), self.attack.epsilon, gradient, self.velocity
         )
-        self.optimizers().step()
+        wrapped_optimizer(self).step()
         self.log_losses(attack=loss.max())
 
     @torch.no_grad()
@@ -86,6 +88,7 @@ class Adversarial(SingleImageModule):
         if not hasattr(self, "clean"):  # from a checkpoint
             return self.delta.detach()[:1] + 0.5
         attacked = self.clean + self.delta.detach()
+        assert self.label is not None
         labels = torch.full((len(attacked),), self.label, device=self.device)
         best = attack_loss(self.logits(attacked), labels, self.targeted).argmax()
         return attacked[best][None]

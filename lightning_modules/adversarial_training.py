@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from novum.core.errors import InputError
+from novum.core.lightning_compat import log_interval, raw_optimizer, wrapped_optimizer
 from novum.core.pixels import uint8_to_signed
 from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.ada import AdaptiveAugment
@@ -76,15 +77,18 @@ class AlternatingTraining(LatentSampling):
         if isinstance(self.augment, AdaptiveAugment) and self.augment.due(step):
             batch_size = len(images) * self.trainer.world_size
             self.augment.adjust(float(self.augment.mean_sign()), batch_size)
-        if (step + 1) % self.trainer.log_every_n_steps == 0:
+        if (step + 1) % log_interval(self.trainer) == 0:
             self._log_losses()
 
     def _update_discriminator(
         self, parts: list[tuple[Tensor, Tensor | None]], share: bool, step: int
     ) -> Tensor:
-        optimizer = self.optimizers()[1]  # Lightning's wrapper: global_step counts these updates
+        optimizer = wrapped_optimizer(
+            self, 1
+        )  # Lightning's wrapper: global_step counts these updates
         optimizer.zero_grad()
         images = sum(len(real) for real, _ in parts)
+        fake: Tensor | None = None
         for real, labels in parts:
             with torch.set_grad_enabled(share):
                 fake = self._fakes(len(real), labels)
@@ -98,12 +102,13 @@ class AlternatingTraining(LatentSampling):
             self.manual_backward(loss * (len(real) / images))
         self._average(self.discriminator)
         optimizer.step()
+        assert fake is not None  # a batch has one part or more
         return fake
 
     def _update_generator(
         self, parts: list[tuple[Tensor, Tensor | None]], fake: Tensor, step: int
     ) -> None:
-        optimizer = self.optimizers(use_pl_optimizer=False)[0]
+        optimizer = raw_optimizer(self, 0)
         optimizer.zero_grad()
         images = sum(len(real) for real, _ in parts)
         learning = [p for p in self.discriminator.parameters() if p.requires_grad]
@@ -169,8 +174,8 @@ class AlternatingTraining(LatentSampling):
 
     def _local_gradients(self) -> contextlib.AbstractContextManager:
         """Keeps DDP out of backward: two networks confuse its reducer; we average ourselves."""
-        wrapper = self.trainer.model
-        return wrapper.no_sync() if hasattr(wrapper, "no_sync") else contextlib.nullcontext()
+        no_sync = getattr(self.trainer.model, "no_sync", contextlib.nullcontext)
+        return no_sync()
 
     def _average(self, network: nn.Module) -> None:
         if self.trainer.world_size > 1:
@@ -193,8 +198,8 @@ class AlternatingTraining(LatentSampling):
             nn.utils.clip_grad_norm_(parameters, self.clip_gradient_norm)
 
     def _log_losses(self) -> None:
-        adaptive = isinstance(self.augment, AdaptiveAugment)
-        p = {"health/augment_p": self.augment.p} if adaptive else {}
+        augment = self.augment
+        p = {"health/augment_p": augment.p} if isinstance(augment, AdaptiveAugment) else {}
         log_losses(self, self.losses, self.images_seen, **p)
 
     def on_validation_start(self) -> None:

@@ -3,19 +3,21 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from novum.core.errors import InputError
+from novum.core.lightning_compat import attached_trainer, log_interval, raw_optimizer
 from novum.core.seeds import derived_seed, random_generator
 from novum.core.vocabulary import Vocabulary
 from novum.lightning_modules.module import Module
+from novum.lightning_modules.networks.char_lstm import CharRNN
 from novum.lightning_modules.schedules import constant
 from novum.lightning_modules.text_sampling import Sampling, beam_search, generate
 from novum.lightning_modules.training_utils import (
@@ -102,13 +104,13 @@ class CharLSTM(Module):
         loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
         self.losses.add(step, nats_per_token=loss)
         self.tokens_seen += targets.numel() * self.trainer.world_size
-        if (step + 1) % self.trainer.log_every_n_steps == 0:
+        if (step + 1) % log_interval(self.trainer) == 0:
             log_losses(self, self.losses, self.tokens_seen)
         return loss
 
     def _set_rates(self, epochs: float, progress: float) -> None:
         factor = self.schedule(epochs, progress)
-        optimizer = self.optimizers(use_pl_optimizer=False)
+        optimizer = raw_optimizer(self)
         for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
 
@@ -200,7 +202,8 @@ class CharLSTM(Module):
         """(first, number) of each chunk of texts that `predict` makes, dealt to the ranks."""
         n = self.predict_samples
         chunks = [(i, min(PREDICT_CHUNK, n - i)) for i in range(0, n, PREDICT_CHUNK)]
-        return DataLoader(chunks[self.global_rank :: self.trainer.world_size], batch_size=None)
+        mine = chunks[self.global_rank :: self.trainer.world_size]
+        return DataLoader(cast("Dataset[tuple[int, int]]", mine), batch_size=None)
 
     def predict_step(self, batch: tuple[int, int], batch_idx: int) -> list[str]:
         """Each with its prime."""
@@ -230,9 +233,10 @@ class CharLSTM(Module):
         An LSTM's memory, through tanh; the hidden units of other cells.
         """
         state, steps = None, []
+        hidden = cast(CharRNN, self.network).hidden
         with _evaluating(self.network):
             for row in tokens.to(self.device).T:
-                _, state = self.network.hidden(row[None], state)
+                _, state = hidden(row[None], state)
                 held = torch.tanh(state[1]) if len(state) == 2 else state[0]  # (layers, n, hidden)
                 steps.append(held.transpose(0, 1).flatten(1))
         return torch.stack(steps, 1)
@@ -245,7 +249,7 @@ class CharLSTM(Module):
         checkpoint["alphabet"] = self.vocabulary.alphabet
         if self.state is not None:  # of every rank: (ranks, layers, b, hidden)
             checkpoint["stream_state"] = [
-                self.all_gather(part).view(self.trainer.world_size, *part.shape).cpu()
+                cast(Tensor, self.all_gather(part)).view(self.trainer.world_size, *part.shape).cpu()
                 for part in self.state
             ]
 
@@ -258,7 +262,7 @@ class CharLSTM(Module):
             )
         self.tokens_seen = checkpoint["tokens_seen"]
         parts = checkpoint.get("stream_state")
-        attached = self._trainer is not None
+        attached = attached_trainer(self) is not None
         if parts is not None and attached and len(parts[0]) == self.trainer.world_size:
             self.state = tuple(part[self.global_rank] for part in parts)
 

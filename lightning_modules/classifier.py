@@ -1,6 +1,6 @@
 """A classifier of images: the discriminative model, a feature extractor, a labeller, a victim."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +8,7 @@ from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from novum.core.errors import InputError
+from novum.core.lightning_compat import datamodule, log_interval
 from novum.core.seeds import derived_seed
 from novum.lightning_modules.attacks import PGD, fgsm
 from novum.lightning_modules.module import Module
@@ -60,8 +61,10 @@ class Classifier(Module):
         self.lr, self.weight_decay, self.optimizer = lr, weight_decay, optimizer
         self.label_smoothing, self.attack, self.clean_share = label_smoothing, attack, clean_share
         self.seed, self.images_seen = seed, 0
-        self.image_size, self.channels = network.image_size, network.channels
-        self.class_names = [str(i) for i in range(network.num_classes)]  # until data names them
+        self.image_size = cast(int, network.image_size)
+        self.channels = cast(int, network.channels)
+        classes = range(cast(int, network.num_classes))
+        self.class_names = [str(i) for i in classes]  # until data names them
         self.losses = LossWindow()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -69,7 +72,7 @@ class Classifier(Module):
         return self.network(images * 2 - 1)
 
     def on_fit_start(self) -> None:
-        names = self.trainer.datamodule.train_reference().class_names
+        names = datamodule(self.trainer).train_reference().class_names
         self.class_names = list(names or self.class_names)
 
     # -- training ------------------------------------------------------------------------------
@@ -101,7 +104,7 @@ class Classifier(Module):
             self.losses.add(self.global_step, adversarial=adversarial)
             loss = self.clean_share * loss + (1 - self.clean_share) * adversarial
         self.images_seen += len(images) * self.trainer.world_size
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        if (self.global_step + 1) % log_interval(self.trainer) == 0:
             self._log({f"loss/{name}": mean for name, mean in self.losses.pop().items()})
         return loss
 

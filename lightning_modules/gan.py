@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from novum.core.lightning_compat import datamodule
 from novum.lightning_modules.adversarial_training import AlternatingTraining
 from novum.lightning_modules.losses import (
     logistic_discriminator_loss,
@@ -16,6 +17,7 @@ from novum.lightning_modules.losses import (
     r1_penalty,
     wasserstein_gradient_penalty,
 )
+from novum.lightning_modules.networks.maxout import MaxoutGenerator
 from novum.lightning_modules.training_utils import save_plain_hyperparameters
 
 
@@ -101,8 +103,8 @@ class GAN(AlternatingTraining):
     def on_fit_start(self) -> None:
         super().on_fit_start()
         if self.images_seen == 0 and hasattr(self.generator, "initialise_from_data"):
-            reference = self.trainer.datamodule.train_reference()
-            self.generator.initialise_from_data(reference[:10_000])
+            reference = datamodule(self.trainer).train_reference()
+            cast(MaxoutGenerator, self.generator).initialise_from_data(reference[:10_000])
             self.ema.load_state_dict(self.generator.state_dict())
 
     def _penalties(

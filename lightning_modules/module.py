@@ -1,7 +1,7 @@
 """The LightningModule that all techniques are."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from pytorch_lightning import LightningModule
 
@@ -13,7 +13,7 @@ class Module(LightningModule):
     """A LightningModule whose checkpoints are data, in programs and from code alike."""
 
     @classmethod
-    def load_from_checkpoint(
+    def load_from_checkpoint(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls,
         checkpoint_path: str | Path,
         map_location: Any = "cpu",
@@ -37,4 +37,4 @@ class Module(LightningModule):
                 " name, or load the state_dict of novum.core.checkpoints.read_checkpoint"
             )
         module = build_module(cls, read_checkpoint(checkpoint_path), checkpoint_path, **given)
-        return module.to(map_location or "cpu")
+        return cast(Self, module.to(map_location or "cpu"))

@@ -1,11 +1,12 @@
 """Sampling from latents, for every module that keeps an averaged generator."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from novum.core.pixels import signed_to_uint8
 from novum.core.seeds import derived_seed, random_generator
@@ -23,11 +24,11 @@ class LatentSampling(Module):
 
     @property
     def latent_dim(self) -> int:
-        return self.ema.latent_dim
+        return cast(int, self.ema.latent_dim)
 
     @property
     def num_classes(self) -> int:
-        return self.ema.num_classes
+        return cast(int, self.ema.num_classes)
 
     def sample_latents(self, n: int, *, seed: int | None = None) -> Tensor:
         """n latents (n, latent_dim), a function of the seed alone; fresh ones without a seed."""
@@ -48,9 +49,11 @@ class LatentSampling(Module):
             return None
         return torch.arange(n) % self.num_classes if labels is None else labels
 
-    def _in_chunks(self, function: Callable[..., Tensor], *rows: Tensor | None) -> Tensor:
+    def _in_chunks(
+        self, function: Callable[..., Tensor], first: Tensor, *others: Tensor | None
+    ) -> Tensor:
         """function(*rows) in chunks of one size, as the last bit varies with the batch size."""
-        n = len(rows[0])
+        n = len(first)
         missing = -n % SAMPLE_CHUNK
 
         def chunks(x: Tensor | None) -> Sequence[Tensor | None]:
@@ -59,7 +62,9 @@ class LatentSampling(Module):
             padded = F.pad(x, (0, 0) * (x.ndim - 1) + (0, missing))
             return padded.to(self.device).split(SAMPLE_CHUNK)
 
-        return torch.cat([function(*c) for c in zip(*map(chunks, rows), strict=True)])[:n]
+        return torch.cat([function(*c) for c in zip(*map(chunks, (first, *others)), strict=True)])[
+            :n
+        ]
 
     def sample(self, n: int, *, seed: int | None = None, labels: Tensor | None = None) -> Tensor:
         """n uint8 images (n, c, h, w) on the module's device; the same for the same seed."""
@@ -69,7 +74,8 @@ class LatentSampling(Module):
         """(first, number) of each chunk of samples that `predict` makes, dealt to the ranks."""
         n = self.predict_samples
         chunks = [(i, min(SAMPLE_CHUNK, n - i)) for i in range(0, n, SAMPLE_CHUNK)]
-        return DataLoader(chunks[self.global_rank :: self.trainer.world_size], batch_size=None)
+        mine = chunks[self.global_rank :: self.trainer.world_size]
+        return DataLoader(cast("Dataset[tuple[int, int]]", mine), batch_size=None)
 
     def predict_step(self, batch: tuple[int, int], batch_idx: int) -> Tensor:
         first, n = batch

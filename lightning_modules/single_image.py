@@ -1,13 +1,15 @@
 """What modules share whose parameter is an image: length, samples, checkpoints, logging."""
 
+from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from novum.core.errors import InputError
+from novum.core.lightning_compat import attached_trainer, datamodule, log_interval
 from novum.core.pixels import unit_to_uint8
 from novum.lightning_modules.module import Module
 from novum.lightning_modules.networks.backbones import Backbone
@@ -45,7 +47,8 @@ class SingleImageModule(Module):
     @property
     def titles(self) -> list[str]:
         """A name for each image, for file names."""
-        data = getattr(self._trainer, "datamodule", None)
+        trainer = attached_trainer(self)
+        data = None if trainer is None else datamodule(trainer)
         source = str(data.train_reference().ids[0]) if data is not None else "image"
         return [PurePath(source).stem]
 
@@ -71,7 +74,7 @@ class SingleImageModule(Module):
         """Means of each loss every `log_every_n_steps` steps, without waiting for the device."""
         step = self.global_step
         self.losses.add(step, **losses)
-        if step % self.trainer.log_every_n_steps == 0 or step == self.trainer.max_steps:
+        if step % log_interval(self.trainer) == 0 or step == self.trainer.max_steps:
             means = {f"loss/{name}": value for name, value in self.losses.pop().items()}
             self.log_dict(means, prog_bar=True, logger=False)
             for logger in self.loggers:
@@ -82,7 +85,8 @@ class SingleImageModule(Module):
 
     def predict_dataloader(self) -> DataLoader:
         """(first, number) of the images that `predict` writes: all of them."""
-        return DataLoader([(0, len(self.images()))], batch_size=None)
+        chunks = [(0, len(self.images()))]
+        return DataLoader(cast("Dataset[tuple[int, int]]", chunks), batch_size=None)
 
     def predict_step(self, batch: tuple[int, int], batch_idx: int) -> Tensor:
         return self.sample(batch[1])
@@ -91,7 +95,7 @@ class SingleImageModule(Module):
         require_finite(self)
 
     def load_state_dict(
-        self, state_dict: dict[str, Any], strict: bool = True, assign: bool = False
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
         """Takes the checkpoint's image at the size that it has reached."""
         for name, parameter in self.named_parameters():

@@ -1,19 +1,19 @@
 """What every adversarial module shares: gradients, EMA, seeds, losses, checkpoints."""
 
 import ctypes
-import inspect
 import math
 import platform
+import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from pytorch_lightning import LightningModule
-from pytorch_lightning.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
 
 from novum.core.errors import InputError, TrainingError
+from novum.core.lightning_compat import built_by_cli
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of malloc.h
 MEND = (
@@ -43,7 +43,9 @@ def broadcast_buffers(module: nn.Module) -> None:
 @torch.no_grad()
 def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
     """average <- decay * average + (1 - decay) * network; buffers are copied."""
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
+    averages: list[Tensor] = [*average.parameters()]
+    weights: list[Tensor] = [*network.parameters()]
+    torch._foreach_lerp_(averages, weights, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
     for copy, buffer in zip(average.buffers(), network.buffers(), strict=True):
         copy.copy_(buffer)
 
@@ -95,9 +97,9 @@ def require_finite(module: LightningModule) -> None:
 
     Weights too: a gradient can break them after the last loss was still finite.
     """
-    module.losses.check_finite()
+    cast(LossWindow, module.losses).check_finite()
     names, parameters = zip(*module.named_parameters(), strict=True)
-    largest = torch._foreach_norm(parameters, math.inf)
+    largest = torch._foreach_norm(parameters, math.inf)  # pyright: ignore[reportPrivateImportUsage]
     finite = torch.stack([x.float() for x in largest]).isfinite().tolist()
     if not all(finite):
         raise TrainingError(
@@ -134,8 +136,8 @@ def save_plain_hyperparameters(module: LightningModule) -> None:
 
     A checkpoint with anything but plain values would not load with weights_only=True.
     """
-    frame = inspect.currentframe().f_back
-    if _given_hyperparameters.get() is not None:
+    frame = sys._getframe(1)
+    if built_by_cli():
         module.save_hyperparameters(frame=frame)
     else:
         plain = (bool, int, float, str, tuple, list, type(None))

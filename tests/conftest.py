@@ -1,14 +1,27 @@
 import os
+import random
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 
 os.environ["JSONARGPARSE_DEPRECATION_WARNINGS"] = "off"  # of what Lightning calls in jsonargparse
+if "PYTEST_XDIST_WORKER" in os.environ:  # one core each, and for the programs that a test starts
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 # the same examples in every run: what one machine passes, the next one does too
 settings.register_profile("novum", derandomize=True, deadline=None, database=None)
 settings.load_profile("novum")
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """What a test draws depends on no other test, nor on their order."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

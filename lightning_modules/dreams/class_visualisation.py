@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from novum.core.errors import InputError
+from novum.core.lightning_compat import wrapped_optimizer
 from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.networks.fourier import FourierImage
@@ -92,7 +93,7 @@ class ClassVisualisation(SingleImageModule):
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         step = self.global_step
-        for group in self.optimizers().param_groups:
+        for group in wrapped_optimizer(self).param_groups:
             warm, fall = min(1, (step + 1) / 8), 0.5 + 0.5 * math.cos(math.pi * step / self.steps)
             group["lr"] = self.lr * warm * fall
         images = self.images()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from novum.core.errors import InputError
+from novum.core.lightning_compat import datamodule, wrapped_optimizer
 from novum.core.pixels import unit_to_uint8
 from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.dreams.dream_objectives import Objective
@@ -114,7 +115,7 @@ class DeepDream(SingleImageModule):
         ]
 
     def on_fit_start(self) -> None:
-        data = self.trainer.datamodule
+        data = datamodule(self.trainer)
         self.source = data.train_reference()[:].to(self.device) / 255  # (1, 3, h, w)
         self.starts = {stage.first: stage for stage in self.stages(self.source.shape[-2:])}
         guide = data.guide_reference()
@@ -139,7 +140,7 @@ class DeepDream(SingleImageModule):
                 gradient = smooth(gradient, (within + 1) / self.steps * 2 + self.smoothing)
         gradient = normalised(gradient, self.normalise)
         self.image.grad = gradient.roll([-s for s in shift], (2, 3))
-        self.optimizers().step()
+        wrapped_optimizer(self).step()
         with torch.no_grad():
             self.image.clamp_(0, 1)
         self.log_losses(objective=value)
@@ -149,7 +150,7 @@ class DeepDream(SingleImageModule):
     def gradient(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Objective and its gradient for (1, 3, h, w), tile by tile, each weighed by its area."""
         gradient, total = torch.empty_like(image), image.new_zeros(())
-        for rows, columns in tiles(image.shape[-2:], self.tile):
+        for rows, columns in tiles(image_size(image), self.tile):
             part = image[..., rows, columns].contiguous().requires_grad_()
             value = self.objective(self.backbone, part)
             share = part[0, 0].numel() / image[0, 0].numel()
@@ -173,7 +174,7 @@ class DeepDream(SingleImageModule):
             return zoomed(self.image.detach(), self.zoom)
         if not self.reinject:
             return resized(self.image.detach(), stage.size)
-        dream = self.image.detach() - resized(self.source, self.image.shape[-2:])
+        dream = self.image.detach() - resized(self.source, image_size(self.image))
         return (resized(self.source, stage.size) + resized(dream, stage.size)).clamp(0, 1)
 
     def _keep_frame(self, done: int) -> None:
@@ -207,6 +208,11 @@ def _scaled(size: Size, scale: float) -> Size:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
+def image_size(image: Tensor) -> Size:
+    """Height and width of images (..., h, w)."""
+    return image.shape[-2], image.shape[-1]
+
+
 def resized(image: Tensor, size: Size) -> Tensor:
     """Bilinear, antialiased where it shrinks."""
     if tuple(image.shape[-2:]) == tuple(size):
@@ -232,7 +238,8 @@ def normalised(gradient: Tensor, how: str) -> Tensor:
 
 def tiles(size: Size, largest: int) -> Iterator[tuple[slice, slice]]:
     """Cuts (h, w) into equal parts of at most `largest` px a side: every pixel, once."""
-    yield from product(*(list(_cuts(side, largest)) for side in size))
+    height, width = size
+    yield from product(list(_cuts(height, largest)), list(_cuts(width, largest)))
 
 
 def _cuts(side: int, largest: int) -> Iterator[slice]:

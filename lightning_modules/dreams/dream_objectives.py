@@ -53,7 +53,7 @@ class Objective:
     def __call__(self, backbone: Backbone, image: Tensor) -> Tensor:
         """Image (1, 3, h, w) in [0, 1] -> the sum over the layers, a scalar."""
         found = backbone.activations(image, self.layers)
-        return sum(self._value(layer, self._chosen(x)) for layer, x in found.items())
+        return torch.stack([self._value(k, self._chosen(x)) for k, x in found.items()]).sum()
 
     def _value(self, layer: str, x: Tensor) -> Tensor:
         if self.guide is not None:

@@ -1,5 +1,8 @@
 """A character model: embedding, recurrent layers, softmax (Graves, 2013; Karpathy's char-rnn)."""
 
+from collections.abc import Callable
+from typing import cast
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -39,7 +42,8 @@ class CharRNN(nn.Module):
         self.vocab_size, self.hidden_size, self.dropout = vocab_size, hidden_size, dropout
         self.embedding = nn.Embedding(vocab_size, embedding_size)
         between = dropout if layers > 1 else 0.0
-        self.recurrent = cell(embedding_size, hidden_size, layers, dropout=between)
+        build = cast("Callable[..., nn.RNNBase]", cell)  # its subclasses take no mode
+        self.recurrent = build(embedding_size, hidden_size, layers, dropout=between)
         self.output = nn.Linear(hidden_size, vocab_size)
         if tied:
             nn.init.normal_(self.embedding.weight, std=hidden_size**-0.5)  # logits of order 1

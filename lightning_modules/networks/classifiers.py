@@ -1,5 +1,7 @@
 """Small classifiers: images (b, c, h, w) in [-1, 1] -> logits (b, num_classes)."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -80,6 +82,9 @@ class FineTuned(nn.Module):
         num_classes: Number of logits.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         name: str = "efficientnet_lite0",
@@ -95,7 +100,7 @@ class FineTuned(nn.Module):
         self.register_buffer("std", backbone.std, persistent=False)
         self.network = backbone.network.requires_grad_(True)
         last = [k for k, m in self.network.named_modules() if isinstance(m, nn.Linear)][-1]
-        head = nn.Linear(self.network.get_submodule(last).in_features, num_classes)
+        head = nn.Linear(cast(nn.Linear, self.network.get_submodule(last)).in_features, num_classes)
         self.network.set_submodule(last, head)
         self.to(memory_format=torch.channels_last)
 

@@ -60,6 +60,7 @@ class MaxoutGenerator(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         if self.num_classes:
+            assert labels is not None  # of a class-conditional network
             z = torch.cat([z, F.one_hot(labels, self.num_classes).to(z.dtype)], dim=1)
         pixels = torch.sigmoid(self.output(self.hidden(z)))  # [0, 1] in the paper
         return pixels.view(-1, *self.shape) * 2 - 1
@@ -99,5 +100,6 @@ class MaxoutDiscriminator(nn.Module):
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         x = images.flatten(1) * 0.5 + 0.5
         if self.num_classes:
+            assert labels is not None  # of a class-conditional network
             x = torch.cat([x, F.one_hot(labels, self.num_classes).to(x.dtype)], dim=1)
         return self.layers(x).flatten()

@@ -1,7 +1,7 @@
 """Generators of StyleGAN (Karras et al., 2019, arXiv:1812.04948; 2020, arXiv:1912.04958)."""
 
 import math
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -66,6 +66,7 @@ class Mapping(nn.Module):
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         z = normalize_second_moment(z)
         if self.embedding is not None:
+            assert labels is not None  # of a class-conditional network
             one_hot = F.one_hot(labels, self.num_classes).to(z.dtype)
             z = torch.cat([z, normalize_second_moment(self.embedding(one_hot))], dim=1)
         return self.layers(z)
@@ -107,6 +108,8 @@ class AdaINLayer(nn.Module):
 
 class Noise(nn.Module):
     """Adds noise to each pixel: fresh in training, one fixed picture in evaluation."""
+
+    fixed: Tensor
 
     def __init__(self, size: Size, channels: int = 1) -> None:
         super().__init__()
@@ -187,18 +190,23 @@ class Synthesis(nn.Module):
         exits = levels if architecture == "skip" else levels[-1:]
         modulated = modulation == "weights"
         self.to_image = nn.ModuleList(ToImage(c, channels, w_dim, modulated) for _, c in exits)
-        self.num_styles = sum(block.num_styles for block in self.blocks) + 1
+        self.num_styles = sum(block.num_styles for block in self.levels()) + 1
+
+    def levels(self) -> list[GeneratorBlock]:
+        """Blocks, coarsest first."""
+        return cast("list[GeneratorBlock]", list(self.blocks))
 
     def forward(self, ws: Tensor) -> Tensor:
         x = self.constant.expand(len(ws), -1, -1, -1)
         x = x.contiguous(memory_format=torch.channels_last)
         image, first, used = None, len(self.blocks) - len(self.to_image), 0
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(self.levels()):
             x = block(x, ws[:, used:])
             used += block.num_styles
             if i >= first:  # shares its style with the next block's first layer
                 own = self.to_image[i - first](x, ws[:, used])
                 image = own if image is None else upsample2d(image) + own
+        assert image is not None  # the last block has an exit
         return image.float()
 
 
@@ -217,6 +225,8 @@ class StyleGANGenerator(nn.Module):
         modulation: weights, normalised, of 2020; or adain, of 2019.
         architecture: How images leave: skip (summed over resolutions), residual, or original.
     """
+
+    mean_w: Tensor
 
     def __init__(
         self,

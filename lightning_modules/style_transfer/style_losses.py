@@ -23,6 +23,8 @@ class Statistics(NamedTuple):
 class Region(nn.Module):
     """The part of an image that a style goes to: `mask` (b, 1, h, w) in [0, 1]."""
 
+    mask: Tensor
+
     def __init__(self, mask: Tensor) -> None:
         super().__init__()
         self.register_buffer("mask", mask)
@@ -30,7 +32,7 @@ class Region(nn.Module):
 
     def shares(self, features: Tensor) -> Tensor:
         """Share of each place of features (b, c, h, w) in the region: (b, h w), of sum 1."""
-        size = tuple(features.shape[-2:])
+        size = (features.shape[-2], features.shape[-1])
         if size not in self._shares:
             x = F.adaptive_avg_pool2d(self.mask, size).flatten(1).clamp_min(1e-6)
             self._shares[size] = x / x.sum(1, keepdim=True)
@@ -53,8 +55,14 @@ def statistics(features: Tensor, shares: Tensor) -> Statistics:
 def blend(parts: Sequence[Statistics], weights: Sequence[float]) -> Statistics:
     """The weighted mean of several styles' statistics."""
     means, covariances = zip(*parts, strict=True)
-    mean = sum(w * x for w, x in zip(weights, means, strict=True))
-    return Statistics(mean, sum(w * x for w, x in zip(weights, covariances, strict=True)))
+    return Statistics(_weighted(weights, means), _weighted(weights, covariances))
+
+
+def _weighted(weights: Sequence[float], parts: Sequence[Tensor]) -> Tensor:
+    total = torch.zeros_like(parts[0])
+    for weight, part in zip(weights, parts, strict=True):
+        total = total + weight * part
+    return total
 
 
 class WassersteinStyle(nn.Module):
@@ -63,6 +71,11 @@ class WassersteinStyle(nn.Module):
     |m - m'|^2 + tr (S + T - 2 (T^1/2 S T^1/2)^1/2), over the number of channels; with `relative`,
     over the target's mean square instead, which makes layers of any network comparable.
     """
+
+    mean: Tensor
+    values: Tensor
+    vectors: Tensor
+    scale: Tensor
 
     def __init__(self, target: Statistics, region: Region, relative: bool = True) -> None:
         super().__init__()
@@ -86,6 +99,9 @@ class GramStyle(nn.Module):
     The mean over a matrix's entries; with `relative`, over the target's sum of squares instead.
     """
 
+    gram: Tensor
+    scale: Tensor
+
     def __init__(self, target: Statistics, region: Region, relative: bool = True) -> None:
         super().__init__()
         mean, covariance = target
@@ -102,6 +118,9 @@ class GramStyle(nn.Module):
 
 class Content(nn.Module):
     """Mean squared difference of features; with `relative`, over the target's mean square."""
+
+    target: Tensor
+    scale: Tensor
 
     def __init__(self, target: Tensor, relative: bool = True) -> None:
         super().__init__()

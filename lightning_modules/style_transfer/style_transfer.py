@@ -1,7 +1,7 @@
 """Neural style transfer (Gatys et al., 2016): one image with the shapes of another in the textures
 of a third."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
 from novum.core.errors import InputError
+from novum.core.lightning_compat import datamodule, wrapped_optimizer
 from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.single_image import SingleImageModule
@@ -95,7 +96,8 @@ class StyleTransfer(SingleImageModule):
         self.optimizer = optimizer
         self.min_scale, self.scale_factor = min_scale, scale_factor
         self.steps, self.initial_steps, self.style_scale = steps, initial_steps, style_scale
-        self.average_decay, self.init = average_decay, init
+        self.average_decay = average_decay
+        self.init: Init = init
         self.original_colours = original_colours
         self.image = nn.Parameter(torch.zeros(1, 3, 1, 1))
         self.register_buffer("average", torch.zeros(1, 3, 1, 1))
@@ -112,15 +114,15 @@ class StyleTransfer(SingleImageModule):
 
     @property
     def total_steps(self) -> int:
-        size = self.trainer.datamodule.contents.shape[-2:]
+        size = datamodule(self.trainer).contents.shape[-2:]
         return self.initial_steps + self.steps * (len(self.scales(size)) - 1)
 
     @property
     def titles(self) -> list[str]:
-        return self.trainer.datamodule.titles
+        return datamodule(self.trainer).titles
 
     def on_fit_start(self) -> None:
-        data = self.trainer.datamodule
+        data = datamodule(self.trainer)
         self.contents = data.contents.to(self.device) / 255
         self.sources = StyleSources(
             [style[None].to(self.device) / 255 for style in data.styles],
@@ -136,7 +138,7 @@ class StyleTransfer(SingleImageModule):
 
     def on_train_start(self) -> None:
         if self.global_step not in self.starts:  # resumed within a scale
-            self._set_targets(tuple(self.image.shape[-2:]))
+            self._set_targets((self.image.shape[-2], self.image.shape[-1]))
 
     def configure_optimizers(self) -> Optimizer:
         if self.optimizer is not None:
@@ -146,7 +148,7 @@ class StyleTransfer(SingleImageModule):
     # -- one step ------------------------------------------------------------------------------
 
     def training_step(self, batch: int, batch_idx: int) -> None:
-        optimizer = self.optimizers()
+        optimizer = wrapped_optimizer(self)
         if self.global_step in self.starts:
             self._enter(self.starts[self.global_step], optimizer.optimizer)
         terms: dict[str, Tensor] = {}
@@ -223,7 +225,7 @@ class StyleTransfer(SingleImageModule):
         return with_colours_of(self.contents, images) if self.original_colours else images
 
     def load_state_dict(
-        self, state_dict: dict[str, Any], strict: bool = True, assign: bool = False
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
         self.average = torch.empty_like(state_dict["average"], device=self.device)
         own = {k: v for k, v in state_dict.items() if not k.startswith("objective.")}

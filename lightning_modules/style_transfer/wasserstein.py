@@ -47,7 +47,9 @@ class Wasserstein(torch.autograd.Function):
         return apart + (variance + values.sum(1) - 2 * overlap).to(apart)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, gradient: Tensor
+    ) -> tuple[Tensor, None, None, None, None]:
         features, shares, own, mean, pull = ctx.saved_tensors
         start = (own - mean)[:, None] - own[:, None] @ pull
         moved = torch.baddbmm(start, features, pull)  # x - (mean + P (x - own))

@@ -7,13 +7,13 @@ import torch
 
 from novum.core.distributed import rank_zero_warn
 from novum.core.errors import TrainingError
-from novum.lightning_modules.module import Module
+from novum.lightning_modules.adversarial_training import AlternatingTraining
 from novum.lightning_modules.training_utils import require_finite
 
 LIMIT = 3  # times
 
 
-class RollBack(Module):
+class RollBack(AlternatingTraining):
     """A module that, when a loss is not finite, takes its weights from the last checkpoint.
 
     Optimizers and `images_seen` go back with them; the data goes on, and since random numbers are
@@ -56,9 +56,10 @@ class RollBack(Module):
         return ""
 
     def _last_checkpoint(self) -> str | None:
-        paths = {callback.best_model_path for callback in self.trainer.checkpoint_callbacks}
-        paths = {path for path in paths if path and os.path.isfile(path)}
+        kept = (getattr(c, "best_model_path", "") for c in self.trainer.checkpoint_callbacks)
+        paths = {path for path in kept if path and os.path.isfile(path)}
         path = max(paths, key=os.path.getmtime, default=self.trainer.ckpt_path)
+        path = None if path is None else str(path)
         return self.trainer.strategy.broadcast(path)  # ranks must not choose two
 
     def _restore(self, checkpoint: dict[str, Any]) -> None:

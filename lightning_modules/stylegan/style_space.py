@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from novum.core.pixels import uint8_to_signed
 from novum.core.protocols import Images, StyleGenerator
-from novum.lightning_modules.networks.stylegan import StyleGANGenerator
+from novum.lightning_modules.networks.stylegan import StyleGANGenerator, StyleLayer
 from novum.lightning_modules.networks.stylegan_ops import downsample2d
 
 Distance = Callable[[Tensor, Tensor], Tensor]  # images in [-1, 1], twice (n, c, h, w) -> (n,)
@@ -113,9 +113,9 @@ def directions(
 def _affines(generator: StyleGANGenerator) -> list[Tensor]:
     """Weights (c, w_dim) from w to each layer's style, coarsest first."""
     weights = []
-    for block in generator.synthesis.blocks:
+    for block in generator.synthesis.levels():
         layers = [block.layer] if block.up is None else [block.up, block.layer]
-        weights += [layer.affine.weight.detach() for layer in layers]
+        weights += [cast(StyleLayer, layer).affine.weight.detach() for layer in layers]
     return weights
 
 
@@ -123,7 +123,7 @@ def recover(
     module: StyleGenerator,
     sources: Mapping[str, Images],
     n: int = 64,
-    space: str = "w+",
+    space: Literal["w", "w+"] = "w+",
     steps: int = 200,
     seed: int = 0,
 ) -> tuple[dict[str, Projection], dict[str, float]]:
@@ -141,7 +141,8 @@ def recover(
             random = torch.Generator().manual_seed(seed)
             rows = torch.randperm(len(source), generator=random)[:n]
             images = uint8_to_signed(source[rows].clone())
-            found[split] = project(module.ema, images, space=space, steps=steps, seed=seed)
+            generator = cast(StyleGANGenerator, cast(Any, module).ema)
+            found[split] = project(generator, images, space=space, steps=steps, seed=seed)
     train, heldout = (found[split].distance.cpu() for split in ("train", "heldout"))
     from scipy.stats import mannwhitneyu
 

@@ -2,21 +2,22 @@
 
 import math
 from copy import deepcopy
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from novum.core.errors import InputError
+from novum.core.lightning_compat import raw_optimizer
 from novum.core.pixels import signed_to_uint8
-from novum.lightning_modules.adversarial_training import AlternatingTraining
 from novum.lightning_modules.losses import (
     logistic_discriminator_loss,
     nonsaturating_generator_loss,
     r1_penalty,
 )
-from novum.lightning_modules.networks.stylegan import check_at_least
+from novum.lightning_modules.networks.stylegan import StyleGANGenerator, check_at_least
+from novum.lightning_modules.networks.stylegan_discriminator import StyleGANDiscriminator
 from novum.lightning_modules.stylegan.recovery import RollBack
 from novum.lightning_modules.stylegan.weight_transfer import transfer_weights
 from novum.lightning_modules.training_utils import save_plain_hyperparameters
@@ -24,7 +25,7 @@ from novum.lightning_modules.training_utils import save_plain_hyperparameters
 Auto = Literal["auto"]
 
 
-class StyleGAN(RollBack, AlternatingTraining):
+class StyleGAN(RollBack):
     """A style-based generator and its discriminator.
 
     One training step updates both networks on the same fakes, after updates of their own for the
@@ -61,6 +62,13 @@ class StyleGAN(RollBack, AlternatingTraining):
     discriminator_loss = staticmethod(logistic_discriminator_loss)
     discriminator_steps = 1
 
+    generator: StyleGANGenerator
+    discriminator: StyleGANDiscriminator
+    ema: StyleGANGenerator
+    ema_kimg: float | Auto
+
+    path_length_mean: Tensor
+
     def __init__(
         self,
         generator: nn.Module,
@@ -94,12 +102,17 @@ class StyleGAN(RollBack, AlternatingTraining):
             0, path_length_weight=path_length_weight, freeze_discriminator=freeze_discriminator
         )
         given = {"lr": lr, "r1_gamma": r1_gamma, "ema_kimg": ema_kimg}
-        check_at_least(0, **{name: value for name, value in given.items() if value != "auto"})
+        check_at_least(0, **{k: v for k, v in given.items() if not isinstance(v, str)})
         if not 0 <= style_mixing <= 1:
             raise InputError(f"style_mixing is {style_mixing}: it is a share, from 0 to 1")
-        self.generator, self.discriminator = generator, discriminator
+        # narrower than in the base class, which knows no styles
+        style_generator = cast(StyleGANGenerator, generator)
+        style_discriminator = cast(StyleGANDiscriminator, discriminator)
+        self.generator = style_generator  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.discriminator = style_discriminator  # pyright: ignore[reportIncompatibleVariableOverride]
         self.augment = augment if augment is not None else nn.Identity()
-        self.ema = deepcopy(generator).requires_grad_(False)  # what sample() uses
+        averaged = deepcopy(style_generator).requires_grad_(False)  # what sample() uses
+        self.ema = averaged  # pyright: ignore[reportIncompatibleVariableOverride]
         self.lr, self.betas = lr, betas
         self.r1_gamma, self.r1_interval = r1_gamma, r1_interval
         self.path_length_weight, self.path_length_interval = (
@@ -109,7 +122,8 @@ class StyleGAN(RollBack, AlternatingTraining):
         self.path_length_shrink = path_length_shrink
         self.register_buffer("path_length_mean", torch.zeros(()))
         self.style_mixing = style_mixing
-        self.ema_kimg, self.ema_ramp, self.accumulate = ema_kimg, ema_ramp, accumulate
+        self.ema_kimg = ema_kimg  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.ema_ramp, self.accumulate = ema_ramp, accumulate
         self.transfer = transfer
         self.truncation_psi, self.truncation_cutoff = truncation_psi, truncation_cutoff
         self.clip_gradient_norm, self.compile_networks = clip_gradient_norm, compile_networks
@@ -120,7 +134,7 @@ class StyleGAN(RollBack, AlternatingTraining):
 
     def configure_optimizers(self) -> tuple[Optimizer, Optimizer]:
         lr = self.lr
-        if lr == "auto":
+        if isinstance(lr, str):
             lr = 0.0025 if max(self.generator.image_size) < 1024 else 0.002
         lazy_g = self.path_length_interval if self.path_length_weight else None
         lazy_d = self.r1_interval if self.r1_gamma else None
@@ -144,11 +158,11 @@ class StyleGAN(RollBack, AlternatingTraining):
             self._update_path_length(parts, step)
 
     def _update_r1(self, parts: list[tuple[Tensor, Tensor | None]], step: int) -> None:
-        optimizer = self.optimizers(use_pl_optimizer=False)[1]
+        optimizer = raw_optimizer(self, 1)
         optimizer.zero_grad()
         images = sum(len(real) for real, _ in parts)
         gamma = self.r1_gamma
-        if gamma == "auto":
+        if isinstance(gamma, str):
             pixels = math.prod(self.generator.image_size)
             gamma = 0.0002 * pixels / (images * self.trainer.world_size)
         for real, labels in parts:
@@ -165,7 +179,7 @@ class StyleGAN(RollBack, AlternatingTraining):
         self._step_raw(optimizer)
 
     def _update_path_length(self, parts: list[tuple[Tensor, Tensor | None]], step: int) -> None:
-        optimizer = self.optimizers(use_pl_optimizer=False)[0]
+        optimizer = raw_optimizer(self, 0)
         optimizer.zero_grad()
         sizes = [max(1, len(real) // self.path_length_shrink) for real, _ in parts]
         for n, (_, labels) in zip(sizes, parts, strict=True):
@@ -204,7 +218,7 @@ class StyleGAN(RollBack, AlternatingTraining):
         return self.generator.synthesis(self._styles(n, labels))
 
     def _half_life(self, batch_size: int) -> float:
-        kimg = batch_size * 10 / 32 if self.ema_kimg == "auto" else self.ema_kimg
+        kimg = batch_size * 10 / 32 if isinstance(self.ema_kimg, str) else self.ema_kimg
         return kimg if self.ema_ramp is None else min(kimg, self.images_seen / 1000 * self.ema_ramp)
 
     # -- sampling ------------------------------------------------------------------------------

@@ -18,7 +18,6 @@ from pytorch_lightning.cli import (
     LightningArgumentParser,
     LightningCLI,
     SaveConfigCallback,
-    _InstantiatorFn,
 )
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
@@ -31,6 +30,7 @@ from novum.callbacks.preemption import SIGNALS, Preempted
 from novum.cli.program import CONFIGS, one_line_errors, program_name, stop
 from novum.core.checkpoints import read_checkpoint
 from novum.core.errors import InputError, NovumError, first_line, out_of_memory
+from novum.core.lightning_compat import model_instantiator
 from novum.core.protocols import AXES
 from novum.core.security.configs import MEND_LINKS, check_links, config_of_run
 from novum.core.security.errors import Untrusted
@@ -148,7 +148,7 @@ class TrainCLI(LightningCLI):
     def _add_instantiators(self) -> None:
         """As Lightning's, which would look for every link in the arguments of any model."""
         super()._add_instantiators()
-        lightnings = _InstantiatorFn(cli=self, key="model")
+        lightnings = model_instantiator(self)
 
         def instantiate(
             cls: type, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any

@@ -11,6 +11,7 @@ import torch
 
 from novum.core import security
 from novum.core.errors import InputError, first_line
+from novum.core.lightning_compat import CLI_KEYS
 from novum.core.security.allowed import find_allowed
 from novum.core.security.places import CONTROL, within
 from novum.core.security.specs import construct, parse_arguments
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from pytorch_lightning import LightningModule
 
 MEND = "--trust if it is yours (from code: novum.trusting), or let `predict` write samples"
-LIGHTNINGS = ("_class_path", "_instantiator", "_instantiator_path")  # keys beside the arguments
 MOST_PARTS = 1_000_000  # of a checkpoint, shared ones counted each time
 MOST_DEPTH = 100
 KEPT_PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
@@ -54,7 +54,7 @@ def build_module(
         if security.trusts_all():
             return _trusted_module(cls, path, **given)
         saved = checkpoint.get("hyper_parameters") or {}
-        arguments = {k: v for k, v in saved.items() if k not in (*LIGHTNINGS, *given)}
+        arguments = {k: v for k, v in saved.items() if k not in (*CLI_KEYS, *given)}
         security.check_size(arguments)
         places = within(security.run_folder(Path(path)))
         spec = parse_arguments(cls, arguments, cls.__name__, places)

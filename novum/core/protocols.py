@@ -53,6 +53,20 @@ class StyleGenerator(LatentGenerator, Protocol):
     def render(self, ws: Tensor) -> Tensor: ...
 
 
+class SingleImage(ImageGenerator, Protocol):
+    """A module whose parameter is an image, or a few."""
+
+    @property
+    def titles(self) -> list[str]: ...  # one for each image
+
+
+class ClassImages(SingleImage, Protocol):
+    """Images made for classes, `per_class` of each."""
+
+    per_class: int
+    class_rows: list[int]  # of each image
+
+
 @runtime_checkable
 class Discriminator(Protocol):
     """Scores uint8 images (n, c, h, w): higher is more real."""

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from novum.cli.evaluate import main
 from novum.datamodules import ImageDataModule
-from tests.datamodules.sources.test_resolve_source import write
+from tests.datamodules.test_resolve_source import write
 from tests.project import ROOT
 
 PIXELS = ("--features", "pixels")

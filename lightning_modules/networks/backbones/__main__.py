@@ -1,24 +1,25 @@
-"""Lists the layers of a network: `python -m novum.lightning_modules.networks.backbones NAME`."""
+"""List the layers of a network: `python -m novum.lightning_modules.networks.backbones NAME`."""
 
 import argparse
 
 import torch
 
-from novum.core.errors import one_line_errors
+from novum.core.errors import NovumError
 from novum.lightning_modules.networks.backbones.backbone import Backbone
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="backbones", description=__doc__)
     parser.add_argument("name", help="inception_v3, googlenet, vgg16, vgg19, resnet50, ...")
-    with one_line_errors():
-        backbone = Backbone(parser.parse_args().name, weights="none")
-        list_layers(backbone)
+    try:
+        list_layers(Backbone(parser.parse_args().name, weights="none"))
+    except NovumError as error:
+        parser.exit(error.exit_code, f"backbones: {error}\n")
 
 
 @torch.inference_mode()
 def list_layers(backbone: Backbone) -> None:
-    """One line per layer: its name, what it gives for an image of the input size, other names."""
+    """Print a line per layer: its name, the shape of its output, other names."""
     names = backbone.layers()
     papers: dict[str, list[str]] = {}
     for alias, layer in backbone.aliases.items():

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
 from functools import cached_property
+from typing import Any, cast
 
 import torch
 from timm.models import get_notrace_functions, get_notrace_modules
@@ -145,9 +146,9 @@ def _cut(network: nn.Module, nodes: Sequence[str]) -> nn.Module:
         tracer_kwargs=_tracing(),
         suppress_diff_warning=True,
     )
-    cut = fx.GraphModule(extractor, extractor.eval_graph)
+    cut = fx.GraphModule(extractor, cast(fx.Graph, extractor.eval_graph))
     _fold_batch_norms(cut)
-    _in_place_where_unseen(cut)
+    inplace_if_single_consumer(cut)
     cut.graph.lint()
     cut.recompile()
     return cut.to(memory_format=torch.channels_last)
@@ -158,25 +159,25 @@ def _with_winograd(cut: nn.Module) -> nn.Module:
     """Its wide 3 x 3 convolutions by Winograd's algorithm, which oneDNN has not."""
     for name, module in list(cut.named_modules()):
         if pays(module):
-            cut.set_submodule(name, WinogradConv2d(module))
+            cut.set_submodule(name, WinogradConv2d(cast(nn.Conv2d, module)))
     return cut
 
 
-def _in_place_where_unseen(cut: fx.GraphModule) -> None:
+def inplace_if_single_consumer(cut: fx.GraphModule) -> None:
     """What alone reads the output of a convolution or a sum overwrites it; all else does not."""
-    modules = dict(cut.named_modules())
+    modules: dict[Any, nn.Module] = dict(cut.named_modules())
     calls = Counter(node.target for node in cut.graph.nodes if node.op == "call_module")
     for node in cut.graph.nodes:
         if node.op == "call_module" and hasattr(modules[node.target], "inplace"):
             alone = calls[node.target] == 1 and _overwritable(node.args[0], modules)
-            modules[node.target].inplace = alone
+            cast(Any, modules[node.target]).inplace = alone
         elif "inplace" in node.kwargs:
             node.update_kwarg("inplace", _overwritable(node.args[0], modules))
         elif node.target is operator.iadd and not _overwritable(node.args[0], modules):
             node.target = operator.add
 
 
-def _overwritable(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+def _overwritable(node: Any, modules: dict[Any, nn.Module]) -> bool:
     """Whether it is a sum, or a convolution with folded norms behind it, that has one reader.
 
     The gradients of these need no output of theirs.
@@ -197,10 +198,10 @@ def _overwritable(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
 
 def _fold_batch_norms(cut: fx.GraphModule) -> None:
     """By the graph: each batch norm that alone uses a convolution's output."""
-    modules = dict(cut.named_modules())
+    modules: dict[Any, nn.Module] = dict(cut.named_modules())
     calls = Counter(node.target for node in cut.graph.nodes if node.op == "call_module")
     for node in cut.graph.nodes:
-        before = node.args[0] if node.args else None
+        before: Any = node.args[0] if node.args else None
         if node.op != "call_module" or getattr(before, "op", "") != "call_module":
             continue
         conv, norm = modules[before.target], modules[node.target]

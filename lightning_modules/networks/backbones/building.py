@@ -3,6 +3,7 @@
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import timm
 from torch import nn
@@ -11,6 +12,9 @@ from torchvision import models
 from novum.core.checkpoints import load_module
 from novum.core.errors import InputError
 from novum.core.pretrained import LITE, efficientnet_lite, find_weights, load_weights
+
+if TYPE_CHECKING:
+    from novum.lightning_modules.classifier import Classifier
 
 TORCHVISION = ("inception_v3", "googlenet", "vgg16", "vgg19", "resnet50")
 HUB = "https://huggingface.co/{}/resolve/main/model.safetensors"
@@ -54,7 +58,7 @@ def imagenet_classes() -> list[str]:
 
 def _ours(path: str) -> Network:
     """A classifier's checkpoint of ours: its `network` takes images in [-1, 1]."""
-    module = load_module(Path(path), method="classify", kind="classifier")
+    module = cast("Classifier", load_module(Path(path), method="classify", kind="classifier"))
     half = (0.5,) * module.channels
     names = list(module.class_names)
     return Network(module.network, module.image_size, half, half, names, module.channels)
@@ -70,7 +74,7 @@ def _lite(name: str, weights: str) -> Network:
 
 
 def _torchvision(name: str, weights: str) -> Network:
-    published = models.get_model_weights(name).IMAGENET1K_V1  # those that the papers used
+    published = models.get_model_weights(name)["IMAGENET1K_V1"]  # those that the papers used
     # the Inception networks take [-1, 1]; their transform_input maps from ImageNet's moments to it
     inception = name in ("inception_v3", "googlenet")
     options = {"aux_logits": False, "transform_input": False} if inception else {}
@@ -90,7 +94,7 @@ def _torchvision(name: str, weights: str) -> Network:
 
 def _timm(name: str, weights: str) -> Network:
     module = timm.create_model(name, pretrained=False)
-    config = module.pretrained_cfg
+    config = cast("dict[str, Any]", module.pretrained_cfg)
     url = HUB.format(config["hf_hub_id"]) if config.get("hf_hub_id") else config.get("url", "")
     if not url and weights in ("cache", "download"):
         raise InputError(f"timm publishes no weights of '{name}': give weights a path, or none")
@@ -99,7 +103,8 @@ def _timm(name: str, weights: str) -> Network:
 
 
 def _from_timm_config(module: nn.Module) -> Network:
-    config, classes = module.pretrained_cfg, module.num_classes
+    config = cast("dict[str, Any]", module.pretrained_cfg)
+    classes = cast(int, module.num_classes)
     names = imagenet_classes() if classes == 1000 else [str(i) for i in range(classes)]
     size = config["input_size"][-1]
     return Network(module, size, tuple(config["mean"]), tuple(config["std"]), names)
@@ -130,7 +135,7 @@ def paper_names(module: nn.Module, name: str) -> dict[str, str]:
     if name.startswith("resnet"):  # He et al., 2015, table 1
         return {f"conv{i + 1}_x": f"layer{i}" for i in range(1, 5)}
     if name.startswith("vgg"):
-        return _vgg_names(module.features)
+        return _vgg_names(cast(nn.Sequential, module.features))
     return {}
 
 

@@ -1,12 +1,19 @@
 """Novelty of text: which passages stand word for word in the training text, and is that chance?"""
 
-from novum.metrics.novelty.text.diversity import distinct_n, documents, self_bleu
-from novum.metrics.novelty.text.exchangeability import exchangeability_test
-from novum.metrics.novelty.text.index import TextIndex, build_index
-from novum.metrics.novelty.text.judging import READINGS, TextJudgement, judge_reading, prepare
-from novum.metrics.novelty.text.matching import Matching, match
-from novum.metrics.novelty.text.spans import LONG, Spans, copied, copied_spans, novel_ngrams
-from novum.metrics.novelty.text.texts import JudgedTexts, TextReferences, judge_text
+from typing import TYPE_CHECKING
+
+from novum.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from novum.metrics.novelty.text.diversity import distinct_n, documents, self_bleu
+    from novum.metrics.novelty.text.exchangeability import exchangeability_test
+    from novum.metrics.novelty.text.index import TextIndex, build_index
+    from novum.metrics.novelty.text.judging import READINGS, TextJudgement, judge_reading, prepare
+    from novum.metrics.novelty.text.matching import Matching, match
+    from novum.metrics.novelty.text.spans import LONG, Spans, copied, copied_spans, novel_ngrams
+    from novum.metrics.novelty.text.texts import JudgedTexts, TextReferences, judge_text
+
+__getattr__, __dir__ = lazy_exports(__name__, __file__)
 
 __all__ = [
     "LONG",

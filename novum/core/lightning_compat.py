@@ -1,0 +1,94 @@
+"""Lightning's internals, and what its types do not declare, in one place.
+
+Everything here has a test of its own in tests/core/test_lightning_compat.py: when a new Lightning
+changes one of them, that test says which.
+"""
+
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback, LightningModule, Trainer
+    from pytorch_lightning.cli import LightningCLI
+    from pytorch_lightning.core.optimizer import LightningOptimizer
+    from pytorch_lightning.plugins.environments import ClusterEnvironment
+    from torch.optim import Optimizer
+
+# keys that the CLI adds to a module's saved arguments
+CLI_KEYS = ("_class_path", "_instantiator", "_instantiator_path")
+# methods of LightningCLI that novum.cli.lightning_cli overrides
+CLI_HOOKS = ("_add_instantiators", "_parse_ckpt_path")
+
+
+def built_by_cli() -> bool:
+    """Return True while LightningCLI builds a module, whose whole config is then saved with it."""
+    from pytorch_lightning.core.mixins.hparams_mixin import _given_hyperparameters
+
+    return _given_hyperparameters.get() is not None
+
+
+def model_instantiator(cli: "LightningCLI") -> Any:
+    """Lightning's own function that builds the model and saves its arguments."""
+    from pytorch_lightning.cli import _InstantiatorFn
+
+    return _InstantiatorFn(cli=cli, key="model")
+
+
+def attached_trainer(module: "LightningModule") -> "Trainer | None":
+    """Trainer of a module, or None; the public attribute raises if there is none."""
+    return module._trainer  # pyright: ignore[reportReturnType]
+
+
+def evaluation_due(trainer: "Trainer") -> bool:
+    """Return True if an evaluation follows the step that has just been taken."""
+    fit = trainer.fit_loop
+    assert fit._data_fetcher is not None
+    return fit.epoch_loop._should_check_val_fx(fit._data_fetcher)
+
+
+def disable_sigterm_broadcast(trainer: "Trainer") -> None:
+    """Stop Lightning from agreeing on SIGTERM at every step.
+
+    Its handler starts a collective wherever it interrupts, which hangs, and to hear of it all ranks
+    wait for the device at every step. Preemption agrees about once a second instead.
+    """
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+
+
+def cluster_environment(trainer: "Trainer") -> "ClusterEnvironment":
+    """How the processes of this job were started."""
+    return trainer._accelerator_connector.cluster_environment
+
+
+# ---- public, but not declared in Lightning's types ----------------------------------------------
+
+
+def datamodule(trainer: "Trainer") -> Any:
+    """The DataModule of a trainer, or None."""
+    return getattr(trainer, "datamodule", None)
+
+
+def log_interval(trainer: "Trainer") -> int:
+    """Steps between two logs: the argument log_every_n_steps."""
+    return cast(Any, trainer).log_every_n_steps
+
+
+def fast_dev_run(trainer: "Trainer") -> bool:
+    """Return True in a trial run of one step."""
+    return bool(cast(Any, trainer).fast_dev_run)
+
+
+def callbacks_of(trainer: "Trainer") -> "list[Callback]":
+    """Callbacks of a trainer, in their order."""
+    return cast(Any, trainer).callbacks
+
+
+def wrapped_optimizer(module: "LightningModule", index: int = 0) -> "LightningOptimizer":
+    """One of a module's optimizers, in Lightning's wrapper, whose steps global_step counts."""
+    every = module.optimizers()
+    return cast("LightningOptimizer", every[index] if isinstance(every, list) else every)
+
+
+def raw_optimizer(module: "LightningModule", index: int = 0) -> "Optimizer":
+    """The same without the wrapper, so that its steps are not counted."""
+    every = module.optimizers(use_pl_optimizer=False)
+    return cast("Optimizer", every[index] if isinstance(every, list) else every)

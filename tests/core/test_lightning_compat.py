@@ -1,0 +1,103 @@
+"""What we rely on in Lightning, one by one."""
+
+import inspect
+
+import pytest
+import torch
+from pytorch_lightning import LightningModule, Trainer, cli
+from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.core import saving
+from pytorch_lightning.core.mixins import hparams_mixin
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.plugins.environments import ClusterEnvironment
+from torch.utils.data import DataLoader
+
+from novum.core import lightning_compat as compat
+
+
+class Two(LightningModule):
+    """Two optimizers, stepped by hand; `seen` is filled in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.automatic_optimization = False
+        self.seen = {}
+
+    def configure_optimizers(self):
+        return [torch.optim.SGD(self.layer.parameters(), lr=rate) for rate in (0.1, 0.2)]
+
+    def training_step(self, batch, batch_idx):
+        compat.raw_optimizer(self, 1).step()
+        compat.wrapped_optimizer(self, 0).step()
+        self.seen["due"] = compat.evaluation_due(self.trainer)
+        self.seen["steps"] = self.global_step
+
+    def validation_step(self, batch, batch_idx):
+        self.seen["validated"] = True
+
+
+@pytest.fixture
+def trained(tmp_path):
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=2,
+        limit_val_batches=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        log_every_n_steps=7,
+    )
+    module = Two()
+    compat.disable_sigterm_broadcast(trainer)
+    data = DataLoader(torch.zeros(4, 1), batch_size=2)
+    trainer.fit(module, data, data)
+    return trainer, module
+
+
+def test_optimizers_with_and_without_the_wrapper(trained):
+    _, module = trained
+    assert isinstance(compat.wrapped_optimizer(module, 0), LightningOptimizer)
+    assert type(compat.raw_optimizer(module, 1)) is torch.optim.SGD
+    assert compat.raw_optimizer(module, 1).param_groups[0]["lr"] == 0.2
+    assert module.seen["steps"] == 2  # of two batches: raw steps are not counted
+
+
+def test_an_evaluation_is_due_after_the_last_batch(trained):
+    assert trained[1].seen == {"due": True, "steps": 2, "validated": True}
+
+
+def test_the_sigterm_broadcast_can_be_switched_off(trained):
+    trainer, _ = trained
+    assert trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor() is None
+    assert hasattr(type(trainer.fit_loop.epoch_loop), "_broadcast_sigterm_tensor")
+
+
+def test_facts_about_a_trainer(trained):
+    trainer, module = trained
+    assert compat.log_interval(trainer) == 7
+    assert compat.datamodule(trainer) is None
+    assert isinstance(compat.cluster_environment(trainer), ClusterEnvironment)
+    assert compat.attached_trainer(module) is trainer
+    assert compat.attached_trainer(Two()) is None
+
+
+def test_the_cli_has_what_is_overridden():
+    assert all(callable(getattr(LightningCLI, name)) for name in compat.CLI_HOOKS)
+    assert callable(compat.model_instantiator(None))
+    assert compat.built_by_cli() is False
+
+
+def test_keys_that_the_cli_adds():
+    sources = [inspect.getsource(module) for module in (cli, hparams_mixin, saving)]
+    for key in compat.CLI_KEYS[:2]:  # the third is of older versions
+        assert any(key in source for source in sources), key
+
+
+def test_modules_know_that_the_cli_builds_them():
+    from pytorch_lightning.core.mixins.hparams_mixin import _given_hyperparameters_context
+
+    with _given_hyperparameters_context(hparams={}, instantiator="x"):
+        assert compat.built_by_cli() is True

@@ -1,4 +1,4 @@
-"""What is logged while training. Each callback knows a model only through its protocol."""
+"""Callbacks that log while training. Each knows a model only through its protocol."""
 
 from typing import TYPE_CHECKING
 

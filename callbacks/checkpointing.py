@@ -143,7 +143,7 @@ class LastCheckpoint(WholeCheckpoint):
         return Path(self.dirpath)
 
     def holds(self, trainer: Trainer) -> bool:
-        """Whether nothing is lost if the run ends now."""
+        """Return True if nothing is lost when the run ends now."""
         return self._saved_step == trainer.global_step and not self._writing
 
     # -- when ----------------------------------------------------------------------------------
@@ -235,6 +235,6 @@ class LastCheckpoint(WholeCheckpoint):
 
 
 def between_steps(trainer: Trainer) -> bool:
-    """Whether all networks have taken the same number of steps."""
+    """Return True if all networks have taken the same number of steps."""
     counts = trainer.fit_loop.epoch_loop.batch_progress.current
     return counts.ready == counts.completed

@@ -81,7 +81,7 @@ class Evaluation:
         return self._once(reference_moments, name, split)
 
     def reference_neighbour_distances(self, name: str, split: str, n: int) -> Tensor | None:
-        """Of as many reference images as there are samples, cached likewise."""
+        """Neighbour distances of as many reference images as there are samples, cached likewise."""
         return self._once(reference_neighbour_distances, name, split, min(n, self._limit))
 
     def _once(self, compute: Callable[..., Any], name: str, split: str, *size: int) -> Any:

@@ -1,4 +1,4 @@
-"""Is training still healthy? Numbers that losses do not show, and a verdict in words."""
+"""Health of training: figures that losses do not show, and a verdict in words."""
 
 import math
 import time
@@ -17,7 +17,7 @@ from novum.report.events import literal
 
 
 class Limit(NamedTuple):
-    """When a health figure means trouble."""
+    """Limits beyond which a health figure means trouble."""
 
     below: float
     above: float

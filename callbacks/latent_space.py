@@ -10,6 +10,7 @@ from novum.core.lightning_compat import datamodule, fast_dev_run
 from novum.core.protocols import require_styles
 from novum.evaluation.latent_figures import space_figures
 from novum.lightning_modules.stylegan.style_space import recover
+from novum.metrics.functional import Interval
 
 
 class LatentSpace(EvaluationCallback):
@@ -37,7 +38,7 @@ class LatentSpace(EvaluationCallback):
         paths = 8 if fast_dev_run(trainer) else self.num_paths
         found = space_figures(module, [self.features], self.classifier, paths, self.num_samples)
         values = {
-            f"quality/{metric}/{space}": float(getattr(figure, "value", figure))
+            f"quality/{metric}/{space}": figure.value if isinstance(figure, Interval) else figure
             for space, figures in found.items()
             for metric, figure in figures.items()
         }

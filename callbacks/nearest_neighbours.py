@@ -1,4 +1,4 @@
-"""Is it copying? Each sample beside its nearest training and its nearest held-out image."""
+"""Nearest training and held-out images of each sample, and tests for copying."""
 
 import math
 from typing import cast

@@ -1,4 +1,4 @@
-"""How good samples are, by set metrics of one shared feature pass."""
+"""Set metrics of samples from one shared feature pass."""
 
 from typing import cast
 
@@ -42,7 +42,7 @@ class QualityCallback(EvaluationCallback):
         raise NotImplementedError
 
     def sets(self, evaluation: Evaluation, name: str) -> tuple[Tensor, Tensor]:
-        """As many real as generated features (n, d)."""
+        """Real and generated features, as many of each (n, d)."""
         real = evaluation.reference(name, "train")
         return equal_sizes(real, evaluation.features(name, self.num_samples))
 

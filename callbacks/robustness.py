@@ -1,4 +1,4 @@
-"""How a classifier's accuracy falls under attack, and what one attacked image is taken for."""
+"""Robustness of a classifier under attack, and one attacked image."""
 
 from pathlib import Path
 from typing import cast

@@ -1,4 +1,4 @@
-"""When does a generator begin to copy?"""
+"""Stop or mark a run at the onset of copying."""
 
 from typing import Any, Literal
 

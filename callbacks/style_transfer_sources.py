@@ -1,4 +1,4 @@
-"""What a style transfer made, beside what it was made of, and how far it is from either."""
+"""Results of a style transfer beside its sources, and their distances."""
 
 from typing import cast
 

@@ -1,10 +1,10 @@
-"""What a run ends with: a table, a verdict, report.json, the HParams tab; and samples as files."""
+"""End of a run: a table, a verdict, report.json, the HParams tab; and samples as files."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -94,7 +94,7 @@ class RunSummary(Callback):
         experiment = writer(trainer)
         if experiment is not None:
             for summary in hparams(flat_settings(pl_module.hparams), self.history[-1][1]):
-                experiment.file_writer.add_summary(summary)
+                cast(Any, experiment).file_writer.add_summary(summary)
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": list(self.history)}

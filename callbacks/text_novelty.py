@@ -1,4 +1,4 @@
-"""Is it copying? What a generator writes, with the passages that training text has too."""
+"""Novelty of generated text: copied passages in a picture, a table and scalars."""
 
 from pytorch_lightning import LightningModule, Trainer
 

@@ -1,4 +1,4 @@
-"""What a character model writes, what surprises it, and how fast it warms up."""
+"""Samples, surprisal and loss by position of a character model."""
 
 import io
 from collections.abc import Sequence

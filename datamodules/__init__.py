@@ -1,4 +1,4 @@
-"""Where data comes from; nothing about models."""
+"""DataModules; they know nothing about models."""
 
 from typing import TYPE_CHECKING
 

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource
 
-Batch = dict[str, Tensor]
+Batch = dict[str, Any]  # tensors, and of text a flag and the passes over it
+T = TypeVar("T")
 
 TO_A_JOB = {getattr(signal, name) for name in ("SIGINT", "SIGUSR1") if hasattr(signal, name)}
 if hasattr(signal, "sigwaitinfo"):  # Python ends workers left over at exit by SIGTERM too
@@ -32,12 +33,15 @@ class Cut(Dataset):
         return batch
 
 
-class Forwarded(Cut):
-    """The same in a worker, which hands a bad image's error over rather than a long traceback."""
+class Forwarded(Dataset):
+    """Worker variant that returns errors, which are raised without the worker's traceback."""
+
+    def __init__(self, source: ImageSource) -> None:
+        self.cut = Cut(source)
 
     def __getitem__(self, indices: Tensor) -> Batch | ValueError:
         try:
-            return super().__getitem__(indices)
+            return self.cut[indices]
         except ValueError as error:
             return error
 
@@ -56,7 +60,7 @@ def cut(source: ImageSource, index_batches: Iterable[Tensor], num_workers: int) 
 def by_workers(
     dataset: Dataset, num_workers: int, sampler: Iterable[Tensor] | None = None
 ) -> DataLoader:
-    """What worker processes read, batch by batch."""
+    """Batches that worker processes read."""
     return _Workers(
         dataset,
         batch_size=None,
@@ -68,9 +72,9 @@ def by_workers(
 
 
 class _Workers(DataLoader):
-    """What tells a whole job to end is heeded by the process that trains; it ends its workers."""
+    """Workers block job signals; the process that trains handles them and ends its workers."""
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Any:
         if not hasattr(signal, "pthread_sigmask"):
             return super().__iter__()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, TO_A_JOB)  # from a worker's first moment
@@ -94,13 +98,13 @@ def _end_with(parent: int) -> None:
     os._exit(0)
 
 
-class Batches:
+class Batches(Generic[T]):
     """An iterable without length that asks for a new iterator each time it is entered."""
 
-    def __init__(self, start: Callable[[], Iterator[Batch]]) -> None:
+    def __init__(self, start: Callable[[], Iterator[T]]) -> None:
         self.start = start
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[T]:
         return self.start()
 
     def state_dict(self) -> dict:
@@ -110,7 +114,7 @@ class Batches:
     def load_state_dict(self, state: dict) -> None: ...
 
 
-class CountedBatches(Batches):
+class CountedBatches(Batches[Batch]):
     """The same, with a length."""
 
     def __init__(self, start: Callable[[], Iterator[Batch]], length: int) -> None:

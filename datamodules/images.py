@@ -9,6 +9,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from novum.core.errors import InputError
+from novum.core.lightning_compat import batches_done
 from novum.core.memory import memory_bytes
 from novum.datamodules.dataloaders import Batch, Batches, CountedBatches, cut
 from novum.datamodules.sampler import InfiniteSampler
@@ -98,7 +99,7 @@ class ImageDataModule(LightningDataModule):
 
     def _open_stream(self, channels: int | None) -> ImageStream:
         return ImageStream(
-            self.path,
+            str(self.path),  # checked: a stream has one
             *self.columns,
             self.image_size,
             channels,
@@ -161,9 +162,12 @@ class ImageDataModule(LightningDataModule):
         return self.channels * self.image_size**2
 
     def _cut_splits(self) -> tuple[LazyImages, LazyImages]:
-        train, heldout = map(self._lazy, self._open())
-        if heldout is None:
+        raw = self._open()
+        train = self._lazy(raw.train)
+        if raw.heldout is None:
             train, heldout = self._cut_heldout(train)
+        else:
+            heldout = self._lazy(raw.heldout)
         if self.subset is None:
             return train, heldout
         if self.subset > len(train):
@@ -171,9 +175,9 @@ class ImageDataModule(LightningDataModule):
         chosen = _shuffled(len(train), self.split_seed)[: self.subset]
         return train.select(chosen.sort()[0]), heldout
 
-    def _lazy(self, raw: RawSet | None) -> LazyImages | None:
+    def _lazy(self, raw: RawSet) -> LazyImages:
         transform = ImageTransform(self.image_size, self.channels)
-        return raw and LazyImages(raw.rows, transform, raw.labels, raw.class_names)
+        return LazyImages(raw.rows, transform, raw.labels, raw.class_names)
 
     def _cut_heldout(self, images: LazyImages) -> tuple[LazyImages, LazyImages]:
         count = max(1, round(len(images) * self.heldout_fraction))
@@ -186,6 +190,7 @@ class ImageDataModule(LightningDataModule):
         """The training images, not shuffled and not flipped (of a stream, the first that fit)."""
         self.setup()
         if self._train is None:
+            assert self._stream is not None  # else setup has read the images
             self._train = self._stream.reference(False, self._fitting(1 - self.heldout_fraction))
         return self._train
 
@@ -193,6 +198,7 @@ class ImageDataModule(LightningDataModule):
         """Images that are never trained on (of a stream, the first that fit)."""
         self.setup()
         if self._heldout is None:
+            assert self._stream is not None
             self._heldout = self._stream.reference(True, self._fitting(self.heldout_fraction))
         return self._heldout
 
@@ -219,7 +225,7 @@ class ImageDataModule(LightningDataModule):
             yield batch
 
     def _flips(self, batch: int, world_size: int) -> Tensor:
-        """Which images of a global batch are mirrored: a function of the seed and its number."""
+        """Mask of mirrored images of a global batch, a function of the seed and its number."""
         # a product, no shift: torch's CPU generator keeps the low 32 bits of a seed alone
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + batch)
         return torch.rand(self.batch_size * world_size, generator=generator) < 0.5
@@ -228,8 +234,7 @@ class ImageDataModule(LightningDataModule):
         """Rank, number of ranks, and batches done (a checkpoint's loops know it on resume)."""
         if self.trainer is None:
             return 0, 1, 0
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress
-        return self.trainer.global_rank, self.trainer.world_size, progress.total.processed
+        return self.trainer.global_rank, self.trainer.world_size, batches_done(self.trainer)
 
     def _on_device(self, source: ImageSource) -> ImageSource:
         """Moves images to the GPU when they take at most half of its free memory."""

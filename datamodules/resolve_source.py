@@ -1,10 +1,11 @@
 """One word of a command line becomes images: a built-in set, a folder, an array or tables."""
 
 import difflib
+import zipfile
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Opened(NamedTuple):
 
     @property
     def note(self) -> str | None:
-        """What was done to the images, for the reader of a report."""
+        """Describe how the images were resized, for the reader of a report."""
         if self.native in (None, self.images.shape):
             return None
         channels, size, _ = self.images.shape
@@ -68,10 +69,10 @@ def open_images(
     raw = splits.heldout if side == "heldout" and splits.heldout else splits.train
     native = _first_shape(raw)
     transform = ImageTransform(size or min(native[1:]), channels or native[0])
-    images = LazyImages(raw.rows, transform, raw.labels, raw.class_names)
-    if fits(len(images) * transform.channels * transform.size**2, MEMORY_BUDGET):
-        images = decode_all(images, skip_bad=False)
-    return Opened(where, images, native)
+    lazy = LazyImages(raw.rows, transform, raw.labels, raw.class_names)
+    if fits(len(lazy) * transform.channels * transform.size**2, MEMORY_BUDGET):
+        return Opened(where, decode_all(lazy, skip_bad=False), native)
+    return Opened(where, lazy, native)
 
 
 def open_references(
@@ -97,13 +98,16 @@ def open_references(
             modules[where] = _data_module({**cut, "follow_links": follow_links}, size, channels)
         return _open_side(modules[where], where, side)
 
-    sides = open_side(train, "train"), heldout and open_side(heldout, "heldout")
-    if heldout and sides[0].images.fingerprint == sides[1].images.fingerprint:
+    trained = open_side(train, "train")
+    if not heldout:
+        return trained, None
+    unseen = open_side(heldout, "heldout")
+    if trained.images.fingerprint == unseen.images.fingerprint:
         raise InputError(
             f"{train} and {heldout} hold the same images: give held-out images that were never"
             " trained on"
         )
-    return sides
+    return trained, unseen
 
 
 def _same_place(train: str, heldout: str | None) -> bool:
@@ -178,7 +182,7 @@ def _holds_tables(path: Path) -> bool:
 
 def _first_shape(raw: RawSet) -> Shape:
     name, data = next(raw.named(), (None, None))
-    if name is None:
+    if name is None or data is None:
         raise InputError("there are no images")
     try:
         return native_shape(data)
@@ -214,7 +218,9 @@ def read_array(path: Path) -> np.ndarray:
 
 def _load_array(path: Path) -> np.ndarray:
     with open_regular(path) as raw:
-        if raw.peek(len(NPY))[: len(NPY)] == NPY:
+        start = raw.read(len(NPY))
+        raw.seek(0)
+        if start == NPY:
             return np.load(path, mmap_mode="r", allow_pickle=False)
         return _member(np.load(raw, allow_pickle=False))
 
@@ -227,7 +233,8 @@ def _member(archive: np.lib.npyio.NpzFile) -> np.ndarray:
             listed = ", ".join(file.files) or "nothing"
             raise InputError(f"it holds {listed}, and none is called images")
         name = names[0] if names else file.files[0]
-        size = max(m.file_size for m in file.zip.infolist() if m.filename in (name, f"{name}.npy"))
+        members = cast(zipfile.ZipFile, file.zip).infolist()
+        size = max(m.file_size for m in members if m.filename in (name, f"{name}.npy"))
         if size > available_bytes():
             raise InputError(f"unpacked it has {size / 1e9:,.1f} GB, more than memory has room for")
         return np.asanyarray(file[name])  # of a file that is no array: its bytes, refused as such

@@ -43,7 +43,7 @@ class SingleImageDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.source = image_array(image, size, seed)
-        self.guide = guide and image_array(guide, guide_size, seed)
+        self.guide = image_array(guide, guide_size, seed) if guide else None
 
     def __str__(self) -> str:
         """Lightning's own wants DataLoaders; jsonargparse prints it while it links arguments."""

@@ -15,7 +15,7 @@ from novum.datamodules.sources.image_sources import ImageArray
 
 
 class StyleImageDataModule(LightningDataModule):
-    """What a style transfer starts from: contents in the styles of other images.
+    """Images of a style transfer: contents, and the styles of other images.
 
     One content takes all styles, blended by their weights or each within its mask. Several contents
     are done at once, each with the style of the same number (or all with the only one).
@@ -94,7 +94,7 @@ class StyleImageDataModule(LightningDataModule):
         return dict(named) | dict(zip(self.style_names, self.styles, strict=True))
 
     def fingerprints(self) -> dict[str, str]:
-        """Of every image that goes in: what a result depends on besides the config."""
+        """Fingerprint of each image that goes in: what a result depends on besides the config."""
         return {name: ImageArray(x[None]).fingerprint for name, x in self.sources().items()}
 
     def train_reference(self) -> ImageArray:

@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 
 from novum.core.errors import InputError
+from novum.core.lightning_compat import batches_done
 from novum.datamodules.dataloaders import Batch, Batches, CountedBatches
 from novum.datamodules.sources import text_protocols as splits
 from novum.datamodules.sources.corpus import TextSource
@@ -93,7 +94,7 @@ class TextDataModule(LightningDataModule):
 
     @property
     def alphabet(self) -> str | None:
-        """What the vocabulary is rebuilt from; None for bytes."""
+        """Characters that the vocabulary is rebuilt from; None for bytes."""
         return self.corpus.vocabulary.alphabet
 
     def __str__(self) -> str:
@@ -115,7 +116,7 @@ class TextDataModule(LightningDataModule):
         rank, world_size = self._position()
         done = 0
         if self.trainer is not None:
-            done = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+            done = batches_done(self.trainer)
         streams = self.batch_size * world_size
         starts, length = self._streams(self.train, streams, self.chunk_length)
         mine = starts[rank * self.batch_size : (rank + 1) * self.batch_size]
@@ -160,7 +161,7 @@ class TextDataModule(LightningDataModule):
         return CountedBatches(batches, len(plan))
 
     def _streams(self, text: TextSource, streams: int, chunk: int) -> tuple[np.ndarray, int]:
-        """Where equal streams of a text start, and the tokens that each goes through."""
+        """Starts of equal streams of a text, and the tokens of each."""
         apart = len(text) // streams  # so that the streams of char_rnn's split are its own
         length = min(apart, len(text) - 1 - (streams - 1) * apart)
         if length < chunk:

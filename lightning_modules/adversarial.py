@@ -74,11 +74,11 @@ class Adversarial(SingleImageModule):
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """Of images (b, 3, h, w) in [0, 1]."""
+        """Logits of images (b, 3, h, w) in [0, 1]."""
         return self.backbone(images)
 
     def classify(self, images: Tensor) -> tuple[list[str], list[float]]:
-        """What the network sees in images (b, 3, h, w) in [0, 1], and how sure it is."""
+        """Predicted classes of images (b, 3, h, w) in [0, 1], and their probabilities."""
         confidence, rows = self.logits(images.to(self.device)).double().softmax(1).max(1)
         return [self.backbone.class_names[i] for i in rows.tolist()], confidence.tolist()
 

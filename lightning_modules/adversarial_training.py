@@ -1,4 +1,4 @@
-"""What every GAN shares: two networks stepped in turn, watched, and kept in checkpoints."""
+"""Adversarial training: two networks stepped in turn, logged, and kept in checkpoints."""
 
 import contextlib
 from collections.abc import Callable
@@ -137,11 +137,11 @@ class AlternatingTraining(LatentSampling):
     def _penalties(
         self, real: Tensor, fake: Tensor, labels: Tensor | None, step: int
     ) -> Tensor | float:
-        """What is added to the discriminator's loss on one part of the batch."""
+        """Penalty added to the discriminator's loss on one part of the batch."""
         return 0.0
 
     def _half_life(self, batch_size: int) -> float:
-        """Of the averaged generator, thousands of images; batch_size is that of all ranks."""
+        """Half-life of the averaged generator, thousands of images; batch_size is of all ranks."""
         return self.ema_kimg
 
     def _logits(self, images: Tensor, labels: Tensor | None) -> Tensor:
@@ -182,7 +182,7 @@ class AlternatingTraining(LatentSampling):
             average_gradients(network.parameters())
 
     def _step_raw(self, optimizer: Optimizer) -> None:
-        """What LightningOptimizer.step does, without advancing global_step."""
+        """Step as LightningOptimizer does, without advancing global_step."""
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)  # fp16 only
         if scaler is not None:
             scaler.unscale_(optimizer)

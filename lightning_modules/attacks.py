@@ -176,7 +176,7 @@ def fgsm(
 
 
 def attack_loss(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
-    """What an attack climbs, (b,): the log-odds against the label, or those of the target.
+    """Objective of an attack, (b,): the log-odds against the label, or those of the target.
 
     They grow with the cross-entropy, so the direction of the gradient is the same; but that of the
     cross-entropy vanishes where the network is sure, and an attack would seem to fail there.

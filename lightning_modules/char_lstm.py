@@ -228,7 +228,7 @@ class CharLSTM(Module):
 
     @torch.inference_mode()
     def activations(self, tokens: Tensor) -> Tensor:
-        """What each unit holds (n, t, layers * hidden) after reading each of tokens (n, t).
+        """Activation of each unit (n, t, layers * hidden) after each of tokens (n, t).
 
         An LSTM's memory, through tanh; the hidden units of other cells.
         """

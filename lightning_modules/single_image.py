@@ -1,4 +1,4 @@
-"""What modules share whose parameter is an image: length, samples, checkpoints, logging."""
+"""Base of modules whose parameter is an image: length, samples, checkpoints, logging."""
 
 from collections.abc import Mapping
 from pathlib import PurePath

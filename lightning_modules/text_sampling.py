@@ -10,7 +10,7 @@ from novum.core.errors import InputError
 
 @dataclass(frozen=True)
 class Sampling:
-    """How text is drawn.
+    """Sampling of text.
 
     Args:
         temperature: Divides the logits; below 1 is more careful, 0 takes the likeliest token.

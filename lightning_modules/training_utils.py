@@ -1,4 +1,4 @@
-"""What every adversarial module shares: gradients, EMA, seeds, losses, checkpoints."""
+"""Training utilities: gradients, EMA, losses, checkpoints."""
 
 import ctypes
 import math
@@ -121,7 +121,7 @@ def log_losses(module: LightningModule, losses: LossWindow, step: int, **others:
 
 
 def keep_freed_memory() -> None:
-    """What a step frees stays in the process for the next one, where the C library is glibc.
+    """Keep memory that a step frees in the process for the next one, with glibc.
 
     It would give large blocks back to the system, which takes thousands of page faults a step.
     """

@@ -45,7 +45,7 @@ def _class(kind: str) -> type:
         return getattr(getattr(packaged, kind), name)
 
     class Archive(packaged.webdataset.WebDataset):
-        """Of its members texts, numbers and JSON are decoded, and no arrays."""
+        """Decode texts, numbers and JSON among its members, and no arrays."""
 
         DECODERS = {
             name: decode

@@ -7,7 +7,7 @@ import struct
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ def load(
     """The undecoded training and held-out images of a built-in data set."""
     check_name(name)
     place = Path(path).expanduser() if path else None
-    if name in ("folder", "huggingface") and place is None:
+    if name in ("folder", "huggingface") and (place is None or path is None):
         raise InputError(f"dataset: {name} needs a path, which says where the images are")
     if name == "digits":
         return load_digits()
@@ -61,15 +61,15 @@ def load(
         return load_cifar10(place)
     if name == "celeba":
         return load_celeba(place or _downloaded_celeba(), label_column, follow_links)
-    if name == "folder":
+    if name == "folder" and place is not None:
         return load_folder(place, follow_links)
-    if name == "huggingface":
+    if name == "huggingface" and path is not None:
         return load_tables(path, image_column, label_column, split, follow_links)
     return load_mnist(name, place, follow_links)
 
 
 def downloads() -> Path:
-    """Where data goes that is downloaded because no path is given."""
+    """Folder for data that is downloaded because no path is given."""
     return cache_folder() / "data"
 
 
@@ -77,7 +77,7 @@ def load_digits() -> Splits:
     """1,797 handwritten digits of 8 x 8 pixels, embedded in scikit-learn."""
     from sklearn.datasets import load_digits as sklearn_digits
 
-    digits = sklearn_digits()
+    digits: Any = sklearn_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)  # grays 0 to 16 in the original
     names = [str(name) for name in digits.target_names]
     return Splits(RawSet(ArrayRows(images, "digits"), torch.from_numpy(digits.target), names))
@@ -100,8 +100,9 @@ def load_mnist(name: str, path: Path | None, follow_links: bool = False) -> Spli
         with downloading(name, f"{', '.join(files)} (.gz)"):
             kind(str(downloads()), download=True)
     folder = _holding(files, places)
+    assert folder is not None  # found, or downloaded
     for file in files:
-        require_inside(_plain_or_gz(folder, file), folder, follow_links)
+        require_inside(_present(folder, file), folder, follow_links)
     return Splits(*(_read_pair(folder, name, *pair, kind.classes) for pair in IDX_FILES))
 
 
@@ -114,8 +115,14 @@ def _plain_or_gz(folder: Path, file: str) -> Path | None:
     return next((p for p in (folder / file, folder / f"{file}.gz") if p.is_file()), None)
 
 
+def _present(folder: Path, file: str) -> Path:
+    found = _plain_or_gz(folder, file)
+    assert found is not None  # `_holding` has looked
+    return found
+
+
 def _read_pair(folder: Path, name: str, images: str, labels: str, classes: list[str]) -> RawSet:
-    pixels, targets = (read_idx(_plain_or_gz(folder, file)) for file in (images, labels))
+    pixels, targets = (read_idx(_present(folder, file)) for file in (images, labels))
     if pixels.ndim != 3 or targets.ndim != 1 or len(pixels) != len(targets) or not pixels.size:
         raise InputError(f"{folder}: {images} and {labels} do not fit together; fetch them again")
     if targets.max() >= len(classes):
@@ -139,7 +146,7 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(bytearray(data), np.uint8).reshape(shape)
 
 
-def _unpacked(file: BinaryIO, suffix: str) -> BinaryIO:
+def _unpacked(file: BinaryIO, suffix: str) -> BinaryIO | gzip.GzipFile:
     return gzip.GzipFile(fileobj=file) if suffix == ".gz" else file
 
 

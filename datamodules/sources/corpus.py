@@ -160,7 +160,7 @@ def _make(folder: Path, files: Sequence[Path], names: Sequence[str], encoding: s
             starts.append(written)
             for tokens in _tokens(file, vocabulary, encoding):
                 written += len(tokens)
-                digest.update(tokens)
+                digest.update(tokens.data)
                 out.write(tokens.tobytes())
     about = {
         "alphabet": vocabulary.alphabet,
@@ -199,5 +199,5 @@ def _texts(file: Path, encoding: str) -> Iterator[str]:
 def _digest(tokens: Tokens, vocabulary: Vocabulary) -> str:
     digest = hashlib.sha256(repr(vocabulary.alphabet).encode())
     for start in range(0, len(tokens), BLOCK):
-        digest.update(np.ascontiguousarray(tokens[start : start + BLOCK]))
+        digest.update(np.ascontiguousarray(tokens[start : start + BLOCK]).data)
     return digest.hexdigest()

@@ -6,11 +6,11 @@ import itertools
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -33,7 +33,8 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 MOST_BYTES = 1 << 30  # of an image's file; 89 million pixels of 64 bits have fewer
 TIFF_TILE = 322, 323  # tags of a tile's width and height
 MOST_SCANS = 100  # of a progressive JPEG, where each takes its time; usual are 10 ...
-MOST_SCANNED = 20 * Image.MAX_IMAGE_PIXELS  # ... and of their pixels
+MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485  # PIL's limit
+MOST_SCANNED = 20 * MOST_PIXELS  # ... and of their pixels
 MOST_DIGITS = 1 << 26  # bytes of pixels spelt out in a PPM, read by slow Python code
 FREE_BYTES = 1 << 24  # to decode an image with no more nobody waits
 BAND = 1 << 20  # pixels that are converted at once
@@ -55,7 +56,7 @@ class ImageTransform:
 
     @property
     def spec(self) -> str:
-        """All that the pixels depend on beside the file; part of every fingerprint."""
+        """Settings that the pixels depend on beside the file; part of every fingerprint."""
         return (
             f"exif, 16 bit / 257, alpha on white, {'gray' if self.channels == 1 else 'rgb'}, "
             f"centre crop, PIL lanczos to {self.size}"
@@ -74,8 +75,8 @@ class ImageTransform:
 
 
 def _share_of_memory() -> int:
-    """What the threads of this process may decode into: half of what is free, less for each of
-    the processes that do the same."""
+    """Memory that threads may decode into: half of what is free, divided among processes that do
+    the same."""
     worker = get_worker_info()
     processes = (worker.num_workers if worker else 1) * int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     return available_bytes() // (2 * processes)
@@ -135,22 +136,23 @@ def _require_quick(image: Image.Image) -> None:
     """Raise ValueError for what cannot be used, or takes far longer than its pixels should."""
     if image.mode == "F":
         raise InputError("32-bit float pixels have no fixed range; save it with 8 or 16 bits")
-    if image.format == "PPM" and image.tile[0][0] == "ppm_plain":
-        if image.fp.getbuffer().nbytes > MOST_DIGITS:
+    opened: Any = image  # of a format that keeps its file, in memory
+    if image.format == "PPM" and opened.tile[0][0] == "ppm_plain":
+        if opened.fp.getbuffer().nbytes > MOST_DIGITS:
             raise InputError("a PPM of digits; save it in its binary form, or as PNG")
     if image.info.get("progressive"):
-        scans = image.fp.getvalue().count(b"\xff\xda")
+        scans = opened.fp.getvalue().count(b"\xff\xda")
         if scans > MOST_SCANS or scans * image.width * image.height > MOST_SCANNED:
             raise InputError(f"{scans} scans, as in a decompression bomb")
 
 
-def open_untrusted(file: IO[bytes] | Path, formats: Sequence[str] = FORMATS) -> Image.Image:
+def open_untrusted(file: IO[bytes] | Path, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """A PIL image, refused before it is decoded if it has more than PIL's limit of pixels."""
     if isinstance(file, Path):
         file = io.BytesIO(as_bytes(file))
     image = Image.open(file, formats=formats)
     pixels = _unpacked_pixels(image)
-    if pixels > Image.MAX_IMAGE_PIXELS:
+    if pixels > (Image.MAX_IMAGE_PIXELS or pixels):
         raise Image.DecompressionBombError(f"{pixels} pixels, as in a decompression bomb")
     return image
 
@@ -158,7 +160,9 @@ def open_untrusted(file: IO[bytes] | Path, formats: Sequence[str] = FORMATS) -> 
 def peak_bytes(image: Image.Image) -> int:
     """At most what decoding an opened image and converting its pixels takes, beside its file."""
     stored = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)
-    beside = {"JPEG": 8, "WEBP": 12, "TIFF": 8}.get(image.format, 4)  # the decoder's own, or a copy
+    beside = {"JPEG": 8, "WEBP": 12, "TIFF": 8}.get(
+        image.format or "", 4
+    )  # the decoder's own, or a copy
     return _unpacked_pixels(image) * (stored + beside)
 
 
@@ -166,7 +170,8 @@ def _unpacked_pixels(image: Image.Image) -> int:
     """Those of the image, or of a TIFF's tile, which may be far larger."""
     tile = 0
     if image.format == "TIFF":
-        sides = (image.tag_v2.get(tag) for tag in TIFF_TILE)
+        tags: Any = getattr(image, "tag_v2", {})
+        sides = (tags.get(tag) for tag in TIFF_TILE)
         tile = math.prod(side if isinstance(side, int) else 0 for side in sides)
     return max(image.width * image.height, tile)
 
@@ -182,14 +187,20 @@ def as_bytes(data: Encoded) -> bytes:
         return data.tobytes()
     if _size(data) > MOST_BYTES:
         raise InputError(f"{_size(data):,} bytes, more than an image may have")
-    return read_regular(data, MOST_BYTES) if isinstance(data, Path) else data
+    if isinstance(data, Path):
+        return read_regular(data, MOST_BYTES)
+    assert isinstance(data, bytes)  # larger ones were refused above
+    return data
 
 
 def digest(data: Encoded) -> str:
     """Number of bytes and sha256 of an undecoded image; a file is read a part at a time."""
     size, found = 0, hashlib.sha256()
-    large = isinstance(data, Path) and FREE_BYTES < _size(data) <= MOST_BYTES
-    for part in read_blocks(data) if large else [as_bytes(data)]:
+    if isinstance(data, Path) and FREE_BYTES < _size(data) <= MOST_BYTES:
+        parts: Iterable[bytes] = read_blocks(data)
+    else:
+        parts = [as_bytes(data)]
+    for part in parts:
         size += len(part)
         found.update(part)
     return f"{size} {found.hexdigest()}"
@@ -257,7 +268,7 @@ def first_channels(images: Iterable[tuple[str, Encoded]], skip_bad: bool) -> int
 
 
 def unreadable(name: str, error: Exception) -> InputError:
-    """What a user needs to know of an image that cannot be decoded."""
+    """Error for an image that cannot be decoded."""
     return InputError(
         f"{name}: not a readable image ({first_line(error)}); "
         "mend or remove it (training can skip it: on_bad_image: skip)"

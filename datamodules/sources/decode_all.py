@@ -16,7 +16,7 @@ SHARE = 0.8  # of the memory that is free, at most, for images that are kept
 
 
 def fits(size: int, budget: float) -> bool:
-    """Whether images of `size` bytes may be kept in memory."""
+    """Return True if images of `size` bytes may be kept in memory."""
     if size > budget:
         return False
     free = available_bytes()

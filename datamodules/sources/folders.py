@@ -126,5 +126,6 @@ def read_list(path: Path) -> tuple[list[str], dict[str, list[str]]]:
 
 
 def _pick(raw: RawSet, mask: torch.Tensor) -> RawSet:
+    assert isinstance(raw.rows, FileRows)
     rows = FileRows(raw.rows.root, [raw.rows.ids[i] for i in mask.nonzero().flatten().tolist()])
     return RawSet(rows, None if raw.labels is None else raw.labels[mask], raw.class_names)

@@ -66,7 +66,8 @@ def open_shards(
         return "saved", [], None, None
     with _one_line(path):
         if local := _local(path, follow_links):
-            kind, files, features = *local, None
+            kind, files = local
+            features = None
         else:
             builder = _remote_builder(path)
             files = {str(name): list(found) for name, found in builder.config.data_files.items()}
@@ -75,7 +76,7 @@ def open_shards(
     train, heldout = _choose(path, list(files), split)
     if train not in files:
         raise InputError(f"{path} has no split {train!r}: there are {', '.join(files)}")
-    return kind, files[train], heldout and files[heldout], features
+    return kind, files[train], files[heldout] if heldout else None, features
 
 
 def _choose(path: str, names: list[str], split: str | None) -> tuple[str, str | None]:
@@ -162,7 +163,7 @@ def _remote_builder(path: str) -> Any:
 
 
 def _remote_arguments(path: str) -> dict[str, Any]:
-    """What `datasets` is asked for: the files of a URL, or a hub name."""
+    """Arguments for `datasets`: the files of a URL, or a hub name."""
     if "://" in path:
         suffix = Path(path).suffix
         if suffix not in BUILDERS:

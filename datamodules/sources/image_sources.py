@@ -17,17 +17,26 @@ Index = int | slice | list[int] | Tensor
 
 
 class ImageSource(Protocol):
-    """What every metric and callback reads images from."""
+    """Indexable source of images that metrics and callbacks read."""
 
-    labels: Tensor | None  # (n,) int64
-    class_names: list[str] | None
-    ids: Sequence[int | str]  # how a report names row i: a relative path, or a row number
-    shape: tuple[int, int, int]  # (c, h, w)
-    fingerprint: str  # sha256 of the contents, the same in every process
+    @property
+    def labels(self) -> Tensor | None: ...  # (n,) int64
+
+    @property
+    def class_names(self) -> list[str] | None: ...
+
+    @property
+    def ids(self) -> Sequence[int | str]: ...  # names of rows: relative paths, or row numbers
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...  # (c, h, w)
+
+    @property
+    def fingerprint(self) -> str: ...  # sha256 of the contents, the same in every process
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, indices: Index) -> Tensor: ...  # uint8 (k, c, h, w); (c, h, w) for an int
+    def __getitem__(self, indices: Index, /) -> Tensor: ...  # uint8 (k, c, h, w), or one image
 
 
 class ImageArray:
@@ -46,7 +55,8 @@ class ImageArray:
             )
         self.images, self.labels, self.class_names = images, labels, class_names
         self.ids = range(len(images)) if ids is None else ids
-        self.shape = tuple(images.shape[1:])
+        channels, height, width = images.shape[1:]
+        self.shape = (channels, height, width)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -62,10 +72,14 @@ class ImageArray:
         ids = [self.ids[i] for i in index.tolist()]
         return ImageArray(self.images[index], labels, self.class_names, ids)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256(f"uint8 {tuple(self.images.shape)}".encode())
-        digest.update(self.images.cpu().contiguous().numpy())
+        digest.update(self.images.cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
 
@@ -104,16 +118,24 @@ class LazyImages:
         except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
             raise unreadable(self.rows.name(row), error) from error
 
-    @cached_property
+    @property
     def ids(self) -> list[int | str]:
+        return self._ids
+
+    @cached_property
+    def _ids(self) -> list[int | str]:
         return [self.rows.ids[row] for row in self.index.tolist()]
 
     def select(self, index: Tensor) -> "LazyImages":
         labels = None if self.labels is None else self.labels[index]
         return LazyImages(self.rows, self.transform, labels, self.class_names, self.index[index])
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         rows = self.index.tolist()
         chunks = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
         lines = [line for lines in in_threads(self._digests, chunks, "hashing") for line in lines]

@@ -1,4 +1,4 @@
-"""What a local file or folder holds for `datasets`: we list its files, and it reads nothing else.
+"""Files of a local file or folder for `datasets`, listed here; it reads nothing else.
 
 Left to itself, `datasets` would open what a README.md in the folder names, wherever that is.
 """
@@ -83,7 +83,7 @@ def _kind(names: list[str]) -> str:
     """That of the most files; pictures or texts beside tables are about them."""
     counts = Counter(map(kind_of, names))
     tables = {kind: n for kind, n in counts.items() if kind in BUILDERS.values()}
-    return max(tables or counts, key=lambda kind: (counts[kind], kind))
+    return str(max(tables or counts, key=lambda kind: (counts[kind], str(kind))))
 
 
 def by_split(names: list[str]) -> dict[str, list[str]]:

@@ -18,7 +18,8 @@ PACKED = ("zip", "tar", "gzip", "bz2", "lzma", "xz", "zstd", "lz4")  # in a file
 class Rows(Protocol):
     """Undecoded images by row number."""
 
-    ids: Sequence[int | str]  # how a report names each
+    @property
+    def ids(self) -> Sequence[int | str]: ...  # how a report names each
 
     def __len__(self) -> int: ...
 
@@ -117,9 +118,10 @@ def encoded(cell: bytes | dict | None, place: str, follow_links: bool = False) -
 
     A table names no file outside of its `place`, the file or folder that it was opened from.
     """
-    if isinstance(cell, dict):
-        cell = cell.get("bytes") or (cell.get("path") and _fetch(cell["path"], place, follow_links))
-    return cell or b""  # an empty cell is no image, and decoding will say so
+    found: Encoded | None = cell.get("bytes") if isinstance(cell, dict) else cell
+    if isinstance(cell, dict) and not found and cell.get("path"):
+        found = _fetch(cell["path"], place, follow_links)
+    return found or b""  # an empty cell is no image, and decoding will say so
 
 
 def _fetch(path: str, place: str, follow_links: bool) -> Encoded:
@@ -135,7 +137,8 @@ def _fetch(path: str, place: str, follow_links: bool) -> Encoded:
         raise InputError(f"{place} names {path}: only files of its hub are fetched")
     import fsspec
 
-    with fsspec.open(path, "rb") as file:  # a stream names the files it did not fetch
+    opened: Any = fsspec.open(path, "rb")
+    with opened as file:  # a stream names the files it did not fetch
         return file.read(MOST_BYTES + 1)
 
 
@@ -146,10 +149,10 @@ def _is_below(file: Path, folder: Path, follow_links: bool) -> bool:
 
 
 def _is_cached(file: Path, folder: Path, is_local: bool) -> bool:
-    """Whether `datasets` fetched or unpacked a file, for a table that it fetched too."""
-    import datasets
+    """Return True if `datasets` fetched or unpacked a file, for a table that it fetched too."""
+    from datasets import config
 
-    for cache in map(Path, (datasets.config.HF_CACHE_HOME, datasets.config.HF_DATASETS_CACHE)):
+    for cache in map(Path, (config.HF_CACHE_HOME, config.HF_DATASETS_CACHE)):
         if not leads_out(file, cache) and not (is_local and leads_out(folder, cache)):
             return True
     return False

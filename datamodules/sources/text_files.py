@@ -1,4 +1,4 @@
-"""Where text comes from: Python's own library, files, or a text column of `datasets`."""
+"""Sources of text: Python's own library, files, or a text column of `datasets`."""
 
 import hashlib
 import os

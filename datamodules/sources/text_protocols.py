@@ -1,4 +1,4 @@
-"""How published character models split a text and validate on it, so that figures compare."""
+"""Splits and validation of published character models, so that figures compare."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple

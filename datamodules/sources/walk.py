@@ -59,7 +59,7 @@ def walk(
 
 
 def _told(root: Path, walker: "_Walker") -> list[str]:
-    """What a walk has found, with warnings of what it has left out."""
+    """Files that a walk found, with warnings about what it left out."""
     names = walker.names()
     for reason, left_out in walker.left_out.items():
         message = f"{root}: {reason} are left out: {_listed(left_out)}"
@@ -94,7 +94,7 @@ def glob_files(pattern: str, follow_links: bool = False) -> list[Path]:
 
 
 def _matches(name: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a path matches a glob, both in parts."""
+    """Return True if a path matches a glob, both in parts."""
     if not pattern:
         return not name
     if pattern[0] == "**":
@@ -106,7 +106,7 @@ def _matches(name: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def places(folder: Path) -> list[Path]:
-    """Where links in a folder may lead: into it, or into the store of a hub's snapshot."""
+    """Folders that links may lead to: the folder itself, or the store of a hub's snapshot."""
     place = Path(os.path.realpath(folder))
     if place.parent.name == "snapshots":  # as huggingface_hub lays out what it fetches
         return [place, place.parent.parent / "blobs"]
@@ -114,7 +114,7 @@ def places(folder: Path) -> list[Path]:
 
 
 def leads_out(path: Path, folder: Path) -> bool:
-    """Whether a path leads to something outside of a folder."""
+    """Return True if a path leads to something outside of a folder."""
     real = Path(os.path.realpath(path))
     return not any(real.is_relative_to(place) for place in places(folder))
 
@@ -132,7 +132,7 @@ _CLOSED = "folders that cannot be read"
 
 
 class _Walker:
-    """What a walk has found; `inside` is where links may lead, None for anywhere."""
+    """State of a walk; `inside` is where links may lead, None for anywhere."""
 
     def __init__(
         self, wanted: Callable[[str], bool], inside: list[Path] | None, hidden: Hidden

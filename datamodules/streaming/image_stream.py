@@ -30,7 +30,7 @@ Piece = tuple[int, int, int]  # a block, and from which of its rows to which
 
 
 class Part(NamedTuple):
-    """What one worker gives to a batch: rows first, first + K, ... of it."""
+    """A worker's part of a batch: rows first, first + K, ... of it."""
 
     first: int
     image: Tensor
@@ -146,16 +146,18 @@ class ImageStream:
         yield from map(self._joined, zip(*[turns] * workers, strict=True))
 
     def _joined(self, parts: Sequence[Part | str]) -> Batch:
+        read: list[Part] = []
         for part in parts:
             if isinstance(part, str):
                 raise InputError(part)
             self._tell(part.skipped)
-        size = sum(len(part.image) for part in parts)
+            read.append(part)
+        size = sum(len(part.image) for part in read)
         image = torch.empty((size, *self.shape), dtype=torch.uint8)
         label = torch.empty(len(image), dtype=torch.long)
-        for part in parts:
-            image[part.first :: len(parts)] = part.image
-            label[part.first :: len(parts)] = part.label
+        for part in read:
+            image[part.first :: len(read)] = part.image
+            label[part.first :: len(read)] = part.label
         return {"image": image, "label": label} if self.num_classes else {"image": image}
 
 

@@ -1,4 +1,4 @@
-"""What is found out about a shard once, and kept in the cache."""
+"""Index of a shard, built once and cached."""
 
 import hashlib
 import tarfile
@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from filelock import FileLock
@@ -27,7 +27,8 @@ def open_file(file: str) -> BinaryIO:
         return open_regular(file)
     import fsspec
 
-    return fsspec.open(file, "rb").open()
+    opened: Any = fsspec.open(file, "rb")
+    return opened.open()
 
 
 def file_size(file: str) -> int:
@@ -46,7 +47,7 @@ def stamp(file: str) -> str:
 def cached(
     stamp: str, what: str, build: Callable[[], NDArray], dtype: DTypeLike | None = np.int64
 ) -> NDArray:
-    """What an index holds, from the cache if it is there; of several ranks one builds it."""
+    """Contents of an index, from the cache if possible; of several ranks one builds it."""
     digest = hashlib.sha256(f"{VERSION} {what} {stamp}".encode()).hexdigest()
     path = cache_folder() / "shards" / f"{digest[:24]}.npy"
     with _alone(path):
@@ -110,7 +111,7 @@ def as_rows(found: list[tuple[int, int, int]]) -> NDArray:
 def tar_images(
     file: str, extension: str | None, label: str | None
 ) -> Iterator[tuple[int, int, int]]:
-    """Where each image of an archive starts, its bytes and its class; an error where it breaks.
+    """Start, bytes and class of each image of an archive; an error where it breaks.
 
     Members of a sample follow one another, and their names are equal up to the first dot.
     """
@@ -145,7 +146,7 @@ def tar_members(file: str) -> Iterator[tarfile.TarInfo]:
     """The plain files of an archive, hidden ones (macOS's ._a.jpg) left out."""
     with open_file(file) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:
         while member := tar.next():
-            tar.members = []  # which would grow with the archive
+            cast(Any, tar).members = []  # which would grow with the archive
             plain = member.isreg() and not member.issparse()
             if plain and not PurePosixPath(member.name).name.startswith("."):
                 yield member

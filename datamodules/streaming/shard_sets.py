@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain, takewhile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +61,7 @@ class BadShard(InputError):
 
 @contextmanager
 def placed_errors(shard: Shard, start: int, stop: int) -> Iterator[None]:
-    """What goes wrong while rows of a shard are read becomes a BadShard, which says where."""
+    """Re-raise errors in reading rows of a shard as BadShard, which says where."""
     try:
         yield
     except MemoryError:
@@ -107,7 +107,7 @@ class ShardSet:
         with placed_errors(shard, start, stop):
             for row, cell in enumerate(shard.read(rows[0], rows[-1] + 1), rows[0]):
                 if row in wanted:
-                    yield Record(*cell, shard, row, offset + row)
+                    yield Record(cell.data, cell.label, shard, row, offset + row)
 
 
 def blocks(number: int, shard: Shard) -> NDArray:
@@ -149,8 +149,9 @@ def find_shards(
         make = partial(ParquetShard, image=image, label=label, place=path)
     else:
         make = partial(_tar, extension=image_column, label=label, skip_bad=skip_bad)
-    sides = [files and _open_all(make, files, skip_bad) for files in (train, heldout)]
-    return _with_classes(*sides, getattr(features.get(label), "names", None))
+    heldout_shards = None if heldout is None else _open_all(make, heldout, skip_bad)
+    shards = _open_all(make, train, skip_bad)
+    return _with_classes(shards, heldout_shards, getattr(features.get(label), "names", None))
 
 
 def _with_classes(
@@ -164,7 +165,7 @@ def _with_classes(
     if any(isinstance(value, str) for value in values):
         names = sorted(set(map(str, values)))
         for shard in train + (heldout or []):
-            shard.codes = {name: number for number, name in enumerate(names)}
+            cast(Any, shard).codes = {name: number for number, name in enumerate(names)}
         return Found(train, heldout, names, len(names))
     if min(value for shard in train for value in shard.classes.tolist()) < 0:
         return Found(train, heldout, None, 0)
@@ -172,15 +173,16 @@ def _with_classes(
 
 
 def _tables(path: str, *options: Any) -> Found:
-    """What is on this machine, but not in shards."""
+    """Data on this machine that is not in shards."""
     if "://" in path or not Path(path).expanduser().exists():
         raise InputError(
             f"{path} is neither in parquet files nor in tar archives, which are what is streamed; "
             "set streaming: false"
         )
     train, heldout = load_tables(path, *options)
-    shards = [raw and [TableShard(path, raw)] for raw in (train, heldout)]
-    return Found(*shards, train.class_names, train.num_classes)
+    shards: list[Shard] = [TableShard(path, train)]
+    unseen: list[Shard] | None = None if heldout is None else [TableShard(path, heldout)]
+    return Found(shards, unseen, train.class_names, train.num_classes)
 
 
 def _open_all(make: Callable[[str], Shard], files: list[str], skip_bad: bool) -> list[Shard]:
@@ -201,7 +203,7 @@ def _open_all(make: Callable[[str], Shard], files: list[str], skip_bad: bool) ->
 
 
 def _first(look: Callable[[str], Any], files: list[str], skip_bad: bool) -> Any:
-    """What is seen in the first file that can be read."""
+    """Features of the first readable shard."""
     for file in files:
         try:
             return look(file)

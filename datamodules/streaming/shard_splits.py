@@ -1,4 +1,4 @@
-"""Which images of shards are held out: their bytes decide."""
+"""Held-out split of shards, decided by the bytes of each image."""
 
 import hashlib
 from contextlib import suppress
@@ -15,7 +15,7 @@ from novum.datamodules.streaming.shards import Shard
 
 
 def heldout_rows(shards: list[Shard], seed: int, fraction: float, skip_bad: bool) -> list[NDArray]:
-    """Of each shard, which rows are held out: a hash of an image's bytes decides, so that copies
+    """Mask of held-out rows of each shard: a hash of an image's bytes decides, so that copies
     of it are on one side wherever they are, and all stay there when a set grows.
 
     All shards are read for that, once: the hashes stay in the cache.
@@ -38,7 +38,7 @@ def _keys(shard: Shard, skip_bad: bool) -> NDArray:
 
 
 def _what(shard: Shard) -> str:
-    """Which rows a shard has of its file."""
+    """Rows of its file that a shard has."""
     return hashlib.sha256(shard.units.tobytes()).hexdigest()
 
 

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from novum.core.errors import InputError
 from novum.datamodules.sources.decode import MOST_BYTES, Encoded, TooLarge
-from novum.datamodules.sources.raw_images import RawSet, encoded
+from novum.datamodules.sources.raw_images import RawSet, TableRows, encoded
 from novum.datamodules.streaming.shard_index import (
     NO_CLASS,
     cached,
@@ -143,7 +143,9 @@ class TableShard:
 
     def __init__(self, path: str, images: RawSet) -> None:
         self.file, self.images = path, images
-        self.stamp = images.rows.table._fingerprint  # of `datasets`, which caches by it
+        self.stamp = cast(
+            TableRows, images.rows
+        ).table._fingerprint  # of `datasets`, which caches by it
         self.units = np.full((len(images.rows), 2), (1, NOMINAL_BYTES))
         labels = images.labels
         self.classes = np.array([NO_CLASS]) if labels is None else np.unique(labels.numpy())

@@ -1,4 +1,4 @@
-"""What a dream maximises: activations of layers, of channels, of one unit, or of a guide."""
+"""Objectives of a dream: activations of layers, of channels, of one unit, or of a guide."""
 
 from typing import Literal
 

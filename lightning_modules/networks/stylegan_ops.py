@@ -1,4 +1,4 @@
-"""What StyleGAN is made of, in plain torch operations that differentiate twice and compile."""
+"""Operations of StyleGAN in plain torch, which differentiate twice and compile."""
 
 import math
 

@@ -116,7 +116,7 @@ class WinogradConv2d(nn.Module):
 
 
 def pays(module: nn.Module) -> bool:
-    """Whether the module is a convolution that this computes, and faster than oneDNN does."""
+    """Return True for a convolution that this computes faster than oneDNN."""
     if not isinstance(module, nn.Conv2d) or module.padding_mode != "zeros" or module.groups != 1:
         return False
     shape = module.kernel_size, module.stride, module.dilation

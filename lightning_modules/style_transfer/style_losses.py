@@ -1,4 +1,4 @@
-"""What a style transfer minimises: small modules that hold their targets, and their sum.
+"""Losses of style transfer: small modules that hold their targets, and their sum.
 
 All take a batch (b, ...) of independent images and return (b,).
 """
@@ -45,7 +45,7 @@ def places(features: Tensor) -> Tensor:
 
 
 def statistics(features: Tensor, shares: Tensor) -> Statistics:
-    """Of features (b, c, h, w) with the share of each place (b, h w)."""
+    """Statistics of features (b, c, h, w) with the share of each place (b, h w)."""
     x = places(features)
     mean = (shares[:, None] @ x).squeeze(1)
     root = (x - mean[:, None]) * shares.sqrt()[:, :, None]

@@ -1,4 +1,4 @@
-"""What a style transfer takes from its images: targets of the style, and a first image."""
+"""Sources of a style transfer: targets of the style, and a first image."""
 
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
@@ -59,7 +59,7 @@ class StyleSources(NamedTuple):
         return {layer: statistics(x, everywhere.shares(x)) for layer, x in seen.items()}
 
     def start(self, init: Init, content: Tensor, generator: torch.Generator) -> Tensor:
-        """What the first scale starts from, of the content's shape."""
+        """Image that the first scale starts from, of the content's shape."""
         if init == "content":
             return content
         if init == "normal":  # the content's mean and spread of each colour, no shapes

@@ -169,7 +169,7 @@ class StyleTransfer(SingleImageModule):
         self.log_losses(**{name: term.mean() for name, term in terms.items()})
 
     def _average_share(self) -> float:
-        """Of the newest image in the average: Adam's bias correction, as a running mean."""
+        """Share of the newest image in the average: Adam's bias correction, as a running mean."""
         done = self.global_step - max(s for s in self.starts if s < self.global_step)
         return (1 - self.average_decay) / (1 - self.average_decay**done)
 
@@ -178,7 +178,7 @@ class StyleTransfer(SingleImageModule):
         return self.objective(self.seen(images, self.content_layers + self.style_layers))
 
     def seen(self, images: Tensor, layers: list[str]) -> dict[str, Tensor]:
-        """What the layers give, and the images themselves as layer `image`."""
+        """Activations of the layers, and the images themselves as layer `image`."""
         deep = [layer for layer in layers if layer != "image"]
         return {**self.backbone.activations(images, deep), "image": images}
 

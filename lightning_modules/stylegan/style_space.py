@@ -1,4 +1,4 @@
-"""What can be done with a trained style space: finding images in it, and directions."""
+"""Projection into a trained style space, and directions in it."""
 
 import math
 from collections.abc import Callable, Mapping

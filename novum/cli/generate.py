@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from novum.cli.program import TRUST, Parser, one_line_errors
 from novum.core.errors import printable
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         if options.output:
             prepare_output(options.output)
-        model = load_module(options.checkpoint, "sample_text", "text generator")
+        model: Any = load_module(options.checkpoint, "sample_text", "text generator")
         texts = model.sample_text(
             options.samples,
             options.length,

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.accelerators import CPUAccelerator
@@ -20,7 +20,6 @@ from pytorch_lightning.cli import (
     SaveConfigCallback,
 )
 from pytorch_lightning.utilities.model_helpers import is_overridden
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 import novum.callbacks
 import novum.datamodules
@@ -29,6 +28,7 @@ from novum.callbacks.checkpointing import LAST, PREVIOUS, use_whole_checkpoints
 from novum.callbacks.preemption import SIGNALS, Preempted
 from novum.cli.program import CONFIGS, one_line_errors, program_name, stop
 from novum.core.checkpoints import read_checkpoint
+from novum.core.distributed import is_rank_zero
 from novum.core.errors import InputError, NovumError, first_line, out_of_memory
 from novum.core.lightning_compat import model_instantiator
 from novum.core.protocols import AXES
@@ -51,7 +51,7 @@ DEFAULT_CONFIG = CONFIGS / "default.yaml"
 class Parser(LightningArgumentParser):
     """Says what is wrong with a config or an option in one line, and what may have been meant."""
 
-    def error(self, message: str, ex: Exception | None = None) -> None:
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         stop(program_name(), one_line(message))
 
 
@@ -102,7 +102,7 @@ def _known_names() -> set[str]:
 
 
 def _taken(link: str, cls: type, arguments: dict[str, Any]) -> bool:
-    """Whether a model of that class and arguments takes what a link gives.
+    """Return True if a model of that class and arguments accepts a link.
 
     A link ends in `model.init_args.KEY` or in `model.init_args.NETWORK.init_args.KEY`.
     """
@@ -146,7 +146,7 @@ class TrainCLI(LightningCLI):
         parser.link_arguments("data.alphabet", "model.init_args.alphabet", apply_on="instantiate")
 
     def _add_instantiators(self) -> None:
-        """As Lightning's, which would look for every link in the arguments of any model."""
+        """Skip links that the model does not accept."""
         super()._add_instantiators()
         lightnings = model_instantiator(self)
 
@@ -183,7 +183,7 @@ class TrainCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         on_cpu = isinstance(self.trainer.accelerator, CPUAccelerator)
-        if self.config[self.subcommand].trainer.sync_batchnorm and on_cpu:
+        if self.config[str(self.subcommand)].trainer.sync_batchnorm and on_cpu:
             raise InputError(
                 "trainer.sync_batchnorm is for GPUs: torch has none for CPUs; leave it"
             )
@@ -192,7 +192,7 @@ class TrainCLI(LightningCLI):
             self.datamodule = None  # a generator says itself what to make
 
     def before_instantiate_classes(self) -> None:
-        config = self.config[self.subcommand]
+        config = self.config[str(self.subcommand)]
         if config.get("ckpt_path") not in (None, "last"):
             # a bad one is told before data is loaded, and Lightning would unpickle one at a URL
             read_checkpoint(config.ckpt_path)
@@ -217,7 +217,7 @@ class TrainCLI(LightningCLI):
 
 def _check_links(run: Path) -> None:
     """ValueError if what is written into the folder of somebody's run would go elsewhere."""
-    if trusts_all() or rank_zero_only.rank != 0:  # other ranks were started by the one that knows
+    if trusts_all() or not is_rank_zero():  # other ranks were started by the one that knows
         return
     try:
         check_links(run)
@@ -238,7 +238,8 @@ def _continue_last_run(loggers: list[Any]) -> str | None:
     found = [path for name in (LAST, PREVIOUS) for path in runs.glob(f"*/checkpoints/{name}")]
     newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
     if newest is None:
-        rank_zero_only(print)(f"no {LAST} under {runs}: starting from the beginning")
+        if is_rank_zero():
+            print(f"no {LAST} under {runs}: starting from the beginning")
         return None
     path, checkpoint = newest_whole(newest.parent)
     for logger in loggers:

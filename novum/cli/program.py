@@ -1,4 +1,4 @@
-"""What the programs have in common: options, one-line errors, exit codes, Ctrl-C."""
+"""Shared parts of the programs: options, one-line errors, exit codes, Ctrl-C."""
 
 import _thread
 import argparse

@@ -1,9 +1,10 @@
-"""What explore.py does, command by command."""
+"""Commands of explore.py."""
 
 import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -35,8 +36,9 @@ SHOWN = 8  # projected images in a picture
 
 def run(options: argparse.Namespace) -> None:
     """Runs one command and prints where its results are."""
-    module = load_module(Path(options.checkpoint), "sample", "generator").to(device()).eval()
-    require_styles(module, "explore.py")
+    loaded = load_module(Path(options.checkpoint), "sample", "generator").to(device()).eval()
+    require_styles(loaded, "explore.py")
+    module = cast(StyleGAN, loaded)
     prepare_output(options.output)
     commands = {
         "mix": mix,
@@ -95,7 +97,11 @@ def project_images(module: StyleGAN, options: argparse.Namespace) -> None:
         place = data.get("path") or data["dataset"]
         follow = options.follow_links or data.get("follow_links", False)
         opened = open_references(place, place, height, channels, data, follow)
-        sources = dict(zip(("train", "heldout"), (side.images for side in opened), strict=True))
+        sources = {
+            name: side.images
+            for name, side in zip(("train", "heldout"), opened, strict=True)
+            if side is not None
+        }
         found, figures = recover(
             module, sources, options.num_images, options.space, options.steps, options.seed
         )

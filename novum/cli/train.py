@@ -69,7 +69,7 @@ class Configs:
 
         try:
             with open_untrusted(picture, formats=("PNG",)) as image:
-                recipe = image.text.get(RECIPE, "")
+                recipe = getattr(image, "text", {}).get(RECIPE, "")
         except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
             stop(program_name(), f"{picture} is not a readable picture ({first_line(error)})")
         if "class_path" not in recipe:
@@ -96,7 +96,7 @@ class Configs:
         return _write_config(logging_into(config.parent, found.values), config.parent.parent.name)
 
     def trusted_texts(self) -> list[str] | None:
-        """What the user wrote, if untrusted configs come with it; else None."""
+        """Return what the user wrote, if untrusted configs come with it; else None."""
         if not self.untrusted:
             return None
         return [*self.typed, *(Path(file).read_text(encoding="utf-8") for file in self.files)]
@@ -138,14 +138,14 @@ def _write_config(values: dict[str, Any], name: str) -> str:
 
 
 def _values_typed(arguments: Sequence[str]) -> list[str]:
-    """What the user typed as values of options; `test` alone makes no place of ./test."""
+    """Values of options that the user typed; `test` alone does not name ./test."""
     pairs = zip(["", *arguments], arguments, strict=False)
     after = [value for option, value in pairs if option.startswith("--") and "=" not in option]
     return after + [a.partition("=")[2] for a in arguments if a.startswith("--") and "=" in a]
 
 
 def _name_of_run(logger: object) -> str:
-    """What a recipe's logger calls the run, as the name of a folder; '' if it does not say."""
+    """Name of the run in a recipe's logger, as the name of a folder; '' if it has none."""
     arguments = logger.get("init_args") if isinstance(logger, dict) else None
     name = arguments.get("name") if isinstance(arguments, dict) else None
     return _plain(Path(name).name) if isinstance(name, str) else ""

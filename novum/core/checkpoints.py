@@ -76,7 +76,7 @@ def build_module(
 def _trusted_module(
     cls: "type[LightningModule]", path: str | Path, **given: Any
 ) -> "LightningModule":
-    """As Lightning builds it, of any classes; weights are read as weights all the same."""
+    """Build a module of any classes, as Lightning does; weights are never unpickled."""
     from pytorch_lightning import LightningModule
 
     load = LightningModule.load_from_checkpoint.__func__
@@ -124,7 +124,7 @@ def _check_parts(checkpoint: dict[str, Any], path: str | Path) -> None:
 
 
 def _is_plain(tensor: torch.Tensor, most: int) -> bool:
-    """Whether a tensor is dense, in memory, and of at most so many elements."""
+    """Return True if a tensor is dense, in memory, and of at most `most` elements."""
     dense = tensor.layout is torch.strided and not (tensor.is_nested or tensor.is_quantized)
     return dense and tensor.device.type == "cpu" and tensor.numel() <= most
 
@@ -157,8 +157,7 @@ def _check_kept_paths(checkpoint: dict[str, Any], path: str | Path) -> None:
         best, folder = state.get("best_k_models"), state.get("dirpath")
         kept = [*(best if isinstance(best, dict) else ()), *(state.get(k) for k in KEPT_PATHS)]
         for file in filter(None, kept):  # Lightning takes the run's own folder where none is said
-            named = isinstance(folder, str) and isinstance(file, str)
-            if not named or not _lies_in(folder, file):
+            if not (isinstance(folder, str) and isinstance(file, str) and _lies_in(folder, file)):
                 raise _damaged(path, f"it keeps {_short(file)}, outside of {_short(folder)}")
 
 
@@ -195,7 +194,7 @@ def _check_pickles(archive: zipfile.ZipFile) -> None:
     for name in archive.namelist():
         if name.endswith(".pkl"):
             for code, argument, _ in pickletools.genops(archive.read(name)):
-                if code.name == "GLOBAL" and argument.endswith(" bytearray"):
+                if code.name == "GLOBAL" and str(argument).endswith(" bytearray"):
                     raise InputError("it holds a bytearray")
 
 

@@ -1,4 +1,4 @@
-"""What the processes of one job share: work in parts, what each has found, and who is missing."""
+"""Distributed helpers: shards of work, gathered results, barriers that name missing ranks."""
 
 import contextlib
 import os
@@ -6,12 +6,14 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.distributed.distributed_c10d import Store
+from torch.distributed.rendezvous import rendezvous
 
 from novum.core.errors import RankError
 
@@ -52,7 +54,7 @@ def shard(n: int, step: int = 1) -> slice:
 
 
 def timeout() -> timedelta:
-    """How long ranks wait for one another: $NOVUM_RANK_TIMEOUT seconds, or half an hour."""
+    """Time that ranks wait for one another: $NOVUM_RANK_TIMEOUT seconds, or half an hour."""
     return timedelta(seconds=float(os.environ.get("NOVUM_RANK_TIMEOUT", 1800)))
 
 
@@ -60,7 +62,8 @@ def cpu_group() -> dist.ProcessGroup:
     """All ranks, over gloo, for what lies in the CPU's memory; all ranks ask for it at once."""
     if dist.group.WORLD not in _groups:
         _groups.clear()
-        _groups[dist.group.WORLD] = dist.new_group(backend="gloo", timeout=timeout())
+        group = dist.new_group(backend="gloo", timeout=timeout())
+        _groups[dist.group.WORLD] = cast(dist.ProcessGroup, group)  # this rank is in it
     return _groups[dist.group.WORLD]
 
 
@@ -87,7 +90,7 @@ def _missing(message: str) -> str:
 
 
 def all_gather_objects(mine: Any, where: str) -> list[Any]:
-    """What each rank brings, in their order, on every rank."""
+    """Gather an object of each rank, in their order, on every rank."""
     if world_size() == 1:
         return [mine]
     barrier(where)
@@ -143,7 +146,7 @@ def process_group() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "RANK" not in os.environ:
         yield
         return
-    store, own, ranks = next(dist.rendezvous("env://", timeout=timeout()))
+    store, own, ranks = next(rendezvous("env://", timeout=timeout()))
     dist.init_process_group("gloo", store=store, rank=own, world_size=ranks, timeout=timeout())
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
@@ -156,7 +159,7 @@ def process_group() -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def _failed_before(store: dist.Store) -> bool:
+def _failed_before(store: Store) -> bool:
     with contextlib.suppress(dist.DistError):
         return store.add("novum/failed", 1) > 1
     return True  # the store went with a rank

@@ -131,7 +131,7 @@ def _flush_names(folder: Path) -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """What `whole_file` left in a folder when its process was killed."""
+    """Remove what `whole_file` left in a folder when its process was killed."""
     for path in folder.glob("*.tmp"):
         if PARTIAL.fullmatch(path.name):
             path.unlink(missing_ok=True)

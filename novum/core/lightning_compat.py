@@ -7,10 +7,10 @@ changes one of them, that test says which.
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
+    from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
     from pytorch_lightning import Callback, LightningModule, Trainer
     from pytorch_lightning.cli import LightningCLI
     from pytorch_lightning.core.optimizer import LightningOptimizer
-    from pytorch_lightning.plugins.environments import ClusterEnvironment
     from torch.optim import Optimizer
 
 # keys that the CLI adds to a module's saved arguments
@@ -45,6 +45,11 @@ def evaluation_due(trainer: "Trainer") -> bool:
     return fit.epoch_loop._should_check_val_fx(fit._data_fetcher)
 
 
+def batches_done(trainer: "Trainer") -> int:
+    """Batches that training has processed, those before a resume included."""
+    return cast(Any, trainer.fit_loop.epoch_loop.batch_progress.total).processed
+
+
 def disable_sigterm_broadcast(trainer: "Trainer") -> None:
     """Stop Lightning from agreeing on SIGTERM at every step.
 
@@ -55,7 +60,7 @@ def disable_sigterm_broadcast(trainer: "Trainer") -> None:
 
 
 def cluster_environment(trainer: "Trainer") -> "ClusterEnvironment":
-    """How the processes of this job were started."""
+    """Environment that started the processes of this job."""
     return trainer._accelerator_connector.cluster_environment
 
 

@@ -1,4 +1,4 @@
-"""How much memory there is, of the machine or of the process's control group, and who holds it."""
+"""Memory of the machine or of the process's control group, and a budget for threads."""
 
 import os
 import threading
@@ -14,7 +14,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Hierarchy(NamedTuple):
-    """Where a version of cgroups is mounted, and the names of its files."""
+    """Mount point of a version of cgroups, and the names of its files."""
 
     mounts: tuple[str, ...]
     limits: tuple[str, ...]
@@ -27,13 +27,13 @@ V2 = Hierarchy(("", "unified"), ("max", "high"), "current", "inactive_file")
 
 
 def memory_bytes() -> int:
-    """Of this machine, or the limit of the control group that this process is in."""
+    """Bytes of memory of this machine, or the limit of this process's control group."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([machine, *(limit for limit, _ in _groups())])
 
 
 def available_bytes() -> int:
-    """What of that is free, or would be at once."""
+    """Bytes of that which are free, or can be freed at once."""
     machine = _fields(PROC / "meminfo").get("MemAvailable:")
     free = memory_bytes() // 2 if machine is None else machine * 1024  # not every system tells
     return max(0, min([free, *(limit - used for limit, used in _groups())]))

@@ -129,6 +129,7 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
 
 def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Module:
     """Fold a batch norm into the convolution before it; returns what is left of the norm."""
+    assert norm.running_mean is not None and norm.running_var is not None  # of a trained norm
     # in float64, so that folding costs one rounding
     conv.weight, conv.bias = (
         nn.Parameter(folded.to(conv.weight.dtype), requires_grad=False)

@@ -1,4 +1,4 @@
-"""All that callbacks know of a model and of data."""
+"""Protocols: what callbacks and evaluations may ask of a model and of data."""
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -17,7 +17,7 @@ class Images(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, rows: Tensor) -> Tensor: ...
+    def __getitem__(self, rows: Tensor, /) -> Tensor: ...
 
 
 @runtime_checkable
@@ -121,7 +121,7 @@ def axis(pl_module: "LightningModule") -> str:
 
 
 def unit(pl_module: "LightningModule") -> str:
-    """What that attribute counts."""
+    """Unit that the attribute counts."""
     return AXES.get(axis(pl_module), "steps")
 
 

@@ -12,7 +12,7 @@ UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # token 0 of every character vocabulary
 MOST_TOKENS = 2**16
 CODE_POINTS = 0x110000
 
-Tokens = NDArray[np.uint8] | NDArray[np.uint16]  # (n,)
+Tokens = NDArray[np.uint8 | np.uint16]  # (n,)
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
@@ -69,7 +69,7 @@ class Vocabulary:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vocabulary) and self.alphabet == other.alphabet
 
-    __hash__ = None
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
 
     def encode(self, text: str) -> Tokens:
         """Tokens (n,), uint8 where 256 are enough, else uint16; unknown characters become 0."""
@@ -86,12 +86,13 @@ class Vocabulary:
 
     def unknown(self, text: str) -> str:
         """The characters of `text` that have no token, each once, in order."""
-        if self.is_bytes:
+        if self.alphabet is None:
             return ""
-        return "".join(dict.fromkeys(c for c in text if c not in self.alphabet))
+        alphabet = self.alphabet
+        return "".join(dict.fromkeys(c for c in text if c not in alphabet))
 
     def starts(self, tokens: Tokens) -> NDArray[np.bool_]:
-        """Which tokens begin a character: all but the continuation bytes of UTF-8."""
+        """Mask of tokens that begin a character: all but the continuation bytes of UTF-8."""
         tokens = np.asarray(tokens)
         return (tokens & 0xC0) != 0x80 if self.is_bytes else np.ones(tokens.shape, bool)
 

@@ -34,14 +34,14 @@ Images = dict[str, ImageSource]  # of `samples`, `train` and, if there is one, `
 
 
 class Altered(NamedTuple):
-    """What the detector of altered copies found."""
+    """Result of the detector of altered copies."""
 
     found: AlteredCopies
     copying: Copying
 
 
 def evidence(judged: dict[str, Judgement], altered: Altered | None, images: Images) -> Exhibits:
-    """What the page shows of single images, in each feature space."""
+    """Exhibits of the page: single images in each feature space."""
     spaces = judged.items()
     first = [] if altered is None else [alignment_panel(*altered, images)]
     return Exhibits(
@@ -108,8 +108,9 @@ def panel(name: str, found: Judgement, images: Images) -> NoveltyPanel:
         sample_names=names(images["samples"], rows),
         train_names=names(images["train"], neighbours.train_row[rows]),
     )
-    if found.copying is None:
+    if found.copying is None or neighbours.heldout_row is None:
         return shown
+    assert neighbours.heldout_distance is not None
     return shown._replace(
         heldout=to_rgb(images["heldout"][neighbours.heldout_row[rows]]),
         heldout_distance=neighbours.heldout_distance[rows].tolist(),
@@ -119,6 +120,7 @@ def panel(name: str, found: Judgement, images: Images) -> NoveltyPanel:
 
 
 def scatter(name: str, found: Judgement, images: Images) -> Scatter:
+    assert found.realism is not None
     rows = found.realism.rows
     novelty = found.neighbours.train_distance[rows].numpy()
     quality = found.realism.values.numpy()
@@ -139,7 +141,7 @@ def scatter(name: str, found: Judgement, images: Images) -> Scatter:
 
 def distributions(name: str, found: Judgement) -> Distributions:
     neighbours, copying = found.neighbours, found.copying
-    if copying is None:
+    if copying is None or neighbours.heldout_distance is None:
         return Distributions(name, neighbours.train_distance.numpy())
     matches = copying.matches
     margins = Margins(
@@ -156,13 +158,15 @@ def distributions(name: str, found: Judgement) -> Distributions:
 def projector_points(
     features: FeatureSets, found: Judgement, images: Images
 ) -> tuple[np.ndarray, Pixels, dict[str, list]]:
-    """FeatureSets, pictures and facts of some of each set, copies and what they copy among them."""
+    """Features, pictures and facts of some of each set, copies and what they copy among them."""
     sets = {"samples": features.fake, "train": features.train, "heldout": features.heldout}
-    q, first = torch.ones(len(features.fake)), {}
+    q = torch.ones(len(features.fake))
+    first: dict[str, list[int]] = {}
     if found.copying is not None:
         test = found.copying.test
         q = test.q_values
-        first = {"samples": test.flagged.nonzero()[:, 0], "train": test.train_rows[test.flagged]}
+        copied = test.flagged.nonzero()[:, 0].tolist()
+        first = {"samples": copied, "train": test.train_rows[test.flagged].tolist()}
     chosen = choose_rows({side: len(source) for side, source in images.items()}, first)
     rows = {side: torch.from_numpy(picked) for side, picked in chosen.items()}
     facts: dict[str, list] = {"set": [], "name": [], "q": []}
@@ -170,9 +174,14 @@ def projector_points(
         facts["set"] += [side] * len(picked)
         facts["name"] += names(images[side], picked)
         facts["q"] += q[picked].tolist() if side == "samples" else [""] * len(picked)
-    points = torch.cat([sets[side][picked] for side, picked in rows.items()]).numpy()
+    points = torch.cat([_known(sets[side])[picked] for side, picked in rows.items()]).numpy()
     pictures = np.concatenate([to_rgb(images[side][picked]) for side, picked in rows.items()])
     return points, pictures, facts
+
+
+def _known(features: Tensor | None) -> Tensor:
+    assert features is not None  # a set that is there has features
+    return features
 
 
 def alignment_panel(found: AlteredCopies, copying: Copying, images: Images) -> NoveltyPanel:
@@ -227,5 +236,5 @@ def lay_over(samples: Tensor, images: Tensor, placings: Tensor) -> Tensor:
 
 
 def names(images: ImageSource, rows: Tensor) -> list[int | str]:
-    """How a report calls these images: relative paths, or row numbers."""
+    """Names of images in a report: relative paths, or row numbers."""
     return [images.ids[row] for row in rows.tolist()]

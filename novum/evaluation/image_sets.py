@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from tqdm.auto import trange
@@ -46,10 +46,11 @@ def open_sets(options: argparse.Namespace) -> Sets:
     if options.samples.endswith(".ckpt"):
         trained_on = data_of_run(options)
         places = reference_places(options, trained_on)
-        generator = load_module(Path(options.samples), "sample", "generator").to(device()).eval()
+        module = load_module(Path(options.samples), "sample", "generator").to(device()).eval()
         if options.classifier:
-            require_styles(generator, "--classifier")
+            require_styles(module, "--classifier")
             load_labeller(options.classifier)  # one that is not there is told before the work
+        generator = cast(ImageGenerator, module)
         images = draw_samples(generator, options.num_samples or NUM_SAMPLES, options.seed)
         samples = Opened(options.samples, ImageArray(images), None)
     else:
@@ -68,7 +69,7 @@ def open_sets(options: argparse.Namespace) -> Sets:
 
 
 def data_of_run(options: argparse.Namespace) -> dict[str, Any] | None:
-    """What the checkpoint's run was trained on, as config.yaml says; None if nothing says it."""
+    """Arguments of the data that the checkpoint's run was trained on; None if unknown."""
     from novum.datamodules.images import ImageDataModule
 
     typed = [place for place in (options.train, options.heldout) if place]
@@ -84,8 +85,8 @@ def data_of_run(options: argparse.Namespace) -> dict[str, Any] | None:
 def reference_places(
     options: argparse.Namespace, trained_on: dict[str, Any] | None
 ) -> tuple[str, str | None]:
-    """Where training and held-out images are: as given, else as the checkpoint's run says."""
-    known = trained_on and (trained_on.get("path") or trained_on.get("dataset"))
+    """Places of training and held-out images: as given, else as the checkpoint's run says."""
+    known = (trained_on.get("path") or trained_on.get("dataset")) if trained_on else None
     train, heldout = options.train or known, options.heldout or known
     if not train:
         raise InputError("--train is needed: the images that the generator was trained on")

@@ -132,7 +132,7 @@ def _power(report: Report) -> str:
 
 
 def _heldout_caveats(heldout: SetSummary) -> tuple[tuple[str, ...], bool]:
-    """What the finding depends on, and True if it leaves the finding doubtful."""
+    """Caveats of the finding, and True if they leave it doubtful."""
     caveats, grave = [], False
     p, duplicates = heldout.exchangeability_p, heldout.near_duplicates
     if p is not None and p <= ANOTHER_KIND:

@@ -72,8 +72,8 @@ def run(options: argparse.Namespace) -> Verdict:
         add_judgement(report, name, judged[name])
         if len(judged) == 1 and distributed.is_rank_zero():
             check_heldout(report, features)
-            points, *shown = projector_points(features, judged[name], sets.images())
-            write_projector(options.output / EVENTS, {name: points}, *shown)
+            points, pictures, facts = projector_points(features, judged[name], sets.images())
+            write_projector(options.output / EVENTS, {name: points}, pictures, facts)
     add_styles(report, sets, options)
     report.copies = copies(judged, altered, sets.images())
     report.verdict = image_verdict(report)
@@ -115,7 +115,8 @@ def extract(name: str, sets: Sets, seed: int) -> FeatureSets:
     with distributed.local_rank_zero_first(f"moments of {name}"):
         moments = reference_moments(sets.train.images, extractor) if narrow else None
     near = reference_neighbour_distances(sets.train.images, extractor, len(fake))
-    logits = extractor.logits(fake) if hasattr(extractor, "logits") else None
+    logits = getattr(extractor, "logits", None)
+    logits = None if logits is None else logits(fake)
     return FeatureSets(train, heldout, fake, moments, near, logits, seed)
 
 

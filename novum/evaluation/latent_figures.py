@@ -1,8 +1,8 @@
 """Figures of a generator's latent spaces: path lengths and separability."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor
@@ -18,11 +18,13 @@ from novum.metrics.functional.path_length import Distance
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule
 
+    from novum.lightning_modules.classifier import Classifier
+
 BATCH = 64
 
 
 def sees_small_steps(extractor: FeatureExtractor) -> bool:
-    """Does it take floats, and not 8-bit images alone?"""
+    """Return True if the extractor supports float input."""
     return type(extractor).features is not FeatureExtractor.features
 
 
@@ -50,7 +52,7 @@ def feature_distance(extractor: FeatureExtractor) -> Distance:
 
 def path_lengths(
     module: StyleGenerator, distance: Distance, n: int = 2000, seed: int = 0
-) -> dict[str, Interval]:
+) -> dict[str, Interval | float]:
     """path_length_z and path_length_w, anywhere on paths and at their ends, of n paths each."""
     z = module.sample_latents(2 * n, seed=seed)
     ws = module.map_latents(z)
@@ -59,23 +61,32 @@ def path_lengths(
         labels = torch.arange(len(z) // 2).repeat(2) % max(1, getattr(module, "num_classes", 1))
         return module.render(module.map_latents(z, labels=labels))
 
-    found = {}
-    for space, decode, ends in (("z", from_z, z), ("w", module.render, ws)):
-        for sampling in ("full", "end"):
+    found: dict[str, Interval | float] = {}
+    spaces: tuple[tuple[Literal["z", "w"], Callable[[Tensor], Tensor], Tensor], ...]
+    spaces = (("z", from_z, z), ("w", module.render, ws))
+    samplings: tuple[Literal["full", "end"], ...] = ("full", "end")
+    for space, decode, ends in spaces:
+        for sampling in samplings:
             found[f"path_length_{space}_{sampling}"] = perceptual_path_length(
-                decode, distance, *ends.chunk(2), space=space, sampling=sampling, seed=seed
+                decode, distance, *_halves(ends), space=space, sampling=sampling, seed=seed
             )
     return found
 
 
+def _halves(ends: Tensor) -> tuple[Tensor, Tensor]:
+    first, second = ends.chunk(2)
+    return first, second
+
+
 def separability(
     module: StyleGenerator, labeller: "LightningModule", n: int = 10_000, seed: int = 0
-) -> dict[str, float]:
+) -> dict[str, Interval | float]:
     """separability_z and separability_w by a labeller with `classify`, such as our Classifier."""
     z = module.sample_latents(n, seed=seed)
     ws = module.map_latents(z)
+    classify = cast("Classifier", labeller).classify
     images = torch.cat([module.synthesize(w, psi=1.0) for w in ws.split(BATCH)])
-    probabilities = torch.cat([labeller.classify(x).cpu() for x in images.split(BATCH)])
+    probabilities = torch.cat([classify(x).cpu() for x in images.split(BATCH)])
     return {
         "separability_z": linear_separability(z, probabilities),
         "separability_w": linear_separability(ws[:, 0].cpu(), probabilities),
@@ -91,12 +102,13 @@ def space_figures(
     seed: int = 0,
 ) -> dict[str, dict[str, Interval | float]]:
     """Path lengths in each feature space; separability in one called `classifier`, if given."""
+    device = cast("LightningModule", module).device
     found: dict[str, dict[str, Interval | float]] = {}
     if classifier is not None:
-        labeller = load_labeller(classifier).to(module.device)
+        labeller = load_labeller(classifier).to(device)
         found["classifier"] = separability(module, labeller, num_samples, seed)
     for name in features:
-        distance = feature_distance(load_extractor(name).to(module.device))
+        distance = feature_distance(load_extractor(name).to(device))
         found[name] = path_lengths(module, distance, num_paths, seed)
     return found
 

@@ -1,4 +1,4 @@
-"""All that is measured of samples in one feature space."""
+"""Metrics of samples in one feature space."""
 
 import math
 from typing import NamedTuple
@@ -37,7 +37,7 @@ RATIO = 2.0  # times nearer to one item than to others: what copy_rate counts
 
 
 class Copying(NamedTuple):
-    """What matches with training and held-out items say."""
+    """Tests on the matches of samples with training and held-out items."""
 
     matches: Matches
     rate: Interval
@@ -48,14 +48,14 @@ class Copying(NamedTuple):
 
 
 class Realism(NamedTuple):
-    """Of some samples, the suspicious ones among them."""
+    """Realism of some samples, the suspicious ones among them."""
 
     rows: Tensor  # (k,) int64
     values: Tensor  # (k,)
 
 
 class Judgement(NamedTuple):
-    """What was measured in one space; None for what could not be, and why."""
+    """Figures of one space, and reasons for those that are not defined."""
 
     quality: dict[str, Estimate]
     novelty: dict[str, Estimate]
@@ -151,7 +151,7 @@ def as_estimate(value: float | Interval | None) -> Estimate:
 
 
 def _realism(sets: FeatureSets, neighbours: Neighbours, copying: Copying | None) -> Realism | None:
-    """Of the samples nearest to training, and of others by chance."""
+    """Realism of the samples nearest to training, and of a random choice of others."""
     if len(sets.train) < 8:
         return None
     suspicion = neighbours.train_distance if copying is None else copying.test.q_values

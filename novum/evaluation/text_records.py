@@ -1,4 +1,4 @@
-"""What was measured of texts, as parts of a report: figures, n-gram curves, copied passages."""
+"""Parts of a report on text: figures, n-gram curves, copied passages."""
 
 from collections.abc import Sequence
 

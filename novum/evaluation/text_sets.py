@@ -8,13 +8,14 @@ import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from novum.core import distributed
 from novum.core.checkpoints import load_module
 from novum.core.errors import InputError
 from novum.core.files import check_regular, read_regular
 from novum.core.memory import available_bytes
+from novum.core.protocols import TextGenerator
 from novum.core.security import arguments_of_run
 from novum.core.seeds import derived_seed
 from novum.core.vocabulary import Decoder, Vocabulary
@@ -55,7 +56,7 @@ def open_texts(options: argparse.Namespace) -> Texts:
         vocabulary = getattr(generator, "vocabulary", None)
         train, heldout, places = open_references(options, known, vocabulary)
         samples = draw_texts(generator, options.num_samples or NUM_TEXTS, options.seed)
-        seen = generator.tokens_seen
+        seen = int(cast(TextGenerator, generator).tokens_seen)
     else:
         train, heldout, places = open_references(options, None, None)
         samples, seen = read_samples(options.samples, options.follow_links), 0

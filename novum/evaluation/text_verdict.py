@@ -44,7 +44,7 @@ def _value(report: Report, metric: str) -> float:
 
 
 def _named(report: Report) -> str:
-    """How many passages are copies, of which kind, and what is certain without naming any."""
+    """Count the copied passages by kind, and give the bound that names none."""
     flagged = [c for c in report.passages if c.q <= NAMED]
     parts = []
     if flagged:  # not kept in training

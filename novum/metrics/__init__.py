@@ -1,4 +1,4 @@
-"""How good samples are, and how new: metric classes, extractors, set metrics, exact neighbours."""
+"""Quality and novelty: metric classes, extractors, set metrics, exact neighbours."""
 
 from typing import TYPE_CHECKING
 

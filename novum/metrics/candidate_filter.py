@@ -29,7 +29,7 @@ _TINY = torch.finfo(torch.float32).tiny
 class Rows:
     """Some rows of a table, copied only when they are read."""
 
-    def __init__(self, table: Tensor, kept: Tensor) -> None:
+    def __init__(self, table: "Tensor | Rows", kept: Tensor) -> None:
         self.table, self.kept = table, kept
         self.shape, self.device = (len(kept), table.shape[1]), table.device
 
@@ -129,7 +129,7 @@ def find_candidates(
 
 
 def _slack(d: int, dtype: torch.dtype) -> float:
-    """What rounding in float32 sums and norms may take off, relative to |q|^2 and to |r|^2.
+    """Largest loss to rounding in float32 sums and norms, relative to |q|^2 and to |r|^2.
 
     3 gamma would do; eps^2 is for numbers kept in two pieces.
     """
@@ -143,7 +143,7 @@ def _base(q: _Block) -> Tensor:
 
 
 def _gap(q: _Block, longest: Tensor, worst: Tensor, limit: Tensor) -> Tensor:
-    """What a lower bound below `limit` may miss of the true squared distance."""
+    """Largest error of a lower bound below `limit` of the true squared distance."""
     slack = _slack(q.rows.shape[1] - COLUMNS, q.rows.dtype)
     rounding = 4 * (q.errors * longest + q.norms * worst)
     return rounding + 2 * slack * (2 * q.norms**2 + longest**2 + limit)
@@ -216,7 +216,7 @@ def _set_threshold(q: _Block, threshold: Tensor) -> Tensor:
 
 
 def _lower_bounds(entries: Tensor, level: Tensor) -> Tensor:
-    """Of the squared distances, from entries that were rounded once."""
+    """Error of squared distances, from entries that were rounded once."""
     eps, entries = torch.finfo(entries.dtype).eps, entries.float()
     return level - 2 * (entries + eps * entries.abs())
 

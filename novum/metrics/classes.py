@@ -7,7 +7,7 @@ by `self.log_dict(metrics.compute())`, then `metrics.reset()`.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -21,6 +21,7 @@ from novum.core.errors import InputError
 from novum.metrics.checks import check_features
 from novum.metrics.features import as_uint8, extract_features, load_extractor
 from novum.metrics.functional import (
+    Interval,
     Moments,
     density_coverage,
     inception_score,
@@ -92,7 +93,7 @@ class FeatureMetric(Metric):
         getattr(self, name).append(features)
 
     def _rows(self, name: str) -> Tensor:
-        """All that was seen of `real` or `fake`."""
+        """Rows of `real` or `fake` seen so far."""
         rows = getattr(self, name)
         if not len(rows):
             raise InputError(
@@ -112,14 +113,14 @@ class FeatureMetric(Metric):
     def _values(self, found: NamedTuple) -> dict[str, Tensor]:
         return {name: self._value(value) for name, value in found._asdict().items()}
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: tuple[str, ...] = ()) -> Self:
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ()) -> Self:
         """Other devices, but no other precision: half of it would be another metric."""
 
         def move(x: Tensor) -> Tensor:
             moved = fn(x)
             return moved if moved.dtype == x.dtype else x.to(moved.device)
 
-        return super()._apply(move, exclude_state)
+        return cast(Self, super()._apply(move, exclude_state))
 
 
 class FrechetDistance(FeatureMetric):
@@ -179,7 +180,7 @@ class PrecisionRecall(FeatureMetric):
 
 
 class DensityCoverage(FeatureMetric):
-    """How densely, how widely real k-NN balls are met; use as many real as generated images."""
+    """Density and coverage of real k-NN balls; use as many real as generated images."""
 
     higher_is_better = True
 
@@ -220,7 +221,9 @@ class SetMetric(FeatureMetric):
             assert measure.compute is not None
             for name, value in zip(measure.names, measure.compute(sets), strict=True):
                 if name in self.names:
-                    found[name] = self._value(getattr(value, "value", value))
+                    known = value.value if isinstance(value, Interval) else value
+                    assert known is not None  # undefined values raise
+                    found[name] = self._value(known)
         return found
 
 
@@ -261,12 +264,13 @@ class InceptionScore(FeatureMetric):
 
     def compute(self) -> Tensor:
         fake = self._rows("fake")
-        logits = fake if self.extractor is None else self.extractor.to(fake.device).logits(fake)
-        return self._value(inception_score(logits, self.splits).mean)
+        if self.extractor is not None:
+            fake = cast(Any, self.extractor.to(fake.device)).logits(fake)
+        return self._value(inception_score(fake, self.splits).mean)
 
 
 class CopyRate(FeatureMetric):
-    """What share of the generated images copies training images, with its bounds.
+    """Share of generated images that copy training images, with its bounds.
 
     `copy_rate` of `ratio`, its 95% `low` and `high`, `copies_at_least` (95%) and the number of
     `copies_flagged` by the copy test. The real set is what the generator was trained on; `heldout`
@@ -318,6 +322,7 @@ def _embed(extractor: nn.Module, images: Tensor) -> Tensor:
     if seen is None or seen.device != images.device or not torch.equal(seen, images):
         features = extract_features(extractor, images, progress=False, device=images.device)
         _last[extractor] = images.clone(), features
+    assert features is not None
     return features
 
 

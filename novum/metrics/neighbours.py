@@ -121,7 +121,7 @@ def kth_neighbour_radii(reference: Tensor, k: int) -> Tensor:
 def sphere_sides(
     queries: Tensor, centres: Tensor, radii: Tensor, *, max_bytes: int = MAX_BYTES
 ) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Where each query lies of each ball, exactly: blocks of sign(|q - c| - radius) as int8.
+    """Exact side of each ball that each query is on: blocks of sign(|q - c| - radius) as int8.
 
     Yields (query rows, centre rows, signs): -1 inside, 0 on the sphere, 1 outside.
     """
@@ -176,7 +176,7 @@ def _gather(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
 
 
 def found_in(x: Tensor, other: Tensor) -> Tensor:
-    """Which rows of x equal some row of the other set, (n,) bool; the other's rows are distinct."""
+    """Mask (n,) of rows of x that equal a row of the other set, whose rows are distinct."""
     hashes, order = _row_hashes(other).sort()
     own = _row_hashes(x)
     place = torch.searchsorted(hashes, own).clamp(max=len(hashes) - 1)

@@ -1,4 +1,4 @@
-"""What a metric is to the rest of the house: its record, and what it is computed from."""
+"""Records of metrics, and the sets that they are computed from."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

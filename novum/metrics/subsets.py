@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def equal_sizes(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """As many real as generated rows, a fixed random choice: these metrics vary with the sizes."""
+    """Choose as many real as generated rows, at random but fixed: these metrics vary with size."""
     size = min(len(real), len(fake))
     return choose_rows(real, size), choose_rows(fake, size)
 

@@ -105,7 +105,7 @@ def _ends(estimate: Estimate) -> list[float]:
 
 
 def mismatches(reports: Mapping[str, Report]) -> list[str]:
-    """Why figures of these reports can differ, other than by how good the samples are."""
+    """Reasons why figures of these reports can differ, other than how good the samples are."""
     found = []
     if len({report.of_text for report in reports.values()}) > 1:
         found.append("Texts and images: no figure is of both.")
@@ -246,7 +246,7 @@ def _histories(reports: Mapping[str, Report], letters: Mapping[str, str]) -> Ite
 def _records(
     reports: Mapping[str, Report], letters: Mapping[str, str]
 ) -> list[tuple[str, list[dict[str, str]]]]:
-    """What each report was made of, and what it cost."""
+    """Tables of what each report was made of, and of what it cost."""
     tables = []
     for side, title in SIDES.items():
         records = [

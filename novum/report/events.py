@@ -4,9 +4,12 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 from PIL import Image
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import (
+    Summary,  # pyright: ignore[reportAttributeAccessIssue]
+)
 from torch.utils.tensorboard import SummaryWriter
 
 from novum.report.model import Report
@@ -30,7 +33,7 @@ def add_encoded(experiment: SummaryWriter, tag: str, encoded: bytes, step: int) 
     width, height = Image.open(io.BytesIO(encoded)).size
     image = Summary.Image(encoded_image_string=encoded, height=height, width=width, colorspace=3)
     summary = Summary(value=[Summary.Value(tag=tag, image=image)])
-    experiment.file_writer.add_summary(summary, step)
+    cast(Any, experiment).file_writer.add_summary(summary, step)
 
 
 def literal(text: str) -> str:

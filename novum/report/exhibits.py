@@ -1,4 +1,4 @@
-"""What a page shows of single images: neighbours, exemplars, and how all of them are spread."""
+"""Exhibits of single images: neighbours, exemplars, distributions."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -51,7 +51,7 @@ class Scatter(NamedTuple):
 
 
 class Margins(NamedTuple):
-    """How plainly each sample's nearest item, of training and held-out ones together, is that."""
+    """Margins by which each sample's nearest item, training or held-out, is the nearest."""
 
     margin: np.ndarray  # (m,)
     side: np.ndarray  # (m,) 1 where the item was trained on, -1 where it is held out, else 0
@@ -86,7 +86,7 @@ def exemplar_rows(
 
 
 def _off_centre(values: np.ndarray) -> np.ndarray:
-    """How far the rank of each lies from the middle."""
+    """Distance of each value's rank from the middle."""
     ranks = values.argsort(kind="stable").argsort(kind="stable")
     return np.abs(ranks - (len(values) - 1) / 2)
 
@@ -145,7 +145,7 @@ def by_suspicion(panel: NoveltyPanel) -> np.ndarray:
     )
     usual = np.ones(len(q)) if panel.heldout_distance is None else panel.heldout_distance
     ratio = np.asarray(panel.train_distance) / np.maximum(np.asarray(usual), 1e-12)
-    return np.lexsort([ratio, q])
+    return np.lexsort(np.stack([ratio, np.asarray(q, float)]))
 
 
 def _suspect(panel: NoveltyPanel, i: int) -> SuspectView:
@@ -216,7 +216,7 @@ def scatter_view(scatter: Scatter) -> ScatterView:
 
 
 def distributions_lead(report: Report, spaces: Sequence[Distributions]) -> str:
-    """How to read the charts of distances and margins."""
+    """Guide to the charts of distances and margins."""
     lead = (
         "How far the samples lie from their nearest images: copies make a heap at the left, and the"
         " last bar holds all that lie beyond."

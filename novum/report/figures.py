@@ -60,7 +60,7 @@ def _tick(value: float, share: bool) -> str:
 
 
 def _log_axis(label: str, most: float, start: float, end: float) -> Axis:
-    """Of counts given as log10; empty bins stand below 1."""
+    """Axis of counts given as log10; empty bins are below 1."""
     high = np.log10(max(most, 9)) + 0.1
     ticks = [(power, f"{10**power:,}") for power in range(int(high) + 1)]
     return Axis(label, -0.3, high, start, end, ticks)

@@ -28,7 +28,7 @@ INTERVALS = (
 
 
 class Exhibits(NamedTuple):
-    """What the page shows beyond report.json."""
+    """Exhibits of the page beyond report.json."""
 
     panels: Sequence[NoveltyPanel] = ()
     scatters: Sequence[Scatter] = ()
@@ -71,7 +71,7 @@ def page(report: Report, exhibits: Exhibits = NOTHING) -> str:
 
 
 def side_names(report: Report) -> dict[str, str]:
-    """What each set is called, of those that exist."""
+    """Names of the sets that exist."""
     kind = "text" if report.of_text else "images"
     return {side: SIDES[side].format(kind) for side in report.sides()}
 

@@ -10,7 +10,7 @@ GROUPS = ("quality", "novelty")
 
 
 class Finding(StrEnum):
-    """What a verdict concludes about copying."""
+    """Conclusion of a verdict about copying."""
 
     COPYING = "copying"
     LEANING = "leaning"  # samples favour training data, but none can be named as a copy
@@ -20,7 +20,7 @@ class Finding(StrEnum):
 
 
 class Tone(StrEnum):
-    """How a verdict is shown: the colour and icon of its banner."""
+    """Colour and icon of a verdict's banner."""
 
     CLEAR = "clear"
     COPYING = "copying"
@@ -30,7 +30,7 @@ class Tone(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a report concludes; words, colour, icon, exit code and report.json derive from it.
+    """Conclusion of a report; words, colour, icon, exit code and report.json derive from it.
 
     Args:
         finding: About copying.
@@ -66,7 +66,7 @@ class Verdict:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """All that follows the headline."""
+        """Sentences that follow the headline."""
         said = (*self.details, *self.caveats, self.quality, *self.remarks)
         return tuple(sentence for sentence in said if sentence)
 
@@ -189,7 +189,7 @@ class Cost:
 
 @dataclass
 class Report:
-    """All that an evaluation found. `verdict` comes last, when the rest is known."""
+    """Result of an evaluation. `verdict` is formed last, when the rest is known."""
 
     samples: SetSummary = field(default_factory=SetSummary)
     train: SetSummary = field(default_factory=SetSummary)

@@ -12,7 +12,7 @@ from novum.report.pictures import Pixels, to_rgb
 def neighbour_columns(
     samples: Any, sources: dict[str, Any], found: dict[str, Neighbours], rows: int = 8
 ) -> tuple[list[Pixels], list[str], list[list[str]]]:
-    """What `captioned_table` shows: the most suspicious samples and their neighbours.
+    """Arguments of `captioned_table`: the most suspicious samples and their neighbours.
 
     Args:
         samples: Images (n, c, h, w) by row.
@@ -35,5 +35,6 @@ def neighbour_columns(
 
 def _relative_distance(found: Neighbours) -> Tensor:
     """Distance to training over that to held-out data, or over its mean where there are none."""
-    usual = found.heldout_distance if found.heldout_row is not None else found.train_distance.mean()
+    usual = found.heldout_distance
+    usual = found.train_distance.mean() if usual is None else usual
     return found.train_distance / usual.clamp_min(1e-12)

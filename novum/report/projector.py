@@ -8,7 +8,9 @@ import numpy as np
 from google.protobuf import text_format
 from PIL import Image
 from sklearn.decomposition import PCA
-from tensorboard.plugins.projector import ProjectorConfig
+from tensorboard.plugins.projector import (
+    ProjectorConfig,  # pyright: ignore[reportAttributeAccessIssue]
+)
 
 from novum.core.errors import InputError
 from novum.report.figures import few

@@ -11,6 +11,7 @@ from pytorch_lightning import Trainer
 
 from novum.core.errors import InputError
 from novum.core.files import RECIPE
+from novum.core.lightning_compat import datamodule
 from novum.report.pictures import Pixels, encode_gif
 
 
@@ -21,7 +22,7 @@ def recipe_of(trainer: Trainer) -> str:
     """
     config = Path(trainer.log_dir or ".") / "config.yaml"
     text = config.read_text(encoding="utf-8") if config.is_file() else ""
-    images = getattr(trainer.datamodule, "fingerprints", dict)()
+    images = getattr(datamodule(trainer), "fingerprints", dict)()
     device, threads = trainer.strategy.root_device.type, torch.get_num_threads()
     lines = [f"made by novum with torch {torch.__version__} on {device}, {threads} threads"]
     lines += [f"image {name}: sha256 of its pixels {digest}" for name, digest in images.items()]

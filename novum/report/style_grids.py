@@ -103,7 +103,7 @@ def direction_sheet(
 
 
 def style_ranges(num_styles: int) -> dict[str, range]:
-    """Which styles are coarse, middle and fine: a third of the resolutions each, about."""
+    """Coarse, middle and fine styles: about a third of the resolutions each."""
     levels = num_styles // 2
     coarse = (levels + 2) // 3
     middle = coarse + (levels - coarse) // 2

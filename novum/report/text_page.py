@@ -97,7 +97,7 @@ class _Joined:
         self.originals = None if self.vocabulary.is_bytes else "".join(texts)
 
     def sample(self, start: int, stop: int) -> str:
-        """As the samples have it, characters that training text has not among them."""
+        """Text of the samples as written, with characters that the training text lacks."""
         if self.originals is not None:
             return self.originals[start:stop]
         return self.vocabulary.decode(self.tokens[start:stop])

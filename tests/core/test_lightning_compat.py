@@ -77,6 +77,9 @@ def test_the_sigterm_broadcast_can_be_switched_off(trained):
 
 def test_facts_about_a_trainer(trained):
     trainer, module = trained
+    assert compat.batches_done(trainer) == 2
+    assert compat.fast_dev_run(trainer) is False
+    assert trainer.callbacks is compat.callbacks_of(trainer)
     assert compat.log_interval(trainer) == 7
     assert compat.datamodule(trainer) is None
     assert isinstance(compat.cluster_environment(trainer), ClusterEnvironment)

@@ -50,7 +50,7 @@ class Backbone(nn.Module):
 
     @property
     def pixel_range(self) -> tuple[float, float]:
-        """Where black and white lie after normalisation, over all channels."""
+        """Values of black and white after normalisation, over all channels."""
         return float((-self.mean / self.std).min()), float(((1 - self.mean) / self.std).max())
 
     def forward(self, images: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class Backbone(nn.Module):
         return self.network(self.normalise(images))
 
     def activations(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """What the layers give for images (n, 3, h, w) in [0, 1], under the names asked for.
+        """Activations of layers for images (n, 3, h, w) in [0, 1], by the names asked for.
 
         Runs no further than the deepest layer, on a frozen copy of the network as it was at the
         first call. Unknown layers raise ValueError with the nearest names.
@@ -164,7 +164,7 @@ def _with_winograd(cut: nn.Module) -> nn.Module:
 
 
 def inplace_if_single_consumer(cut: fx.GraphModule) -> None:
-    """What alone reads the output of a convolution or a sum overwrites it; all else does not."""
+    """Compute in place where the output of a convolution or a sum has a single consumer."""
     modules: dict[Any, nn.Module] = dict(cut.named_modules())
     calls = Counter(node.target for node in cut.graph.nodes if node.op == "call_module")
     for node in cut.graph.nodes:
@@ -178,7 +178,7 @@ def inplace_if_single_consumer(cut: fx.GraphModule) -> None:
 
 
 def _overwritable(node: Any, modules: dict[Any, nn.Module]) -> bool:
-    """Whether it is a sum, or a convolution with folded norms behind it, that has one reader.
+    """Return True for a sum, or a convolution with folded norms behind it, with one consumer.
 
     The gradients of these need no output of theirs.
     """

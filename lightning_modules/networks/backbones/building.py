@@ -124,7 +124,7 @@ def _load(module: nn.Module, name: str, url: str, filename: str, weights: str) -
 
 
 def paper_names(module: nn.Module, name: str) -> dict[str, str]:
-    """What papers call layers of these networks -> the modules that give them."""
+    """Layer names of papers -> modules that compute them."""
     if name == "inception_v3":  # as Keras numbers them
         modules = [f"Mixed_{x}" for x in "5b 5c 5d 6a 6b 6c 6d 6e 7a 7b 7c".split()]
         return {f"mixed{i}": m for i, m in enumerate(modules)}

@@ -1,4 +1,4 @@
-"""What files that nobody has to trust may ask for.
+"""Limits on what untrusted files may ask for.
 
 A config on the command line is code. The config inside a picture, the one beside a checkpoint and
 the arguments within a checkpoint are data: they build what `allowed` lists, from values that

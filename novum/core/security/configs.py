@@ -178,7 +178,7 @@ def arguments_of_run(
 
 
 def data_arguments(config: Path, cls: type, typed: Collection[str] = ()) -> dict[str, Any] | None:
-    """What a run's config gives the data module `cls`; None if its data is of another class."""
+    """Arguments of the data module `cls` in a run's config; None if its data is another's."""
     try:
         values, trusted = parse_config(read_text(config))
         data = values["data"]

@@ -4,7 +4,7 @@ from novum.core.errors import InputError, printable
 
 
 class Untrusted(InputError):
-    """What a file asks for that it may not have; completes a sentence that starts with the file.
+    """A request that an untrusted file may not make; completes a sentence that starts with it.
 
     Warnings show it without escaping, so control characters are spelt out here.
     """

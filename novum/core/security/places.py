@@ -1,4 +1,4 @@
-"""Which arguments are places, and where untrusted files may read and write."""
+"""Arguments that are places, and where untrusted files may read and write."""
 
 import os
 import re
@@ -44,7 +44,7 @@ def _check(folder: Path | None, typed: frozenset[str], cls: type, name: str, val
 
 
 def _read_nothing(folder: Path | None, text: str) -> None:
-    """Of a text that is neither a place nor shown."""
+    """Rule for a text that is neither a place nor shown."""
 
 
 def _show(folder: Path | None, text: str) -> None:
@@ -66,7 +66,7 @@ def _read(folder: Path | None, text: str) -> None:
 
 
 def _lies_in(folder: Path, text: str) -> bool:
-    """Whether a plain path, links followed, is inside; globs could match links that are not."""
+    """Return True if a plain path, links followed, is inside; globs could match other links."""
     if any(sign in text for sign in "*?[\0") or len(text) > 4096:
         return False
     found = os.path.realpath(os.path.expanduser(text))  # unlike Path, of links in a circle as well
@@ -79,7 +79,7 @@ def _read_image(folder: Path | None, text: str) -> None:
 
 
 def _read_checkpoint(folder: Path | None, text: str) -> None:
-    """Of names, only checkpoint:PATH is a place."""
+    """Rule for names, of which only checkpoint:PATH is a place."""
     if text.startswith(CHECKPOINT):
         _read(folder, text.removeprefix(CHECKPOINT))
 

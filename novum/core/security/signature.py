@@ -22,10 +22,12 @@ def sign(text: str) -> str:
 
 
 def is_own(text: str, config: Any) -> bool:
-    """Whether a run of this user wrote just this config, which `text` was parsed to."""
+    """Return True if a run of this user wrote just this config, which `text` was parsed to."""
     found, key = SIGNED.search(text), _key(make=False)
     try:
-        return bool(found and key) and hmac.compare_digest(found[1], _digest(key, config))
+        if found is None or not key:
+            return False
+        return hmac.compare_digest(found[1], _digest(key, config))
     except (TypeError, ValueError):  # keys of several types, huge numbers: no run writes them
         return False
 

@@ -289,7 +289,7 @@ def _parse_object(value: Any, hint: type, where: str, check_place: CheckPlace) -
 
 
 def _parse_spec(value: Any, where: str) -> tuple[Any, Any]:
-    """What a class spec names, and its arguments as they are."""
+    """Class that a spec names, and its arguments as they are."""
     if not isinstance(value, dict) or "class_path" not in value:
         _refuse(value, where)
     if more := value.keys() - SPEC_KEYS:

@@ -18,5 +18,5 @@ def trusting(everything: bool) -> Iterator[None]:
 
 
 def trusts_all() -> bool:
-    """Whether the user gave --trust. Process-wide, since networks are also built in threads."""
+    """Return True if the user gave --trust; process-wide, as networks are also built in threads."""
     return _trusts_all

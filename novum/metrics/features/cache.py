@@ -1,4 +1,4 @@
-"""What is known of reference sets on disk, under a key of all that it depends on."""
+"""Cache of reference sets on disk, under a key of everything that an entry depends on."""
 
 import hashlib
 import json
@@ -55,7 +55,7 @@ def reference_moments(
             source, extractor, batch_size, progress=progress, device=device
         )
         moments = Moments().update(features)
-        arrays = {name: x.numpy() for name, x in moments.state().items()}
+        arrays: dict[str, Any] = {name: x.numpy() for name, x in moments.state().items()}
         store(path, lambda file: np.savez(file, **arrays))
     return moments
 
@@ -118,7 +118,7 @@ def _store_on_hosts(path: Path, rows: Tensor) -> None:
 
 
 def fingerprint(source: Any) -> str:
-    """What identifies the contents of a set of images: its own `fingerprint`, or a sha256."""
+    """Identify the contents of a set of images: its own `fingerprint`, or a sha256."""
     known = getattr(source, "fingerprint", None)
     if known is not None:
         return str(known)
@@ -127,7 +127,7 @@ def fingerprint(source: Any) -> str:
         block = torch.as_tensor(source[start : min(start + 1024, len(source))]).cpu().contiguous()
         if not start:
             digest.update(f"{len(source)} {tuple(block.shape[1:])} {block.dtype}".encode())
-        digest.update(block.numpy())
+        digest.update(block.numpy().data)
     return digest.hexdigest()
 
 

@@ -1,6 +1,7 @@
 """A module of ours as a feature extractor: `checkpoint:PATH`."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -22,4 +23,4 @@ class Checkpoint(FeatureExtractor):
     def forward(self, images: Tensor) -> tuple[Tensor]:
         check_images(images)
         with torch.autocast(images.device.type, enabled=False):
-            return (self.module.features(images).float(),)
+            return (cast(Any, self.module).features(images).float(),)

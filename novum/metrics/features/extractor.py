@@ -27,16 +27,22 @@ class FeatureExtractor(FeatureExtractorBase):
         """float32 (b, 3, h, w) in [0, 255] -> (b, d)."""
         raise NotImplementedError
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, images: Tensor
+    ) -> tuple[Tensor, ...]:
         with torch.autocast(images.device.type, enabled=False):
             return (self.features(rgb(images).float()).float(),)
 
     @classmethod
-    def get_provided_features_list(cls) -> tuple[str, ...]:
+    def get_provided_features_list(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls,
+    ) -> tuple[str, ...]:
         return (cls.LAYER,)
 
     @classmethod
-    def get_default_feature_layer_for_metric(cls, metric: str) -> str:
+    def get_default_feature_layer_for_metric(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls, metric: str
+    ) -> str:
         return cls.LAYER
 
     @staticmethod

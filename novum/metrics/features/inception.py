@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ class Inception(FeatureExtractor):
 
     LAYER = "2048"
     DTYPE = torch.float32
+    network: Any  # FeatureExtractorInceptionV3, which declares no layers
 
     def __init__(
         self,
@@ -51,7 +53,7 @@ class Inception(FeatureExtractor):
         network = FeatureExtractorInceptionV3("inception-v3-compat", self.features_list, weights)
         dtype = str(self.DTYPE).removeprefix("torch.")
         self.spec = f"inception/2048/tf1-bilinear-299/{dtype}/weights-{weights_hash(network)}"
-        network = fold_batch_norms(network).to(self.DTYPE, memory_format=torch.channels_last)
+        network = fold_batch_norms(network).to(self.DTYPE).to(memory_format=torch.channels_last)
         network.fc.float()
         self.network = network
         self.requires_grad_(False).eval()
@@ -64,7 +66,8 @@ class Inception(FeatureExtractor):
 
     def logits(self, features: Tensor) -> Tensor:
         """Unbiased logits (n, 1008) for the Inception score, from the (n, 2048) features."""
-        return features.to(self.network.fc.weight) @ self.network.fc.weight.T
+        weight = self.network.fc.weight
+        return features.to(weight) @ weight.T
 
     def _layers(self, images: Tensor) -> list[Tensor]:
         """The layers asked for, float32 (b, d) each."""

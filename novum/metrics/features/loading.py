@@ -3,6 +3,7 @@
 import difflib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +42,8 @@ def load_extractor(name: str, weights: str | Path | None = None) -> FeatureExtra
         return Checkpoint(name.removeprefix("checkpoint:"))
     base, at, size = name.partition("@")
     if base in EXTRACTORS and (not at or size.isdecimal() and int(size) > 0):
-        return EXTRACTORS[base](name, size=int(size or 0), feature_extractor_weights_path=weights)
+        build: Any = EXTRACTORS[base]  # all take a size and weights
+        return build(name, size=int(size or 0), feature_extractor_weights_path=weights)
     if name in FEATURE_EXTRACTORS_REGISTRY:
         return Registered(name, weights)
     raise InputError(_unknown(name))

@@ -1,6 +1,7 @@
 """DINOv2 and CLIP, as timm builds them."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ class VisionTransformer(FeatureExtractor):
     FILENAME: str
     MEAN: tuple[float, float, float]
     STD: tuple[float, float, float]
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -40,7 +43,7 @@ class VisionTransformer(FeatureExtractor):
         self.network = build_network(self.MODEL, self.WIDTH, self.size)
         try:
             weights = resize_positions(load_weights(path), self.size)
-            self.network.load_state_dict(checkpoint_filter_fn(weights, self.network))
+            self.network.load_state_dict(checkpoint_filter_fn(weights, cast(Any, self.network)))
         except (RuntimeError, KeyError) as error:
             raise InputError(f"{path} does not hold the weights of {self.MODEL}") from error
         weights = weights_hash(self.network)

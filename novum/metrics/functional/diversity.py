@@ -1,4 +1,4 @@
-"""How varied samples are."""
+"""Diversity of samples."""
 
 from typing import NamedTuple
 

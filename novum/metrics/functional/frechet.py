@@ -1,6 +1,6 @@
 """Fréchet distance between two Gaussians (Heusel et al., 2017, arXiv 1706.08500)."""
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.distributed as dist
@@ -182,7 +182,7 @@ class Moments:
         self.mean += delta * (n / total)
         self.n, self._factor = total, None
 
-    def _summed(self, x: Tensor, op: "dist.ReduceOp" = dist.ReduceOp.SUM) -> Tensor:
+    def _summed(self, x: Tensor, op: Any = dist.ReduceOp.SUM) -> Tensor:
         x = x.to(self.mean.device)
         dist.all_reduce(x, op)
         return x

@@ -11,7 +11,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
+def wilson_interval(successes: float, trials: float, confidence: float = 0.95) -> Interval:
     """Score interval of a share (Wilson, 1927): short, and right on average."""
     from scipy.stats import norm
 
@@ -43,7 +43,7 @@ def normal_interval(value: float, standard_error: float, confidence: float = 0.9
     return Interval(value, value - half, value + half)
 
 
-def _share(successes: int, trials: int) -> float:
+def _share(successes: float, trials: float) -> float:
     if not 0 <= successes <= trials or trials == 0:
         raise InputError(f"{successes} successes in {trials} trials are no share: need 0 <= s <= n")
     return successes / trials

@@ -67,7 +67,7 @@ def _standardised(
 
 
 class _Judged(NamedTuple):
-    """Of a mixture, per dimension: mean log-densities, and each centre's largest at a fitted row"""
+    """Mean log-densities of a mixture per dimension, and each centre's largest at a fitted row"""
 
     train: float
     heldout: float

@@ -45,7 +45,7 @@ def precision_recall(
 def density_coverage(
     real: Tensor, fake: Tensor, k: int = 5, *, near: Tensor | None = None
 ) -> DensityCoverage:
-    """How many real balls hold a fake, and the share of balls that do (Naeem, 2020, 2002.09797).
+    """Real balls that hold a fake / k, and share of balls that hold one (Naeem, 2020, 2002.09797).
 
     A ball is open. Where duplicates crowd its sphere they share the places left of its k, and an
     exact copy is always inside: a set against itself gives 1 and 1, duplicates or not. `near` is
@@ -103,7 +103,7 @@ def rarity(real: Tensor, fake: Tensor, k: int = 3) -> Tensor:
 
 
 def _inside_any(queries: Tensor, centres: Tensor, radii: Tensor) -> Tensor:
-    """Whether each query lies in a closed ball, (m,) bool; equal rows are looked at once."""
+    """Mask (m,) of queries inside a closed ball; equal rows are searched once."""
     first, inverse = distinct_rows(queries)
     kept, _ = distinct_rows(centres)
     inside = torch.zeros(len(first), dtype=torch.bool, device=radii.device)

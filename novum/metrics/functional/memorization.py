@@ -1,8 +1,10 @@
-"""Whether samples lie nearer to the training set than they should.
+"""Memorization metrics: distances of samples to the training set.
 
 Each has a blind spot: a truncated generator that copies nothing looks like a copier to authenticity
 and C_T, and an underfit one that copies some of its samples does not.
 """
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,8 +114,10 @@ def _kmeans_cells(train: Tensor, heldout: Tensor, fake: Tensor, count: int, seed
     if train.shape[1] > 64 and len(train) > 64:
         pca = PCA(64, random_state=seed).fit(sets[0])
         sets = [pca.transform(x) for x in sets]
-    kmeans = KMeans(min(count, len(train)), n_init=10, random_state=seed).fit(sets[0])
-    return tuple(torch.from_numpy(kmeans.predict(x)).to(train.device) for x in sets)
+    kmeans: Any = KMeans(min(count, len(train)), random_state=seed)
+    kmeans.set_params(n_init=10).fit(sets[0])
+    t, h, g = (torch.from_numpy(kmeans.predict(x)).to(train.device) for x in sets)
+    return t, h, g
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Linear separability: can attributes be told apart by hyperplanes in latent space?"""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,12 +50,13 @@ def _conditional_entropy(latents: Tensor, probability: Tensor, keep: float) -> f
     y = (probability[surest] > 0.5).cpu()
     if bool(y.all()) or not bool(y.any()):
         return None
-    side = torch.from_numpy(LinearSVC(dual=False).fit(x, y.numpy()).predict(x))
+    svm: Any = LinearSVC().set_params(dual=False)
+    side = torch.from_numpy(svm.fit(x, y.numpy()).predict(x))
     return sum(_entropy(y[side == s]) * float((side == s).double().mean()) for s in (False, True))
 
 
 def _entropy(labels: Tensor) -> float:
-    """Of booleans, in bits; 0 of none."""
+    """Entropy of booleans in bits; 0 if there are none."""
     p = float(labels.double().mean()) if len(labels) else 0.0
     return -sum(q * math.log2(q) for q in (p, 1 - p) if q > 0)
 

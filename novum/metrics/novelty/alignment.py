@@ -99,7 +99,7 @@ def coordinates(side: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def places(similarity: Tensor, side: int) -> Tensor:
-    """Where each pixel of a sample comes from, (n, s * s, 2)."""
+    """Place that each pixel of a sample comes from, (n, s * s, 2)."""
     x, y = coordinates(side, similarity.device)
     a, b, tx, ty = similarity.T[:, :, None]
     return torch.stack([a * x - b * y + tx, b * x + a * y + ty], 2)
@@ -123,7 +123,7 @@ def overlap(grid: Tensor, regions: Tensor) -> Tensor:
 
 
 def in_words(mirrored: bool, region: int, similarity: Sequence[float], side: int) -> str:
-    """What was done to an image of `side` px, such as "mirrored, crop 24/32 at (3, 2)"."""
+    """Describe what was done to an image of `side` px, such as "mirrored, crop 24/32 at (3, 2)"."""
     a, b, tx, ty = similarity
     scale, degrees = math.hypot(a, b), math.degrees(math.atan2(b, a))
     words = [REGIONS[region]] if region else []

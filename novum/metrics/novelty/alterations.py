@@ -7,6 +7,7 @@ alteration leaves open (direction, corner, sign, border) is drawn per image.
 import io
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from novum.core.errors import InputError
 
 BORDERS = ("replicate", "circular", "constant")  # constant: black
 
-Attack = Callable[[Tensor, torch.Generator, Tensor], Tensor]
+Attack = Callable[[Tensor, torch.Generator, Any], Tensor]  # the last: other images, or None
 
 
 def alter(images: Tensor, attack: str, seed: int = 0, others: Tensor | None = None) -> Tensor:

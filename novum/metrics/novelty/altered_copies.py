@@ -1,4 +1,4 @@
-"""Which image is a sample an altered copy of: mirrored, moved, cropped, turned or degraded, or a
+"""Detector of altered copies: images mirrored, moved, cropped, turned or degraded, or a
 half of it pasted into another?
 
 Training and held-out images are one shuffled pool until the end. Candidates, alignment and margin
@@ -49,7 +49,7 @@ NEAR_DUPLICATE = 1.0  # margin: what the nearest leaves unexplained is 1/e of wh
 
 
 class AlteredCopies(NamedTuple):
-    """What each sample is most like, best first. An item is a row of training, then held-out."""
+    """Items that each sample is most like, best first: rows of training, then held-out."""
 
     matches: Matches  # the nearest item, for the tests of copying
     items: Tensor  # (m, k) int64
@@ -59,7 +59,7 @@ class AlteredCopies(NamedTuple):
     width: int  # of the training images, px
 
     def transform(self, sample: int, rank: int = 0) -> str:
-        """What was done to the item of that rank, in words."""
+        """Describe what was done to the item of that rank."""
         mirrored, region, *similarity = self.placings[sample, rank].tolist()
         return in_words(bool(mirrored), int(region), similarity, self.width)
 
@@ -110,7 +110,7 @@ class AlteredCopyDetector:
         self.starts = torch.tensor(starts, device=self.device)
 
     def search(self, samples: Images, exclude: Tensor | None = None) -> AlteredCopies:
-        """What the samples are most like; `exclude` (m,) is an item none of theirs, or -1."""
+        """Items that the samples are most like; `exclude` (m,) is an item not to find, or -1."""
         images = self._read(samples)
         if images.shape[1] != self.pool.shape[1]:
             raise InputError(
@@ -133,7 +133,8 @@ class AlteredCopyDetector:
     def _find(self, images: Tensor, exclude: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Pool rows, evidence and placings of each sample's finalists, best first."""
         part = distributed.shard(len(images), SAMPLE_BLOCK) if self.together else slice(None)
-        own, found = images[part], (torch.empty(0),) * 3
+        own = images[part]
+        found = torch.empty(0), torch.empty(0), torch.empty(0)
         if len(own):
             exclude = None if exclude is None else exclude[part]
             candidates = retrieve(
@@ -142,9 +143,10 @@ class AlteredCopyDetector:
             found = self._verify(own, candidates)
         if not self.together:
             return found
-        return tuple(
+        rows, likeness, placings = (
             distributed.all_gather_rows(x, "altered copies").to(self.device) for x in found
         )
+        return rows, likeness, placings
 
     def match(self, samples: Images, exclude: Tensor | None = None) -> Matches:
         return self.search(samples, exclude).matches
@@ -162,7 +164,8 @@ class AlteredCopyDetector:
             for batch in zip(*(x.split(BATCH) for x in (images, *candidates)), strict=True):
                 parts.append(self._verify_batch(*batch))
                 bar.update(len(batch[0]))
-        return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+        rows, likeness, placings = (torch.cat(part) for part in zip(*parts, strict=True))
+        return rows, likeness, placings
 
     def _verify_batch(
         self, images: Tensor, rows: Tensor, starts: Tensor
@@ -188,9 +191,9 @@ class AlteredCopyDetector:
         both = torch.stack([images, images.flip(-1)], 1)
         own = torch.arange(len(images), device=self.device)[:, None]
         own = both[own, placings[..., 0].long()].flatten(0, 1)
-        gray = (x.mean(1, keepdim=True) for x in (own, others))
+        gray, other_gray = (x.mean(1, keepdim=True) for x in (own, others))
         regions = self._regions(placings, images.shape[-1])
-        return align(*gray, placings[..., 2:].flatten(0, 1), regions, steps), own
+        return align(gray, other_gray, placings[..., 2:].flatten(0, 1), regions, steps), own
 
     def _regions(self, placings: Tensor, side: int) -> Tensor:
         return region_masks(side, self.device)[placings[..., 1].long().flatten()]

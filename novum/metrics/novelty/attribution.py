@@ -1,4 +1,4 @@
-"""Which training items do the samples copy, and how often?"""
+"""Attribution: training items that samples copy, and how often."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Which samples are copies, and what share of them: each claim with its error rate.
+"""Copy test and copy rate: which samples are copies, and what share, with error rates.
 
 A sample nearest to a training item is held against the samples nearest to held-out items, which
 cannot be copies. Only matches are read (matches.py), so any score of likeness can be tested.
@@ -118,7 +118,7 @@ class _Explained(NamedTuple):
 
 
 def _explained_by_chance(matches: Matches, targets: int, decoys: int, error: float) -> _Explained:
-    """How many of the training items matched may be no copies, but for 2.5% and for `error`.
+    """Upper bound of matched training items that are not copies, but for 2.5% and for `error`.
 
     If v are not, the draws are v + `decoys` of the pool without the copied items, and the number
     of held-out items among them is hypergeometric.

@@ -1,4 +1,4 @@
-"""Is a set of samples closer to its training set than to held-out data?"""
+"""Nearest neighbours of samples in training and in held-out data."""
 
 from typing import NamedTuple
 
@@ -74,6 +74,7 @@ def share_interval(found: Neighbours) -> Interval:
     many draws as that variance amounts to; with few clusters (a collapsed generator) that variance
     is not to be trusted, and there are no more draws than clusters.
     """
+    assert found.closer_to_train is not None and found.heldout_row is not None
     share = float(found.closer_to_train.mean())
     residuals = found.closer_to_train - share
     pair = torch.stack([found.train_row, found.heldout_row], 1)

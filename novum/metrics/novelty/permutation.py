@@ -22,7 +22,7 @@ def train_heldout_permutation_test(
 def permutation_test_from_matches(
     matches: Matches, permutations: int = 999, seed: int = 0
 ) -> float:
-    """Of the largest surplus of training items among the j plainest matches, divided by sqrt(j).
+    """p-value of the largest surplus of training items among the j plainest matches / sqrt(j).
 
     Shuffling the pool's labels gives the matched items labels drawn without replacement.
     """

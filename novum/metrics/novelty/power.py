@@ -1,4 +1,4 @@
-"""What share of copies would have been found, had there been any: the other half of "none found".
+"""Detection power: the share of planted copies that a detector finds.
 
 Copies of this very training set are planted, altered rung by rung, and the detector must name the
 source at a threshold that one held-out image in a hundred exceeds.
@@ -56,7 +56,8 @@ def power(
         alone: Their rows, if they are not to be drawn from all.
     """
     attacks = list(attacks)
-    match = match or AlteredCopyDetector(train, heldout, progress=progress).match
+    if match is None:
+        match = AlteredCopyDetector(train, heldout, progress=progress).match
     generator = torch.Generator().manual_seed(seed)
     sources = torch.randperm(len(train), generator=generator)[:copies]
     others = torch.randint(len(heldout), (len(sources),), generator=generator)
@@ -93,11 +94,14 @@ def feature_matcher(
 
     Its margin is log(distance of the fifth / of the nearest), as in `find_matches`.
     """
-    options = {"device": device, "progress": progress}
-    pool = torch.cat([extract_features(extractor, x, **options) for x in (train, heldout)])
+
+    def features(images: Images) -> Tensor:
+        return extract_features(extractor, images, device=device, progress=progress)
+
+    pool = torch.cat([features(x) for x in (train, heldout)])
 
     def match(samples: Tensor, exclude: Tensor) -> Matches:
-        found = knn(extract_features(extractor, samples, **options), pool, NEIGHBOURS + 1)
+        found = knn(features(samples), pool, NEIGHBOURS + 1)
         last = (found.indices == exclude[:, None]).byte().sort(dim=1, stable=True).indices
         item = found.indices.gather(1, last)[:, 0]
         near = found.distances.gather(1, last)
@@ -114,7 +118,7 @@ def pick(source: Images, rows: Tensor) -> Tensor:
 
 
 def _named(items: Tensor, sources: Tensor, train: Images) -> Tensor:
-    """Whether each item is the source, or a training image equal to it."""
+    """Mask of items that are the source, or a training image equal to it."""
     right = items == sources
     for i in ((items < len(train)) & ~right).nonzero()[:, 0].tolist():
         right[i] = bool((pick(train, items[i : i + 1]) == pick(train, sources[i : i + 1])).all())

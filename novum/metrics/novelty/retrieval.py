@@ -1,4 +1,4 @@
-"""Which images of a pool a sample may be an altered copy of: a few candidates by coarse views.
+"""Candidate retrieval: a few images that a sample may be an altered copy of, by coarse views.
 
 A view is a square, half or turned window of an image, seen at 8 x 8. Samples (and their mirror
 images) and pool images are compared view by view, in families of pairs of views: each family
@@ -64,7 +64,7 @@ FAMILIES: list[list[tuple[View, View]]] = [
 
 
 class Start(NamedTuple):
-    """What a pair of views says of the sample: mirrored or not, the region it speaks of, and the
+    """Placing that a pair of views implies: mirrored or not, the region it covers, and the
     similarity (a, b, tx, ty) from places in the sample, once mirrored back, to the pool image's."""
 
     mirrored: bool

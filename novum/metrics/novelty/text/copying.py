@@ -1,4 +1,4 @@
-"""Is it chance that passages stand in the training text? Two answers, with different assumptions.
+"""Two tests, with different assumptions, of whether copied passages are chance.
 
 `pooled_matches` asks what any generator may be asked: of the passages of training and held-out text
 together, does it prefer those it was trained on? `copy_q_values` asks whether long copies are more
@@ -23,12 +23,12 @@ PASSAGE = 100  # tokens of the samples that are one passage
 class Side(NamedTuple):
     """Training or held-out text, and what the samples have in common with it."""
 
-    index: TextIndex
+    text: TextIndex
     found: Matching
 
     @property
     def items(self) -> int:
-        return max(1, len(self.index) // ITEM)
+        return max(1, len(self.text) // ITEM)
 
     def item(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.minimum(places // ITEM, self.items - 1)
@@ -56,7 +56,7 @@ def pooled_matches(
     random = np.random.default_rng(seed)
     spans = [covering(side.found, centres) for side in (train, heldout)]
     ranges = [
-        occurrences(side.index, queries, span.start, np.minimum(span.length, FAR), FAR)
+        occurrences(side.text, queries, span.start, np.minimum(span.length, FAR), FAR)
         for side, span in zip((train, heldout), spans, strict=True)
     ]
     counts = [np.maximum(high - low, 1) for low, high in ranges]
@@ -67,14 +67,15 @@ def pooled_matches(
     items = []
     for side, span, (low, _), count in zip((train, heldout), spans, ranges, counts, strict=True):
         rank = low + (random.random(len(centres)) * count).astype(np.int64)
-        rank = np.minimum(rank, len(side.index) - 1)
-        anywhere = side.index.order[rank].astype(np.int64)
+        rank = np.minimum(rank, len(side.text) - 1)
+        anywhere = side.text.order[rank].astype(np.int64)
         place = np.where(span.length >= FAR, span.place, anywhere)
         items.append(side.item(place + (centres - span.start) // ITEM * ITEM))
     item = np.where(trained, items[0], items[1] + train.items)
     side = np.where(length == 0, 0, np.where(trained, TRAIN, HELDOUT)).astype(np.int8)
     margin = np.log(np.maximum(length, 1))
-    return Matches(*map(torch.from_numpy, (item, side, margin)), train.items, heldout.items)
+    item, side, margin = map(torch.from_numpy, (item, side, margin))
+    return Matches(item, side, margin, train.items, heldout.items)
 
 
 def copy_q_values(
@@ -104,7 +105,7 @@ def copy_q_values(
     thresholds, wins = np.unique(own, return_counts=True)
     wins = wins[::-1].cumsum()[::-1]
     per_text = len(train.found.length) / max(heldout_length, 1)
-    per_corpus = len(train.index) / len(heldout.index)
+    per_corpus = len(train.text) / len(heldout.text)
     expected = np.maximum(
         per_text * (1 + _as_long(chance, thresholds)), per_corpus * _as_long(mixed, thresholds)
     )

@@ -1,4 +1,4 @@
-"""How much a generator repeats itself, whatever it was trained on."""
+"""Diversity of text: how much a generator repeats itself."""
 
 import re
 from collections import Counter

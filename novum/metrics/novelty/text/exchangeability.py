@@ -1,4 +1,4 @@
-"""Is held-out text as like training text as passages of this are to the rest?
+"""Test whether held-out text is as like training text as passages of this are to the rest.
 
 All that is said of copying rests on it: held-out text of another kind has little in common with
 training text, and any sample then looks copied.
@@ -57,7 +57,7 @@ def _blocks(tokens: Tokens, size: int) -> Tokens:
 
 
 def _pair_counts(blocks: Tokens) -> NDArray[np.int64]:
-    """How often each of the most frequent pairs, and any other, stands in a block."""
+    """Counts of the most frequent pairs, and of any other, in each block."""
     pairs = blocks[:, :-1].astype(np.int64) << 16 | blocks[:, 1:]
     known, number, often = np.unique(pairs, return_inverse=True, return_counts=True)
     column = np.full(len(known), PAIRS)

@@ -33,7 +33,7 @@ def fold(tokens: Tokens, vocabulary: Vocabulary) -> Folded:
 
 def folding_tables(vocabulary: Vocabulary) -> tuple[Tokens, NDArray[np.bool_]]:
     """Each token's folded token, and whether it is white space. Of bytes, ASCII alone is folded."""
-    if vocabulary.is_bytes:
+    if vocabulary.alphabet is None:
         characters = "".join(chr(i) if i < 128 else "\0" for i in range(256))
     else:
         characters = vocabulary.alphabet

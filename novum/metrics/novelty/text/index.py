@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from pydivsufsort import divsufsort
 
 from novum.core.errors import InputError
+from novum.core.vocabulary import Tokens
 
 WORD = 8  # bytes
 BLOCK = 1 << 20  # suffixes at a time
 STEP = 4  # one suffix in so many has its first characters kept apart
 
-Tokens = NDArray[np.uint8] | NDArray[np.uint16]
 Places = NDArray[np.integer]
 
 
@@ -112,7 +112,7 @@ def suffix_order(text: Words) -> Places:
 def insertion_points(
     index: TextIndex, queries: Words, starts: Places, length: int, right: bool = True
 ) -> Places:
-    """How many suffixes are less than (or equal to) each query, by their first `length` tokens.
+    """Number of suffixes less than (or equal to) each query, by their first `length` tokens.
 
     Args:
         starts: Where the queries begin; ascending queries are found fastest.
@@ -148,7 +148,7 @@ def _bisect(low: Places, high: Places, precedes: Callable[[Places, Places], NDAr
 
 
 def _near(index: TextIndex, queries: Words, starts: Places, length: int) -> tuple[Places, Places]:
-    """How many of order[::STEP] are less than a query by two words, and how many no greater."""
+    """Numbers of order[::STEP] less than a query by two words, and not greater."""
     first, second = queries.at(starts), queries.at(starts + queries.per_word)
     new = np.ones(len(first), bool)
     new[1:] = first[1:] != first[:-1]  # equal ones follow one another where starts ascend

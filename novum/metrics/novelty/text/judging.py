@@ -133,7 +133,7 @@ def _indexed(name: str, source: TextSource) -> tuple[Reading, TextIndex]:
 
 
 class TextJudgement(NamedTuple):
-    """What was found in one reading."""
+    """Metrics of texts in one reading."""
 
     novelty: dict[str, Any]
     copies: Spans  # in the originals of samples and training text
@@ -170,6 +170,8 @@ def judge_reading(
     q, common = np.ones(len(spans.start)), np.zeros(len(spans.start), bool)
     figures: dict[str, Any] = {}
     if reference.heldout is not None:
+        assert reference.usual is not None and reference.usually_novel is not None
+        assert reference.heldout_index is not None
         usual = _account(reference.usual, reference.usually_novel, "_heldout")
         novelty = dict(x for both in zip(novelty.items(), usual.items(), strict=True) for x in both)
         heldout = side(reference.heldout_index)
@@ -184,6 +186,7 @@ def _against_heldout(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], dict[str, Any]]:
     """q of each copy, whether held-out text has it too, and what is certain of all of them."""
     found = heldout.found
+    assert reference.usual is not None
     usual, elsewhere = copied_spans(reference.usual), copied_spans(found)
     q = copy_q_values(train, heldout, spans, usual, elsewhere, len(reference.usual.length))
     centres = passage_centres(queries.stops)
@@ -198,7 +201,7 @@ def _against_heldout(
 
 
 def _account(found: Matching, novel: NDArray, end: str = "") -> dict[str, Any]:
-    """What a text has in common with training text; `end` says whose figures these are."""
+    """Figures of what a text shares with training text; `end` is a suffix of their names."""
     share = float(novel[SHOWN_NGRAM - 1])
     return {
         f"longest_copy{end}": int(found.length.max(initial=0)),

@@ -67,7 +67,8 @@ def _search(index: TextIndex, queries: Words, together: bool) -> tuple[Matching,
 
     def search(starts: Places) -> NDArray[np.int64]:
         ahead = insertion_points(index, queries, starts, FAR)
-        return np.stack([*_nearer_neighbour(index, queries, starts, ahead), ahead])
+        nearest = _nearer_neighbour(index, queries, starts, ahead)
+        return np.stack([*nearest, ahead]).astype(np.int64, copy=False)
 
     ascending = suffix_order(queries)  # neighbours are then looked for in the same places
     open_ = np.zeros(m, bool)
@@ -155,10 +156,11 @@ def _passages(text: Words, positions: Places) -> NDArray[np.int32]:
 
 
 def _run_ends(starts: Places) -> NDArray[np.int64]:
-    """Where the run of overlapping passages of FAR tokens ends that each belongs to."""
+    """End of the run of overlapping passages of FAR tokens that each belongs to."""
     last = np.append(starts[1:] - starts[:-1] > FAR, True)
     ends = np.flatnonzero(last)
-    return starts[ends[np.searchsorted(ends, np.arange(len(starts)))]] + FAR
+    own = ends[np.searchsorted(ends, np.arange(len(starts)))]
+    return (starts[own] + FAR).astype(np.int64, copy=False)
 
 
 def _ranges(starts: Places, ends: Places) -> NDArray[np.int64]:

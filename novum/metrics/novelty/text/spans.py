@@ -1,4 +1,4 @@
-"""Which passages are copies, where they stand, and how many of a text's n-grams are new."""
+"""Copied passages, their places, and the share of new n-grams."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""All that is measured of texts: novelty in each reading, and how varied they are."""
+"""Metrics of texts: novelty in each reading, and diversity."""
 
 import math
 from collections.abc import Sequence
@@ -45,11 +45,11 @@ class TextReferences:
         """Passages of held-out text for figures of diversity."""
         if self.heldout is None:
             return []
-        return documents([self.heldout.text(0, WORDS_READ)])
+        return [*documents([self.heldout.text(0, WORDS_READ)])]
 
 
 class JudgedTexts(NamedTuple):
-    """What was found."""
+    """Metrics of some texts."""
 
     readings: dict[str, TextJudgement]
     quality: dict[str, float | None]
@@ -75,7 +75,7 @@ def judge_text(
 
 
 def diversity(texts: Sequence[str], heldout: Sequence[Document]) -> dict[str, float | None]:
-    """Of the samples and, from as many words, of held-out text."""
+    """Diversity of the samples and, from as many words, of held-out text."""
     own = documents(texts)
     if heldout:
         own, heldout = own[: len(heldout)], heldout[: len(own)]
@@ -97,7 +97,7 @@ def distinct_3(found: Sequence[Document]) -> float:
 
 
 def _not_covered(spans: Spans, by: Spans) -> np.ndarray:
-    """Which spans lie outside others for the most part; of both none overlap among themselves."""
+    """Mask of spans that are mostly outside of others; neither set overlaps within itself."""
 
     def before(places: np.ndarray) -> np.ndarray:
         """Positions inside `by` up to there."""

@@ -1,4 +1,4 @@
-# Everything a newcomer needs: make demo, make test.
+# Everything a newcomer needs: make demo, make check, make test.
 PYTHON ?= python3
 BIN = .venv/bin
 TOOLS = .venv/tools
@@ -6,13 +6,15 @@ TOOLS = .venv/tools
 PINNED = --quiet --require-hashes --only-binary :all: --requirement
 COMPILE = $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
     --custom-compile-command "make lock"
+# a process for each core, each with one thread
+PYTEST = $(BIN)/pytest --numprocesses auto --dist worksteal
 
-.PHONY: demo test install install-test lint audit lock clean
+.PHONY: demo check test install install-test lint types docs audit lock clean
 
 demo: install
 	$(BIN)/python train.py fit --config configs/dcgan_digits.yaml
 
-# one list for both: the test packages are 2% of what the others take
+# one list for all: what tests and docs add is small beside torch
 install install-test: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -25,8 +27,20 @@ lint: install-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-test: lint
-	$(BIN)/pytest --durations=10
+types: install-test
+	$(BIN)/basedpyright
+
+# before a commit: two minutes on two cores
+check: lint types
+	$(PYTEST) -m "not slow" tests/cli tests/core tests/evaluation tests/metrics tests/report \
+	    tests/test_architecture.py
+
+test: lint types
+	$(PYTEST) --durations=10
+
+# the site, in site/; a page that refers to nothing is an error
+docs: install-test
+	$(BIN)/mkdocs build --strict --quiet
 
 # known vulnerabilities of the pinned packages: asks PyPI, and fails if it does not answer
 audit: $(TOOLS)/installed
@@ -44,4 +58,4 @@ $(TOOLS)/installed: .ci/tools.txt
 	touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info runs
+	rm -rf .venv build dist site *.egg-info runs

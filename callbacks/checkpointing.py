@@ -23,8 +23,8 @@ from novum.core.protocols import Recovering
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
-class WholeCheckpoints(TorchCheckpointIO):
-    """Local checkpoints that are whole or not there, and are told apart from damaged ones.
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Atomic checkpoints: whole or absent, and checked for damage when they are read.
 
     Removes only what is where it has written itself: a checkpoint may name any file as an old one.
     """
@@ -65,18 +65,18 @@ def _folder_of(path: str | Path) -> str:
     return str(path).rpartition("/")[0] if remote else os.path.dirname(os.path.realpath(path))
 
 
-def use_whole_checkpoints(trainer: Trainer) -> None:
-    """`WholeCheckpoints`, unless the trainer has a plugin of its own."""
+def use_atomic_checkpoints(trainer: Trainer) -> None:
+    """Install `AtomicCheckpoints`, unless the trainer has a plugin of its own."""
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-        trainer.strategy.checkpoint_io = WholeCheckpoints()
+        trainer.strategy.checkpoint_io = AtomicCheckpoints()
 
 
-class WholeCheckpoint(ModelCheckpoint):
-    """Lightning's, written by `WholeCheckpoints` unless the trainer has a plugin of its own."""
+class AtomicCheckpoint(ModelCheckpoint):
+    """ModelCheckpoint that writes through `AtomicCheckpoints`, unless the trainer has a plugin."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
-        use_whole_checkpoints(trainer)
+        use_atomic_checkpoints(trainer)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Nothing of another folder, not even the path of the best checkpoint, which is read."""
@@ -84,7 +84,7 @@ class WholeCheckpoint(ModelCheckpoint):
             super().load_state_dict(state_dict)
 
 
-class BestCheckpoint(WholeCheckpoint):
+class BestCheckpoint(AtomicCheckpoint):
     """checkpoints/best.ckpt by a metric of the evaluation (a GAN's loss says nothing of quality).
 
     Args:
@@ -108,7 +108,7 @@ class BestCheckpoint(WholeCheckpoint):
         super().on_validation_end(trainer, pl_module)
 
 
-class LastCheckpoint(WholeCheckpoint):
+class LastCheckpoint(AtomicCheckpoint):
     """checkpoints/last.ckpt before and after every evaluation, at the end, and at a stop.
 
     The one before is kept as previous.ckpt. From one written before an evaluation, or in it, a run
@@ -210,7 +210,7 @@ class LastCheckpoint(WholeCheckpoint):
 
     def _write(self, trainer: Trainer) -> None:
         self.best_model_path = str(self.folder / LAST)
-        keeps = isinstance(trainer.strategy.checkpoint_io, WholeCheckpoints) and self._last_is_good
+        keeps = isinstance(trainer.strategy.checkpoint_io, AtomicCheckpoints) and self._last_is_good
         trainer.save_checkpoint(
             self.best_model_path,
             weights_only=False,

@@ -36,7 +36,7 @@ class WriteResult(Callback):
         self, animation: Literal["gif", "mp4"] = "gif", frames_per_second: int = 15
     ) -> None:
         if animation == "mp4":
-            video_package()  # told now, not after the work
+            video_package()  # fail early
         self.animation, self.frames_per_second = animation, frames_per_second
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""Ending a run that is told to end: by a scheduler, a cloud or Ctrl-C."""
+"""Ending a run on a signal from a scheduler, a cloud or Ctrl-C."""
 
 import _thread
 import signal
@@ -32,9 +32,9 @@ class Preempted(SIGTERMException):
 class Preemption(Callback):
     """Stops at SIGTERM, at SIGUSR1 (SLURM's notice) and at Ctrl-C, with a checkpoint.
 
-    All ranks stop after the same step, whichever was told; in an evaluation each stops at once,
-    since LastCheckpoint has saved the step before it, and the evaluation is done again when the
-    run goes on. The exit code is 75 (130 after Ctrl-C): a script that sees 75 runs the same
+    All ranks stop after the same step, whichever got the signal; in an evaluation each stops at
+    once, since LastCheckpoint has saved the step before it, and the evaluation is done again when
+    the run goes on. The exit code is 75 (130 after Ctrl-C): a script that sees 75 runs the same
     command again with `--ckpt_path last`.
     """
 
@@ -95,7 +95,7 @@ class Preemption(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """A rank that others left behind, when all were told to leave, has lost nothing."""
+        """Treat the error of a rank that others left behind on a signal as the stop that it is."""
         self._quieten()
         left_behind = trainer.world_size > 1 and isinstance(exception, RuntimeError)
         if self._signal and left_behind and self._nothing_to_lose(trainer):

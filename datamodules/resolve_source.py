@@ -237,4 +237,4 @@ def _member(archive: np.lib.npyio.NpzFile) -> np.ndarray:
         size = max(m.file_size for m in members if m.filename in (name, f"{name}.npy"))
         if size > available_bytes():
             raise InputError(f"unpacked it has {size / 1e9:,.1f} GB, more than memory has room for")
-        return np.asanyarray(file[name])  # of a file that is no array: its bytes, refused as such
+        return np.asanyarray(file[name])  # bytes if it is no array: refused later

@@ -41,7 +41,7 @@ BAND = 1 << 20  # pixels that are converted at once
 
 
 class TooLarge(int):
-    """Bytes of an image that was not read, since it has more than MOST_BYTES of them."""
+    """Oversized image placeholder: its number of bytes, more than MOST_BYTES."""
 
 
 Encoded = bytes | Path | np.ndarray | TooLarge  # what a row of a data set is before decoding

@@ -48,7 +48,7 @@ class StyleGAN(RollBack):
         ema_kimg: Half-life of the averaged generator, thousands of images; auto is batch * 10/32.
         ema_ramp: The half-life is at most this share of the images seen (null: no ramp).
         freeze_discriminator: Resolutions, highest first, whose layers stay as transferred.
-        transfer: A checkpoint of ours whose weights to begin with, where shapes are the same.
+        transfer: A checkpoint whose weights to begin with, where shapes are the same.
         truncation_psi: Pull of w towards its mean when sampling (1: none, 0: the mean image).
         truncation_cutoff: Layers that are pulled, coarsest first (null: all).
         accumulate: Equal parts the batch is computed in, to save memory.

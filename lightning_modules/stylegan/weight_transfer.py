@@ -12,7 +12,7 @@ from novum.core.errors import InputError
 
 
 def read_weights(path: str) -> dict[str, Any]:
-    """The state_dict of a checkpoint of ours; nothing in the file is executed.
+    """Return the state_dict of a checkpoint. Loads weights only; never unpickles.
 
     Raises:
         InputError: If the file is missing, or anything but a checkpoint of plain tensors.
@@ -25,7 +25,7 @@ def read_weights(path: str) -> dict[str, Any]:
             return {name: w for name, w in weights.items() if isinstance(w, torch.Tensor)}
     except Exception as error:  # a damaged file raises about anything
         raise InputError(
-            f"transfer: {path} is not a checkpoint of ours ({type(error).__name__}); pickles of"
+            f"transfer: {path} is not a Novum checkpoint ({type(error).__name__}); pickles of"
             " other programs carry code, and are never unpickled"
         ) from error
 

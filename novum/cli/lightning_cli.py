@@ -24,7 +24,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 import novum.callbacks
 import novum.datamodules
 import novum.lightning_modules
-from novum.callbacks.checkpointing import LAST, PREVIOUS, use_whole_checkpoints
+from novum.callbacks.checkpointing import LAST, PREVIOUS, use_atomic_checkpoints
 from novum.callbacks.preemption import SIGNALS, Preempted
 from novum.cli.program import CONFIGS, one_line_errors, program_name, stop
 from novum.core.checkpoints import read_checkpoint
@@ -179,7 +179,7 @@ class TrainCLI(LightningCLI):
         except ValueError as error:
             if UNION not in str(error) and isinstance(error, NovumError):
                 raise
-            raise InputError(one_line(str(error))) from error  # what a constructor of ours said
+            raise InputError(one_line(str(error))) from error  # what one of our constructors said
 
     def after_instantiate_classes(self) -> None:
         on_cpu = isinstance(self.trainer.accelerator, CPUAccelerator)
@@ -187,14 +187,14 @@ class TrainCLI(LightningCLI):
             raise InputError(
                 "trainer.sync_batchnorm is for GPUs: torch has none for CPUs; leave it"
             )
-        use_whole_checkpoints(self.trainer)
+        use_atomic_checkpoints(self.trainer)
         if self.subcommand == "predict" and is_overridden("predict_dataloader", self.model):
             self.datamodule = None  # a generator says itself what to make
 
     def before_instantiate_classes(self) -> None:
         config = self.config[str(self.subcommand)]
         if config.get("ckpt_path") not in (None, "last"):
-            # a bad one is told before data is loaded, and Lightning would unpickle one at a URL
+            # fail before data is loaded; Lightning would unpickle one at a URL
             read_checkpoint(config.ckpt_path)
         loggers = _named_loggers(config.trainer.get("logger"))
         if not loggers:
@@ -250,7 +250,7 @@ def _continue_last_run(loggers: list[Any]) -> str | None:
 
 
 def newest_whole(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """last.ckpt and its contents, or previous.ckpt if that is damaged, which is then told."""
+    """Read last.ckpt; if it is damaged, fall back to previous.ckpt and warn."""
     damages = []
     for path in (folder / LAST, folder / PREVIOUS):
         if not path.is_file():
@@ -300,7 +300,7 @@ def run(trusted_texts: list[str] | None = None) -> None:
         with one_line_errors(), fence:
             _train()
     except Preempted:
-        for name in SIGNALS:  # those who told us to end may tell us again
+        for name in SIGNALS:  # ignore repeated signals
             signal.signal(getattr(signal, name), signal.SIG_IGN)
         raise
 

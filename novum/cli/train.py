@@ -51,7 +51,7 @@ class Configs:
         self.files: list[str] = []  # of the user
 
     def resolve(self, name: str) -> str:
-        """A path as given, the recipe inside a PNG of ours, or the bundled config of that name."""
+        """Resolve a path, the recipe inside one of our PNGs, or the name of a bundled config."""
         if Path(name).suffix.lower() == ".png" and Path(name).is_file():
             return self._recipe_in(Path(name))
         if Path(name).is_file():

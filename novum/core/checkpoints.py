@@ -1,4 +1,4 @@
-"""Checkpoints of ours: what one holds, and the module in it; nothing of theirs is unpickled."""
+"""Our checkpoints: their contents and the module in them. Loads weights only; never unpickles."""
 
 import importlib
 import os
@@ -37,7 +37,7 @@ def load_module(
     checkpoint = read_checkpoint(path)
     arguments = checkpoint.get("hyper_parameters") or {}
     if not isinstance(arguments, dict):
-        raise InputError(f"{path} is no checkpoint of ours: its arguments have no names")
+        raise InputError(f"{path} is not a Novum checkpoint: its arguments have no names")
     cls = _module_class(arguments.get("_class_path", ""), path, method, kind)
     return build_module(cls, checkpoint, path)
 

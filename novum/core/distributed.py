@@ -68,7 +68,7 @@ def cpu_group() -> dist.ProcessGroup:
 
 
 def barrier(where: str) -> None:
-    """Returns when all ranks are here; TimeoutError names those that do not come."""
+    """Wait for all ranks; RankError names those that do not arrive."""
     if world_size() == 1:
         return
     try:
@@ -78,13 +78,13 @@ def barrier(where: str) -> None:
 
 
 def _missing(message: str) -> str:
-    """gloo tells rank 0 who did not come, and the others that rank 0 gave up."""
+    """Describe the missing ranks, which gloo names to rank 0 alone."""
     named = re.search(r"Ranks? ([\d, ]+) failed to pass", message)
     if named is None:
-        return f"rank {rank()} waits no longer, since rank 0 is gone or misses another rank"
+        return f"rank {rank()} stops waiting: rank 0 died, timed out or misses another rank"
     listed, seconds = named[1].strip(" ,"), timeout().total_seconds()
     return (
-        f"rank {listed} of {world_size()} did not come within {seconds:g} s"
+        f"rank {listed} of {world_size()} did not arrive within {seconds:g} s"
         " (NOVUM_RANK_TIMEOUT), or died; see what it printed last"
     )
 

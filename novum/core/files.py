@@ -22,7 +22,7 @@ PARTIAL = re.compile(r".+\.[0-9a-f]{8}\.tmp")
 _warned: set[str] = set()
 _one_parser = threading.Lock()  # of headers; in Python 3.11 `ast` counts all threads' depth as one
 
-RECIPE = "novum:config"  # the text of a PNG of ours that holds the config which made it
+RECIPE = "novum:config"  # the text chunk of our PNGs that holds the config which made them
 
 
 def cache_folder() -> Path:

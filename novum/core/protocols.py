@@ -74,6 +74,12 @@ class Discriminator(Protocol):
     def discriminate(self, images: Tensor, *, labels: Tensor | None = None) -> Tensor: ...
 
 
+class Labeller(Protocol):
+    """Names the class of images."""
+
+    def classify(self, images: Tensor) -> Tensor: ...  # -> probabilities (n, num_classes)
+
+
 @runtime_checkable
 class TextGenerator(Protocol):
     """Writes texts, the same for the same seed."""

@@ -49,7 +49,7 @@ def open_sets(options: argparse.Namespace) -> Sets:
         module = load_module(Path(options.samples), "sample", "generator").to(device()).eval()
         if options.classifier:
             require_styles(module, "--classifier")
-            load_labeller(options.classifier)  # one that is not there is told before the work
+            load_labeller(options.classifier)  # fail early if it is missing
         generator = cast(ImageGenerator, module)
         images = draw_samples(generator, options.num_samples or NUM_SAMPLES, options.seed)
         samples = Opened(options.samples, ImageArray(images), None)

@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> Verdict:
 
 
 def feature_names(listed: str | None) -> list[str]:
-    """The feature spaces asked for, loaded once: one that is not there is told before the work."""
+    """Names of the feature spaces asked for, loaded now: fail early if an extractor is missing."""
     names = [name.strip() for name in listed.split(",")] if listed is not None else []
     for name in names:
         if name != ALIGNMENT:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from novum.core.checkpoints import load_module
 from novum.core.errors import NotComputable
-from novum.core.protocols import StyleGenerator
+from novum.core.protocols import Labeller, StyleGenerator
 from novum.metrics.features import load_extractor
 from novum.metrics.features.extractor import FeatureExtractor
 from novum.metrics.functional import Interval, linear_separability, perceptual_path_length
@@ -17,8 +17,6 @@ from novum.metrics.functional.path_length import Distance
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule
-
-    from novum.lightning_modules.classifier import Classifier
 
 BATCH = 64
 
@@ -79,14 +77,13 @@ def _halves(ends: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def separability(
-    module: StyleGenerator, labeller: "LightningModule", n: int = 10_000, seed: int = 0
+    module: StyleGenerator, labeller: Labeller, n: int = 10_000, seed: int = 0
 ) -> dict[str, Interval | float]:
-    """separability_z and separability_w by a labeller with `classify`, such as our Classifier."""
+    """separability_z and separability_w by a labeller, such as our Classifier."""
     z = module.sample_latents(n, seed=seed)
     ws = module.map_latents(z)
-    classify = cast("Classifier", labeller).classify
     images = torch.cat([module.synthesize(w, psi=1.0) for w in ws.split(BATCH)])
-    probabilities = torch.cat([classify(x).cpu() for x in images.split(BATCH)])
+    probabilities = torch.cat([labeller.classify(x).cpu() for x in images.split(BATCH)])
     return {
         "separability_z": linear_separability(z, probabilities),
         "separability_w": linear_separability(ws[:, 0].cpu(), probabilities),
@@ -106,7 +103,7 @@ def space_figures(
     found: dict[str, dict[str, Interval | float]] = {}
     if classifier is not None:
         labeller = load_labeller(classifier).to(device)
-        found["classifier"] = separability(module, labeller, num_samples, seed)
+        found["classifier"] = separability(module, cast(Labeller, labeller), num_samples, seed)
     for name in features:
         distance = feature_distance(load_extractor(name).to(device))
         found[name] = path_lengths(module, distance, num_paths, seed)
@@ -114,5 +111,5 @@ def space_figures(
 
 
 def load_labeller(path: str) -> "LightningModule":
-    """The classifier in a checkpoint of ours."""
+    """Load the classifier of a checkpoint."""
     return load_module(Path(path), "classify", "classifier").eval()

@@ -141,7 +141,7 @@ def text_files(place: str, follow_links: bool = False) -> list[Path]:
 
 @contextlib.contextmanager
 def text_hint() -> Iterator[None]:
-    """A file that is no text is told with a mend that fits here."""
+    """Re-raise with a hint for this command."""
     try:
         yield
     except InputError as error:

@@ -63,7 +63,7 @@ class FeatureMetric(Metric):
         super().__init__(**{"dist_sync_fn": gather_rows} | kwargs)
         # in a tuple it is no submodule: not in checkpoints, never put in training mode
         self._extractor = (extractor,)
-        _ = self.extractor  # a wrong name is told here
+        _ = self.extractor  # fail early on a wrong name
         self.reference = reference
         self.add_state("real", [], dist_reduce_fx="cat")
         self.add_state("fake", [], dist_reduce_fx="cat")

@@ -151,7 +151,7 @@ def _histogram_limits(values: np.ndarray) -> tuple[float, float]:
 
 
 def _steps(edges: np.ndarray, heights: np.ndarray, floor: float, i: int) -> str:
-    """The first is an area, those after it are lines: they can be told apart without colours."""
+    """Draw the first as an area and the others as lines, so that they differ without colours."""
     corners = " ".join(
         f"{a:.1f},{h:.1f} {b:.1f},{h:.1f}"
         for a, b, h in zip(edges[:-1], edges[1:], heights, strict=True)

@@ -109,7 +109,7 @@ def _table(facts: Mapping[str, Sequence[object]]) -> str:
 
 
 def _entry(value: object) -> str:
-    """A cell that stays one, and from which its text can be told.
+    """Escape a cell so that it stays one and its text can be recovered.
 
     A backslash is doubled; after a single one stands what would part cells or rows, be lost at
     either end or in an empty line, or begin a formula where a spreadsheet opens the file.

@@ -100,9 +100,9 @@ def test_who_is_missing_is_told(three, case, missing):
     found = three(case)
     assert torch.equal(found[0]["rows"], torch.arange(12).view(6, 2))
     error = found[0]["error"]
-    assert error.startswith(f"rank {missing} of 3 did not come within 2 s")
+    assert error.startswith(f"rank {missing} of 3 did not arrive within 2 s")
     assert error.endswith("the second meeting")
-    assert "rank 0 is gone or misses another rank" in found[3 - missing]["error"]
+    assert "rank 0 died, timed out or misses another rank" in found[3 - missing]["error"]
 
 
 if __name__ == "__main__":  # forked, so that torch is imported once

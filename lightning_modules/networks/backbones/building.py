@@ -57,7 +57,7 @@ def imagenet_classes() -> list[str]:
 
 
 def _ours(path: str) -> Network:
-    """A classifier's checkpoint of ours: its `network` takes images in [-1, 1]."""
+    """Network of a Novum classifier's checkpoint; it takes images in [-1, 1]."""
     module = cast("Classifier", load_module(Path(path), method="classify", kind="classifier"))
     half = (0.5,) * module.channels
     names = list(module.class_names)

@@ -1,4 +1,4 @@
-"""Configs that this user's own runs wrote, told from a stranger's by a key that stays here."""
+"""Signature of configs that this user's own runs wrote, by a key that stays on this machine."""
 
 import hashlib
 import hmac

@@ -38,7 +38,7 @@ MOST_CHARACTERS = 100_000  # of one text
 SEQUENCES = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Iterable,
              collections.abc.Collection)  # fmt: skip
 SPEC_KEYS = {"class_path", "init_args"}
-EXTRA = {  # keyword arguments that these classes pass on, as configs of ours hold them
+EXTRA = {  # keyword arguments that these classes pass on, as our configs hold them
     "TensorBoardLogger": {"comment": str, "purge_step": int | None, "max_queue": int,
                           "flush_secs": int, "filename_suffix": str},
     "DDPStrategy": {"find_unused_parameters": bool, "gradient_as_bucket_view": bool,

@@ -1,4 +1,4 @@
-"""A module of ours as a feature extractor: `checkpoint:PATH`."""
+"""A Novum module as a feature extractor: `checkpoint:PATH`."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +12,7 @@ from novum.metrics.features.extractor import FeatureExtractor
 
 
 class Checkpoint(FeatureExtractor):
-    """`features(uint8 images) -> (b, d)` of the LightningModule in a checkpoint of ours."""
+    """`features(uint8 images) -> (b, d)` of the LightningModule in a checkpoint."""
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(f"checkpoint:{path}")

@@ -64,7 +64,7 @@ def frechet_distance_infinity(
     """Fréchet distance of unlimited samples (Chong & Forsyth, 2020, 1911.07023); can be below 0.
 
     The line in 1 / n through the whole set and its random halves. Differs from the paper's least
-    squares through 15 subsets: the halves share the luck of the whole, so it cancels, and the
+    squares through 15 subsets: the halves share the sampling error of the whole, which cancels; the
     interval is honest. The reference is taken as it is.
     """
     moments_real = _moments(real, fake)

@@ -79,7 +79,8 @@ def copy_rate_from_matches(matches: Matches, margin: float) -> Interval:
 
     The matches left, once the copied items are taken out, are as many draws from the pool's items.
     `low` asks how few copies leave draws that chance explains, taking the items with the fewest
-    samples, and `high` how many; it also allows for the luck of m samples (Clopper-Pearson).
+    samples, and `high` how many; it also allows for the sampling error
+    of m samples (Clopper-Pearson).
     """
     if not matches.heldout_items:
         raise NotComputable("every held-out row is in the training data too: hold out other data")

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from novum.callbacks.checkpointing import BestCheckpoint, WholeCheckpoints
+from novum.callbacks.checkpointing import AtomicCheckpoints, BestCheckpoint
 from novum.cli import evaluate, train
 from novum.cli.train import _name_of_run, expand_arguments
 from novum.core.checkpoints import read_checkpoint
@@ -65,7 +65,7 @@ def test_a_checkpoint_names_no_file_to_delete(state):
 
 
 def test_only_what_lies_where_checkpoints_are_written_is_removed(tmp_path):
-    writer = WholeCheckpoints()
+    writer = AtomicCheckpoints()
     for file in ("runs/old.ckpt", "../home/x"):
         Path(file).parent.mkdir(exist_ok=True)
         Path(file).touch()

@@ -216,7 +216,6 @@ FREE = {  # texts that are neither read from, written to nor loaded
     ("EarlyStopping", "mode"),
     ("EarlyStopping", "monitor"),
     ("LBFGS", "line_search_fn"),
-    ("LatentRecovery", "space"),
     ("StyleTransfer", "content_layers"),
     ("StyleTransfer", "style_layers"),
     ("TextSamples", "prime"),

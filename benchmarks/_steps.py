@@ -28,7 +28,7 @@ class Clock:
 
 
 class Ticking(ProgressBar):
-    """The bar that a user sees, which also tells a clock."""
+    """The bar that a user sees, which also shows the time."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()

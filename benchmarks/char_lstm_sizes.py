@@ -3,8 +3,8 @@
     python benchmarks/char_lstm_sizes.py --text input.txt [--epochs 5] --output FILE.json
 
 nanoGPT's 90/10 split, the state carried, all of the held-out text after each pass over the training
-text; the best is told. Cells run from small to large and are written as they end: started again, it
-goes on with those that FILE.json has not. Seconds include the evaluations. `--hidden` and
+text; the best is printed. Cells run from small to large and are written as they end: started again,
+it goes on with those that FILE.json lacks. Seconds include the evaluations. `--hidden` and
 `--layers` choose cells.
 """
 

@@ -106,7 +106,7 @@ def peer(
 
 
 def cascade(gradient: Tensor, sigma: float) -> Tensor:
-    """Mean of three blurs, each by a dense 9 x 9 kernel that is built anew at each step."""
+    """Mean of three blurs, each by a dense 9 x 9 kernel that is rebuilt at each step."""
     padded = F.pad(gradient, [4] * 4, mode="reflect")
     blurs = []
     for factor in (0.5, 1.0, 2.0):

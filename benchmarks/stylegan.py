@@ -4,7 +4,7 @@
                                   [--output FILE.json]
 
 The recipe: weights of its own for each image in one grouped convolution, zero insertion and a full
-2-D filter over every channel, fakes made anew for each network's update, R1 every 16 and path
+2-D filter over every channel, new fakes for each network's update, R1 every 16 and path
 length every 4 steps in updates of their own, an averaged generator parameter by parameter. Both
 train with the same penalties, batch and optimizer; ours under Lightning. A step is the mean of a
 whole cycle of 16. Memory is the highest resident size of a process that trains for one cycle.
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from novum.lightning_modules import StyleGAN
 from novum.lightning_modules.networks import StyleGANDiscriminator, StyleGANGenerator
-from novum.lightning_modules.networks.stylegan import StyleLayer, ToImage
+from novum.lightning_modules.networks.stylegan_generator import StyleLayer, ToImage
 from novum.lightning_modules.networks.stylegan_ops import EqualConv2d, EqualLinear
 from novum.lightning_modules.stylegan.stylegan import lazy_adam
 

@@ -3,7 +3,7 @@
     python benchmarks/text_matching.py [--text input.txt] [--sizes 1.1 100]
 
 The corpus is the given text (by default the standard library's source), its words shuffled until
-there are so many MB; the text that is matched is the same words in another order. The peers walk
+there are this many MB; the text that is matched is the same words in another order. The peers walk
 through a part of it, character by character: one bisects the suffix array with Python's bisect (64
 characters deep, so it stops where we go on), the other asks whether a longer passage is `in` the
 corpus. Memory is what a process of its own has more at its peak than before the index is built.
@@ -30,7 +30,7 @@ FAR = 64
 
 
 def shuffled_words(text: bytes, size: int, seed: int) -> np.ndarray:
-    """`size` bytes of the text's words, shuffled anew each time they run out."""
+    """`size` bytes of the text's words, reshuffled each time they run out."""
     words = np.array(text.split(b" "), dtype=object)
     random = np.random.default_rng(seed)
     parts, have = [], 0

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from novum.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from novum.callbacks.adversarial_robustness import AttackFigure, Robustness
     from novum.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
     from novum.callbacks.evaluation import Evaluation, EvaluationCallback
     from novum.callbacks.health import TrainingHealth
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
         PrecisionRecall,
         SetMetrics,
     )
-    from novum.callbacks.robustness import AttackFigure, Robustness
     from novum.callbacks.samples import FilmStrip, Interpolation, SampleGrid
     from novum.callbacks.stop_on_copying import StopOnCopying
     from novum.callbacks.style_sheets import StyleInterpolation, StyleMixing, TruncationSweep

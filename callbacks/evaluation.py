@@ -11,6 +11,7 @@ from torch import Tensor
 
 from novum.callbacks.logging import wait_for_pictures
 from novum.core import distributed
+from novum.core.errors import InputError
 from novum.core.lightning_compat import datamodule, fast_dev_run
 from novum.core.protocols import BLOCK, ImageGenerator
 from novum.metrics.features import (
@@ -126,3 +127,11 @@ class EvaluationCallback(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         wait_for_pictures()
+
+
+def lacks(callback: Callback, pl_module: LightningModule, methods: str) -> InputError:
+    """Error of a callback in a run whose module does not have the methods that it calls."""
+    return InputError(
+        f"{type(callback).__name__} needs a module with {methods}, which"
+        f" {type(pl_module).__name__} lacks; remove it from trainer.callbacks"
+    )

@@ -182,7 +182,7 @@ class PhaseClock:
         self._images = max(self._images, images_seen)
 
     def figures(self, counted: str = "images") -> dict[str, float]:
-        """speed/* of training so far and of the last whole evaluation, then starts anew."""
+        """speed/* of training so far and of the last whole evaluation, then resets."""
         step, data = self._seconds.get("step", 0.0), self._seconds.get("data", 0.0)
         figures = {}
         if self._steps:

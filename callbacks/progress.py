@@ -59,7 +59,7 @@ class ProgressBar(TQDMProgressBar):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_end(trainer, pl_module)
-        self._mark = None  # an evaluation is no training time
+        self._mark = None  # an evaluation is not training time
 
     def on_train_start(self, *args: Any) -> None:
         super().on_train_start(*args)

@@ -7,9 +7,8 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from novum.callbacks.evaluation import EvaluationCallback
+from novum.callbacks.evaluation import EvaluationCallback, lacks
 from novum.callbacks.logging import log_picture
-from novum.core.errors import InputError
 from novum.core.protocols import ImageGenerator, LatentGenerator
 from novum.report.pictures import captioned_table, encode, encode_gif, enlarge, tile, to_rgb
 
@@ -110,10 +109,7 @@ class Interpolation(EvaluationCallback):
         if not trainer.is_global_zero:
             return
         if not isinstance(pl_module, LatentGenerator):
-            raise InputError(
-                f"Interpolation needs a generator with sample_latents and decode, which"
-                f" {type(pl_module).__name__} has not; take it out of trainer.callbacks"
-            )
+            raise lacks(self, pl_module, "sample_latents and decode")
         latents = pl_module.sample_latents(self.rows * self.stops, seed=self.seed)
         walk = closed_walk(latents.view(self.rows, self.stops, -1), self.frames)
         steps = walk.shape[1]

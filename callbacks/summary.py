@@ -18,12 +18,12 @@ from novum.callbacks.health import TrainingHealth
 from novum.callbacks.logging import log_text, writer
 from novum.callbacks.stop_on_copying import StopOnCopying
 from novum.core.errors import printable
+from novum.core.files import write_text
 from novum.core.lightning_compat import callbacks_of, datamodule, fast_dev_run
 from novum.core.protocols import axis, seen, unit
 from novum.evaluation.image_verdict import image_verdict
 from novum.evaluation.text_verdict import text_verdict
 from novum.report.events import literal
-from novum.report.files import write_text
 from novum.report.image_page import page
 from novum.report.model import Report, SetSummary
 from novum.report.pictures import to_rgb

@@ -2,7 +2,7 @@
 
 from pytorch_lightning import LightningModule, Trainer
 
-from novum.callbacks.evaluation import EvaluationCallback
+from novum.callbacks.evaluation import EvaluationCallback, lacks
 from novum.callbacks.logging import log_metrics, log_picture, log_text
 from novum.core import distributed
 from novum.core.errors import InputError
@@ -42,10 +42,7 @@ class TextNovelty(EvaluationCallback):
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, TextGenerator):
-            raise InputError(
-                f"TextNovelty needs a generator with sample_text and tokens_seen, which"
-                f" {type(pl_module).__name__} has not; take it out of trainer.callbacks"
-            )
+            raise lacks(self, pl_module, "sample_text and tokens_seen")
         texts = pl_module.sample_text(
             self.num_texts, self.length, temperature=self.temperature, seed=self.seed
         )

@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from novum.callbacks.evaluation import EvaluationCallback
+from novum.callbacks.evaluation import EvaluationCallback, lacks
 from novum.callbacks.logging import log_picture, log_text
-from novum.core.errors import InputError
 from novum.core.lightning_compat import datamodule
 from novum.core.protocols import TextGenerator, TextScorer, seen
 from novum.datamodules.sources.corpus import TextSource
@@ -154,8 +153,5 @@ def characters(source: TextSource, tokens: np.ndarray) -> str:
 
 def _require_scorer(callback: EvaluationCallback, pl_module: LightningModule) -> TextScorer:
     if not isinstance(pl_module, TextScorer):
-        raise InputError(
-            f"{type(callback).__name__} needs a module with surprisal, which"
-            f" {type(pl_module).__name__} has not; take it out of trainer.callbacks"
-        )
+        raise lacks(callback, pl_module, "surprisal")
     return pl_module

@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pytorch_lightning import LightningModule, Trainer
 
-from novum.callbacks.evaluation import EvaluationCallback
+from novum.callbacks.evaluation import EvaluationCallback, lacks
 from novum.callbacks.logging import log_metrics, log_picture
 from novum.callbacks.text_samples import as_rows, characters, spread
-from novum.core.errors import InputError
 from novum.core.lightning_compat import datamodule
 from novum.core.protocols import Introspective, seen
 from novum.report.passages import passage_picture, shades
@@ -96,10 +95,7 @@ class InterpretableUnits(EvaluationCallback):
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, Introspective):
-            raise InputError(
-                f"InterpretableUnits needs a module with activations, which"
-                f" {type(pl_module).__name__} has not; take it out of trainer.callbacks"
-            )
+            raise lacks(self, pl_module, "activations")
         source = datamodule(trainer).heldout_reference()
         rows = spread(source, self.windows, self.length)
         if len(rows) < 2 or len(rows[0]) <= WARM_UP:

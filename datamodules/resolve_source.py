@@ -156,7 +156,7 @@ def _load(where: str, follow_links: bool) -> Splits:
     if _holds_tables(path):
         return loaders.load("huggingface", str(path), follow_links=follow_links)
     if not path.is_dir():
-        raise InputError(f"{where} is no kind of file that is read: give {KINDS}")
+        raise InputError(f"{where} is not a kind of file that is read: give {KINDS}")
     return loaders.load("folder", str(path), follow_links=follow_links)
 
 
@@ -237,4 +237,4 @@ def _member(archive: np.lib.npyio.NpzFile) -> np.ndarray:
         size = max(m.file_size for m in members if m.filename in (name, f"{name}.npy"))
         if size > available_bytes():
             raise InputError(f"unpacked it has {size / 1e9:,.1f} GB, more than memory has room for")
-        return np.asanyarray(file[name])  # bytes if it is no array: refused later
+        return np.asanyarray(file[name])  # bytes if it is not an array: refused later

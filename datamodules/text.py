@@ -21,7 +21,7 @@ class TextDataModule(LightningDataModule):
     """Text as streams of tokens: row b of a batch goes on where row b of the batch before ended.
 
     A batch has `tokens` (b, t + 1), of which all but the last are inputs and all but the first are
-    targets; `restart`, true where all streams begin anew; and in training `epoch`, the passes over
+    targets; `restart`, true where all streams restart; and in training `epoch`, the passes over
     the text so far.
 
     Args:

@@ -8,7 +8,7 @@ from novum.core.errors import InputError
 from novum.core.lightning_compat import datamodule, wrapped_optimizer
 from novum.lightning_modules.attacks import PGD, attack_loss, input_gradient
 from novum.lightning_modules.networks.backbones import Backbone
-from novum.lightning_modules.single_image import SingleImageModule
+from novum.lightning_modules.single_image_module import SingleImageModule
 from novum.lightning_modules.training_utils import save_plain_hyperparameters
 
 

@@ -33,7 +33,7 @@ class LInf:
         return unit.to(like) * _per_image(epsilon, like)
 
     def largest(self, image: Tensor) -> float:
-        """The epsilon that reaches every image from every other; more is no attack."""
+        """The epsilon that reaches every image from every other; a larger one is meaningless."""
         return 1.0
 
 

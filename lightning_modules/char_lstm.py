@@ -17,7 +17,7 @@ from novum.core.lightning_compat import attached_trainer, log_interval, raw_opti
 from novum.core.seeds import derived_seed, random_generator
 from novum.core.vocabulary import Vocabulary
 from novum.lightning_modules.module import Module
-from novum.lightning_modules.networks.char_lstm import CharRNN
+from novum.lightning_modules.networks.char_rnn import CharRNN
 from novum.lightning_modules.schedules import constant
 from novum.lightning_modules.text_sampling import Sampling, beam_search, generate
 from novum.lightning_modules.training_utils import (

@@ -1,4 +1,4 @@
-"""Optimizers that a published recipe needs and torch has not."""
+"""Optimizers that a published recipe needs and torch lacks."""
 
 from collections.abc import Callable, Iterable
 

@@ -153,6 +153,6 @@ def require_same_model(module: nn.Module, checkpoint: dict[str, Any]) -> None:
         if ours.get(name) != theirs.get(name):
             raise InputError(
                 f"the checkpoint is of another model: {name} is {theirs.get(name, 'missing')} in it"
-                f" and {ours.get(name, 'missing')} in this config; use the config.yaml that lies"
+                f" and {ours.get(name, 'missing')} in this config; use the config.yaml that is"
                 " beside the checkpoints folder"
             )

@@ -37,7 +37,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports(path: Path, anywhere: bool) -> Iterator[str]:
-    """Names of ours that a module imports: when it is imported, or anywhere in it."""
+    """Novum modules that a module imports: when it is imported, or anywhere in it."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = ast.walk(tree) if anywhere else iter(tree.body)
     for node in nodes:

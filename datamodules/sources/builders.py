@@ -108,7 +108,7 @@ def plain_features(schema: Any) -> Any:
     try:
         told = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
     except (KeyError, TypeError, ValueError, RecursionError):
-        pass  # then Arrow's types are all that is known
+        pass  # then only Arrow's types are known
     plain = datasets.Features.from_arrow_schema(schema.remove_metadata())
     for field in schema:
         about = told.get(field.name) if isinstance(told, dict) else None

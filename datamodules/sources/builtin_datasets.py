@@ -12,8 +12,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from novum.core.cache import cache_folder
 from novum.core.errors import InputError, NotFoundError, first_line
-from novum.core.files import cache_folder, open_regular
+from novum.core.files import open_regular
 from novum.datamodules.sources.folders import load_celeba, load_folder
 from novum.datamodules.sources.huggingface import load_tables
 from novum.datamodules.sources.raw_images import ArrayRows, RawSet, Splits

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from filelock import FileLock
 
+from novum.core.cache import cache_folder
 from novum.core.errors import InputError
-from novum.core.files import cache_folder, read_blocks
+from novum.core.files import read_blocks
 from novum.core.vocabulary import (
     CODE_POINTS,
     Decoder,
@@ -98,7 +99,7 @@ class Corpus:
         self.starts: list[int] = about["starts"]
         self.fingerprint: str = about["fingerprint"]
         if not (folder / "tokens.bin").stat().st_size:
-            raise InputError(f"{', '.join(self.names[:3])}: there is not one character of text")
+            raise InputError(f"{', '.join(self.names[:3])}: there is no text")
         self.tokens = np.memmap(folder / "tokens.bin", self.vocabulary.dtype, mode="r")
 
     @classmethod

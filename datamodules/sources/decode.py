@@ -36,7 +36,7 @@ MOST_SCANS = 100  # of a progressive JPEG, where each takes its time; usual are 
 MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485  # PIL's limit
 MOST_SCANNED = 20 * MOST_PIXELS  # ... and of their pixels
 MOST_DIGITS = 1 << 26  # bytes of pixels spelt out in a PPM, read by slow Python code
-FREE_BYTES = 1 << 24  # to decode an image with no more nobody waits
+FREE_BYTES = 1 << 24  # images that need no more are decoded without waiting
 BAND = 1 << 20  # pixels that are converted at once
 
 

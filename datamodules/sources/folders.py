@@ -31,7 +31,7 @@ def load_folder(path: Path, follow_links: bool = False) -> Splits:
 
 
 def _read_tree(root: Path, follow_links: bool, within: Path) -> RawSet:
-    """Classes are the first-level subfolders, when every image lies in one."""
+    """Classes are the first-level subfolders, when every image is in one."""
     rows = FileRows(root, image_files(root, follow_links, within))
     if any("/" not in name for name in rows.ids):
         return RawSet(rows)

@@ -188,7 +188,7 @@ def _table(
 @contextmanager
 def _one_line(path: str) -> Iterator[None]:
     """Errors of `datasets`, which run over many lines, as one that names the data set."""
-    logger = logging.getLogger("datasets")  # tells each error a second time
+    logger = logging.getLogger("datasets")  # logs each error a second time
     level = logger.level
     try:
         logger.setLevel(logging.CRITICAL)

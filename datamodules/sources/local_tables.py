@@ -87,7 +87,7 @@ def _kind(names: list[str]) -> str:
 
 
 def by_split(names: list[str]) -> dict[str, list[str]]:
-    """Files by the split that their folder or name tells; all are `train` where none does."""
+    """Files by the split in their folder's or own name; all are `train` where no name has one."""
     shards: dict[str, list[str]] = {}
     for name in names:
         if match := SHARD.fullmatch(name):

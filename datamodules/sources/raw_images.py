@@ -91,7 +91,7 @@ class TableRows:
         table: The table.
         column: The one of images.
         name: How error messages call the table.
-        place: Where the table is from: what its cells name lies there.
+        place: Where the table is from: files that its cells name are there.
         follow_links: Follow links that lead out of there.
     """
 
@@ -121,7 +121,7 @@ def encoded(cell: bytes | dict | None, place: str, follow_links: bool = False) -
     found: Encoded | None = cell.get("bytes") if isinstance(cell, dict) else cell
     if isinstance(cell, dict) and not found and cell.get("path"):
         found = _fetch(cell["path"], place, follow_links)
-    return found or b""  # an empty cell is no image, and decoding will say so
+    return found or b""  # an empty cell is not an image, and decoding will say so
 
 
 def _fetch(path: str, place: str, follow_links: bool) -> Encoded:

@@ -6,15 +6,16 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
+from novum.core.cache import cache_folder
 from novum.core.errors import InputError, NotFoundError
-from novum.core.files import cache_folder, check_regular, whole_file
+from novum.core.files import check_regular, whole_file
 from novum.datamodules.sources.corpus import Corpus
 from novum.datamodules.sources.huggingface import local_stamps, open_splits
 from novum.datamodules.sources.threads import bar
 from novum.datamodules.sources.walk import glob_files
 
 TEXT_SETS = ("stdlib", "files", "huggingface")
-# tests are no library, and machine-made tables no code
+# leave out tests and generated tables
 LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "encodings", "pydoc_data"}
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import DTypeLike, NDArray
 
+from novum.core.cache import cache_folder, load_array, store
 from novum.core.errors import InputError
-from novum.core.files import cache_folder, load_array, open_regular, store
+from novum.core.files import open_regular
 from novum.datamodules.sources.decode import EXTENSIONS
 
 VERSION = 2  # of the indices in the cache
@@ -37,7 +38,7 @@ def file_size(file: str) -> int:
 
 
 def stamp(file: str) -> str:
-    """A file's place, size and time of change (or what its storage tells instead)."""
+    """A file's place, size and time of change (or what its storage reports instead)."""
     import fsspec
 
     system, place = fsspec.core.url_to_fs(file)
@@ -139,7 +140,7 @@ def _class_in(file: BinaryIO, member: tarfile.TarInfo) -> int:
     try:
         return int(text)
     except ValueError as error:
-        raise InputError(f"member {member.name} is no whole number: {text!r}") from error
+        raise InputError(f"member {member.name} is not a whole number: {text!r}") from error
 
 
 def tar_members(file: str) -> Iterator[tarfile.TarInfo]:

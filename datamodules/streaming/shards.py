@@ -49,7 +49,7 @@ class Shard(Protocol):
 
 
 class ParquetShard:
-    """Row groups, whose sizes the file's footer tells.
+    """Row groups, whose sizes are in the file's footer.
 
     Labels that are names become numbers by `codes`; files that cells name lie in `place`.
     """
@@ -139,7 +139,7 @@ class TarShard:
 
 
 class TableShard:
-    """A table or folder that `datasets` opens as a whole, read where it lies."""
+    """A table or folder that `datasets` opens as a whole, read in place."""
 
     def __init__(self, path: str, images: RawSet) -> None:
         self.file, self.images = path, images

@@ -28,7 +28,7 @@ class Shuffle:
 
     Args:
         counts: Rows in each block.
-        lanes: At most so many lanes (a power of two, S).
+        lanes: At most this many lanes (a power of two, S).
         buffer: Rows in all lanes' windows together.
         seed: Decides the order.
     """

@@ -24,7 +24,7 @@ class Reader:
     ) -> None:
         self.images, self.shuffle = images, shuffle
         self.transform, self.skip_bad = transform, skip_bad
-        self.skipped: list[str] = []  # what could not be read, until somebody tells of it
+        self.skipped: list[str] = []  # unreadable files, until they are reported
         self._epoch = -1
         self._held: dict[int, tuple[Window, list[Record]]] = {}  # by lane
         self._running: dict[int, tuple[int, Iterator[Record]]] = {}  # from which row of the lane on

@@ -12,7 +12,7 @@ from novum.core.lightning_compat import wrapped_optimizer
 from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.networks.fourier import FourierImage
-from novum.lightning_modules.single_image import SingleImageModule
+from novum.lightning_modules.single_image_module import SingleImageModule
 from novum.lightning_modules.training_utils import save_plain_hyperparameters
 
 
@@ -31,7 +31,7 @@ class ClassVisualisation(SingleImageModule):
         views: Random views of each image per step, whose mean logit is maximised.
         view_size: Height and width at which the network sees a view.
         scale: Least and greatest side of a view, in sides of the image.
-        rotate: Views are turned by up to so many degrees.
+        rotate: Views are rotated by at most this many degrees.
         contrast: Standard deviation of a view's log contrast; its colours shift by a third of it.
         noise: Standard deviation of noise on a view, which drowns what is finer than a shape.
         diversity: Weight of the mean cosine between Gram matrices of a class's images.

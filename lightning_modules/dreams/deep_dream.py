@@ -17,7 +17,7 @@ from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.dreams.dream_objectives import Objective
 from novum.lightning_modules.dreams.gradient_blur import smooth
 from novum.lightning_modules.networks.backbones import Backbone
-from novum.lightning_modules.single_image import SingleImageModule
+from novum.lightning_modules.single_image_module import SingleImageModule
 from novum.lightning_modules.training_utils import save_plain_hyperparameters
 
 Size = tuple[int, int]
@@ -50,8 +50,8 @@ class DeepDream(SingleImageModule):
         steps: Per octave.
         step_size: In pixels' [0, 1], after the gradient is normalised.
         normalise: Gradient over its standard deviation, over its mean magnitude, or standardised.
-        jitter: The image is rolled by up to so many px at each step, and back.
-        tile: Larger images are computed in tiles of at most so many px, at random offsets that
+        jitter: The image is rolled by at most this many px at each step, and back.
+        tile: Larger images are computed in tiles of at most this many px, at random offsets that
             leave out no pixel, so memory does not grow with them.
         reinject: Each octave adds the dream of the one before to the source, and so keeps the
             source's detail; else the whole dream is enlarged.

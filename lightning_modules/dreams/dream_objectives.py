@@ -37,7 +37,7 @@ class Objective:
     def _check(self, layer: str, x: Tensor) -> None:
         if x.ndim != 4:
             raise InputError(
-                f"layer '{layer}' has no places, only {x.shape[-1]} numbers: dream of"
+                f"layer '{layer}' has no spatial positions, only {x.shape[-1]} numbers: dream of"
                 " an earlier one"
             )
         beyond = [c for c in self.channels or [] if not 0 <= c < x.shape[1]]

@@ -6,12 +6,12 @@ from novum.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from novum.lightning_modules.networks.backbones import Backbone
-    from novum.lightning_modules.networks.char_lstm import CharRNN
+    from novum.lightning_modules.networks.char_rnn import CharRNN
     from novum.lightning_modules.networks.classifiers import FineTuned, SmallCNN, SoftmaxRegression
     from novum.lightning_modules.networks.dcgan import DCGANDiscriminator, DCGANGenerator
     from novum.lightning_modules.networks.maxout import Maxout, MaxoutDiscriminator, MaxoutGenerator
-    from novum.lightning_modules.networks.stylegan import StyleGANGenerator
     from novum.lightning_modules.networks.stylegan_discriminator import StyleGANDiscriminator
+    from novum.lightning_modules.networks.stylegan_generator import StyleGANGenerator
 
 __getattr__, __dir__ = lazy_exports(__name__, __file__)
 

@@ -5,7 +5,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from novum.lightning_modules.networks.stylegan import Architecture, Size, check_at_least, pyramid
+from novum.lightning_modules.networks.stylegan_generator import (
+    Architecture,
+    Size,
+    check_at_least,
+    pyramid,
+)
 from novum.lightning_modules.networks.stylegan_ops import (
     EqualConv2d,
     EqualLinear,

@@ -13,7 +13,7 @@ from novum.core.errors import InputError
 from novum.core.lightning_compat import datamodule, wrapped_optimizer
 from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.networks.backbones import Backbone
-from novum.lightning_modules.single_image import SingleImageModule
+from novum.lightning_modules.single_image_module import SingleImageModule
 from novum.lightning_modules.style_transfer.style_losses import (
     Content,
     GramStyle,
@@ -233,7 +233,7 @@ class StyleTransfer(SingleImageModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        state = checkpoint["state_dict"]  # targets are computed anew
+        state = checkpoint["state_dict"]  # targets are recomputed
         checkpoint["state_dict"] = {
             k: v for k, v in state.items() if not k.startswith("objective.")
         }

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from novum.core.pixels import uint8_to_signed
 from novum.core.protocols import Images, StyleGenerator
-from novum.lightning_modules.networks.stylegan import StyleGANGenerator, StyleLayer
+from novum.lightning_modules.networks.stylegan_generator import StyleGANGenerator, StyleLayer
 from novum.lightning_modules.networks.stylegan_ops import downsample2d
 
 Distance = Callable[[Tensor, Tensor], Tensor]  # images in [-1, 1], twice (n, c, h, w) -> (n,)

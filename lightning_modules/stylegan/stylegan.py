@@ -16,8 +16,8 @@ from novum.lightning_modules.losses import (
     nonsaturating_generator_loss,
     r1_penalty,
 )
-from novum.lightning_modules.networks.stylegan import StyleGANGenerator, check_at_least
 from novum.lightning_modules.networks.stylegan_discriminator import StyleGANDiscriminator
+from novum.lightning_modules.networks.stylegan_generator import StyleGANGenerator, check_at_least
 from novum.lightning_modules.stylegan.recovery import RollBack
 from novum.lightning_modules.stylegan.weight_transfer import transfer_weights
 from novum.lightning_modules.training_utils import save_plain_hyperparameters

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; a user's mistake ends in one line and exit code 2."""
     options = parse(arguments)
     with one_line_errors(), trusting(options.trust):
-        from novum.cli.style_space import run  # imports torch
+        from novum.cli.explore_commands import run  # imports torch
 
         run(options)
 

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     with one_line_errors(), trusting(options.trust):
         from novum.core.checkpoints import load_module  # imports torch
-        from novum.report.files import prepare_output
+        from novum.core.files import prepare_output
 
         if options.output:
             prepare_output(options.output)

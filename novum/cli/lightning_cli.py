@@ -33,10 +33,10 @@ from novum.core.errors import InputError, NovumError, first_line, out_of_memory
 from novum.core.lightning_compat import model_instantiator
 from novum.core.protocols import AXES
 from novum.core.security.configs import MEND_LINKS, check_links, config_of_run
-from novum.core.security.errors import Untrusted
 from novum.core.security.fence import fenced
 from novum.core.security.signature import sign
 from novum.core.security.trust import trusts_all
+from novum.core.security.untrusted import Untrusted
 from novum.lightning_modules import networks
 
 UNION = "Does not validate against any of the Union subtypes"  # jsonargparse, of optional classes
@@ -233,7 +233,7 @@ def _named_loggers(configured: Any) -> list[Any]:
 
 
 def _continue_last_run(loggers: list[Any]) -> str | None:
-    """The newest checkpoint of the run, whose folder and curves then go on; None starts anew."""
+    """The newest checkpoint of the run, whose folder and curves then go on; None starts afresh."""
     runs = Path(loggers[0].save_dir, loggers[0].name)
     found = [path for name in (LAST, PREVIOUS) for path in runs.glob(f"*/checkpoints/{name}")]
     newest = max(found, key=lambda path: path.stat().st_mtime, default=None)

@@ -10,7 +10,6 @@ from typing import Any
 
 from novum.cli.program import CONFIGS, program_name, stop
 from novum.core.errors import first_line
-from novum.core.files import RECIPE
 from novum.core.security.configs import Config, config_of_run
 from novum.core.security.trust import trusting
 
@@ -66,6 +65,7 @@ class Configs:
         go by default."""
         from novum.core.security.configs import parse_config, without_logger
         from novum.datamodules.sources.decode import open_untrusted
+        from novum.report.recipes import RECIPE
 
         try:
             with open_untrusted(picture, formats=("PNG",)) as image:
@@ -102,7 +102,7 @@ class Configs:
         return [*self.typed, *(Path(file).read_text(encoding="utf-8") for file in self.files)]
 
     def _check(self, config: Config, values: dict[str, Any], folder: Path) -> None:
-        """Untrusted, if a config that is no code holds values that only code may."""
+        """Untrusted, if a config that is not code holds values that only code may."""
         from novum.core.security.configs import check_config
         from novum.core.security.places import within
 
@@ -125,7 +125,7 @@ def _text(name: str) -> str:
     try:
         Path(name).read_text(encoding="utf-8")
     except ValueError as error:
-        stop(program_name(), f"{name} is no config: it is no text in UTF-8 ({error})")
+        stop(program_name(), f"{name} is not a config: it is not text in UTF-8 ({error})")
     return name
 
 
@@ -152,7 +152,7 @@ def _name_of_run(logger: object) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name that is no way out of a folder, and that a terminal may show."""
+    """A name that cannot leave its folder and is safe to print."""
     return re.sub(r"[^\w. -]", "_", name)[:60].strip(". ")
 
 

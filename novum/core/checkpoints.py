@@ -93,10 +93,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     parts = ("state_dict", "pytorch-lightning_version")
     missing = [x for x in parts if not isinstance(checkpoint, dict) or x not in checkpoint]
     if missing:
-        raise InputError(f"{path} is no Lightning checkpoint: it has no {missing[0]}")
+        raise InputError(f"{path} is not a Lightning checkpoint: it has no {missing[0]}")
     for name in ("images_seen", "tokens_seen"):
         if not isinstance(checkpoint.get(name, 0), int):
-            raise InputError(f"{path} is a damaged checkpoint: its {name} is no number")
+            raise InputError(f"{path} is a damaged checkpoint: its {name} is not a number")
     _check_parts(checkpoint, path)
     _check_names(checkpoint, path)
     _check_kept_paths(checkpoint, path)
@@ -104,7 +104,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _check_parts(checkpoint: dict[str, Any], path: str | Path) -> None:
-    """ValueError for parts that unfold without end when shown, and for tensors that are no weights.
+    """Raise ValueError for parts that unfold without end when shown, and tensors not of weights.
 
     A tensor of stride 0 has any number of elements, which a copy of it would take memory for.
     """
@@ -116,7 +116,7 @@ def _check_parts(checkpoint: dict[str, Any], path: str | Path) -> None:
         if number == MOST_PARTS or depth > MOST_DEPTH:
             raise _damaged(path, "it is nested too deeply, or too large")
         if isinstance(part, torch.Tensor) and not _is_plain(part, size):
-            raise _damaged(path, f"it holds a tensor of {tuple(part.shape)} that is no weight")
+            raise _damaged(path, f"it holds a tensor of {tuple(part.shape)} that is not a weight")
         if isinstance(part, dict):
             left += [(x, depth + 1) for pair in part.items() for x in pair]
         elif isinstance(part, list | tuple | set | frozenset):
@@ -141,7 +141,7 @@ def _check_names(checkpoint: dict[str, Any], path: str | Path) -> None:
 
 
 def _short(value: Any) -> str:
-    """Without unfolding what is no text."""
+    """Without unfolding anything but text."""
     return repr(value[:200]) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
@@ -199,7 +199,7 @@ def _check_pickles(archive: zipfile.ZipFile) -> None:
 
 
 def _damaged(path: str | Path, cause: str) -> InputError:
-    return InputError(f"{path} is no checkpoint, or a damaged one: {cause}")
+    return InputError(f"{path} is not a checkpoint, or a damaged one: {cause}")
 
 
 def _module_class(class_path: str, path: Path, method: str, kind: str) -> "type[LightningModule]":

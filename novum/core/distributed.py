@@ -59,7 +59,7 @@ def timeout() -> timedelta:
 
 
 def cpu_group() -> dist.ProcessGroup:
-    """All ranks, over gloo, for what lies in the CPU's memory; all ranks ask for it at once."""
+    """All ranks, over gloo, for tensors in the CPU's memory; all ranks ask for it at once."""
     if dist.group.WORLD not in _groups:
         _groups.clear()
         group = dist.new_group(backend="gloo", timeout=timeout())

@@ -1,33 +1,18 @@
-"""Files: the cache of what can be had again, files written whole, and regular files to read."""
+"""Files: written whole or not at all; only regular ones are read."""
 
+import json
 import os
 import re
 import secrets
 import stat
-import threading
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
-
 from novum.core.errors import InputError
-from novum.core.memory import memory_bytes as memory_bytes
 
 PARTIAL = re.compile(r".+\.[0-9a-f]{8}\.tmp")
-
-_warned: set[str] = set()
-_one_parser = threading.Lock()  # of headers; in Python 3.11 `ast` counts all threads' depth as one
-
-RECIPE = "novum:config"  # the text chunk of our PNGs that holds the config which made them
-
-
-def cache_folder() -> Path:
-    """$NOVUM_CACHE, or ~/.cache/novum."""
-    return Path(os.environ.get("NOVUM_CACHE") or Path.home() / ".cache" / "novum").expanduser()
 
 
 def check_regular(path: str | Path) -> None:
@@ -37,7 +22,7 @@ def check_regular(path: str | Path) -> None:
 
 def _require_regular(path: str | Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
-        raise InputError(f"{path} is no regular file: give a file that is whole on a disk")
+        raise InputError(f"{path} is not a regular file: give a file that is whole on a disk")
 
 
 def open_regular(path: str | Path) -> BinaryIO:
@@ -75,27 +60,6 @@ def read_blocks(path: str | Path, block: int = 1 << 22) -> Iterator[bytes]:
         while left and (data := file.read(min(block, left))):
             left -= len(data)
             yield data
-
-
-def load_array(path: Path, dtype: DTypeLike | None) -> NDArray | None:
-    """A .npy file, mapped for this process alone, or None if it is not whole and of this dtype
-    (None: of any)."""
-    with suppress(OSError, ValueError, EOFError):
-        with _one_parser:
-            array = np.load(path, mmap_mode="c", allow_pickle=False)
-        if dtype in (None, array.dtype) and path.stat().st_size == array.offset + array.nbytes:
-            return array
-    return None
-
-
-def store(path: Path, write: Callable[[Any], None]) -> None:
-    """Writes a file whole or not at all; a full or read-only disk costs a warning."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as file:
-            write(file)
-    except OSError as error:
-        _warn_once(f"not cached: cannot write to {path.parent} ({error.strerror or error})")
 
 
 @contextmanager
@@ -137,7 +101,25 @@ def remove_partial_files(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _warn_once(message: str) -> None:
-    if message not in _warned:
-        _warned.add(message)
-        warnings.warn(message, stacklevel=4)
+def prepare_output(folder: Path) -> None:
+    """Creates the folder before the work: a mistake shall not cost its results."""
+    probe = folder / "report.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+        remove_partial_files(folder)
+    except OSError as error:
+        raise InputError(f"cannot write to {folder} ({error.strerror}): change --output") from error
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    write_text(path, json.dumps(content, indent=2))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        file.write(text.encode())

@@ -35,12 +35,12 @@ def memory_bytes() -> int:
 def available_bytes() -> int:
     """Bytes of that which are free, or can be freed at once."""
     machine = _fields(PROC / "meminfo").get("MemAvailable:")
-    free = memory_bytes() // 2 if machine is None else machine * 1024  # not every system tells
+    free = memory_bytes() // 2 if machine is None else machine * 1024  # not every system says
     return max(0, min([free, *(limit - used for limit, used in _groups())]))
 
 
 def _groups() -> Iterator[tuple[int, int]]:
-    """Limit and use of this process's control group and of those that it lies in."""
+    """Limit and use of this process's control group and of its parents."""
     with suppress(OSError, ValueError):
         for line in (PROC / "self" / "cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)

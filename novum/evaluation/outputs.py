@@ -14,7 +14,7 @@ from novum.report.table import metric_table
 
 
 def cost(seconds: float, *, images: int = 0, characters: int = 0) -> Cost:
-    """Return the time and memory that the evaluation of so many images or characters took."""
+    """Return the time and memory that the evaluation of `count` images or characters took."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Cost(
         seconds,

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from novum.core import distributed
+from novum.core.files import prepare_output, write_text
 from novum.datamodules.sources.corpus import TextSource
 from novum.evaluation.outputs import cost, show
 from novum.evaluation.text_records import copy_records, figures, novel_ngrams
@@ -13,7 +14,6 @@ from novum.evaluation.text_sets import Texts, open_texts
 from novum.evaluation.text_verdict import text_verdict
 from novum.metrics.novelty.text import JudgedTexts, TextReferences, exchangeability_test, judge_text
 from novum.report.events import add_encoded, events
-from novum.report.files import prepare_output, write_text
 from novum.report.model import Report, SetSummary, Verdict
 from novum.report.pictures import encode
 from novum.report.schema import write_report

@@ -61,7 +61,7 @@ class FeatureMetric(Metric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"dist_sync_fn": gather_rows} | kwargs)
-        # in a tuple it is no submodule: not in checkpoints, never put in training mode
+        # in a tuple it is not a submodule: not in checkpoints, never put in training mode
         self._extractor = (extractor,)
         _ = self.extractor  # fail early on a wrong name
         self.reference = reference

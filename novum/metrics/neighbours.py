@@ -301,7 +301,7 @@ def _sorted(squared: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
 def _search_in_float64(
     queries: Tensor | Rows, reference: Tensor | Rows, bound: Tensor, max_bytes: int
 ) -> tuple[Tensor, Tensor]:
-    """k nearest rows among all that may be no farther than the k-th found so far."""
+    """k nearest rows among those that may be no farther than the k-th found so far."""
     k, quarter, centre = bound.shape[1], max_bytes // 4, middle(reference)
     rows = max(1, min(len(reference), quarter // (16 * reference.shape[1]), 8192))
     tile = max(1, min(quarter // (16 * rows), 512))

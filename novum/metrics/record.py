@@ -58,7 +58,7 @@ class Measure:
     """Metrics that are computed together, or elsewhere if there is no function.
 
     A module of `novum.metrics.functional` or `novum.metrics.novelty` lists its own as `MEASURES`,
-    which is all that a new metric takes.
+    all that a new metric needs.
 
     Args:
         metrics: In the order of the values.

@@ -11,7 +11,7 @@ def equal_sizes(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def choose_rows(rows: Tensor, size: int) -> Tensor:
-    """A fixed random choice of at most so many rows."""
+    """A fixed random choice of at most `size` rows."""
     if len(rows) <= size:
         return rows
     return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:size]]

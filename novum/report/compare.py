@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from novum.core.errors import InputError
+from novum.core.files import prepare_output, write_text
 from novum.metrics.record import Metric
 from novum.metrics.registry import describe
 from novum.report.figures import interval_chart
-from novum.report.files import prepare_output, write_text
 from novum.report.formatting import cost_facts, interval, number, plain, set_facts
 from novum.report.history import HistoryView, histories, history_view
 from novum.report.image_page import around_half

@@ -29,7 +29,7 @@ def events(report: Report, folder: Path, step: int) -> Iterator[SummaryWriter]:
 
 
 def add_encoded(experiment: SummaryWriter, tag: str, encoded: bytes, step: int) -> None:
-    """A picture as it is, where TensorBoard's add_image would encode it anew."""
+    """A picture as it is, where TensorBoard's add_image would encode it again."""
     width, height = Image.open(io.BytesIO(encoded)).size
     image = Summary.Image(encoded_image_string=encoded, height=height, width=width, colorspace=3)
     summary = Summary(value=[Summary.Value(tag=tag, image=image)])

@@ -219,7 +219,7 @@ def distributions_lead(report: Report, spaces: Sequence[Distributions]) -> str:
     """Guide to the charts of distances and margins."""
     lead = (
         "How far the samples lie from their nearest images: copies make a heap at the left, and the"
-        " last bar holds all that lie beyond."
+        " last bar counts everything beyond."
     )
     if any(space.margins is not None for space in spaces):
         lead += (

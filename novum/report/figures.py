@@ -257,7 +257,7 @@ def share_bar(estimate: Estimate) -> Markup:
 
 
 def _frame(x: Axis, y: Axis) -> str:
-    """Grid lines, ticks and the names of both axes; the floor lies at y.start."""
+    """Grid lines, ticks and the names of both axes; the floor is at y.start."""
     parts = []
     for value, text in x.ticks:
         at = f"{x.at(value):.1f}"

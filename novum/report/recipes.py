@@ -10,9 +10,10 @@ from PIL.PngImagePlugin import PngInfo
 from pytorch_lightning import Trainer
 
 from novum.core.errors import InputError
-from novum.core.files import RECIPE
 from novum.core.lightning_compat import datamodule
 from novum.report.pictures import Pixels, encode_gif
+
+RECIPE = "novum:config"  # text chunk of our PNGs: the config that made them
 
 
 def recipe_of(trainer: Trainer) -> str:

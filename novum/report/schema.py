@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from novum.core.errors import InputError
-from novum.report.files import write_text
+from novum.core.files import write_text
 from novum.report.model import SCHEMA, Estimate, Finding, Report, Space, Verdict
 
 LARGEST = 1e100  # figures beyond are unknown: charts could not add two of them

@@ -1,4 +1,4 @@
-"""Callbacks on generators whose answers are known, without any model of ours."""
+"""Callbacks on generators whose answers are known, without any of Novum's models."""
 
 import io
 import math
@@ -182,7 +182,7 @@ class TestSamples:
         torch.testing.assert_close(walk[:, ::4], stops)
 
     def test_interpolation_needs_latents_and_says_so(self, trainer):
-        with pytest.raises(ValueError, match="Interpolation needs .* Painter has not"):
+        with pytest.raises(ValueError, match="Interpolation needs .* Painter lacks"):
             Interpolation().evaluate(trainer, Painter())
 
     def test_counts_in_short(self):

@@ -56,7 +56,7 @@ def test_a_damaged_newest_falls_back_and_says_so(tmp_path, capsys, damage):
     path, checkpoint = newest_whole(last.parent)
     assert path == previous and checkpoint["global_step"] == 6
     told = capsys.readouterr().err
-    assert "last.ckpt is no checkpoint, or a damaged one" in told and "step 6" in told
+    assert "last.ckpt is not a checkpoint, or a damaged one" in told and "step 6" in told
     with pytest.raises(ValueError, match="damaged"):
         fit(tmp_path, max_steps=8, ckpt_path=str(last))
     fit(tmp_path, every_n_steps=3, max_steps=8, ckpt_path=str(path))

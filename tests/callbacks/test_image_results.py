@@ -47,7 +47,7 @@ def test_a_dream_is_repeated_bit_for_bit_from_its_png(run, tmp_path):
     assert again.read_bytes() == first.read_bytes()
     # `predict` writes the checkpoint's image
     last = folder / "version_0" / "checkpoints" / "last.ckpt"
-    assert last.stat().st_size < 1_000_000  # the network is no part of it
+    assert last.stat().st_size < 1_000_000  # the network is not part of it
     run("predict", "--ckpt_path", str(last), "--trainer.accelerator=cpu")
     (written,) = (folder / "version_0" / "samples").glob("*.png")
     with Image.open(written) as image:

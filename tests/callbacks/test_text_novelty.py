@@ -93,7 +93,7 @@ def test_stop_on_copying_ends_the_run(tmp_path):
 
 
 def test_another_kind_of_module_is_told(tmp_path):
-    with pytest.raises(ValueError, match="needs a generator with sample_text and tokens_seen"):
+    with pytest.raises(ValueError, match="needs a module with sample_text and tokens_seen"):
         TextNovelty().evaluate(None, LightningModule())
 
 

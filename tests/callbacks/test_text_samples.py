@@ -20,7 +20,7 @@ from novum.datamodules.sources.corpus import TextSource
 
 
 class Reader:
-    """Knows the line position by heart in unit 1; writes what it is told."""
+    """Knows the line position by heart in unit 1; writes what it is given."""
 
     tokens_seen = 100
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from novum.core.files import cache_folder
+from novum.core.cache import cache_folder
 from novum.core.pretrained import (
     LITE,
     _packaged_weights,
@@ -144,7 +144,7 @@ def test_code_is_never_unpickled(tmp_path):
             return (os.mkdir, (str(tmp_path / "ran"),))
 
     torch.save({"weight": Code()}, tmp_path / "w.pth")
-    with pytest.raises(ValueError, match="is no file of weights, or a damaged one"):
+    with pytest.raises(ValueError, match="is not a file of weights, or a damaged one"):
         load_weights(tmp_path / "w.pth")
     assert not (tmp_path / "ran").exists()
 
@@ -155,5 +155,5 @@ def test_truncated_files_are_named(tmp_path):
     for suffix in (".pth", ".safetensors"):
         path = (tmp_path / "half").with_suffix(suffix)
         path.write_bytes(data[:300])
-        with pytest.raises(ValueError, match=f"half{suffix} is no file of weights"):
+        with pytest.raises(ValueError, match=f"half{suffix} is not a file of weights"):
             load_weights(path)

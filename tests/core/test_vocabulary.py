@@ -71,7 +71,7 @@ def test_blocks_decode_as_the_whole(text, size):
 def test_bad_byte_is_found_over_blocks():
     decode = Decoder("utf-8", "notes.txt")
     decode("aé".encode()[:2])
-    with pytest.raises(ValueError, match=r"notes.txt is no utf-8 text: byte 0xc3 at offset 1;"):
+    with pytest.raises(ValueError, match=r"notes.txt is not utf-8 text: byte 0xc3 at offset 1;"):
         decode(b"zzz")
     cut_off = Decoder("utf-8", "notes.txt")
     cut_off("aé".encode()[:2])

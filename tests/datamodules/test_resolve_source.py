@@ -157,7 +157,7 @@ class TestMistakes:
 
     def test_other_file(self, tmp_path):
         (tmp_path / "x.txt").write_text("hello")
-        with pytest.raises(ValueError, match="x.txt is no kind of file that is read"):
+        with pytest.raises(ValueError, match="x.txt is not a kind of file that is read"):
             open_images(str(tmp_path / "x.txt"))
 
     def test_empty_folder(self, tmp_path):

@@ -178,7 +178,7 @@ class TestBadInput:
 
     def test_undecodable(self, tmp_path):
         line = self.message(tmp_path, "naïve".encode("latin-1") * 50)
-        assert "no utf-8 text: byte 0xef at offset 2" in line
+        assert "not utf-8 text: byte 0xef at offset 2" in line
 
     def test_shorter_than_a_chunk(self, tmp_path):
         line = self.message(tmp_path, b"short text", batch_size=2, chunk_length=50)

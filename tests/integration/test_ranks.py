@@ -84,7 +84,7 @@ def test_latents_are_those_of_one_process(runs):
 
 
 def test_no_two_ranks_draw_the_same_crops(runs):
-    """Where an image lies afterwards: which of its rows and columns are empty."""
+    """Where an image is afterwards: which of its rows and columns are empty."""
     shifts = []
     for rank in runs[4]:
         crops, images = (torch.cat(rank["gan_augmented"][k]) for k in ("crops", "images"))

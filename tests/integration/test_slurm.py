@@ -11,7 +11,7 @@ from tests.project import ROOT
 
 SCRIPT = ROOT / "configs" / "cluster" / "slurm.sbatch"
 COMMANDS = {
-    # a step that ends with 0 when told to, as a run does that has written its checkpoint
+    # a step that exits with 0 when asked to, as a run does that has written its checkpoint
     "srun": 'echo "srun $*" >> calls; echo $$ > step; trap "exit 0" TERM; '
     "for i in $(seq 100); do sleep 0.1; [ -e finish ] && exit 5; done",
     "scancel": 'echo "scancel $*" >> calls; kill -TERM $(cat step)',

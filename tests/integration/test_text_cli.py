@@ -158,7 +158,7 @@ class TestMistakes:
         [
             (b"", "input.txt is empty"),
             (b"\x7fELF\0\0" * 99, "binary file"),
-            ("Stra\u00dfe".encode("latin-1") * 99, "no utf-8 text: byte 0xdf at offset 4"),
+            ("Stra\u00dfe".encode("latin-1") * 99, "not utf-8 text: byte 0xdf at offset 4"),
             (b"a few words", "the text is too short"),
         ],
         ids=["empty", "binary", "undecodable", "short"],

@@ -1,4 +1,4 @@
-"""Run by test_distributed.py: a tiny StyleGAN on one rank or two, whose random numbers are those
+"""Run by test_training_ranks.py: a tiny StyleGAN on one rank or two, whose random numbers are those
 of one rank, so that two differ from one in the order of sums alone.
 
     python two_ranks.py FOLDER DEVICES STEPS [CHECKPOINT]

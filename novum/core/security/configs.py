@@ -13,9 +13,9 @@ import yaml
 
 from novum.core.errors import InputError, NotFoundError
 from novum.core.security import places, specs
-from novum.core.security.errors import Untrusted
 from novum.core.security.signature import is_own
 from novum.core.security.trust import trusts_all
+from novum.core.security.untrusted import Untrusted
 
 MOST_CHARACTERS = 2**18  # of a config; PyYAML needs seconds for that many
 CONFIG = "config.yaml"
@@ -51,10 +51,10 @@ def parse_config(text: str) -> Config:
     try:
         values = yaml.load(text, Loader)
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError) as error:
-        raise Untrusted("is no YAML") from error
+        raise Untrusted("is not YAML") from error
     values = {} if values is None else values
     if not isinstance(values, dict):
-        raise Untrusted("is no config")
+        raise Untrusted("is not a config")
     specs.check_size(values)
     return Config(values, trusts_all() or is_own(text, values))
 
@@ -64,7 +64,7 @@ def check_config(values: dict[str, Any], check_place: specs.CheckPlace) -> None:
     for key, value in values.items():
         hint = _sections().get(key)
         if hint is None:
-            raise Untrusted(f"holds {str(key)[:100]!r}, which is no key of a config")
+            raise Untrusted(f"holds {str(key)[:100]!r}, which is not a key of a config")
         if key == "trainer":
             specs.parse_arguments(hint, {} if value is None else value, key, check_place)
         else:
@@ -119,7 +119,7 @@ def _moved(logger: Any, run: Path | None) -> Any:
 
 
 def run_folder(checkpoint: Path) -> Path:
-    """The folder that is handed over with a checkpoint: its run's, or the one it lies in."""
+    """The folder that is handed over with a checkpoint: its run's, or the one it is in."""
     folder = checkpoint.absolute().parent
     of_run = folder.name == "checkpoints" and (folder.parent / CONFIG).is_file()
     return folder.parent if of_run else folder  # ~/checkpoints/x.ckpt hands over no home
@@ -152,13 +152,13 @@ def read_text(config: Path) -> str:
     """At most what a config may have.
 
     Raises:
-        Untrusted: If it is no text.
+        Untrusted: If it is not text.
     """
     try:
         with open(config, encoding="utf-8") as file:
             return file.read(MOST_CHARACTERS + 1)
     except UnicodeDecodeError as error:
-        raise Untrusted("is no text") from error
+        raise Untrusted("is not text") from error
 
 
 def arguments_of_run(
@@ -168,8 +168,8 @@ def arguments_of_run(
     there is no config.yaml of a run.
 
     Raises:
-        Untrusted: If they would read what lies elsewhere and the user did not type.
-        InputError: If it is no config of a run.
+        Untrusted: If they would read files elsewhere that the user did not name.
+        InputError: If it is not a config of a run.
     """
     if not checkpoint.is_file():
         raise NotFoundError(f"there is no checkpoint {checkpoint}")
@@ -189,7 +189,7 @@ def data_arguments(config: Path, cls: type, typed: Collection[str] = ()) -> dict
         parsed = parse(places.anywhere)
         inspect.signature(cls).bind(**arguments)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{config} is no config of a run: mend it or move it away") from error
+        raise InputError(f"{config} is not a config of a run: mend it or move it away") from error
     try:
         parse(places.anywhere if trusted else places.within(config.parent, typed))
     except Untrusted as error:

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from novum.core.security.errors import Untrusted
 from novum.core.security.specs import CheckPlace
+from novum.core.security.untrusted import Untrusted
 
 FETCHED = ("cache", "download", "none")  # weights by their publisher, or none
 EMBEDDED = ("china.jpg", "flower.jpg", "noise")

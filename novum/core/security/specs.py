@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from novum.core.security.allowed import find_allowed
-from novum.core.security.errors import Untrusted
+from novum.core.security.untrusted import Untrusted
 
 Hint = Any
 CheckPlace = Callable[[type, str, Any], None]  # of an argument of a class; raises Untrusted

@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING
 from novum.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from novum.metrics.features.cache import (
-        cache_together,
-        fingerprint,
-        reference_features,
-        reference_moments,
-        reference_neighbour_distances,
-    )
     from novum.metrics.features.extraction import (
         as_uint8,
         extract_features,
         extract_features_together,
     )
     from novum.metrics.features.extractor import FeatureExtractor
+    from novum.metrics.features.feature_cache import (
+        cache_together,
+        fingerprint,
+        reference_features,
+        reference_moments,
+        reference_neighbour_distances,
+    )
     from novum.metrics.features.loading import load_extractor
 
 __getattr__, __dir__ = lazy_exports(__name__, __file__)

@@ -12,8 +12,8 @@ from novum.metrics.features.extraction import rgb
 class FeatureExtractor(FeatureExtractorBase):
     """uint8 (b, c, h, w) in, one tuple of float32 (b, d) out.
 
-    `spec` names all that a feature depends on: extractor, layer, resize, dtype and weights. It is
-    part of cache keys and reports. torch-fidelity can use a subclass under its registered name.
+    `spec` names everything that a feature depends on: extractor, layer, resize, dtype and weights.
+    It is part of cache keys and reports. torch-fidelity can use a subclass by its registered name.
     """
 
     LAYER = "features"

@@ -15,7 +15,7 @@ from novum.metrics.features.efficientnet import EfficientNetLite0
 from novum.metrics.features.extraction import rgb, weights_hash
 from novum.metrics.features.extractor import FeatureExtractor
 from novum.metrics.features.inception import Inception, InceptionBFloat16
-from novum.metrics.features.pixels import Pixels
+from novum.metrics.features.pixel_features import Pixels
 from novum.metrics.features.transformers import Clip, DinoV2
 
 EXTRACTORS: dict[str, type[FeatureExtractor]] = {

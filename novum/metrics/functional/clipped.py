@@ -1,6 +1,6 @@
 """Clipped Density and Clipped Coverage (Salvy et al., 2025, arXiv 2507.01761).
 
-Both are calibrated: if a share x of the samples is good and the rest lies far away, both are about
+Both are calibrated: if a share x of the samples is good and the rest is far away, both are about
 x. Density and Coverage (Naeem et al., 2020) are not, since a few balls in dense regions, or one
 ball around an outlier, can hold most samples.
 """

@@ -39,7 +39,7 @@ def frechet_distance_from_features(real: Tensor, fake: Tensor) -> float:
     if min(len(real), len(fake)) > real.shape[1]:
         return moments_real.frechet_distance(moments_fake)
     # With n <= d the covariance is singular, and roots of its eigenvalue noise would add up:
-    # Tr (S1 S2)^1/2 is the nuclear norm of A1^T A2, which has no roots in it.
+    # Tr (S1 S2)^1/2 is the nuclear norm of A1^T A2, which needs no matrix square root.
     factor_real, factor_fake = _thin_factor(real, moments_real), _thin_factor(fake, moments_fake)
     nuclear = torch.linalg.svdvals(factor_real.T @ factor_fake).sum()
     traces = factor_real.square().sum() + factor_fake.square().sum()

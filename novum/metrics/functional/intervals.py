@@ -45,5 +45,5 @@ def normal_interval(value: float, standard_error: float, confidence: float = 0.9
 
 def _share(successes: float, trials: float) -> float:
     if not 0 <= successes <= trials or trials == 0:
-        raise InputError(f"{successes} successes in {trials} trials are no share: need 0 <= s <= n")
+        raise InputError(f"{successes} successes in {trials} trials: not a share, need 0 <= s <= n")
     return successes / trials

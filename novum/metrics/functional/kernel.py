@@ -49,7 +49,7 @@ def kernel_distance_interval(real: Tensor, fake: Tensor, confidence: float = 0.9
 
 
 class _KernelSums(NamedTuple):
-    """Row sums of the three kernel matrices: all that the U-statistic and its jackknife need."""
+    """Row sums of the three kernel matrices: sufficient for the U-statistic and its jackknife."""
 
     real: Tensor  # (n,), without the diagonal
     fake: Tensor  # (m,), without the diagonal

@@ -92,7 +92,7 @@ def _fit(squared: Tensor, to_mean: Tensor, d: int) -> Tensor:
     """Log-variances (m,) of the centres that make the rows likely.
 
     They start at each centre's nearest row. While they are fitted, a background as heavy as all
-    centres together lies around the rows' mean, so that no row is out of reach.
+    centres together is around the rows' mean, so that no row is out of reach.
 
     Args:
         squared: (n, m) squared distances of rows to centres.

@@ -79,7 +79,7 @@ def data_copying_test(
 
     2004.05675. The mean over cells of a Mann-Whitney z-score, weighted by held-out counts, where
     20 or more samples fall. Without `cells`, k-means on train makes them (in 64 principal
-    components if d > 64). It is no standard normal: its spread depends on the cells.
+    components if d > 64). It is not a standard normal: its spread depends on the cells.
     """
     _check(train=train, heldout=heldout, fake=fake)
     labels = _kmeans_cells(train, heldout, fake, num_cells, seed) if cells is None else cells

@@ -1,4 +1,4 @@
-"""Linear separability: can attributes be told apart by hyperplanes in latent space?"""
+"""Linear separability: how well hyperplanes separate attributes in latent space?"""
 
 import math
 from typing import Any

@@ -4,7 +4,7 @@ half of it pasted into another?
 Training and held-out images are one shuffled pool until the end. Candidates, alignment and margin
 know no labels, so samples that owe nothing to training meet training items at their share of the
 pool. The margin is the evidence for the nearest item less that for the sixth: smooth images agree
-with anything, and this cancels it. On CIFAR-10 it tells copies no worse than the evidence for the
+with anything, and this cancels it. On CIFAR-10 it detects copies no worse than the evidence for the
 best training item less that for the best held-out one, even where the sets are of one size, and
 far better where few images are held out.
 """
@@ -230,7 +230,7 @@ def _comparable(images: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     if min(height, width) < LEAST_SIDE:
         raise NotComputable(
-            f"images of {width}x{height} px are too small: altered copies can be told from"
+            f"images of {width}x{height} px are too small: altered copies can be distinguished from"
             f" {LEAST_SIDE}x{LEAST_SIDE} px up"
         )
     if (height, width) == (SIDE, SIDE):

@@ -48,7 +48,7 @@ def copy_test_from_matches(matches: Matches, q: float = 0.1) -> CopyTest:
     average, V+ and V- being the wins of each side at any threshold from largest margin down.
     """
     if not 0 < q < 1:
-        raise InputError(f"q = {q} is no share of errors: take one between 0 and 1, such as 0.1")
+        raise InputError(f"q = {q} is not a share of errors: take one between 0 and 1, such as 0.1")
     clusters = find_clusters(matches)
     targets = clusters.margin[clusters.trained].flip(0)  # ascending
     decoys = clusters.margin[~clusters.trained].flip(0)
@@ -149,7 +149,7 @@ MEASURES = (
             Metric(
                 "copies_at_least",
                 "Copies at least",
-                "With 95% confidence so many samples owe their nearest item to training, faint"
+                "With 95% confidence this many samples owe their nearest item to training, faint"
                 " copies too.",
                 "novelty",
                 "0",

@@ -21,7 +21,7 @@ HELDOUT, NEITHER, TRAIN = -1, 0, 1
 class Matches(NamedTuple):
     """Per sample: the pool's nearest item and how plainly it is the nearest.
 
-    Equal rows are one item. One that is in both sets tells nothing of copying: it is on no side.
+    Equal rows are one item. One that is in both sets says nothing about copying: it is on no side.
     """
 
     item: Tensor  # (m,) int64, row in training followed by held-out data, the first of equal ones

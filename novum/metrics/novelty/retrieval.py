@@ -2,8 +2,8 @@
 
 A view is a square, half or turned window of an image, seen at 8 x 8. Samples (and their mirror
 images) and pool images are compared view by view, in families of pairs of views: each family
-guesses a kind of alteration, gives its own candidates, and tells alignment where to start. A view
-is a linear map of the image at 16 x 16, so describing a block of images is one matrix product.
+guesses a kind of alteration, and gives its own candidates and the starting points of alignment. A
+view is a linear map of the image at 16 x 16, so describing a block of images is one matrix product.
 """
 
 import itertools

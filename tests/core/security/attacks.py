@@ -8,7 +8,7 @@ import yaml
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from novum.core.files import RECIPE
+from novum.report.recipes import RECIPE
 from tests.fuzz.strategies import checkpoint_bytes
 
 MARKER = "ran"
@@ -31,8 +31,8 @@ SPECS = {
     "spec in a dict of any": built_by("torch.nn.ParameterDict", parameters={"a": POPEN}),
     "spec in a list in a list": built_by("torch.nn.ParameterList", values=[[POPEN], [[AS_JSON]]]),
     "keyword arguments": {"class_path": "torch.nn.Identity", "dict_kwargs": {"a": POPEN}},
-    "of ours, with text": built_by("novum.lightning_modules.DiffAugment", color=AS_JSON),
-    "of ours, with a spec": built_by("novum.lightning_modules.DiffAugment", color=POPEN),
+    "allowed class, with text": built_by("novum.lightning_modules.DiffAugment", color=AS_JSON),
+    "allowed class, with a spec": built_by("novum.lightning_modules.DiffAugment", color=POPEN),
     "a file of weights": built_by(
         "novum.metrics.features.inception.Inception", name="x",
         feature_extractor_weights_path="x.pkl",
@@ -44,9 +44,9 @@ SPECS = {
     "code from text": built_by("torch.fx.graph_module._forward_from_src", src="import os"),
     "a partial": built_by("functools.partial", func="subprocess.getoutput", cmd="touch ran"),
     "a module as a class": built_by("novum.cli.train", args=AS_JSON),
-    "an attribute of ours": built_by("novum.core.checkpoints.importlib.import_module", name="x"),
-    "another of ours": built_by("novum.cli.lightning_cli.TrainCLI", args=["fit"]),
-    "a test of ours": built_by("tests.fuzz.outcome.ends_well"),
+    "an attribute of Novum": built_by("novum.core.checkpoints.importlib.import_module", name="x"),
+    "another of Novum": built_by("novum.cli.lightning_cli.TrainCLI", args=["fit"]),
+    "a test of Novum": built_by("tests.fuzz.outcome.ends_well"),
 }  # fmt: skip
 
 

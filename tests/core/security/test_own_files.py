@@ -31,7 +31,7 @@ def _here(tmp_path, monkeypatch):
 
 
 def train_tiny(*more: str) -> Path:
-    """A run of two steps on a folder of images that lies elsewhere; its folder."""
+    """A run of two steps on a folder of images elsewhere; its folder."""
     from PIL import Image
 
     Path("images").mkdir(exist_ok=True)
@@ -97,7 +97,7 @@ def test_a_signature_is_of_the_whole_config():
 
 
 def test_an_own_picture_is_made_again():
-    """From one's own photograph, which lies elsewhere."""
+    """From one's own photograph, which is elsewhere."""
     from PIL import Image
     from sklearn.datasets import load_sample_image
 
@@ -114,7 +114,7 @@ def test_an_own_picture_is_made_again():
     from novum.datamodules.single_image import read_image
 
     assert torch.equal(read_image(str(made)), read_image(str(again)))
-    os.unlink("config/novum/key")  # a stranger's picture reads no photograph of ours
+    os.unlink("config/novum/key")  # a stranger's picture reads none of the user's photographs
     assert ends_well("x.py", lambda: train.main(["fit", "--config", "given/x.png"])) == 2
 
 

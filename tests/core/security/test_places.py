@@ -67,7 +67,7 @@ WRITES = {
     "checkpoints": attacks.with_trainer(
         callbacks=[built_by("pytorch_lightning.callbacks.ModelCheckpoint", filename="/tmp/x")]
     ),
-    "checkpoints of ours": attacks.with_trainer(
+    "Novum checkpoints": attacks.with_trainer(
         callbacks=[built_by("novum.callbacks.BestCheckpoint", dirpath="~/x", filename="/tmp/x")]
     ),
     "root": attacks.with_trainer(default_root_dir="../elsewhere"),

@@ -239,7 +239,7 @@ class Canary:
 
 
 def test_the_second_fence_holds_alone():
-    """jsonargparse with no check of ours before it."""
+    """jsonargparse without Novum's check before it."""
     from jsonargparse import ArgumentParser
 
     name = f"{__name__}.Canary"

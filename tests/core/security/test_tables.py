@@ -102,7 +102,7 @@ SPEAKING = {
     ),
     "a script": ("set.py", lambda: "open('ran', 'w')"),
     "captions": ("metadata.csv", lambda: "file_name\n../outside.png\n"),
-    "what is no YAML": ("README.md", lambda: "---\n{{{\n---"),
+    "what is not YAML": ("README.md", lambda: "---\n{{{\n---"),
 }  # fmt: skip
 
 

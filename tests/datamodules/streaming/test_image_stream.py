@@ -290,7 +290,7 @@ def test_wrong_options(data, tmp_path):
     with pytest.raises(ValueError, match="streaming needs a path, and takes no subset"):
         images(data, subset=3)
     tar(tmp_path / "x.tar", {"1.png": png(1), "1.cls": b"cat"})
-    with pytest.raises(ValueError, match=r"member 1\.cls is no whole number: b'cat'"):
+    with pytest.raises(ValueError, match=r"member 1\.cls is not a whole number: b'cat'"):
         images(str(tmp_path / "x.tar"))
 
 

@@ -200,7 +200,7 @@ def test_checkpoints_hold_the_image_alone(tiny):
     [
         ({"layers": ["akt"]}, "no layer 'akt'; near it are .*act"),
         ({"layers": []}, "layers is empty"),
-        ({"layers": ["head"]}, "layer 'head' has no places"),
+        ({"layers": ["head"]}, "layer 'head' has no spatial positions"),
         ({"channels": [6]}, "channels 0 to 7, not 99|channels 0 to 5, not 6"),
         ({"octaves": (2, 1)}, "octaves are 2 to 1"),
         ({"octave_scale": 1.0}, "octave_scale is 1.0"),

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from novum.lightning_modules.networks import StyleGANDiscriminator, StyleGANGenerator
-from novum.lightning_modules.networks.stylegan import pyramid
 from novum.lightning_modules.networks.stylegan_discriminator import minibatch_deviation
+from novum.lightning_modules.networks.stylegan_generator import pyramid
 
 SMALL = dict(width=4, max_width=8)
 ARCHITECTURES = ("skip", "residual", "original")

@@ -198,7 +198,7 @@ def test_transfer_takes_weights_and_no_more(tmp_path):
 def test_files_that_are_no_checkpoints_are_refused(tmp_path, content):
     path = tmp_path / "network.pkl"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is not a checkpoint of ours .* never unpickled"):
+    with pytest.raises(ValueError, match="is not a Novum checkpoint .* never unpickled"):
         train_tiny(tmp_path, tiny_stylegan(transfer=str(path)))
     with pytest.raises(ValueError, match="does not exist"):
         train_tiny(tmp_path, tiny_stylegan(transfer=str(tmp_path / "none.ckpt")))

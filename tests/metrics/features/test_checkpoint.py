@@ -72,5 +72,5 @@ def test_missing_and_damaged_files(tmp_path):
     with pytest.raises(ValueError, match="there is no checkpoint"):
         load_extractor(f"checkpoint:{tmp_path}/none.ckpt")
     (tmp_path / "bad.ckpt").write_bytes(b"PK not really")
-    with pytest.raises(ValueError, match="bad.ckpt is no checkpoint, or a damaged one"):
+    with pytest.raises(ValueError, match="bad.ckpt is not a checkpoint, or a damaged one"):
         load_extractor(f"checkpoint:{tmp_path}/bad.ckpt")

@@ -32,5 +32,5 @@ def test_normal_interval():
 
 @pytest.mark.parametrize(("successes", "trials"), [(3, 2), (-1, 2), (0, 0)])
 def test_impossible_counts_are_refused(successes, trials):
-    with pytest.raises(ValueError, match="are no share"):
+    with pytest.raises(ValueError, match="not a share"):
         wilson_interval(successes, trials)

@@ -70,7 +70,7 @@ def _others(n: int) -> list[list[int]]:
 
 
 def test_interval_covers(normal):
-    """0 lies in the 95% interval of a distance of 0 about as often as that says."""
+    """0 is in the 95% interval of a distance of 0 about as often as that says."""
     hits = 0
     for seed in range(100):
         interval = kernel_distance_interval(normal(60, 4, 2 * seed), normal(60, 4, 2 * seed + 1))

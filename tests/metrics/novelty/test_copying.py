@@ -135,7 +135,7 @@ def test_copies_of_duplicated_training_items_are_found():
 
 def test_q_must_be_a_share():
     x = torch.zeros(2, 1)
-    with pytest.raises(ValueError, match="q = 1.5 is no share of errors"):
+    with pytest.raises(ValueError, match="q = 1.5 is not a share of errors"):
         copy_test(x, x + 1, x, q=1.5)
 
 

@@ -1,4 +1,4 @@
-"""The power card: recall that falls with the alteration, at the false alarms it states."""
+"""The power card: recall that falls with the alteration, at the false alarm rate it states."""
 
 from functools import partial
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 from novum.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from novum.metrics.novelty.text.diversity import distinct_n, documents, self_bleu
-    from novum.metrics.novelty.text.exchangeability import exchangeability_test
     from novum.metrics.novelty.text.index import TextIndex, build_index
     from novum.metrics.novelty.text.judging import READINGS, TextJudgement, judge_reading, prepare
     from novum.metrics.novelty.text.matching import Matching, match
+    from novum.metrics.novelty.text.repetition import distinct_n, documents, self_bleu
+    from novum.metrics.novelty.text.shift_test import exchangeability_test
     from novum.metrics.novelty.text.spans import LONG, Spans, copied, copied_spans, novel_ngrams
     from novum.metrics.novelty.text.texts import JudgedTexts, TextReferences, judge_text
 

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from novum.core.cache import cache_folder, load_array, store
 from novum.core.errors import InputError
-from novum.core.files import cache_folder, load_array, store
 from novum.core.vocabulary import Tokens, Vocabulary
 from novum.datamodules.sources.corpus import TextSource
 from novum.metrics.novelty.copying import copies_at_least, copy_rate_from_matches
 from novum.metrics.novelty.nearest_matches import margin_of
 from novum.metrics.novelty.permutation import permutation_test_from_matches
-from novum.metrics.novelty.text.copying import (
+from novum.metrics.novelty.text.copy_tests import (
     Side,
     copy_q_values,
     passage_centres,

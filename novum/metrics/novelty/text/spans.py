@@ -34,7 +34,7 @@ def maximal_matches(found: Matching) -> Spans:
 
 
 def copied_spans(found: Matching, at_least: int = LONG) -> Spans:
-    """Copies of so many tokens, each as long as it can be, that do not overlap.
+    """Maximal copies of at least `at_least` tokens that do not overlap.
 
     Where two do, the first ends where the second begins if it stays long enough, else the second is
     cut or, if too little of it is left, dropped.
@@ -68,7 +68,7 @@ def copied(found: Matching, at_least: int = LONG) -> NDArray[np.bool_]:
 def novel_ngrams(
     found: Matching, ends: NDArray[np.int64], most: int = NGRAMS
 ) -> NDArray[np.float64]:
-    """Share of the text's n-grams that the corpus has not, n = 1 .. most (McCoy et al., 2023).
+    """Share of the text's n-grams absent from the corpus, n = 1 .. most (McCoy et al., 2023).
 
     Args:
         ends: (m,) Where the n-grams that begin at a position have to end at the latest.

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 
 from novum.datamodules.sources.corpus import TextSource
-from novum.metrics.novelty.text.diversity import Document, distinct_n, documents, self_bleu
 from novum.metrics.novelty.text.judging import (
     READINGS,
     Queries,
@@ -17,6 +16,7 @@ from novum.metrics.novelty.text.judging import (
     judge_reading,
     prepare,
 )
+from novum.metrics.novelty.text.repetition import Document, distinct_n, documents, self_bleu
 from novum.metrics.novelty.text.spans import Spans
 
 WORDS_READ = 400_000  # characters of held-out text that words are taken from

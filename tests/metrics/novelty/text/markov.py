@@ -45,7 +45,7 @@ class Planted(NamedTuple):
 
 
 def plant(into: str, train: str, lengths: list[int], seed: int, around: str = "|") -> Planted:
-    """Copies of `train` at equal distances; `around` each, a character that `train` has not."""
+    """Copies of `train` at equal distances; `around` each, a character absent from `train`."""
     random = np.random.default_rng(seed)
     step = len(into) // len(lengths)
     text, copies = "", []

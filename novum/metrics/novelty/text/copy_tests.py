@@ -91,7 +91,7 @@ def copy_q_values(
     Of all that is as long, as much is expected by chance as held-out text of the samples' length
     has in common with training text (target-decoy competition; Elias & Gygi, 2007, +1: Barber &
     Candès, 2015), or, if that is more, as the samples have in common with held-out text, for
-    training text's size. Copies of one item count once. What held-out text has too is no copy.
+    training text's size. Copies of one item count once. Passages of held-out text are no copies.
 
     Args:
         copies: Of training text in the samples.

@@ -3,7 +3,7 @@ import torch
 
 from novum.callbacks import Robustness
 from novum.datamodules.sources.image_sources import ImageArray
-from novum.report.robustness import draw_class_flow, draw_robustness
+from novum.report.attack_figures import draw_class_flow, draw_robustness
 
 
 class Answers:
@@ -27,7 +27,9 @@ class Trainer:
 
 def test_error_and_confidence(monkeypatch):
     logged = {}
-    monkeypatch.setattr("novum.callbacks.robustness.log_metrics", lambda _, __, m: logged.update(m))
+    monkeypatch.setattr(
+        "novum.callbacks.adversarial_robustness.log_metrics", lambda _, __, m: logged.update(m)
+    )
     Robustness(epsilons=(0.0, 0.1)).evaluate(Trainer(), Answers())
     assert logged["robustness/error/0"] == 0 and logged["robustness/error/0.1"] == 1
     assert logged["robustness/confidence/0.1"] > 0.99

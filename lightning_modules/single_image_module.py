@@ -21,7 +21,7 @@ class SingleImageModule(Module):
 
     A subclass says how many steps it takes (`total_steps`) and what its images are (`images`); each
     `training_step` ends in one optimizer step. `images_seen`, the x axis of what is logged, counts
-    steps. The network is no part of the module's state: a checkpoint holds the image alone.
+    steps. The network is not part of the module's state: a checkpoint holds the image alone.
     """
 
     def __init__(self, backbone: Backbone, seed: int) -> None:

@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from novum.core import files as paths
-from novum.core.files import cache_folder
+from novum.core import cache as paths
+from novum.core.cache import cache_folder
 from novum.metrics.features import (
     FeatureExtractor,
     reference_features,
     reference_moments,
     reference_neighbour_distances,
 )
-from novum.metrics.features import cache as cache_module
+from novum.metrics.features import feature_cache as cache_module
 from novum.metrics.neighbours import neighbour_distances
 from novum.metrics.subsets import choose_rows
 

@@ -1,6 +1,6 @@
 import pytest
 
-from novum.report.files import write_json
+from novum.core.files import write_json
 
 
 def test_json_is_whole_or_not_there(tmp_path):

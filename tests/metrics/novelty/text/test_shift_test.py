@@ -1,6 +1,6 @@
 import numpy as np
 
-from novum.metrics.novelty.text.exchangeability import exchangeability_test
+from novum.metrics.novelty.text.shift_test import exchangeability_test
 from tests.metrics.novelty.text.markov import VOCABULARY, chain
 
 WORLDS = [VOCABULARY.encode(chain(40_000, seed=world, world=world)) for world in range(4)]

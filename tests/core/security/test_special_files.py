@@ -206,7 +206,7 @@ class TestSpecialFiles:
     def test_given_as_a_place(self, kind, suffix):
         name = special(kind, f"x.{suffix}")
         for read in (open_images, lambda n: read_samples(n), lambda n: open_source(n, False)):
-            with pytest.raises(ValueError, match=f"{name} is no regular file"):
+            with pytest.raises(ValueError, match=f"{name} is not a regular file"):
                 read(name)
 
     def test_given_by_name(self, kind):
@@ -217,7 +217,7 @@ class TestSpecialFiles:
             (lambda n: read_idx(Path(n)), "x.gz"),
             (lambda n: read_regular(n, 10), "y"),
         ):
-            with pytest.raises(ValueError, match="is no regular file"):
+            with pytest.raises(ValueError, match="is not a regular file"):
                 read(special(kind, name))
 
     def test_swapped_in_after_the_folder_was_read(self, kind):
@@ -228,7 +228,7 @@ class TestSpecialFiles:
         Path("x/0.png").unlink()
         special(kind, "x/0.png")
         assert len(images[:]) == 4
-        with pytest.raises(ValueError, match=r"0\.png.* is no regular file"):
+        with pytest.raises(ValueError, match=r"0\.png.* is not a regular file"):
             for reference in (lazy.train_reference(), lazy.heldout_reference()):
                 reference[:]
 
@@ -236,7 +236,7 @@ class TestSpecialFiles:
 def test_a_fifo_swapped_in_at_the_last_moment_does_not_hang(monkeypatch):
     os.mkfifo("x")
     monkeypatch.setattr("novum.core.files.check_regular", lambda path: None)
-    with pytest.raises(ValueError, match="x is no regular file"):
+    with pytest.raises(ValueError, match="x is not a regular file"):
         open_regular("x")
 
 
@@ -528,4 +528,4 @@ def test_the_real_command_line_refuses_a_fifo(name):
     write_images("train")
     done = evaluate("--samples", name, "--train", "train")
     assert done.returncode == 2
-    assert done.stderr.count("\n") == 1 and f"{name} is no regular file" in done.stderr
+    assert done.stderr.count("\n") == 1 and f"{name} is not a regular file" in done.stderr

@@ -7,13 +7,13 @@ import torch
 from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 
-from novum.callbacks.evaluation import EvaluationCallback
+from novum.callbacks.evaluation import EvaluationCallback, lacks
 from novum.callbacks.logging import log_metrics, log_picture
 from novum.core.errors import InputError
 from novum.core.lightning_compat import datamodule, fast_dev_run
 from novum.core.protocols import AttackedClassifier, AttackedImage, seen
+from novum.report.attack_figures import attack_figure, draw_class_flow, draw_robustness
 from novum.report.pictures import encode, to_rgb
-from novum.report.robustness import attack_figure, draw_class_flow, draw_robustness
 
 BATCH = 100  # images attacked at once
 
@@ -35,16 +35,13 @@ class Robustness(EvaluationCallback):
     ) -> None:
         if not epsilons or not all(0 <= epsilon <= 1 for epsilon in epsilons):
             raise InputError(
-                f"epsilons are {list(epsilons)}: pixels lie in [0, 1], so each must be from 0 to 1"
+                f"epsilons are {list(epsilons)}: pixels are in [0, 1], so each must be from 0 to 1"
             )
         self.epsilons, self.num_images = tuple(epsilons), num_images
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, AttackedClassifier):
-            raise InputError(
-                f"Robustness needs a classifier with under_attack, which"
-                f" {type(pl_module).__name__} has not; take it out of trainer.callbacks"
-            )
+            raise lacks(self, pl_module, "under_attack")
         heldout = datamodule(trainer).heldout_reference()
         n = min(self.num_images, len(heldout)) if not fast_dev_run(trainer) else 8
         labels = heldout.labels[:n].cpu()
@@ -79,7 +76,7 @@ class AttackFigure(EvaluationCallback):
     """samples/attack: the image | the change, enlarged | the attacked image, each as it is seen.
 
     The last caption is of the image in 8 bits, as its PNG will be. At the end of a run the figure
-    lies beside it.
+    is beside it.
     """
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:

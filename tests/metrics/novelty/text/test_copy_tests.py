@@ -5,7 +5,7 @@ import pytest
 
 from novum.metrics.novelty.permutation import permutation_test_from_matches
 from novum.metrics.novelty.text import match
-from novum.metrics.novelty.text.copying import Side, passage_centres, pooled_matches
+from novum.metrics.novelty.text.copy_tests import Side, passage_centres, pooled_matches
 from novum.metrics.novelty.text.index import Words, build_index
 from novum.metrics.novelty.text.judging import Queries, judge_reading, prepare
 from tests.metrics.novelty.text.markov import VOCABULARY, chain, ngram_model, plant, source

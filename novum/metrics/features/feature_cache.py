@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from novum.core import distributed
-from novum.core.files import cache_folder, load_array, store
+from novum.core.cache import cache_folder, load_array, store
 from novum.metrics.features.extraction import extract_features, extract_features_together
 from novum.metrics.features.extractor import FeatureExtractor
 from novum.metrics.functional.frechet import Moments

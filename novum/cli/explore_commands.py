@@ -12,6 +12,7 @@ from PIL import Image
 
 from novum.core.checkpoints import load_module
 from novum.core.errors import InputError
+from novum.core.files import prepare_output
 from novum.core.pixels import signed_to_uint8, uint8_to_signed
 from novum.core.protocols import require_styles
 from novum.core.security import arguments_of_run
@@ -22,7 +23,6 @@ from novum.evaluation.latent_figures import space_figures
 from novum.evaluation.space import as_estimate
 from novum.lightning_modules import StyleGAN
 from novum.lightning_modules.stylegan.style_space import Projection, directions, project, recover
-from novum.report.files import prepare_output
 from novum.report.pictures import captioned_table, encode, encode_gif, to_rgb
 from novum.report.style_grids import (
     direction_sheet,

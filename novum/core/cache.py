@@ -1,0 +1,49 @@
+"""The cache on disk of what can be computed or downloaded again."""
+
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from novum.core.files import whole_file
+
+_warned: set[str] = set()
+_one_parser = threading.Lock()  # of headers; in Python 3.11 `ast` counts all threads' depth as one
+
+
+def cache_folder() -> Path:
+    """$NOVUM_CACHE, or ~/.cache/novum."""
+    return Path(os.environ.get("NOVUM_CACHE") or Path.home() / ".cache" / "novum").expanduser()
+
+
+def load_array(path: Path, dtype: DTypeLike | None) -> NDArray | None:
+    """A .npy file, mapped for this process alone, or None if it is not whole and of this dtype
+    (None: of any)."""
+    with suppress(OSError, ValueError, EOFError):
+        with _one_parser:
+            array = np.load(path, mmap_mode="c", allow_pickle=False)
+        if dtype in (None, array.dtype) and path.stat().st_size == array.offset + array.nbytes:
+            return array
+    return None
+
+
+def store(path: Path, write: Callable[[Any], None]) -> None:
+    """Writes a file whole or not at all; a full or read-only disk costs a warning."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as file:
+            write(file)
+    except OSError as error:
+        _warn_once(f"not cached: cannot write to {path.parent} ({error.strerror or error})")
+
+
+def _warn_once(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        warnings.warn(message, stacklevel=4)

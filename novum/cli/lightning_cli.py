@@ -1,14 +1,13 @@
 """The LightningCLI behind train.py."""
 
 import contextlib
-import difflib
 import inspect
 import logging
 import re
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +18,7 @@ from pytorch_lightning.cli import (
     LightningCLI,
     SaveConfigCallback,
 )
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 import novum.callbacks
@@ -26,6 +26,7 @@ import novum.datamodules
 import novum.lightning_modules
 from novum.callbacks.checkpointing import LAST, PREVIOUS, use_atomic_checkpoints
 from novum.callbacks.preemption import SIGNALS, Preempted
+from novum.cli.lightning_errors import explain_lightning, explain_value
 from novum.cli.program import CONFIGS, one_line_errors, program_name, stop
 from novum.core.checkpoints import read_checkpoint
 from novum.core.distributed import is_rank_zero
@@ -39,7 +40,6 @@ from novum.core.security.trust import trusts_all
 from novum.core.security.untrusted import Untrusted
 from novum.lightning_modules import networks
 
-UNION = "Does not validate against any of the Union subtypes"  # jsonargparse, of optional classes
 LINKED = {  # what networks take from the data
     "generator": ("image_size", "channels"),
     "discriminator": ("image_size", "channels"),
@@ -52,25 +52,7 @@ class Parser(LightningArgumentParser):
     """Says what is wrong with a config or an option in one line, and what may have been meant."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        stop(program_name(), one_line(message))
-
-
-def one_line(message: str) -> str:
-    """jsonargparse's message without the alternatives it tried and the value's whole text."""
-    noise = ("Subtypes:", "Errors:", "- Expected a <class 'NoneType'>")
-    lines = [line.strip() for line in message.split("Given value type:")[0].splitlines()]
-    text = " ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise))
-    text = text.replace(UNION, "").strip()
-    unknown = re.search(
-        r"Option '([\w.]+)' is not|arguments?: --([\w.]+)|Key ['\"]([\w.]+)['\"] is", text
-    )
-    if unknown is None:
-        return text
-    name = next(group for group in unknown.groups() if group).rsplit(".", 1)[-1]
-    if name == "class_path":  # so it says where a key beside class_path is misspelt
-        return f"{text} here: beside class_path only init_args can stand, is a key misspelt?"
-    near = difflib.get_close_matches(name, _known_names(), n=1)
-    return f"{text}; did you mean {near[0]}?" if near else text
+        stop(program_name(), explain_value(message, _known_names()))
 
 
 PACKAGES = (novum.callbacks, novum.datamodules, novum.lightning_modules, networks)
@@ -95,9 +77,10 @@ def import_named(arguments: Sequence[str]) -> None:
 
 
 def _known_names() -> set[str]:
-    """Every argument of the trainer and of our classes."""
+    """Our classes, and every argument of theirs and of the trainer."""
     classes = [getattr(package, name) for package in PACKAGES for name in package.__all__]
     names = {name for c in (Trainer, *classes) for name in inspect.signature(c).parameters}
+    names |= {name for package in PACKAGES for name in package.__all__}
     return names | {"init_args", "class_path", "trainer", "model", "data", "ckpt_path", "config"}
 
 
@@ -170,16 +153,24 @@ class TrainCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
-        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+        except NovumError:
+            raise
+        except ValueError as error:  # of values, from jsonargparse or a constructor
+            raise InputError(explain_value(str(error), _known_names())) from error
+        except (ArithmeticError, RuntimeError, TypeError) as error:
             if out_of_memory(error):
                 raise
-            raise InputError(  # what torch and Lightning say of values that do not fit
+            raise InputError(  # what torch says of values that do not fit
                 f"nothing can be built of this config ({type(error).__name__}: {first_line(error)})"
             ) from error
-        except ValueError as error:
-            if UNION not in str(error) and isinstance(error, NovumError):
-                raise
-            raise InputError(one_line(str(error))) from error  # what one of our constructors said
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except NovumError:
+            raise
+        except (TypeError, ValueError) as error:  # Lightning's checks of its arguments
+            raise InputError(explain_lightning(error)) from error
 
     def after_instantiate_classes(self) -> None:
         on_cpu = isinstance(self.trainer.accelerator, CPUAccelerator)
@@ -297,12 +288,21 @@ def run(trusted_texts: list[str] | None = None) -> None:
     import_named(sys.argv[1:])
     fence = contextlib.nullcontext() if trusted_texts is None else fenced(trusted_texts)
     try:
-        with one_line_errors(), fence:
+        with one_line_errors(), fence, _misconfigurations():
             _train()
     except Preempted:
         for name in SIGNALS:  # ignore repeated signals
             signal.signal(getattr(signal, name), signal.SIG_IGN)
         raise
+
+
+@contextlib.contextmanager
+def _misconfigurations() -> Iterator[None]:
+    """Lightning's complaints about the trainer's arguments become one line with the mend."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise InputError(explain_lightning(error)) from error
 
 
 def _train() -> None:

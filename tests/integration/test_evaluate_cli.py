@@ -43,7 +43,7 @@ def sets(digits, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def evaluate(monkeypatch, capsys):
+def evaluate(monkeypatch, capsys, use_shared_cache):
     """Runs evaluate.py; returns the report and the printed text."""
     monkeypatch.setattr(sys, "argv", ["evaluate.py"])
 

@@ -28,7 +28,7 @@ WAIT = 240  # seconds for a process to start, on a busy machine
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(tmp_path, shared_cache):
     """train.py fit on 8 px digits, without end, as a process group of its own."""
     config = yaml.safe_load((CONFIGS / "dcgan_digits.yaml").read_text())
     config["trainer"] = {
@@ -46,7 +46,7 @@ def start(tmp_path):
     def call(*arguments: str, limit: str = "true") -> subprocess.Popen:
         command = [sys.executable, str(ROOT / "train.py"), "fit", "--config", "tiny.yaml"]
         log = tmp_path / f"log{len(started)}.txt"
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "NOVUM_CACHE": str(tmp_path / "cache")}
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "NOVUM_CACHE": str(shared_cache)}
         shell = ["bash", "-c", f'{limit}; exec "$@"', "bash", *command, *arguments]
         with log.open("w") as out:
             process = subprocess.Popen(

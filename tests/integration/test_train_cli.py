@@ -33,7 +33,7 @@ EXPERIMENTS = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem !
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(tmp_path, monkeypatch, capsys, use_shared_cache):
     """Runs train.py in an empty folder; returns the printed text."""
     monkeypatch.chdir(tmp_path)
 
@@ -252,6 +252,51 @@ def test_config_names_and_runs_are_found(tmp_path):
 
 class TestMistakes:
     """Each ends in one line that names the thing and the mend, and exit code 2."""
+
+    @pytest.mark.parametrize(
+        ("argument", "says"),
+        [
+            ("accelerator=cuda", "accelerator is not available: use --trainer.accelerator=auto"),
+            ("accelerator=gpuu", "invalid accelerator name: `accelerator='gpuu'`: use --trainer."),
+            ("strategy=dpp", "invalid strategy name: `strategy='dpp'`: use --trainer.strategy="),
+            ("strategy=fsdp", "received `accelerator='cpu'`: use --trainer.strategy=ddp"),
+            ("devices=0", "give --trainer.devices a number from 1 up"),
+            ("devices=[5]", "give --trainer.devices a number from 1 up"),
+            ("precision=8", "trainer.precision: expected 64, 32, 16, transformer-engine"),
+            ("max_epochs=ten", "trainer.max_epochs: expected a whole number, got ten"),
+            ("max_steps=-5", "`max_steps` must be a non-negative integer"),
+            ("max_time=foo", "give --trainer.max_time=00:12:00:00 for twelve hours"),
+            ("limit_train_batches=1.5", "give --trainer.limit_train_batches a whole number of"),
+            ("overfit_batches=-1", "give --trainer.overfit_batches a whole number of batches"),
+            ("val_check_interval=1.5", "give a whole number of batches"),
+            ("gradient_clip_val=1", "steps its networks itself: leave out trainer.gradient_clip"),
+            ("gradient_clip_algorithm=abc", "Allowed algorithms: ['value', 'norm']"),
+            ("accumulate_grad_batches=2", "leave out trainer.accumulate_grad_batches, raise batch"),
+            ("profiler=advancd", "can only be one of ['simple', 'advanced', 'pytorch', 'xla']"),
+            ("deterministic=maybe", "trainer.deterministic: expected true or false or warn, got"),
+            ("detect_anomaly=3", "trainer.detect_anomaly: expected true or false, got 3"),
+            ("callbacks=[EarlyStoping]", "no class EarlyStoping"),
+            ("barebones=true", "leave out trainer.barebones"),
+            ("enable_checkpointing=false", "leave out --trainer.enable_checkpointing=false"),
+            ("enable_progress_bar=false", "remove ProgressBar from trainer.callbacks"),
+            ("fast_dev_run=-2", "It should be >= 0"),
+        ],
+    )
+    def test_trainer_arguments(self, fails, argument, says):
+        line = fails("fit", "--config", "dcgan_digits", *TINY, f"--trainer.{argument}")
+        assert says in line, line
+
+    @pytest.mark.parametrize(
+        ("argument", "says"),
+        [
+            ("model.init_args.lr=fast", "lr: expected a number, got fast"),
+            ("model.init_args.betas=[1]", "betas: expected a list of 2 elements, got [1]"),
+            ("model=GANN", "model: there is no class GANN: did you mean GAN?"),
+            ("data.init_args.batch_size=many", "batch_size: expected a whole number, got many"),
+        ],
+    )
+    def test_arguments_of_classes(self, fails, argument, says):
+        assert says in fails("fit", "--config", "dcgan_digits", f"--{argument}")
 
     def test_misspelt_key(self, fails):
         line = fails(

@@ -14,11 +14,11 @@ from novum.cli.train import CONFIGS
 from tests.project import ROOT
 
 
-def train(folder, *arguments):
+def train(folder, cache, *arguments):
     return subprocess.run(
         [sys.executable, str(ROOT / "train.py"), *arguments],
         cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "NOVUM_CACHE": str(folder / "cache")},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "NOVUM_CACHE": str(cache)},
         capture_output=True,
         text=True,
         timeout=300,
@@ -26,7 +26,7 @@ def train(folder, *arguments):
 
 
 @pytest.fixture(scope="module")
-def run_of_two(tmp_path_factory):
+def run_of_two(tmp_path_factory, shared_cache):
     """A run of two ranks, 8 images each a step; and the same checkpoint judged by one process."""
     folder = tmp_path_factory.mktemp("ddp")
     config = yaml.safe_load((CONFIGS / "dcgan_digits.yaml").read_text())
@@ -39,12 +39,12 @@ def run_of_two(tmp_path_factory):
     config["data"]["init_args"] |= {"image_size": 8, "batch_size": 8}
     (folder / "two.yaml").write_text(yaml.safe_dump(config))
     two = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
-    done = train(folder, "fit", "--config", "two.yaml", *two)
+    done = train(folder, shared_cache, "fit", "--config", "two.yaml", *two)
     assert done.returncode == 0, done.stderr[-3000:]
     run = folder / "runs" / "two" / "version_0"
     last = str(run / "checkpoints" / "last.ckpt")
     one = ("--trainer.devices=1", "--trainer.strategy=auto")
-    tested = train(folder, "test", "--ckpt_path", last, *one)
+    tested = train(folder, shared_cache, "test", "--ckpt_path", last, *one)
     assert tested.returncode == 0, tested.stderr[-3000:]
     return run, done, tested
 

@@ -7,11 +7,13 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 from tqdm.auto import tqdm
 
+from novum.callbacks.nearest_neighbours import last_judgement
 from novum.callbacks.preemption import Preempted
 from novum.core.checkpoints import read_checkpoint
 from novum.core.distributed import is_rank_zero
@@ -87,6 +89,9 @@ class AtomicCheckpoint(ModelCheckpoint):
 class BestCheckpoint(AtomicCheckpoint):
     """checkpoints/best.ckpt by a metric of the evaluation (a GAN's loss says nothing of quality).
 
+    A generator that copies its training images comes nearest to them. So an evaluation in which
+    NearestNeighbours finds copying is passed over, with a line that says so.
+
     Args:
         monitor: Tag of the metric.
         mode: Whether less or more of it is better.
@@ -105,6 +110,10 @@ class BestCheckpoint(AtomicCheckpoint):
             raise InputError(
                 f"BestCheckpoint monitors {self.monitor}, which no callback logs; logged: {logged}"
             )
+        judged = None if trainer.sanity_checking else last_judgement(trainer)
+        if judged is not None and judged.verdict.copying:
+            rank_zero_info(f"not taken for best.ckpt: {judged.verdict.text.split('. ')[0]}")
+            return
         super().on_validation_end(trainer, pl_module)
 
 

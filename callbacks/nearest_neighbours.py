@@ -3,15 +3,31 @@
 import math
 from typing import cast
 
+import numpy as np
+import torch
 from pytorch_lightning import LightningModule, Trainer
 
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_picture
+from novum.core.lightning_compat import callbacks_of
 from novum.core.protocols import ImageGenerator
-from novum.evaluation.space import RATIO, as_estimate, copying_figures, judge_copying
+from novum.datamodules.sources.image_sources import ImageArray, ImageSource
+from novum.evaluation.gate import SpaceMatches, conclude
+from novum.evaluation.image_verdict import image_verdict
+from novum.evaluation.space import (
+    RATIO,
+    as_estimate,
+    copying_figures,
+    judge_copying,
+    match_space,
+)
+from novum.metrics.features.extraction import as_uint8
 from novum.metrics.neighbours import knn_together
-from novum.metrics.novelty import Neighbours, find_matches, find_neighbours, share_interval
-from novum.report.model import Space
+from novum.metrics.novelty import Neighbours, find_neighbours, share_interval
+from novum.metrics.novelty.facts import digests, find_identical
+from novum.metrics.novelty.pool import Pool, draw_pool
+from novum.metrics.record import FeatureSets
+from novum.report.model import Report, SetSummary, Space
 from novum.report.neighbour_grid import neighbour_columns
 from novum.report.pictures import captioned_table, encode
 from novum.report.table import scalars
@@ -41,21 +57,48 @@ class NearestNeighbours(EvaluationCallback):
         rows: int = 8,
     ) -> None:
         self.features, self.num_samples, self.rows = tuple(features), num_samples, rows
+        self.found: Report | None = None  # facts, controls and the gate of the last evaluation
+        self._pool: Pool | None = None
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         evaluation = Evaluation.of(trainer, cast(ImageGenerator, pl_module))
-        found, spaces = {}, {}
+        found, spaces, matched = {}, {}, {}
         for name in self.features:
             fake = evaluation.features(name, self.num_samples)
             train, heldout = (evaluation.reference(name, s) for s in ("train", "heldout"))
+            if self._pool is None or len(self._pool.of_row) != len(train) + len(heldout):
+                self._pool = draw_pool(train, heldout)
             found[name] = find_neighbours(fake, train, heldout, search=knn_together)
-            matches = find_matches(train, heldout, fake, search=knn_together)
-            copying = judge_copying(matches, math.log(RATIO))
+            matched[name] = match_space(FeatureSets(train, heldout, fake), self._pool)
+            copying = judge_copying(matched[name].samples, math.log(RATIO))
             share = {"closer_to_train": as_estimate(share_interval(found[name]))}
             spaces[name] = Space(novelty=copying_figures(copying) | share)
         log_metrics(trainer, pl_module, scalars(spaces))
+        self.found = self._conclude(evaluation, found, spaces, matched)
         if trainer.is_global_zero:
             self._show(trainer, evaluation, found)
+
+    def _conclude(
+        self,
+        evaluation: Evaluation,
+        found: dict[str, Neighbours],
+        spaces: dict[str, Space],
+        matched: dict[str, SpaceMatches],
+    ) -> Report:
+        """The verdict of evaluate.py on these samples, and what it rests on."""
+        assert self._pool is not None
+        t = self._pool.num_train
+        train, heldout = evaluation.source("train"), evaluation.source("heldout")
+        samples = ImageArray(evaluation.samples(self.num_samples))
+        report = Report(
+            SetSummary(n=len(samples)), SetSummary(n=t), SetSummary(n=len(heldout)), spaces
+        )
+        near = next(iter(found.values()))
+        keys = self._pool.of_row.numpy()
+        same = find_identical(_keys(samples, train, near, keys[:t]), keys[:t], keys[t:])
+        conclude(report, same, matched, {"samples": samples, "train": train}, seed=0)
+        report.verdict = image_verdict(report)
+        return report
 
     def _show(self, trainer: Trainer, evaluation: Evaluation, found: dict[str, Neighbours]) -> None:
         columns = neighbour_columns(
@@ -70,3 +113,22 @@ class NearestNeighbours(EvaluationCallback):
             lambda: encode(captioned_table(*columns)),
             evaluation.images_seen,
         )
+
+
+def _keys(
+    samples: ImageArray, train: ImageSource, near: Neighbours, items: np.ndarray
+) -> np.ndarray:
+    """The training item that each sample equals, or a negative number, equal for equal samples."""
+    _, own = np.unique(digests(samples), return_inverse=True)
+    keys = -1 - own
+    for row in (near.train_distance == 0).nonzero()[:, 0].tolist():
+        source = int(near.train_row[row])
+        if torch.equal(samples[row], as_uint8(train[source : source + 1])[0].cpu()):
+            keys[row] = items[source]
+    return keys
+
+
+def last_judgement(trainer: Trainer) -> Report | None:
+    """What the last evaluation of a trainer found of copying; None if nobody looked."""
+    judges = (c for c in callbacks_of(trainer) if isinstance(c, NearestNeighbours))
+    return next((judge.found for judge in judges if judge.found is not None), None)

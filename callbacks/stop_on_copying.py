@@ -10,13 +10,13 @@ from novum.core.errors import InputError
 from novum.core.protocols import AXES, axis, seen
 from novum.report.events import literal
 
-BOUND = "novelty/copies_at_least/"  # of each feature space, by NearestNeighbours or TextNovelty
+BOUND = "novelty/drawn_to_training/"  # of each feature space, by NearestNeighbours or TextNovelty
 
 
 class StopOnCopying(Callback):
     """Ends or marks the run at the first evaluation that shows copying.
 
-    That is one at which the 95% lower bound of the share of copies, novelty/copies_at_least of
+    That is one at which the 95% lower bound of the share of copies, novelty/drawn_to_training of
     NearestNeighbours or TextNovelty, exceeds the limit in any feature space. `onset` is the images
     or characters seen by then; the Text tab has it too.
 

@@ -16,6 +16,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from novum.callbacks.health import TrainingHealth
 from novum.callbacks.logging import log_text, writer
+from novum.callbacks.nearest_neighbours import last_judgement
 from novum.callbacks.stop_on_copying import StopOnCopying
 from novum.core.errors import printable
 from novum.core.files import write_text
@@ -84,6 +85,10 @@ class RunSummary(Callback):
             "text" if counted == "tokens_seen" else "image",
             history=[{counted: n, **values} for n, values in self.history],
         )
+        if judged := last_judgement(trainer):
+            report.samples = replace(report.samples, n=judged.samples.n)
+            for name in ("facts", "identical", "gate", "negative_controls"):
+                setattr(report, name, getattr(judged, name))
         verdict = (text_verdict if "verbatim" in report.features else image_verdict)(report)
         remarks = (*verdict.remarks, *quality_trend(self.history), *_remarks(trainer))
         report.verdict = replace(verdict, remarks=remarks)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from novum.cli.program import (
+    EXIT_CANNOT_JUDGE,
     EXIT_COPYING,
     FOLLOW_LINKS,
     TRUST,
@@ -13,6 +14,7 @@ from novum.cli.program import (
     repeat_sigint,
 )
 from novum.core.security.trust import trusting
+from novum.report.model import Finding
 
 DESCRIPTION = """\
 Is it good, and is it new? Judges samples of any generator against its training data, and against
@@ -36,7 +38,8 @@ examples:
   {program} --compare A/report.json B/report.json
   torchrun --nproc-per-node 8 evaluate.py --samples out/ --train cifar10 --heldout cifar10
 
-exit codes: 0 judged; 2 bad input; 3 copying found and --fail-on-copying given
+exit codes: 0 judged; 2 bad input; with --fail-on-copying 3 if copying is found, 4 if these sets do
+not allow a judgement
 """
 
 
@@ -48,8 +51,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--samples or --compare is needed, one of them")
     if options.kind == "text" and options.features:
         parser.error("--features are of images: leave it out with --kind text")
-    if options.fail_on_copying and options.heldout == "none":
-        parser.error("--fail-on-copying needs --heldout: without it copying cannot be judged")
     if options.classifier and not (options.samples or "").endswith(".ckpt"):
         parser.error("--classifier labels what a StyleGAN makes: --samples must be its checkpoint")
     if not 0 <= options.seed < 2**31:
@@ -69,7 +70,11 @@ def _parser() -> Parser:
     add("--features", metavar="NAME[,NAME]", help="default: efficientnet_lite0,pixels")
     add("--classifier", metavar="PATH", help="a classifier's checkpoint: separability of styles")
     add("--output", metavar="DIR", type=Path, default="evaluation", help="default: evaluation")
-    add("--fail-on-copying", action="store_true", help="exit code 3 if copying is found")
+    add(
+        "--fail-on-copying",
+        action="store_true",
+        help="exit code 3 if so, 4 if unknown",
+    )
     add("--follow-links", action="store_true", help=FOLLOW_LINKS)
     add("--trust", action="store_true", help=TRUST)
     add("--seed", metavar="S", type=int, default=0, help="of samples drawn, and of cells")
@@ -99,8 +104,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         with process_group():
             verdict = run(options)
-    if verdict.copying and options.fail_on_copying:
+    if not options.fail_on_copying:
+        return
+    if verdict.copying:
         raise SystemExit(EXIT_COPYING)
+    if verdict.finding is Finding.CANNOT_JUDGE and options.heldout != "none":  # facts alone decide
+        raise SystemExit(EXIT_CANNOT_JUDGE)
 
 
 if __name__ == "__main__":

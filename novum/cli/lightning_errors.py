@@ -99,7 +99,7 @@ def _expected(lines: list[str], given: str, known: Collection[str]) -> str:
         elif kind := re.fullmatch(r"Expected a <class '([\w.]+)'>", line):
             kinds += [KINDS[kind[1]]] if kind[1] in KINDS else []
         elif line.startswith("Expected a tuple with "):
-            kinds.append(line.removeprefix("Expected a ").replace("tuple with", "list of"))
+            kinds.append(line.removeprefix("Expected ").replace("tuple with", "list of"))
         elif not line.startswith("Expected a path but"):
             return ""
     kinds = list(dict.fromkeys(kinds))

@@ -1,7 +1,6 @@
 """The pictures, points and names that a report shows, gathered from what was judged."""
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -9,8 +8,8 @@ import torch
 from torch import Tensor
 
 from novum.datamodules.sources.image_sources import ImageSource
+from novum.evaluation.gate import Conclusion, SpaceMatches, gate_passed
 from novum.evaluation.space import Copying, Judgement
-from novum.metrics.novelty import CopyTest
 from novum.metrics.novelty.alignment import overlap, places, region_masks, sample_at
 from novum.metrics.novelty.altered_copies import AlteredCopies
 from novum.metrics.record import FeatureSets
@@ -23,7 +22,7 @@ from novum.report.exhibits import (
     exemplar_rows,
 )
 from novum.report.image_page import Exhibits
-from novum.report.model import Copy
+from novum.report.model import Copy, Estimate, Report
 from novum.report.pictures import WHITE, Pixels, to_rgb
 from novum.report.projector import choose_rows
 
@@ -38,12 +37,13 @@ class Altered(NamedTuple):
 
     found: AlteredCopies
     copying: Copying
+    found_in: SpaceMatches
 
 
 def evidence(judged: dict[str, Judgement], altered: Altered | None, images: Images) -> Exhibits:
     """Exhibits of the page: single images in each feature space."""
     spaces = judged.items()
-    first = [] if altered is None else [alignment_panel(*altered, images)]
+    first = [] if altered is None else [alignment_panel(altered.found, altered.copying, images)]
     return Exhibits(
         panels=first + [panel(name, found, images) for name, found in spaces],
         scatters=[scatter(name, found, images) for name, found in spaces if found.realism],
@@ -51,39 +51,54 @@ def evidence(judged: dict[str, Judgement], altered: Altered | None, images: Imag
     )
 
 
-def copies(judged: dict[str, Judgement], altered: Altered | None, images: Images) -> list[Copy]:
-    """Samples named as copies, each once, by the space that is surest of it."""
-    named: dict[int, tuple[float, Copy]] = {}
+def name_copies(
+    report: Report,
+    conclusion: Conclusion | None,
+    judged: dict[str, Judgement],
+    altered: Altered | None,
+    images: Images,
+) -> tuple[dict[str, Judgement], Altered | None]:
+    """List the copies of a report, and mark them in what was judged.
 
-    def add(
-        name: str,
-        test: CopyTest,
-        distance: Callable[[int], float],
-        transform: Callable[[int], str] | None = None,
-    ) -> None:
-        for row in test.flagged.nonzero()[:, 0].tolist():
-            sample, train = (
-                images["samples"].ids[row],
-                images["train"].ids[int(test.train_rows[row])],
-            )
-            q = float(test.q_values[row])
-            if row not in named or q < named[row][0]:
-                altered = transform and transform(row)
-                named[row] = q, Copy(sample, train, q, distance(row), altered, name)
+    Without a conclusion that there are copies nobody is named, in any space.
+    """
+    report.copies = []
+    if conclusion is None or conclusion.test is None:
+        return judged, altered
+    test, space = conclusion.test, conclusion.combined.space
+    if not gate_passed(report):
+        test = test._replace(flagged=torch.zeros_like(test.flagged))
+    names = [*judged, *([ALIGNMENT] if altered is not None else [])]
+    for row in test.flagged.nonzero()[:, 0].tolist():
+        name = names[int(space[row])]
+        if name == ALIGNMENT:
+            assert altered is not None
+            distance = math.exp(-float(altered.found.evidence[row, 0]))
+            transform = altered.found.transform(row)
+        else:
+            distance, transform = float(judged[name].neighbours.train_distance[row]), None
+        sample, train = images["samples"].ids[row], images["train"].ids[int(test.train_rows[row])]
+        q = float(test.q_values[row])
+        report.copies.append(Copy(sample, train, q, distance, transform, name))
+    report.copies.sort(key=lambda copy: copy.q or 0)
 
-    for name, found in judged.items():
+    def marked(number: int, name: str, copying: Copying) -> Copying:
+        own = space == number
+        flagged = test.flagged & own
+        items = len(test.train_rows[flagged].unique())
+        novelty = report.features[name].novelty
+        novelty["copies_flagged"] = Estimate(int(flagged.sum()))
+        novelty["items_flagged"] = Estimate(items)
+        q = test.q_values.where(own, 1.0)
+        return copying._replace(test=test._replace(flagged=flagged, q_values=q))
+
+    for i, (name, found) in enumerate(judged.items()):
         if found.copying is not None:
-            near = found.neighbours.train_distance
-            add(name, found.copying.test, lambda row, near=near: float(near[row]))
+            judged[name] = found._replace(copying=marked(i, name, found.copying))
     if altered is not None:
-        found = altered.found
-        add(
-            ALIGNMENT,
-            altered.copying.test,
-            lambda row: math.exp(-float(found.evidence[row, 0])),
-            found.transform,
-        )
-    return [copy for _, copy in sorted(named.values(), key=lambda pair: pair[0])]
+        copying = marked(len(judged), ALIGNMENT, altered.copying)
+        altered = altered._replace(copying=copying)
+    return judged, altered
 
 
 def suspects(found: Judgement, count: int = SHOWN) -> Tensor:

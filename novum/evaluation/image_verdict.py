@@ -1,200 +1,298 @@
-"""The verdict on images: are they copied, how good are they, and what makes that doubtful?"""
+"""The verdict on images: are they copied, how good are they, and what is to be done?"""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 
+from novum.evaluation.gate import (
+    GATE_ERROR,
+    IDENTICAL_ERROR,
+    convicted_by_facts,
+    gate_passed,
+    shifted,
+)
+from novum.metrics.functional.intervals import clopper_pearson_interval
 from novum.report.formatting import listed
-from novum.report.model import Estimate, Finding, Report, SetSummary, Verdict
+from novum.report.model import Estimate, Finding, Quality, Report, Verdict
 
-HARDLY_CHANCE = 0.01  # p-value below which samples are said to favour training data
 FAR_FROM_FAIR = 0.45  # share closer to training below which the held-out images are doubted
-ANOTHER_KIND = 0.001  # p-value below which held-out images are said to differ from training ones
 MANY_DUPLICATES = 0.1  # share of near-duplicates that leaves the held-out images little use
-SHOWN_EDITS = ("mirrored", "cropped to 75%", "rotated 10°", "JPEG 30", "left half pasted")
+SOUGHT = 0.01  # copy rate that an evaluation must be able to find
+SEEN = 0.8  # lower limit of recall from which an edit counts as seen
+UNSEEN = 0.5  # recall below which copies of an edit are said to be missed
+GOOD, POOR = 0.8, 0.3  # of the floor of precision, recall and coverage
+FAR = 3.0  # times the floor of the Fréchet distance
 QUALITY = {
-    "frechet_distance": "Fréchet distance {:.4g}",
-    "precision": "precision {:.0%}",
-    "recall": "recall {:.0%}",
-    "coverage": "coverage {:.0%}",
+    "frechet_distance": ("Fréchet distance", ".4g"),
+    "precision": ("precision", ".0%"),
+    "recall": ("recall", ".0%"),
+    "coverage": ("coverage", ".0%"),
 }
+LOOK = "look at the pairs below, then train with more data, fewer repeats of it or fewer steps"
 
 
 def image_verdict(report: Report) -> Verdict:
-    """Return the verdict that the figures of a report support."""
-    quality = _quality(report)
-    if report.heldout is None:
-        return _uncalibrated(report, quality)
-    if not any(_value(report, space, "copy_rate") is not None for space in report.features):
-        return Verdict(Finding.CANNOT_JUDGE, "Copying was not judged", quality=quality)
-    caveats, grave = _heldout_caveats(report.heldout)
-    if copied := spaces_with_copying(report):
-        told = listed([_copies(report, name) for name in copied])
-        return Verdict(
-            Finding.COPYING, "Copying found", (f"{told}.",), caveats, grave, quality, (), copied
-        )
-    if reverse := _nearer_to_heldout(report):
-        told = f"{listed(reverse)} of the samples are closer to training than to held-out images"
-        return Verdict(
-            Finding.CANNOT_JUDGE,
-            "Doubtful held-out images",
-            (f"{told}, where 50% is fair.",),
-            (
-                "Samples lie nearer to held-out than to training images; is it another kind of"
-                " data, or was it trained on?",
-                *caveats,
-            ),
-            True,
-            quality,
-        )
-    if leaning := [n for n in report.features if adjusted_p(report, n) <= HARDLY_CHANCE]:
-        told = listed([f"{name} (p = {adjusted_p(report, name):.2g})" for name in leaning])
-        return Verdict(
-            Finding.LEANING,
-            "Samples lean on training data",
-            (
-                f"they favour training over held-out items in {told}, though none can be named as"
-                " a copy.",
-            ),
-            caveats,
-            grave,
-            quality,
-        )
-    n = report.samples.n
+    """Return the verdict that the facts, controls and figures of a report support."""
+    finding, headline, details, todo = _finding(report)
+    quality_finding, quality = _quality(report)
+    caveats, grave = _caveats(report)
+    gate = report.gate
     return Verdict(
-        Finding.NONE_FOUND,
-        f"No copying found{f' in {n:,} samples' if n else ''}",
-        tuple(filter(None, (f"{_bounds(report)}.", _power(report)))),
+        finding,
+        headline,
+        details,
         caveats,
         grave,
         quality,
+        spaces=tuple(gate.spaces) if gate and finding is Finding.COPYING else (),
+        next=f"Next: {todo}.",
+        quality_finding=quality_finding,
     )
 
 
-def spaces_with_copying(report: Report) -> tuple[str, ...]:
-    """Spaces in which samples are named as copies, or some are copies though none can be named."""
-    return tuple(
-        name
-        for name in report.features
-        if _value(report, name, "copies_flagged")
-        or (
-            (_value(report, name, "copies_at_least") or 0) > 0
-            and adjusted_p(report, name) <= HARDLY_CHANCE
+def _finding(report: Report) -> tuple[Finding, str, tuple[str, ...], str]:
+    """The finding, its headline, sentences that continue it, and what to do next."""
+    n, gate = report.samples.n or 0, report.gate
+    if convicted_by_facts(report):
+        return Finding.COPYING, "Copying found", tuple(_facts(report)), LOOK
+    if report.heldout is None:
+        return _without_heldout(report)
+    if gate is None:
+        todo = "judge samples in a feature space, against training and held-out images"
+        return Finding.CANNOT_JUDGE, "Copying was not judged", (), todo
+    if gate_passed(report) and gate.samples_named:
+        details = (
+            f"{_percent(gate.copy_rate)} of the samples are copies; {gate.samples_named:,} are"
+            f" named, of {_count(gate.items_named, 'training image')}.",
+            *_facts(report),
         )
+        return Finding.COPYING, "Copying found", details, LOOK
+    if reason := _unfit(report):
+        headline = "These held-out images do not allow a judgement"
+        todo = (
+            "make both sets with the same program and settings; best, put images aside at random"
+            " before training"
+        )
+        return Finding.CANNOT_JUDGE, headline, (reason, *_facts(report)), todo
+    if gate.p <= GATE_ERROR:
+        details = (
+            f"they match training images more often than chance allows (p = {gate.p:.2g}), but no"
+            f" single one can be named as a copy; at most {_high(gate.copy_rate)} are copies.",
+            *_facts(report),
+        )
+        todo = "judge more samples, against more held-out images"
+        return Finding.LEANING, "Samples lean on training images", details, todo
+    if gate.needed > SOUGHT * n:
+        details = (
+            f"none found in {_count(n, 'sample')}, but fewer than {gate.needed:,} copied images"
+            f" would not have been seen, and {SOUGHT:.0%} of the samples is {SOUGHT * n:.3g}.",
+            *_facts(report),
+        )
+        return (
+            Finding.TOO_LITTLE_EVIDENCE,
+            "Too few images to rule copying out",
+            details,
+            _more(report),
+        )
+    bound, seen = _bound(report)
+    details = (
+        f"at most {bound} of the samples are copies, {seen} (95% confidence).",
+        *_unseen(report),
+        *_facts(report),
     )
+    todo = "nothing, as far as these copies go"
+    return Finding.NONE_FOUND, f"No copying found in {_count(n, 'sample')}", details, todo
 
 
-def adjusted_p(report: Report, name: str) -> float:
-    """p-value of the permutation test in a space, by Bonferroni for all spaces that have one."""
-    values = {space: _value(report, space, "permutation_p") for space in report.features}
-    known = {space: p for space, p in values.items() if p is not None}
-    return min(1.0, known[name] * len(known)) if name in known else 1.0
-
-
-def _figure(report: Report, space: str, metric: str) -> Estimate | None:
-    return report.features[space].novelty.get(metric)
-
-
-def _value(report: Report, space: str, metric: str) -> float | None:
-    estimate = _figure(report, space, metric)
-    return None if estimate is None else estimate.value
-
-
-def _copies(report: Report, name: str) -> str:
-    n, flagged = report.samples.n, int(_value(report, name, "copies_flagged") or 0)
-    rate = _figure(report, name, "copy_rate")
-    low = max((rate and rate.low) or 0, _value(report, name, "copies_at_least") or 0)
-    bound = f"at least {low:.2%} of all are copies (95% confidence)" if low else ""
-    of = f"{flagged:,} of {n:,}" if n else f"{flagged:,}"
-    named = f"{of} samples are named as copies in {name}" if flagged else f"in {name}"
-    return f"{named}{', ' if flagged and bound else ' '}{bound}".strip()
-
-
-def _bounds(report: Report) -> str:
-    """Copy rate and its upper bound in each space."""
-    rates = {name: _figure(report, name, "copy_rate") for name in report.features}
-    return listed(
-        [
-            f"copy rate {rate.value:.2%}{_bound(rate)} in {name}"
-            for name, rate in rates.items()
-            if rate is not None and rate.value is not None
-        ]
+def _without_heldout(report: Report) -> tuple[Finding, str, tuple[str, ...], str]:
+    details = (
+        "without held-out images a faint copy cannot be distinguished from a chance likeness; no"
+        " sample is identical to a training image or nearer to one than training images are to"
+        " each other.",
+        *_facts(report),
     )
+    todo = (
+        "look at the most suspicious pairs below; better, train on half of the data and give the"
+        " other half as --heldout"
+    )
+    return Finding.CANNOT_JUDGE, "Copying was not judged", details, todo
 
 
-def _bound(rate: Estimate) -> str:
-    return "" if rate.high is None else f" (95% bound {rate.high:.2%})"
-
-
-def _power(report: Report) -> str:
-    """Recall of some edits; the page lists all."""
-    recall = {r.edit: r.recall for r in report.power if r.recall is not None}
-    words = [f"{recall[edit]:.0%} ({edit})" for edit in SHOWN_EDITS if edit in recall]
-    return f"Of altered copies the detector would have found {listed(words)}." if words else ""
-
-
-def _heldout_caveats(heldout: SetSummary) -> tuple[tuple[str, ...], bool]:
-    """Caveats of the finding, and True if they leave it doubtful."""
-    caveats, grave = [], False
-    p, duplicates = heldout.exchangeability_p, heldout.near_duplicates
-    if p is not None and p <= ANOTHER_KIND:
-        grave = True
-        caveats.append(
-            "Held-out images differ in kind from training images (p ="
-            f" {p:.2g}), so novelty is not calibrated: put images aside at random before training."
+def _facts(report: Report) -> Iterator[str]:
+    """Sentences about samples that are identical or nearly so to training images."""
+    n = report.samples.n or 0
+    count = {kind: sum(f.kind == kind for f in report.facts) for kind in _KINDS}
+    for kind, words in _KINDS.items():
+        if count[kind]:
+            of = len({f.train for f in report.facts if f.kind == kind})
+            share = clopper_pearson_interval(count[kind], max(n, count[kind]))
+            yield (
+                f"{count[kind]:,} of {_count(n, 'sample')} {'is' if count[kind] == 1 else 'are'}"
+                f" {words} {_count(of, 'training image')}: {_percent(Estimate(*share))}."
+            )
+    same = report.identical
+    if same is None or not same.samples:
+        return
+    if same.p > IDENTICAL_ERROR:
+        fresh = ""
+        if same.heldout is not None:
+            fresh = f"{same.heldout:,} of {same.of_heldout or 0:,} held-out images are, and "
+        yield (
+            f"That is not more than this data gives by chance: {fresh}{same.repeated:,} of"
+            f" {same.of_train:,} training images occur more than once."
         )
-    if duplicates:
-        searched = heldout.searched or heldout.n or duplicates
-        grave = grave or duplicates > MANY_DUPLICATES * searched
-        caveats.append(
-            f"{duplicates:,} of {searched:,} held-out images looked at are near-duplicates of"
-            " training images and hide copies of these."
+    elif not same.pool_pairs:
+        yield (
+            "No training or held-out image equals another one, so that an identical sample is no"
+            " accident."
         )
-    return tuple(caveats), grave
+
+
+_KINDS = {"identical": "identical to", "near_identical": "nearer than chance allows to"}
+
+
+def _unfit(report: Report) -> str:
+    """Why nothing follows from a comparison with these held-out images; '' if it does."""
+    same = report.identical
+    if same is not None and same.leak_p <= IDENTICAL_ERROR and report.heldout is not None:
+        return (
+            f"{same.heldout_rows:,} of {report.heldout.n or 0:,} held-out images are training"
+            f" images, where {same.repeated:,} of {same.of_train:,} training images occur more than"
+            " once."
+        )
+    if names := shifted(report):
+        control = report.negative_controls[names[0]]
+        most = max(control.excess, key=lambda e: e.value or 0)
+        return (
+            "training images too are nearer to training than to held-out images, by"
+            f" {_percent(most)} more than chance in {names[0]}, and samples show no more than"
+            " that: the two sets differ in kind."
+        )
+    if reverse := _nearer_to_heldout(report):
+        return (
+            f"{listed(reverse)} of the samples are nearer to training than to held-out images,"
+            " where 50% is fair: was the generator trained on the held-out images?"
+        )
+    return ""
 
 
 def _nearer_to_heldout(report: Report) -> list[str]:
     """Shares closer to training that are far below one half, in words."""
-    shares = {name: _figure(report, name, "closer_to_train") for name in report.features}
+    shares = {name: space.novelty.get("closer_to_train") for name, space in report.features.items()}
     return [
-        f"{share.value:.1%} in {name} (95%: {share.low:.1%} to {share.high:.1%})"
+        f"{_percent(share)} in {name}"
         for name, share in shares.items()
-        if share is not None
-        and share.value is not None
-        and share.low is not None
-        and share.high is not None
-        and share.high < FAR_FROM_FAIR
+        if share is not None and share.high is not None and share.high < FAR_FROM_FAIR
     ]
 
 
-def _uncalibrated(report: Report, quality: str) -> Verdict:
-    values = {name: _value(report, name, "authenticity") for name in report.features}
-    words = [f"{value:.0%} in {name}" for name, value in values.items() if value is not None]
-    known = f" (authenticity, uncalibrated: {listed(words)})" if words else ""
-    return Verdict(
-        Finding.CANNOT_JUDGE,
-        "Copying was not judged",
-        (
-            "without held-out images nearness to training cannot be distinguished from chance"
-            f"{known}.",
-        ),
-        quality=quality,
-    )
+def _bound(report: Report) -> tuple[str, str]:
+    """Upper bound of the copy rate and what it covers, in words.
+
+    A copy that is found with probability r counts r times: the bound is divided by the lowest
+    lower limit of recall among the edits that it covers.
+    """
+    assert report.gate is not None
+    high = report.gate.copy_rate.high or 0.0
+    seen = {r.edit: r.low for r in report.power if r.low is not None and r.low >= SEEN}
+    if not seen:
+        return f"{high:.2%}", "if they are unaltered"
+    return f"{min(high / min(seen.values()), 1):.2%}", f"if they are {_or(list(seen))}"
 
 
-def _quality(report: Report) -> str:
-    measured = ((name, space.quality) for name, space in report.features.items() if space.quality)
-    name, quality = next(measured, ("", {}))
-    if not name:
-        return ""
-    words = list(_quality_words(quality.items()))
-    n = report.samples.n
-    if not words:
-        return f"Quality was not judged: {n} samples are too few." if n else ""
-    of = f"of {n:,} samples " if n else ""
-    return f"Quality {of}in {name}: {', '.join(words)}."
+def _unseen(report: Report) -> Iterator[str]:
+    missed = [r.edit for r in report.power if r.recall is not None and r.recall < UNSEEN]
+    if missed:
+        yield f"Would not have been seen: copies that are {_or(missed)}."
 
 
-def _quality_words(figures: Iterable[tuple[str, Estimate]]) -> Iterable[str]:
-    known = {name: estimate.value for name, estimate in figures}
-    for name, text in QUALITY.items():
-        if (value := known.get(name)) is not None:
-            yield text.format(value)
+def _or(words: list[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+
+
+def _more(report: Report) -> str:
+    """How many samples, or how many held-out images for these samples, would do."""
+    assert report.gate is not None and report.heldout is not None
+    n, train = report.samples.n or 0, report.train.n or 0
+    samples = round(report.gate.needed / SOUGHT)
+    words = f"judge {samples:,} samples or more"
+    for times in (1, 2, 5, 10):  # t / h
+        share = times / (1 + times)
+        if share ** (SOUGHT * n) > GATE_ERROR and times > 1:
+            break
+        if share ** (SOUGHT * n) <= GATE_ERROR and train / times > (report.heldout.n or 0):
+            words += f", or hold out {round(train / times):,} images instead"
+            break
+    return words
+
+
+def _caveats(report: Report) -> tuple[tuple[str, ...], bool]:
+    """Caveats of the finding, and True if they leave it doubtful."""
+    heldout, same = report.heldout, report.identical
+    if heldout is None:
+        return (), False
+    caveats, grave = [], False
+    if heldout.near_duplicates:
+        searched = heldout.searched or heldout.n or heldout.near_duplicates
+        grave = heldout.near_duplicates > MANY_DUPLICATES * searched
+        caveats.append(
+            f"{heldout.near_duplicates:,} of {searched:,} held-out images looked at are"
+            " near-duplicates of training images and hide copies of these."
+        )
+    if same is not None and same.heldout_rows:
+        grave = grave or same.heldout_rows > MANY_DUPLICATES * (heldout.n or 1)
+        caveats.append(
+            f"{same.heldout_rows:,} of {heldout.n or 0:,} held-out images are identical to training"
+            " images."
+        )
+    return tuple(caveats), grave
+
+
+def _quality(report: Report) -> tuple[Quality, str]:
+    """How good the samples are in the first space that says so, beside held-out images."""
+    for name, space in report.features.items():
+        known = {m: e.value for m, e in space.quality.items() if e.value is not None}
+        words = []
+        for metric, (title, form) in QUALITY.items():
+            if metric in known:
+                floor = space.floor.get(metric)
+                reach = floor and floor.value is not None and f"{floor.value:{form}}"
+                beside = f" (held-out images: {reach})" if reach else ""
+                words.append(f"{title} {known[metric]:{form}}{beside}")
+        if words:
+            found = _quality_finding(known, space.floor)
+            of = f" of {_count(report.samples.n or 0, 'sample')}" if report.samples.n else ""
+            opening = f"Quality{of}" if found is Quality.UNKNOWN else f"Quality is {found.value}"
+            return found, f"{opening}, in {name}: {', '.join(words)}."
+    few = report.samples.n and any(space.quality for space in report.features.values())
+    return Quality.UNKNOWN, "Quality was not judged: these are too few samples." if few else ""
+
+
+def _quality_finding(known: dict[str, float], floors: dict[str, Estimate]) -> Quality:
+    """By the worst of the figures against their floors."""
+    shares = []
+    for metric in ("precision", "recall", "coverage"):
+        floor = floors.get(metric)
+        if metric in known and floor is not None and floor.value:
+            shares.append(known[metric] / floor.value)
+    if not shares:
+        return Quality.UNKNOWN
+    distance, floor = known.get("frechet_distance"), floors.get("frechet_distance")
+    far = distance is not None and floor is not None and distance > FAR * (floor.value or 0)
+    if min(shares) < POOR:
+        return Quality.POOR
+    return Quality.GOOD if min(shares) >= GOOD and not far else Quality.FAIR
+
+
+def _percent(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return "an unknown share"
+    low, high = estimate.low, estimate.high
+    ends = "" if low is None or high is None else f" (95%: {low:.1%} to {high:.1%})"
+    return f"{estimate.value:.1%}{ends}"
+
+
+def _high(estimate: Estimate) -> str:
+    return "an unknown share" if estimate.high is None else f"{estimate.high:.1%}"
+
+
+def _count(n: int, word: str) -> str:
+    return f"{n:,} {word}{'' if n == 1 else 's'}"

@@ -4,7 +4,6 @@ import argparse
 import time
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from novum.core import distributed
@@ -12,8 +11,15 @@ from novum.core.errors import NotComputable
 from novum.core.files import prepare_output, write_text
 from novum.core.protocols import StyleGenerator
 from novum.datamodules.resolve_source import Opened
-from novum.datamodules.sources.image_sources import ImageArray, ImageSource
-from novum.evaluation.evidence import ALIGNMENT, Altered, copies, evidence, projector_points
+from novum.datamodules.sources.image_sources import ImageSource
+from novum.evaluation.evidence import (
+    ALIGNMENT,
+    Altered,
+    evidence,
+    name_copies,
+    projector_points,
+)
+from novum.evaluation.gate import SpaceMatches, conclude, pool_of_digests, usual_margin
 from novum.evaluation.image_sets import Sets, device, open_sets
 from novum.evaluation.image_verdict import image_verdict
 from novum.evaluation.latent_figures import sees_small_steps, space_figures
@@ -24,6 +30,7 @@ from novum.evaluation.space import (
     copying_figures,
     judge,
     judge_copying,
+    quality_floor,
 )
 from novum.metrics.features import (
     cache_together,
@@ -35,10 +42,11 @@ from novum.metrics.features import (
 )
 from novum.metrics.functional.frechet import WIDEST
 from novum.metrics.novelty.altered_copies import NEAR_DUPLICATE, AlteredCopyDetector
-from novum.metrics.novelty.exchangeability import exchangeability_test
+from novum.metrics.novelty.facts import digests, find_identical
+from novum.metrics.novelty.negative_control import PoolMatches, negative_control
+from novum.metrics.novelty.pool import Pool
 from novum.metrics.novelty.power import power
 from novum.metrics.record import FeatureSets
-from novum.metrics.subsets import choose_rows
 from novum.report.events import EVENTS, add_encoded, events
 from novum.report.image_page import page
 from novum.report.model import Recall, Report, SetSummary, Space, Verdict
@@ -48,7 +56,7 @@ from novum.report.projector import write_projector
 from novum.report.schema import write_report
 
 NUM_PATHS = 500  # of each kind, in a generator's latent spaces
-HELDOUT_SEARCHED = 1000  # held-out images that near-duplicates are counted among
+CONTROL_ROWS = 1500  # training and held-out images that are searched for in each other
 MOST_PIXELS = 4096  # values of an image up to which the default feature space is `pixels`
 
 
@@ -61,21 +69,29 @@ def run(options: argparse.Namespace) -> Verdict:
         names = feature_names(options.features)
     sets = open_sets(options)
     report = new_report(sets, options)
+    keys = {name: digests(side) for name, side in sets.images().items()}
+    pool = pool_of_digests(keys["train"], keys.get("heldout"), options.seed)
     judged: dict[str, Judgement] = {}
     altered = None
     for name in names or default_features(sets):
         if name == ALIGNMENT:
-            altered = judge_altered(report, sets, options.seed)
+            altered = judge_altered(report, sets, pool, options.seed)
             continue
         features = extract(name, sets, options.seed)
-        judged[name] = judge(features)
+        judged[name] = judge(features, pool)
         add_judgement(report, name, judged[name])
+        if len(judged) == 1:
+            report.features[name].floor = quality_floor(features)
         if len(judged) == 1 and distributed.is_rank_zero():
-            check_heldout(report, features)
             points, pictures, facts = projector_points(features, judged[name], sets.images())
             write_projector(options.output / EVENTS, {name: points}, pictures, facts)
     add_styles(report, sets, options)
-    report.copies = copies(judged, altered, sets.images())
+    spaces = {name: found.found for name, found in judged.items()}
+    if altered is not None:
+        spaces[ALIGNMENT] = altered.found_in
+    same = find_identical(keys["samples"], keys["train"], keys.get("heldout"))
+    conclusion = conclude(report, same, spaces, sets.images(), options.seed)
+    judged, altered = name_copies(report, conclusion, judged, altered, sets.images())
     report.verdict = image_verdict(report)
     images = sum(len(side) for side in sets.images().values())
     report.cost = cost(time.perf_counter() - start, images=images)
@@ -135,46 +151,45 @@ def add_judgement(report: Report, name: str, found: Judgement) -> None:
     report.features[name] = Space(found.quality, found.novelty, load_extractor(name).spec)
 
 
-def judge_altered(report: Report, sets: Sets, seed: int) -> Altered | None:
+def judge_altered(report: Report, sets: Sets, pool: Pool, seed: int) -> Altered | None:
     """Search the samples for altered copies, and measure what the detector would have found."""
     if sets.heldout is None:
         return None
     train, heldout, samples = sets.train.images, sets.heldout.images, sets.samples.images
     try:
         detector = AlteredCopyDetector(
-            train, heldout, device=device(), progress=distributed.is_rank_zero(), together=True
+            train,
+            heldout,
+            pool=pool,
+            device=device(),
+            progress=distributed.is_rank_zero(),
+            together=True,
         )
         found = detector.search(samples)
     except NotComputable as error:
         report.notes.append(f"{ALIGNMENT}: not computed: {error}")
         return None
+    within = detector.match_within(CONTROL_ROWS)
     copying = judge_copying(found.matches, NEAR_DUPLICATE, seed)
     report.features[ALIGNMENT] = Space(
         novelty=copying_figures(copying),
         extractor="candidates by efficientnet_lite0 and views at 8 px, aligned at 32 px",
     )
-    alone = add_near_duplicates(report, detector, heldout, len(train))
-    if len(alone):
-        card = power(train, heldout, detector.match, alone=alone, seed=seed)
-        report.power = [Recall(edit, r.value, r.low, r.high) for edit, r in card.recall.items()]
-    else:
-        report.notes.append(
-            f"{ALIGNMENT}: detection power not computed: every held-out image looked at is a"
-            " near-duplicate of a training image"
-        )
-    return Altered(found, copying)
+    add_near_duplicates(report, within)
+    threshold = usual_margin(within)  # of the verdict, twins among training and held-out left in
+    card = power(train, heldout, detector.match, threshold=threshold, seed=seed)
+    report.power = [Recall(edit, r.value, r.low, r.high) for edit, r in card.recall.items()]
+    found_in = SpaceMatches(found.matches, within, negative_control(within, seed=seed))
+    return Altered(found, copying, found_in)
 
 
-def add_near_duplicates(
-    report: Report, detector: AlteredCopyDetector, heldout: ImageSource, offset: int
-) -> torch.Tensor:
-    """Count held-out images that are near-duplicates of training images; return other rows."""
-    looked_at = choose_rows(torch.arange(len(heldout)), HELDOUT_SEARCHED)
-    own = detector.match(ImageArray(heldout[looked_at]), looked_at + offset)
-    twins = (own.side > 0) & (own.margin >= NEAR_DUPLICATE)
+def add_near_duplicates(report: Report, within: PoolMatches) -> None:
+    """Count held-out images that are near-duplicates of training images."""
+    heldout = ~within.trained[within.own]
+    twins = heldout & within.trained[within.nearest] & (within.margin >= NEAR_DUPLICATE)
     assert report.heldout is not None
-    report.heldout.searched, report.heldout.near_duplicates = len(looked_at), int(twins.sum())
-    return looked_at[~twins]
+    report.heldout.searched = int(heldout.sum())
+    report.heldout.near_duplicates = int(twins.sum())
 
 
 def add_styles(report: Report, sets: Sets, options: argparse.Namespace) -> None:
@@ -192,14 +207,6 @@ def add_styles(report: Report, sets: Sets, options: argparse.Namespace) -> None:
     for name, figures in found.items():
         space = report.features.setdefault(name, Space(extractor=options.classifier))
         space.quality |= {k: as_estimate(figure) for k, figure in figures.items()}
-
-
-def check_heldout(report: Report, features: FeatureSets) -> None:
-    """Test whether training and held-out images are exchangeable."""
-    if features.heldout is not None and report.heldout is not None:
-        found = exchangeability_test(features.train, features.heldout, seed=features.seed)
-        report.heldout.exchangeability_share = found.share
-        report.heldout.exchangeability_p = found.p
 
 
 def describe(opened: Opened) -> SetSummary:

@@ -9,30 +9,34 @@ from tqdm.auto import tqdm
 
 from novum.core import distributed
 from novum.core.errors import NotComputable
+from novum.evaluation.gate import SpaceMatches
 from novum.metrics.checks import check_features
 from novum.metrics.functional.intervals import Interval
 from novum.metrics.functional.manifold import realism
-from novum.metrics.neighbours import knn_together
+from novum.metrics.neighbours import distinct_rows, knn_together
 from novum.metrics.novelty import (
     CopyTest,
     Matches,
     Neighbours,
     attribution_from_matches,
-    copies_at_least,
     copy_rate_from_matches,
     copy_test_from_matches,
-    find_matches,
+    drawn_to_training,
     find_neighbours,
     permutation_test_from_matches,
     share_interval,
 )
+from novum.metrics.novelty.nearest_matches import match_pool
+from novum.metrics.novelty.negative_control import match_within_pool, negative_control
+from novum.metrics.novelty.pool import Pool, pool_of_items
 from novum.metrics.record import FeatureSets, Measure, Values
-from novum.metrics.registry import computable
+from novum.metrics.registry import computable, measures_of
 from novum.metrics.subsets import choose_rows
 from novum.report.model import Estimate
 
 PLOTTED = 1000  # samples whose realism is computed
 ITEM_Q = 0.01  # false discovery rate of the training items said to be copied
+FLOORS = ("frechet_distance", "precision", "coverage")  # and what is computed with them
 RATIO = 2.0  # times nearer to one item than to others: what copy_rate counts
 
 
@@ -61,12 +65,15 @@ class Judgement(NamedTuple):
     novelty: dict[str, Estimate]
     missing: list[str]
     neighbours: Neighbours
+    found: SpaceMatches
     copying: Copying | None = None
     realism: Realism | None = None
 
 
-def judge(sets: FeatureSets, *, progress: bool = True) -> Judgement:
+def judge(sets: FeatureSets, pool: Pool | None = None, *, progress: bool = True) -> Judgement:
     """Quality and novelty of `fake`; without held-out features novelty is uncalibrated.
+
+    Rows equal in these features are one item of the pool, if none is given.
 
     Several ranks judge the same sets at once: each searches in a part of the references, and
     computes a part of the metrics.
@@ -82,10 +89,10 @@ def judge(sets: FeatureSets, *, progress: bool = True) -> Judgement:
     with tqdm(total=2 + len(own), desc="metrics", delay=5, disable=not progress) as bar:
         neighbours = find_neighbours(sets.fake, sets.train, sets.heldout, search=knn_together)
         bar.update()
+        found = match_space(sets, pool)
         copying = None
         if sets.heldout is not None:
-            matches = find_matches(sets.train, sets.heldout, sets.fake, search=knn_together)
-            copying = judge_copying(matches, math.log(RATIO), sets.seed)
+            copying = judge_copying(found.samples, math.log(RATIO), sets.seed)
         bar.update()
         for measure in own:
             computed[measure.names] = compute(measure, sets)
@@ -105,7 +112,33 @@ def judge(sets: FeatureSets, *, progress: bool = True) -> Judgement:
             (quality if metric.group == "quality" else novelty)[metric.name] = as_estimate(value)
         missing += [f"{' and '.join(measure.names)}: {reason}"] if reason else []
     shown = _realism(sets, neighbours, copying)
-    return Judgement(quality, novelty, missing, neighbours, copying, shown)
+    return Judgement(quality, novelty, missing, neighbours, found, copying, shown)
+
+
+def quality_floor(sets: FeatureSets) -> dict[str, Estimate]:
+    """What held-out images, as many as there are samples at most, reach in place of samples."""
+    if sets.heldout is None:
+        return {}
+    heldout = choose_rows(sets.heldout, len(sets.fake))
+    near = sets.near if len(heldout) == len(sets.fake) else None
+    instead = sets._replace(fake=heldout, heldout=None, near=near, logits=None)
+    floor: dict[str, Estimate] = {}
+    for measure in measures_of(FLOORS):
+        values, _ = compute(measure, instead)
+        floor |= {n: as_estimate(v) for n, v in zip(measure.names, values, strict=True)}
+    return {name: value for name, value in floor.items() if value.value is not None}
+
+
+def match_space(sets: FeatureSets, pool: Pool | None = None) -> SpaceMatches:
+    """Match samples, and items of the pool, with the pool's items."""
+    if pool is None:
+        rows = [sets.train] if sets.heldout is None else [sets.train, sets.heldout]
+        item = distinct_rows(torch.cat(rows))[1].cpu()
+        pool = pool_of_items(item, len(sets.train), sets.seed)
+    items = pool.take(sets.train, sets.heldout)
+    within = match_within_pool(pool, items, search=knn_together)
+    control = None if sets.heldout is None else negative_control(within, seed=sets.seed)
+    return SpaceMatches(match_pool(sets.fake, pool, items, search=knn_together), within, control)
 
 
 def judge_copying(matches: Matches, margin: float, seed: int = 0) -> Copying:
@@ -113,7 +146,7 @@ def judge_copying(matches: Matches, margin: float, seed: int = 0) -> Copying:
     return Copying(
         matches,
         copy_rate_from_matches(matches, margin),
-        copies_at_least(matches),
+        drawn_to_training(matches),
         copy_test_from_matches(matches),
         permutation_test_from_matches(matches, seed=seed),
         int((attribution_from_matches(matches, margin).q_values <= ITEM_Q).sum()),
@@ -124,7 +157,7 @@ def copying_figures(copying: Copying) -> dict[str, Estimate]:
     """Figures of a report by metric."""
     return {
         "copy_rate": as_estimate(copying.rate),
-        "copies_at_least": Estimate(copying.at_least),
+        "drawn_to_training": Estimate(copying.at_least),
         "copies_flagged": Estimate(int(copying.test.flagged.sum())),
         "items_copied": Estimate(copying.items),
         "permutation_p": Estimate(copying.p),

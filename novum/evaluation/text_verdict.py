@@ -1,10 +1,10 @@
 """The verdict on texts: which passages are copied, and is that more than chance gives?"""
 
-from novum.evaluation.image_verdict import HARDLY_CHANCE, spaces_with_copying
 from novum.evaluation.text_records import NAMED
 from novum.metrics.novelty.text import LONG
-from novum.report.model import Finding, Passage, Report, Verdict
+from novum.report.model import Finding, Passage, Report, Space, Verdict
 
+HARDLY_CHANCE = 0.01  # p-value below which samples are said to favour training data
 ANOTHER_KIND = 0.01  # p-value below which held-out text is said to differ from training text
 
 
@@ -37,6 +37,28 @@ def text_verdict(report: Report) -> Verdict:
     )
 
 
+def spaces_with_copying(report: Report) -> tuple[str, ...]:
+    """Readings in which passages are named as copies, or some are though none can be named."""
+    return tuple(
+        name
+        for name, space in report.features.items()
+        if _positive(space, "copies_flagged")
+        or (_positive(space, "drawn_to_training") and adjusted_p(report, name) <= HARDLY_CHANCE)
+    )
+
+
+def _positive(space: Space, metric: str) -> bool:
+    estimate = space.novelty.get(metric)
+    return estimate is not None and bool(estimate.value)
+
+
+def adjusted_p(report: Report, name: str) -> float:
+    """p-value of the permutation test of a reading, by Bonferroni for all that have one."""
+    found = {r: space.novelty.get("permutation_p") for r, space in report.features.items()}
+    known = {r: p.value for r, p in found.items() if p is not None and p.value is not None}
+    return min(1.0, known[name] * len(known)) if name in known else 1.0
+
+
 def _value(report: Report, metric: str) -> float:
     """A figure of the verbatim reading; 0 if unknown."""
     estimate = report.features["verbatim"].novelty.get(metric)
@@ -52,7 +74,7 @@ def _named(report: Report) -> str:
     elif _value(report, "copies_flagged"):
         count = int(_value(report, "copies_flagged"))
         parts.append(f"{count:,} passages named as copies of training text")
-    if at_least := _value(report, "copies_at_least"):
+    if at_least := _value(report, "drawn_to_training"):
         parts.append(
             f"at least {at_least:.2%} of the passages owe their words to it (95% confidence)"
         )

@@ -30,9 +30,9 @@ from novum.metrics.functional import (
     vendi_score,
 )
 from novum.metrics.novelty import (
-    copies_at_least,
     copy_rate_from_matches,
     copy_test_from_matches,
+    drawn_to_training,
     find_matches,
 )
 from novum.metrics.novelty.nearest_matches import margin_of
@@ -272,7 +272,7 @@ class InceptionScore(FeatureMetric):
 class CopyRate(FeatureMetric):
     """Share of generated images that copy training images, with its bounds.
 
-    `copy_rate` of `ratio`, its 95% `low` and `high`, `copies_at_least` (95%) and the number of
+    `copy_rate` of `ratio`, its 95% `low` and `high`, `drawn_to_training` (95%) and the number of
     `copies_flagged` by the copy test. The real set is what the generator was trained on; `heldout`
     are features (k, d) of images like it that it never saw, all of them on every rank.
     """
@@ -296,7 +296,7 @@ class CopyRate(FeatureMetric):
         matches = find_matches(train, self.heldout.to(train.device), fake)
         rate = copy_rate_from_matches(matches, self.margin)
         values = {"copy_rate": rate.value, "low": rate.low, "high": rate.high}
-        values["copies_at_least"] = copies_at_least(matches)
+        values["drawn_to_training"] = drawn_to_training(matches)
         values["copies_flagged"] = float(copy_test_from_matches(matches).flagged.sum())
         return {name: self._value(value) for name, value in values.items()}
 

@@ -16,7 +16,16 @@ class Finding(StrEnum):
     LEANING = "leaning"  # samples favour training data, but none can be named as a copy
     NONE_FOUND = "none_found"
     CANNOT_JUDGE = "cannot_judge"  # the sets do not allow a judgement
-    TOO_LITTLE_EVIDENCE = "too_little_evidence"  # passages are shared, no more than by chance
+    TOO_LITTLE_EVIDENCE = "too_little_evidence"  # copies of a hundredth would not have been seen
+
+
+class Quality(StrEnum):
+    """How good the samples are, each figure held against its floor."""
+
+    GOOD = "good"
+    FAIR = "fair"
+    POOR = "poor"
+    UNKNOWN = "unknown"
 
 
 class Tone(StrEnum):
@@ -38,6 +47,8 @@ class Verdict:
         details: Sentences that say what it rests on; the first one continues the headline.
         caveats: Sentences about held-out data that the finding depends on.
         doubtful: True if a caveat is grave enough to doubt the finding.
+        next: What to do about it, in one sentence.
+        quality_finding: About how good the samples are.
         quality: Sentence about how good the samples are; empty if unknown.
         remarks: Further sentences, such as how training went.
         spaces: Feature spaces, or readings of text, in which copying was found.
@@ -51,6 +62,8 @@ class Verdict:
     quality: str = ""
     remarks: tuple[str, ...] = ()
     spaces: tuple[str, ...] = ()
+    next: str = ""
+    quality_finding: Quality = Quality.UNKNOWN
 
     @property
     def copying(self) -> bool:
@@ -60,14 +73,15 @@ class Verdict:
     def tone(self) -> Tone:
         if self.copying:
             return Tone.COPYING
-        if self.doubtful or self.finding in (Finding.LEANING, Finding.TOO_LITTLE_EVIDENCE):
+        weak = self.finding in (Finding.LEANING, Finding.TOO_LITTLE_EVIDENCE)
+        if self.doubtful or weak or self.quality_finding is Quality.POOR:
             return Tone.DOUBTFUL
         return Tone.UNJUDGED if self.finding is Finding.CANNOT_JUDGE else Tone.CLEAR
 
     @property
     def sentences(self) -> tuple[str, ...]:
         """Sentences that follow the headline."""
-        said = (*self.details, *self.caveats, self.quality, *self.remarks)
+        said = (*self.details, self.next, *self.caveats, self.quality, *self.remarks)
         return tuple(sentence for sentence in said if sentence)
 
     @property
@@ -93,6 +107,7 @@ class Space:
     quality: dict[str, Estimate] = field(default_factory=dict)
     novelty: dict[str, Estimate] = field(default_factory=dict)
     extractor: str | None = None  # name, weights and resizer
+    floor: dict[str, Estimate] = field(default_factory=dict)  # quality of held-out images
 
     def group(self, name: str) -> dict[str, Estimate]:
         return self.quality if name == "quality" else self.novelty
@@ -113,7 +128,6 @@ class SetSummary:
     seed: int | None = None
     searched: int | None = None  # held-out images looked at for near-duplicates
     near_duplicates: int | None = None
-    exchangeability_share: float | None = None
     exchangeability_distance: float | None = None
     exchangeability_usual_distance: float | None = None
     exchangeability_p: float | None = None
@@ -134,6 +148,56 @@ class Copy:
     distance: float | None = None
     transform: str | None = None  # how the image was altered
     features: str | None = None  # the space that is surest of it
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A sample so like a training image that it needs no test to be listed."""
+
+    kind: str  # identical or near_identical
+    sample: str | int
+    train: str | int
+    measure: float | None = None  # -log10 of the share of fresh images as near; None if identical
+    heldout_as_near: int = 0  # held-out images, as many as there are samples, of which it is true
+
+
+@dataclass(frozen=True)
+class Identical:
+    """How many distinct samples equal a training image, and how many fresh images do."""
+
+    samples: int
+    of_samples: int  # distinct samples
+    heldout: int | None
+    of_heldout: int | None
+    repeated: int  # distinct training images that occur more than once
+    of_train: int
+    heldout_rows: int  # all held-out images that equal a training image
+    pool_pairs: int  # training and held-out images that equal an earlier one
+    p: float
+    leak_p: float
+
+
+@dataclass(frozen=True)
+class Control:
+    """Training images judged as samples are: their own excess of matches with training."""
+
+    rows: int
+    p: float
+    excess: list[Estimate]  # at each ratio of distances
+    ratios: list[float]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The one test of copying over all spaces, and what it could have found."""
+
+    p: float  # of "which images were trained on makes no difference to the samples"
+    excess_low: float  # lower limit of the samples' excess over that of training images
+    copy_rate: Estimate
+    samples_named: int
+    items_named: int
+    needed: int  # copied items without which nothing could have been found
+    spaces: list[str]
 
 
 @dataclass(frozen=True)
@@ -200,6 +264,10 @@ class Report:
     copies: list[Copy] | None = None  # of images; None: not searched for
     passages: list[Passage] = field(default_factory=list)  # of text
     power: list[Recall] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
+    identical: Identical | None = None
+    gate: Gate | None = None
+    negative_controls: dict[str, Control] = field(default_factory=dict)  # of each space
     notes: list[str] = field(default_factory=list)
     novel_ngrams: dict[str, list[float | None]] = field(default_factory=dict)
     history: list[dict[str, float | None]] = field(default_factory=list)  # tag -> value

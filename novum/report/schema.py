@@ -8,6 +8,7 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -67,7 +68,9 @@ def dump(report: Report) -> dict[str, Any]:
     content: dict[str, Any] = {
         "schema": SCHEMA,
         "finding": verdict.finding.value,
+        "quality_finding": verdict.quality_finding.value,
         "verdict": verdict.text,
+        "next": verdict.next,
         "caveats": list(verdict.caveats),
         "conclusion": asdict(verdict),
     }
@@ -82,6 +85,15 @@ def dump(report: Report) -> dict[str, Any]:
         content["copies"] = [_known(asdict(copy)) for copy in copies]
     if report.power:  # `attack` is the edit's name in schema 1
         content["power"] = [{"attack": r.edit, **asdict(r)} for r in report.power]
+    content["facts"] = [_known(asdict(fact)) for fact in report.facts]
+    if report.identical is not None:
+        content["identical"] = _known(asdict(report.identical))
+    if report.gate is not None:
+        content["gate"] = asdict(report.gate)
+    content["controls"] = {
+        "negative": {name: asdict(c) for name, c in report.negative_controls.items()},
+        "positive": [asdict(recall) for recall in report.power],
+    }
     content["notes"] = report.notes
     for name in ("novel_ngrams", "history"):
         if getattr(report, name):
@@ -99,6 +111,8 @@ def _space(space: Space) -> dict[str, Any]:
         name: _number(e.value) if e.low is None and e.high is None else _estimate(e)
         for name, e in space.novelty.items()
     }
+    if space.floor:
+        content["floor"] = {name: _estimate(e) for name, e in space.floor.items()}
     return content
 
 
@@ -127,7 +141,9 @@ def parse(content: Mapping[str, Any]) -> Report:
     content["power"] = [
         _edit_of_schema_1(recall) for recall in _typed(content.get("power") or [], list, "power")
     ]
-    for group in ("samples", "train", "notes", "novel_ngrams", "history"):
+    controls = _typed(content.pop("controls", None) or {}, dict, "controls")
+    content["negative_controls"] = controls.get("negative") or {}
+    for group in ("samples", "train", "facts", "notes", "novel_ngrams", "history"):
         if content.get(group) is None:
             content.pop(group, None)
     return _build(Report, content, "the report")
@@ -187,10 +203,10 @@ def _build(hint: Any, value: Any, where: str) -> Any:
     if origin in (list, tuple):
         parts = _typed(list(value) if isinstance(value, tuple) else value, list, where)
         return origin(_build(inner[0], part, where) for part in parts)
-    if hint is Finding:
-        if value not in list(Finding):
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        if value not in list(hint):
             raise Misfit(where)
-        return Finding(value)
+        return hint(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return value
     if isinstance(value, bool) and hint is not bool:

@@ -205,7 +205,7 @@ def test_what_became_of_the_first_frechet_distance():
 class TestStopOnCopying:
     def trained(self, trainer, low: float, **options) -> StopOnCopying:
         stop = StopOnCopying(**options)
-        trainer.callback_metrics["novelty/copies_at_least/pixels"] = torch.tensor(low)
+        trainer.callback_metrics["novelty/drawn_to_training/pixels"] = torch.tensor(low)
         stop.on_validation_end(trainer, Painter())
         return stop
 

@@ -112,7 +112,7 @@ def test_everything_that_is_measured_is_written(sets, evaluate):
     quality = {"frechet_distance", "memorization_informed_frechet_distance", "kernel_distance",
                "frechet_distance_infinity", "precision", "recall", "density", "coverage",
                "expected_coverage", "sliced_wasserstein_distance", "vendi_score"}  # fmt: skip
-    novelty = {"copy_rate", "copies_at_least", "copies_flagged", "items_copied", "permutation_p",
+    novelty = {"copy_rate", "drawn_to_training", "copies_flagged", "items_copied", "permutation_p",
                "closer_to_train", "authenticity", "data_copying_ct", "fld_gap"}  # fmt: skip
     for space in report["features"].values():
         assert set(space["quality"]) >= quality

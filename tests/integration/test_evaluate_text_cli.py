@@ -95,7 +95,7 @@ def test_all_of_it_is_written(texts):
     assert texts.text[start : start + length] in page.text and "<&>" in page.text
     events = EventAccumulator("evaluation/tensorboard")
     events.Reload()
-    assert "novelty/copies_at_least/verbatim" in events.Tags()["scalars"]
+    assert "novelty/drawn_to_training/verbatim" in events.Tags()["scalars"]
     assert events.Tags()["images"] == ["novelty/copies"]
     tables = events.Tensors("novelty/copies/text_summary")[0].tensor_proto.string_val[0].decode()
     assert tables.count("\n") == 11 and "| train&#46;txt, " in tables

@@ -162,7 +162,7 @@ def test_a_run_leaves_everything_a_user_looks_for(run, tmp_path):
         "quality/precision/efficientnet_lite0",
         "quality/coverage/efficientnet_lite0",
         "novelty/closer_to_train/pixels",
-        "novelty/copies_at_least/pixels",
+        "novelty/drawn_to_training/pixels",
         "novelty/permutation_p/pixels",
         "novelty/closer_to_train_low/efficientnet_lite0",
         "health/diversity",

@@ -99,7 +99,7 @@ def test_copy_rate(normal):
     rate = functional.copy_rate(train, heldout, fake)
     assert [found["copy_rate"], found["low"], found["high"]] == list(rate)
     assert 0.2 < found["low"] <= 0.25 <= found["high"] and found["copies_flagged"] >= 50
-    assert found["copies_at_least"] > 0.2
+    assert found["drawn_to_training"] > 0.2
     streamed = updated(metrics.CopyRate(None, heldout=heldout), train, fake, 90)
     assert as_floats(streamed.compute()) == found
     with pytest.raises(ValueError, match="ratio = 1"):

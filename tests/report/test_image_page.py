@@ -10,7 +10,7 @@ from novum.report.image_page import Exhibits, page
 from novum.report.model import Copy, Estimate, Recall, Report, SetSummary
 from novum.report.schema import parse
 from tests.report.pages import read
-from tests.report.reports import report, with_headline
+from tests.report.reports import COPIES, report, with_headline
 
 CLEAR = "No copying found in 1,000 samples"
 HOSTILE = "<script>alert(1)</script>.png\"' onerror=x &amp; \udcff\x00\u202e"
@@ -132,10 +132,11 @@ def test_names_from_outside_are_only_text():
     ("changes", "colour"),
     [
         ({}, "clear"),
-        ({"flagged": 3, "rate": {"value": 0.02, "low": 0.01, "high": 0.03}}, "copying"),
-        ({"p": 0.001}, "doubtful"),
-        ({"share": {"value": 0.35, "low": 0.3, "high": 0.4}}, "doubtful"),
-        ({"heldout": {"n": 10, "exchangeability_p": 0.001}}, "doubtful"),
+        ({"gate": COPIES}, "copying"),
+        ({"gate": COPIES | {"samples_named": 0}}, "doubtful"),
+        ({"gate": {"needed": 50}}, "doubtful"),
+        ({"heldout": {"n": 10, "near_duplicates": 5, "searched": 10}}, "doubtful"),
+        ({"share": {"value": 0.35, "low": 0.3, "high": 0.4}}, "unjudged"),
         ({"heldout": None}, "unjudged"),
     ],
 )

@@ -8,10 +8,14 @@ from hypothesis import strategies as st
 
 from novum.evaluation.image_verdict import image_verdict
 from novum.report.model import (
+    Control,
     Copy,
     Cost,
     Estimate,
+    Fact,
     Finding,
+    Gate,
+    Identical,
     Passage,
     Recall,
     Report,
@@ -21,9 +25,12 @@ from novum.report.model import (
     Verdict,
 )
 from novum.report.schema import Misfit, dump, parse, read_report, write_report
-from tests.report.reports import SOME, contents, report
+from tests.report.reports import COPIES as COPIED
+from tests.report.reports import contents, report
 
 NUMBERS = st.none() | st.floats(-1e9, 1e9) | st.integers(0, 10**9)
+COUNTS = st.integers(0, 10**9)
+FLOATS = st.floats(-1e9, 1e9)
 NAMES = st.text(max_size=8)
 ESTIMATES = st.builds(Estimate, NUMBERS, NUMBERS, NUMBERS)
 FIGURES = st.dictionaries(NAMES, ESTIMATES, max_size=3)
@@ -38,10 +45,18 @@ REPORTS = st.builds(
     SETS,
     SETS,
     st.none() | SETS,
-    st.dictionaries(NAMES, st.builds(Space, FIGURES, FIGURES, st.none() | NAMES), max_size=2),
+    st.dictionaries(
+        NAMES, st.builds(Space, FIGURES, FIGURES, st.none() | NAMES, FIGURES), max_size=2
+    ),
     verdict=VERDICTS,
     copies=st.none() | st.lists(COPIES, max_size=3),
     power=st.lists(st.builds(Recall, NAMES, NUMBERS, NUMBERS, NUMBERS), max_size=2),
+    facts=st.lists(st.builds(Fact, NAMES, NAMES, st.integers(), NUMBERS, COUNTS), max_size=2),
+    identical=st.none() | st.builds(Identical, *[COUNTS] * 8, FLOATS, FLOATS),
+    gate=st.none() | st.builds(Gate, FLOATS, FLOATS, ESTIMATES, *[COUNTS] * 3, st.lists(NAMES)),
+    negative_controls=st.dictionaries(
+        NAMES, st.builds(Control, COUNTS, FLOATS, st.lists(ESTIMATES), st.lists(FLOATS)), max_size=2
+    ),
     notes=st.lists(NAMES, max_size=2),
     history=st.lists(st.dictionaries(NAMES, NUMBERS, max_size=3), max_size=2),
     cost=st.none() | st.builds(Cost, NUMBERS, NUMBERS),
@@ -97,7 +112,7 @@ def test_verdicts_of_schema_1_have_words_alone(words, finding, tone):
 
 
 def test_every_verdict_is_one_paragraph_in_the_file():
-    found = report(rate=SOME, flagged=3, p=0.001)
+    found = report(gate=COPIED)
     content = dump(found)
     assert content["verdict"] == image_verdict(found).text
     assert content["finding"] == "copying" and content["conclusion"]["spaces"] == ("pixels",)

@@ -17,7 +17,7 @@ TAGS = {
     "novelty/copy_rate/pixels": 0.0,
     "novelty/copy_rate_low/pixels": 0.0,
     "novelty/copy_rate_high/pixels": 0.004,
-    "novelty/copies_at_least/pixels": 0.0,
+    "novelty/drawn_to_training/pixels": 0.0,
     "novelty/copies_flagged/pixels": 0,
     "novelty/permutation_p/pixels": 0.5,
     "novelty/closer_to_train/pixels": 0.5,

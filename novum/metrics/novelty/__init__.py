@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from novum.metrics.novelty.carlini_distance import calibrated_distance
     from novum.metrics.novelty.copying import (
         CopyTest,
-        copies_at_least,
         copy_rate,
         copy_rate_from_matches,
         copy_test,
         copy_test_from_matches,
+        drawn_to_training,
     )
     from novum.metrics.novelty.nearest import Neighbours, find_neighbours, share_interval
     from novum.metrics.novelty.nearest_matches import Matches, find_matches
@@ -36,7 +36,7 @@ __all__ = [
     "attribution",
     "attribution_from_matches",
     "calibrated_distance",
-    "copies_at_least",
+    "drawn_to_training",
     "copy_rate",
     "copy_rate_from_matches",
     "copy_test",

@@ -29,7 +29,9 @@ from novum.metrics.novelty.alignment import (
     low_pass,
     region_masks,
 )
-from novum.metrics.novelty.nearest_matches import HELDOUT, TRAIN, Matches
+from novum.metrics.novelty.nearest_matches import Matches, matches_of
+from novum.metrics.novelty.negative_control import PoolMatches
+from novum.metrics.novelty.pool import Pool, pool_of_items
 from novum.metrics.novelty.retrieval import (
     PER_FAMILY,
     SAMPLE_BLOCK,
@@ -76,6 +78,7 @@ class AlteredCopyDetector:
 
     Args:
         train: uint8 images of 1 or 3 channels, at least 8 px wide; they are compared at 32 x 32.
+        pool: Their items; images equal at 32 x 32 are one if not given.
         together: All ranks search for the same samples at once, each for a part of them.
     """
 
@@ -84,6 +87,7 @@ class AlteredCopyDetector:
         train: Images,
         heldout: Images | None = None,
         *,
+        pool: Pool | None = None,
         device: torch.device | str = "cpu",
         progress: bool = True,
         together: bool = False,
@@ -92,19 +96,17 @@ class AlteredCopyDetector:
         self.num_train, self.width = len(train), train[:1].shape[-1]
         self.device, self.progress = torch.device(device), progress
         images = torch.cat([self._read(x) for x in (train, heldout) if x is not None and len(x)])
-        first, distinct = distinct_rows(images.flatten(1))
-        shuffled = torch.randperm(len(first), generator=torch.Generator().manual_seed(0))
-        shuffled = shuffled.to(self.device)
-        self.pool_row = shuffled.argsort()[distinct]  # of each item
-        self.items = first[shuffled]  # of each row of the pool: the first of equal ones
-        if len(self.items) <= PER_FAMILY:
+        if pool is None:
+            item = distinct_rows(images.flatten(1))[1].cpu()
+            pool = pool_of_items(item, self.num_train)
+        if len(pool.rows) <= PER_FAMILY:
             raise NotComputable(
-                f"{len(self.items)} distinct images are too few to tell copies by: give at least"
+                f"{len(pool.rows)} distinct images are too few to tell copies by: give at least"
                 f" {PER_FAMILY + 1}"
             )
-        self.pool = images[self.items]
+        self.drawn = pool
+        self.pool = images[pool.rows.to(self.device)]
         self.coarse = torch.cat([_coarse(block).half() for block in self.pool.split(4096)])
-        self.side = _sides(self.pool_row, self.num_train)
         self.descriptions = Descriptions(self.pool)
         starts = [(s.mirrored, s.region, *s.similarity) for s in STARTS]
         self.starts = torch.tensor(starts, device=self.device)
@@ -118,14 +120,13 @@ class AlteredCopyDetector:
                 f" {self.pool.shape[1]}: give both the same"
             )
         if exclude is not None:
-            exclude = exclude.to(self.device)
-            exclude = torch.where(exclude < 0, -1, self.pool_row[exclude])
-        rows, likeness, placings = self._find(images, exclude)
+            exclude = torch.where(exclude < 0, -1, self.drawn.of_row[exclude]).to(self.device)
+        rows, likeness, placings = (x.cpu() for x in self._find(images, exclude))
         return AlteredCopies(
-            self._matches(rows, likeness),
-            self.items[rows].cpu(),
-            likeness.cpu(),
-            placings.cpu(),
+            matches_of(self.drawn, rows[:, 0], _margin(likeness)),
+            self.drawn.rows[rows],
+            likeness,
+            placings,
             self.num_train,
             self.width,
         )
@@ -150,6 +151,14 @@ class AlteredCopyDetector:
 
     def match(self, samples: Images, exclude: Tensor | None = None) -> Matches:
         return self.search(samples, exclude).matches
+
+    def match_within(self, rows: int) -> PoolMatches:
+        """Match the first items of the pool, which is in random order, each with the others."""
+        own = torch.arange(min(rows, len(self.pool)))
+        near, likeness, _ = (
+            x.cpu() for x in self._find(self.pool[: len(own)], own.to(self.device))
+        )
+        return PoolMatches(own, near[:, 0], _margin(likeness), self.drawn.trained)
 
     def _read(self, source: Images) -> Tensor:
         """uint8 (n, c, 32, 32) on the device."""
@@ -198,15 +207,6 @@ class AlteredCopyDetector:
     def _regions(self, placings: Tensor, side: int) -> Tensor:
         return region_masks(side, self.device)[placings[..., 1].long().flatten()]
 
-    def _matches(self, rows: Tensor, likeness: Tensor) -> Matches:
-        return Matches(
-            self.items[rows[:, 0]].cpu(),
-            self.side[rows[:, 0]].cpu(),
-            (likeness[:, 0] - likeness[:, RIVAL]).double().cpu(),
-            int((self.side == TRAIN).sum()),
-            int((self.side == HELDOUT).sum()),
-        )
-
 
 def near_duplicates(
     train: Images,
@@ -238,14 +238,8 @@ def _comparable(images: Tensor) -> Tensor:
     return resize(images.float(), SIDE).round().to(torch.uint8)
 
 
-def _sides(pool_row: Tensor, num_train: int) -> Tensor:
-    """int8 of each row of the pool; an image in both sets is on no side."""
-    size = int(pool_row.max()) + 1
-    train, heldout = (
-        torch.zeros(size, dtype=torch.int8, device=pool_row.device).index_fill_(0, rows, 1)
-        for rows in (pool_row[:num_train], pool_row[num_train:])
-    )
-    return TRAIN * train + HELDOUT * heldout
+def _margin(likeness: Tensor) -> Tensor:
+    return (likeness[:, 0] - likeness[:, RIVAL]).double()
 
 
 def _coarse(images: Tensor) -> Tensor:

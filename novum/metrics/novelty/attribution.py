@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from novum.metrics.neighbours import distinct_rows
-from novum.metrics.novelty.nearest_matches import NEITHER, TRAIN, Matches, find_matches, margin_of
+from novum.metrics.novelty.nearest_matches import TRAIN, Matches, find_matches, margin_of
 
 
 class Attribution(NamedTuple):
@@ -41,11 +41,10 @@ def attribution_from_matches(matches: Matches, margin: float) -> Attribution:
     """
     from scipy.stats import binom, false_discovery_control
 
-    kept = matches.side != NEITHER
-    item, inverse, total = matches.item[kept].unique(return_inverse=True, return_counts=True)
-    plain = torch.zeros_like(total).index_add_(0, inverse, (matches.margin[kept] >= margin).long())
+    item, inverse, total = matches.item.unique(return_inverse=True, return_counts=True)
+    plain = torch.zeros_like(total).index_add_(0, inverse, (matches.margin >= margin).long())
     trained = torch.zeros_like(item, dtype=torch.bool)
-    trained[inverse] = matches.side[kept] == TRAIN
+    trained[inverse] = matches.side == TRAIN
     chance = float((1 + plain[~trained].sum()) / (2 + total[~trained].sum()))
     rows, counts, totals = (x[trained].cpu().numpy() for x in (item, plain, total))
     p = binom.sf(counts - 1, totals, chance)

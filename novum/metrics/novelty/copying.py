@@ -83,7 +83,7 @@ def copy_rate_from_matches(matches: Matches, margin: float) -> Interval:
     of m samples (Clopper-Pearson).
     """
     if not matches.heldout_items:
-        raise NotComputable("every held-out row is in the training data too: hold out other data")
+        raise NotComputable("there is no held-out item that training lacks: hold out other data")
     m, clusters = len(matches.margin), find_clusters(matches, margin)
     sizes = clusters.size[clusters.trained].sort().values
     decoys = clusters.size[~clusters.trained]
@@ -95,7 +95,7 @@ def copy_rate_from_matches(matches: Matches, margin: float) -> Interval:
     return Interval(min(max(value, low), high), low, high)
 
 
-def copies_at_least(matches: Matches, ratios: tuple[float, ...] = RATIOS) -> float:
+def drawn_to_training(matches: Matches, ratios: tuple[float, ...] = RATIOS) -> float:
     """With 95% confidence at least this share of the samples owes its match to training.
 
     The largest `low` over the ratios, each at its part of the 5%: copies that are faint, such as a
@@ -147,10 +147,10 @@ MEASURES = (
                 unit="share",
             ),
             Metric(
-                "copies_at_least",
-                "Copies at least",
-                "With 95% confidence this many samples owe their nearest item to training, faint"
-                " copies too.",
+                "drawn_to_training",
+                "Drawn to training",
+                "With 95% confidence at least this share of the samples owes its nearest item to"
+                " training; more than copies do: faint likeness counts too.",
                 "novelty",
                 "0",
                 unit="share",
@@ -159,6 +159,14 @@ MEASURES = (
                 "copies_flagged",
                 "Copies flagged",
                 "Samples named as copies, one by one.",
+                "novelty",
+                "0",
+                unit="count",
+            ),
+            Metric(
+                "items_flagged",
+                "Items flagged",
+                "Training items that the samples named as copies are copies of.",
                 "novelty",
                 "0",
                 unit="count",

@@ -1,9 +1,4 @@
-"""Each sample's nearest item of training and held-out data together, found without their labels.
-
-If the generator did not copy, then, given the samples, which items of this pool were trained on is
-mere chance: whatever is chosen without looking at labels meets training items at their share of the
-pool, however truncated or underfit the generator is and however the two sets differ in size.
-"""
+"""Each sample's nearest item of training and held-out data together, found without their labels."""
 
 import math
 from typing import NamedTuple
@@ -13,19 +8,18 @@ from torch import Tensor
 
 from novum.core.errors import InputError
 from novum.metrics.checks import check_features, check_same_width
-from novum.metrics.neighbours import Search, distinct_rows, found_in, knn
+from novum.metrics.neighbours import Search, knn
+from novum.metrics.novelty.pool import Pool, draw_pool
 
-HELDOUT, NEITHER, TRAIN = -1, 0, 1
+HELDOUT, TRAIN = -1, 1
+NEAREST = 5  # up to three other near-duplicates don't hide a copy
 
 
 class Matches(NamedTuple):
-    """Per sample: the pool's nearest item and how plainly it is the nearest.
+    """Per sample: the pool's nearest item and how plainly it is the nearest."""
 
-    Equal rows are one item. One that is in both sets says nothing about copying: it is on no side.
-    """
-
-    item: Tensor  # (m,) int64, row in training followed by held-out data, the first of equal ones
-    side: Tensor  # (m,) int8: TRAIN, HELDOUT or NEITHER
+    item: Tensor  # (m,) int64, the item's row in training followed by held-out data
+    side: Tensor  # (m,) int8: TRAIN or HELDOUT
     margin: Tensor  # (m,) float64, any score that does not know the labels; larger is plainer
     train_items: int  # distinct items on each side
     heldout_items: int
@@ -44,43 +38,39 @@ def find_matches(
     train: Tensor,
     heldout: Tensor,
     fake: Tensor,
-    k: int = 5,
+    k: int = NEAREST,
     *,
     seed: int = 0,
     search: Search = knn,
 ) -> Matches:
     """Match each sample with its nearest item, at margin log(k-th distance / nearest distance).
 
-    A few near-duplicates (up to k - 2 others) don't hide a copy. Items at one distance are put in
-    order by (seeded) chance. `search` may be `knn_together`.
+    Items at one distance are put in order by (seeded) chance. `search` may be `knn_together`.
     """
-    for name, x in {"train": train, "heldout": heldout, "fake": fake}.items():
-        check_features(x, name, at_least=1)
+    check_features(fake, "fake", at_least=1)
     check_same_width(train=train, heldout=heldout, fake=fake)
-    firsts = [distinct_rows(x)[0] for x in (train, heldout)]
-    sets = [x if len(f) == len(x) else x[f] for x, f in zip((train, heldout), firsts, strict=True)]
-    in_both = [found_in(a, b) for a, b in (sets, sets[::-1])]
-    item = torch.cat([firsts[0], firsts[1] + len(train)])
-    side = torch.cat([TRAIN * (~in_both[0]).to(torch.int8), HELDOUT * (~in_both[1]).to(torch.int8)])
-    near = [search(fake, x, min(k, len(x))) for x in sets]
-    distances = torch.cat([n.distances for n in near], 1)
-    rows = torch.cat([near[0].indices, near[1].indices + len(sets[0])], 1)
-    again = (rows >= len(sets[0])) & (side[rows] == NEITHER)  # known from training
-    distances, order = _by_chance_where_equal(distances.masked_fill(again, torch.inf), rows, seed)
-    nearest = rows.gather(1, order[:, :1])[:, 0]
-    last = min(k, len(item) - int(in_both[1].sum())) - 1
-    margin = (distances[:, last].log() - distances[:, 0].log()).nan_to_num(0, posinf=torch.inf)
-    train_items, heldout_items = (int((side == s).sum()) for s in (TRAIN, HELDOUT))
-    return Matches(item[nearest], side[nearest], margin, train_items, heldout_items)
+    pool = draw_pool(train, heldout, seed)
+    return match_pool(fake, pool, pool.take(train, heldout), k, search=search)
 
 
-def _by_chance_where_equal(distances: Tensor, rows: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Each row's distances ascending, and their order; equal ones in a random order of items."""
-    generator = torch.Generator().manual_seed(seed)
-    rank = torch.randperm(int(rows.max()) + 1, generator=generator).to(rows.device)[rows]
-    by_rank = rank.argsort(1)
-    distances, order = distances.gather(1, by_rank).sort(dim=1, stable=True)
-    return distances, by_rank.gather(1, order)
+def match_pool(
+    fake: Tensor, pool: Pool, items: Tensor, k: int = NEAREST, *, search: Search = knn
+) -> Matches:
+    """`find_matches` in a pool that is drawn, of which `items` (g, d) are the features."""
+    near = search(fake, items, min(k, len(items)))
+    nearest = near.indices[:, 0].to(pool.rows.device)
+    return matches_of(pool, nearest, margins(near.distances))
+
+
+def matches_of(pool: Pool, nearest: Tensor, margin: Tensor) -> Matches:
+    """Matches from the position of each sample's nearest item in the pool."""
+    side = torch.where(pool.trained[nearest], TRAIN, HELDOUT).to(torch.int8)
+    return Matches(pool.rows[nearest], side, margin, pool.train_items, pool.heldout_items)
+
+
+def margins(distances: Tensor) -> Tensor:
+    """log(last / first) of ascending distances (m, k); 0 where all are 0."""
+    return (distances[:, -1].log() - distances[:, 0].log()).nan_to_num(0, posinf=torch.inf)
 
 
 def margin_of(ratio: float) -> float:
@@ -92,7 +82,7 @@ def margin_of(ratio: float) -> float:
 
 def find_clusters(matches: Matches, at_least: float = -torch.inf) -> Clusters:
     """The clusters of the samples whose margin is `at_least` this."""
-    kept = (matches.side != NEITHER) & (matches.margin >= at_least)
+    kept = matches.margin >= at_least
     item, inverse, size = matches.item[kept].unique(return_inverse=True, return_counts=True)
     empty = matches.margin.new_empty(len(item))
     margin = empty.scatter_reduce(0, inverse, matches.margin[kept], "amax", include_self=False)

@@ -29,7 +29,7 @@ Matcher = Callable[[Tensor, Tensor], Matches]
 class PowerCard(NamedTuple):
     recall: dict[str, Interval]  # per attack: found with the right source; 95% Clopper-Pearson
     threshold: float  # of the margin
-    false_alarms: Interval  # share of held-out images above it
+    false_alarms: Interval | None  # share of held-out images above it, if they set it
 
 
 def power(
@@ -41,19 +41,19 @@ def power(
     copies: int = 60,
     fresh: int = 1000,
     false_alarms: float = 0.01,
-    alone: Tensor | None = None,
+    threshold: float | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> PowerCard:
-    """Recall of planted copies per attack at a share of false alarms on held-out images.
+    """Recall of planted copies per attack.
 
-    Remove the near-duplicates of training images from the held-out set first, or they set the
-    threshold. `match` is a detector's; that of altered copies if not given.
+    `match` is a detector's; that of altered copies if not given.
 
     Args:
         copies: Planted copies per attack.
-        fresh: Held-out images that set the threshold, each without itself.
-        alone: Their rows, if they are not to be drawn from all.
+        fresh: Held-out images, each without itself, of which a share of `false_alarms` exceeds the
+            threshold.
+        threshold: The margin from which copies count, if it is known.
     """
     attacks = list(attacks)
     if match is None:
@@ -61,24 +61,27 @@ def power(
     generator = torch.Generator().manual_seed(seed)
     sources = torch.randperm(len(train), generator=generator)[:copies]
     others = torch.randint(len(heldout), (len(sources),), generator=generator)
-    if alone is None:
-        alone = torch.randperm(len(heldout), generator=generator)
-    alone = alone[:fresh]
+    alone = torch.randperm(len(heldout), generator=generator)
+    alone = alone[: fresh if threshold is None else 0]
     originals, backgrounds = pick(train, sources), pick(heldout, others)
     planted = [alter(originals, a, seed + i, backgrounds) for i, a in enumerate(attacks)]
-    samples = torch.cat([*planted, pick(heldout, alone)])
+    samples = torch.cat([*planted, *([pick(heldout, alone)] if len(alone) else [])])
     not_to_find = torch.cat([*[others] * len(attacks), alone]) + len(train)
     matches = match(samples, not_to_find)
 
-    fresh_margins = matches.margin[-len(alone) :].sort(descending=True).values
-    threshold = float(fresh_margins[int(false_alarms * len(alone))])
-    found = matches.margin[: -len(alone)] > threshold
-    right = _named(matches.item[: -len(alone)], sources.repeat(len(attacks)), train)
+    count = len(attacks) * len(sources)
+    fresh_margins = matches.margin[count:].sort(descending=True).values
+    if threshold is None:
+        threshold = float(fresh_margins[int(false_alarms * len(alone))])
+    found = matches.margin[:count] > threshold
+    right = _named(matches.item[:count], sources.repeat(len(attacks)), train)
     hits = (found & right).view(len(attacks), -1).sum(1).tolist()
     return PowerCard(
         {a: clopper_pearson_interval(k, len(sources)) for a, k in zip(attacks, hits, strict=True)},
         threshold,
-        clopper_pearson_interval(int((fresh_margins > threshold).sum()), len(alone)),
+        clopper_pearson_interval(int((fresh_margins > threshold).sum()), len(alone))
+        if len(alone)
+        else None,
     )
 
 

@@ -8,9 +8,9 @@ import torch
 from novum.metrics.functional import copy_rate, copy_test
 from novum.metrics.novelty import (
     Matches,
-    copies_at_least,
     copy_rate_from_matches,
     copy_test_from_matches,
+    drawn_to_training,
     find_matches,
 )
 from tests.metrics.novelty.worlds import SPREADS, World
@@ -219,14 +219,15 @@ def test_one_dimension_too_many_chance_matches_still_bounded():
     assert low == 0 and value < 0.25 and high > 0.05
 
 
-def test_heldout_data_inside_training_is_refused():
-    x = torch.arange(4.0)[:, None]
-    with pytest.raises(ValueError, match="every held-out row is in the training data too"):
-        copy_rate(x, x[:2], x)
+def test_heldout_data_inside_training_says_nothing_of_copies():
+    """Each item is of training by the toss of a coin: copies of it look like chance."""
+    x = World(3).draw(300)
+    rates = [copy_rate_from_matches(find_matches(x, x, x, seed=s), 1.0) for s in range(20)]
+    assert sum(rate.low > 0 for rate in rates) <= 3
 
 
 @pytest.mark.parametrize("sizes", [(150, 150), (300, 75)])
-def test_copies_at_least_is_a_bound(sizes):
+def test_drawn_to_training_is_a_bound(sizes):
     """Over 250 seeds at most 7% above the truth, whatever the generator."""
     copies, m = 12, 240
     too_high = some = 0
@@ -234,7 +235,7 @@ def test_copies_at_least_is_a_bound(sizes):
         world = World(seed, d=4)
         train, heldout = world.split(*sizes)
         fake = world.generate(m, KINDS[seed % 3], train, copies)
-        found = copies_at_least(find_matches(train, heldout, fake))
+        found = drawn_to_training(find_matches(train, heldout, fake))
         too_high += found > copies / m
         some += found > 0
     assert too_high <= 0.07 * 250
@@ -248,5 +249,5 @@ def test_faint_copies_show_at_a_small_ratio():
     fake = world.generate(500, "fresh", train, copies=200, noise=0.8)
     matches = find_matches(train, heldout, fake)
     assert copy_rate_from_matches(matches, math.log(2)).low == 0
-    assert copies_at_least(matches) > 0.1
-    assert copies_at_least(find_matches(train, heldout, world.generate(500, "fresh", train))) == 0
+    assert drawn_to_training(matches) > 0.1
+    assert drawn_to_training(find_matches(train, heldout, world.generate(500, "fresh", train))) == 0

@@ -7,7 +7,6 @@ import torch
 
 from novum.metrics.novelty.nearest_matches import (
     HELDOUT,
-    NEITHER,
     TRAIN,
     Matches,
     find_clusters,
@@ -38,11 +37,19 @@ def test_equal_rows_are_one_item():
     assert found.margin[0] == math.inf  # its twin does not hide the copy
 
 
-def test_an_item_in_both_sets_is_on_no_side():
-    found = find_matches(column(0, 5), column(5, 9), column(5, 0, 9))
-    assert found.side.tolist() == [NEITHER, TRAIN, HELDOUT]
-    assert (found.train_items, found.heldout_items) == (1, 1)
-    assert find_clusters(found).item.tolist() == [0, 3]
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_item_in_both_sets_is_on_a_side_by_chance(times):
+    """Three times in training and once in held-out data: of training in three draws of four."""
+    train, heldout = column(0, *[5] * times), column(5, 9)
+    wins = 0
+    for seed in range(400):
+        found = find_matches(train, heldout, column(5, 0, 9), seed=seed)
+        assert found.side[1:].tolist() == [TRAIN, HELDOUT]
+        assert (found.train_items + found.heldout_items) == 3
+        assert found.train_items == 1 + int(found.side[0] == TRAIN)
+        wins += int(found.side[0] == TRAIN)
+    share = times / (times + 1)
+    assert abs(wins / 400 - share) < 4 * math.sqrt(share * (1 - share) / 400)
 
 
 @pytest.mark.parametrize("n_train", [1, 3])

@@ -12,7 +12,7 @@ from novum.core.cache import cache_folder, load_array, store
 from novum.core.errors import InputError
 from novum.core.vocabulary import Tokens, Vocabulary
 from novum.datamodules.sources.corpus import TextSource
-from novum.metrics.novelty.copying import copies_at_least, copy_rate_from_matches
+from novum.metrics.novelty.copying import copy_rate_from_matches, drawn_to_training
 from novum.metrics.novelty.nearest_matches import margin_of
 from novum.metrics.novelty.permutation import permutation_test_from_matches
 from novum.metrics.novelty.text.copy_tests import (
@@ -194,7 +194,7 @@ def _against_heldout(
     figures = {
         "copies_flagged": int((q <= NAMED).sum()),
         "copy_rate": copy_rate_from_matches(matches, margin_of(LONG))._asdict(),
-        "copies_at_least": copies_at_least(matches, (float(LONG),)),
+        "drawn_to_training": drawn_to_training(matches, (float(LONG),)),
         "permutation_p": permutation_test_from_matches(matches, seed=seed),
     }
     return q, found.length[spans.start] >= spans.length, figures

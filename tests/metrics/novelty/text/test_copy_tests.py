@@ -62,21 +62,21 @@ def test_copies_of_training_text_are_named_and_proved():
     assert found.novelty["copies_flagged"] == 40
     assert found.novelty["permutation_p"] <= 0.01
     assert 0 < found.novelty["copy_rate"]["low"] <= found.novelty["copy_rate"]["value"]
-    assert found.novelty["copies_at_least"] > 0
+    assert found.novelty["drawn_to_training"] > 0
 
 
 def test_one_long_copy_is_many_thousands_of_characters_not_one_case():
     train, heldout = chain(60_000, seed=1), chain(20_000, seed=2)
     found = judge(train, heldout, train[5000:45_000])
     assert found.copies.length.tolist() == [40_000]
-    assert found.novelty["copies_flagged"] == 1 and found.novelty["copies_at_least"] > 0.5
+    assert found.novelty["copies_flagged"] == 1 and found.novelty["drawn_to_training"] > 0.5
 
 
 def test_no_false_alarm_on_heldout_text_itself():
     train, heldout = chain(60_000, seed=1), chain(20_000, seed=2)
     for text in (heldout, heldout[5000:]):
         found = judge(train, heldout, text)
-        assert found.novelty["copies_flagged"] == 0 and found.novelty["copies_at_least"] == 0
+        assert found.novelty["copies_flagged"] == 0 and found.novelty["drawn_to_training"] == 0
         assert found.novelty["permutation_p"] > 0.05
 
 
@@ -95,7 +95,7 @@ def test_no_false_alarm_on_a_model_of_other_text():
         text = ngram_model(author(4 * seed + 3), 12, 20_000, seed)
         novelty = judge(train, heldout, text).novelty
         assert novelty["copies_found"] > 0
-        alarms += novelty["copies_flagged"] > 0 or novelty["copies_at_least"] > 0
+        alarms += novelty["copies_flagged"] > 0 or novelty["drawn_to_training"] > 0
     assert alarms <= 2
 
 

@@ -1,0 +1,145 @@
+"""The negative control: training rows, judged as samples are, must not look like copies.
+
+If held-out data was processed otherwise (another resize filter, sharpening, contrast), every fresh
+sample is nearer to training, and so is every training row to the other ones. What samples show
+beyond what training rows show of themselves is what is left for copying.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from novum.metrics.neighbours import Search, knn
+from novum.metrics.novelty.nearest_matches import NEAREST, TRAIN, Matches, margins
+from novum.metrics.novelty.pool import Pool
+
+ROWS = 10_000  # items of the pool that are judged at most
+RATIOS = (2.0, 1.25, 1.0)  # of distances, at which excesses are compared
+PERMUTATIONS = 999
+
+
+class PoolMatches(NamedTuple):
+    """Items of the pool, each with its nearest other item."""
+
+    own: Tensor  # (r,) int64, positions in the pool
+    nearest: Tensor  # (r,) int64
+    margin: Tensor  # (r,) float64
+    trained: Tensor  # (g,) bool, of all items
+
+
+class Excess(NamedTuple):
+    """Share of rows that match training items, less what the held-out matches say is chance."""
+
+    value: float
+    standard_error: float
+
+    def over(self, other: "Excess", z: float) -> float:
+        """Lower limit of the difference, z standard errors below it."""
+        return self.value - other.value - z * math.hypot(self.standard_error, other.standard_error)
+
+
+class NegativeControl(NamedTuple):
+    excess: list[Excess]  # of training rows, at each of RATIOS
+    p: float  # of "held-out rows are as like the training rows as these are each other"
+
+
+def match_within_pool(
+    pool: Pool, items: Tensor, rows: int = ROWS, k: int = NEAREST, *, search: Search = knn
+) -> PoolMatches:
+    """Match items of the pool, in its random order, each with the others. `items` is (g, d)."""
+    own = torch.arange(min(rows, len(items)))
+    near = search(items[: len(own)], items, min(k + 1, len(items)))
+    indices, distances = near.indices.cpu(), near.distances.cpu()
+    others = (indices == own[:, None]).byte().argsort(dim=1, stable=True)[:, :-1]
+    return PoolMatches(
+        own,
+        indices.gather(1, others)[:, 0],
+        margins(distances.gather(1, others)),
+        pool.trained,
+    )
+
+
+def negative_control(
+    found: PoolMatches, permutations: int = PERMUTATIONS, seed: int = 0
+) -> NegativeControl:
+    """Excess of training rows over chance, and its permutation p-value.
+
+    p is of the largest excess over the ratios, each in its standard deviation under permutation;
+    exact, as labels are permuted within the rows judged and within the others.
+    """
+    kept = torch.stack([found.margin >= math.log(ratio) for ratio in RATIOS]).double()
+    observed = _sums(found, found.trained[None], kept)[:, 0]
+    generator = torch.Generator().manual_seed(seed)
+    judged = torch.zeros_like(found.trained)
+    judged[found.own] = True
+    permuted = found.trained.repeat(permutations, 1)
+    for part in (judged, ~judged):
+        place = part.nonzero()[:, 0]
+        order = torch.rand(permutations, len(place), generator=generator).argsort(1)
+        permuted[:, place] = found.trained[place][order]
+    chance = _sums(found, permuted, kept)
+    scale = chance.std(1).clamp_min(1e-12)
+    largest = ((observed - chance.mean(1)) / scale).max()
+    exceeded = int((((chance - chance.mean(1, keepdim=True)) / scale[:, None]).max(0).values
+                    >= largest).sum())  # fmt: skip
+    return NegativeControl(
+        [_rows_excess(found, math.log(ratio)) for ratio in RATIOS],
+        (1 + exceeded) / (1 + permutations),
+    )
+
+
+def _sums(found: PoolMatches, labels: Tensor, kept: Tensor) -> Tensor:
+    """Summed scores (ratios, b) of the training rows under each of b labellings (b, g)."""
+    own, near = labels[:, found.own].double(), labels[:, found.nearest].double()
+    odds = _odds(found.trained)
+    return kept @ (own * (near - odds * (1 - near))).T
+
+
+def _odds(trained: Tensor) -> float:
+    """Training items for each held-out item, of the pool without a training row."""
+    items = int(trained.sum())
+    return max(items - 1, 0) / max(len(trained) - items, 1)
+
+
+def _rows_excess(found: PoolMatches, margin: float) -> Excess:
+    """Rows that are each other's nearest share their luck, as those of one item do."""
+    rows = found.trained[found.own]
+    own, near = found.own[rows], found.nearest[rows]
+    nearest_of = torch.full((len(found.trained),), -1)
+    nearest_of[found.own] = found.nearest
+    mutual = (nearest_of[near] == own) & found.trained[near]
+    cluster = torch.where(mutual, torch.minimum(own, near), near)
+    return _excess(found.trained[near], found.margin[rows] >= margin, cluster, _odds(found.trained))
+
+
+def samples_excess(matches: Matches, margin: float) -> Excess:
+    """Excess of samples that match training items, clustered by item."""
+    odds = matches.train_items / max(matches.heldout_items, 1)
+    return _excess(matches.side == TRAIN, matches.margin >= margin, matches.item, odds)
+
+
+def _excess(trained: Tensor, kept: Tensor, cluster: Tensor, odds: float) -> Excess:
+    if not len(trained):
+        return Excess(0.0, math.inf)
+    score = torch.where(trained, 1.0, -odds).double() * kept
+    _, inverse = cluster.unique(return_inverse=True)
+    sums = torch.zeros(int(inverse.max()) + 1, dtype=torch.float64).index_add_(0, inverse, score)
+    # held-out matches are rare where training is large: allow for one more that was not met
+    variance = float(sums.square().sum()) + (odds if float((score < 0).sum()) == 0 else 0.0)
+    return Excess(float(score.mean()), math.sqrt(variance) / len(score))
+
+
+def excess_over_control(matches: Matches, control: NegativeControl, error: float) -> float:
+    """Lower limit of the samples' excess over that of training rows, the largest of the ratios.
+
+    `error` is the chance that it is above the truth, over all ratios (Bonferroni).
+    """
+    from scipy.stats import norm
+
+    z = float(norm.ppf(1 - error / len(RATIOS)))
+    return max(
+        samples_excess(matches, math.log(ratio)).over(rows, z)
+        for ratio, rows in zip(RATIOS, control.excess, strict=True)
+    )

@@ -1,0 +1,79 @@
+"""Training and held-out rows as one shuffled pool of distinct items.
+
+If a generator did not copy, which rows were trained on is mere chance to it. So whatever is chosen
+from the pool without looking at labels meets training items at their share of the pool, however
+truncated or underfit the generator is and however the two sets differ in size. All tests of copying
+rest on this.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from novum.metrics.checks import check_features, check_same_width
+from novum.metrics.neighbours import distinct_rows
+
+
+class Pool(NamedTuple):
+    """Distinct items in random order, each on the side of one of its rows, drawn at random.
+
+    So an item that occurs in both sets is on the side of training as often as its rows are;
+    dropping it, or counting it for training, would bias what is left.
+    """
+
+    rows: Tensor  # (g,) int64, the item's first row on its side, in training then held-out data
+    trained: Tensor  # (g,) bool: on the side of training
+    of_row: Tensor  # (t + h,) int64: the item of each row
+    num_train: int  # rows of training
+
+    @property
+    def train_items(self) -> int:
+        return int(self.trained.sum())
+
+    @property
+    def heldout_items(self) -> int:
+        return len(self.rows) - self.train_items
+
+    def take(self, train: Tensor, heldout: Tensor | None) -> Tensor:
+        """The rows (g, ...) of two sets that stand for the items."""
+        rows = self.rows.to(train.device)
+        taken = train.new_empty(len(rows), *train.shape[1:])
+        own = rows < len(train)
+        taken[own] = train[rows[own]]
+        if heldout is not None:
+            taken[~own] = heldout[rows[~own] - len(train)]
+        return taken
+
+
+def draw_pool(train: Tensor, heldout: Tensor, seed: int = 0) -> Pool:
+    """The pool of two sets (t, d) and (h, d); equal rows, across sets too, are one item."""
+    for name, x in {"train": train, "heldout": heldout}.items():
+        check_features(x, name, at_least=1)
+    check_same_width(train=train, heldout=heldout)
+    _, item = distinct_rows(torch.cat([train, heldout]))
+    return pool_of_items(item.cpu(), len(train), seed)
+
+
+def pool_of_items(item: Tensor, num_train: int, seed: int = 0) -> Pool:
+    """The pool of rows (t + h,), each with the number of its item; h may be 0."""
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(item), generator=generator)
+    count = int(item.max()) + 1
+    every = torch.arange(len(item))
+
+    def first(items: Tensor, places: Tensor) -> Tensor:
+        """The smallest place of each item."""
+        none = torch.full((count,), len(item))
+        return none.scatter_reduce_(0, items, places, "amin")
+
+    # the row of an item that comes first in a random order, and the items in that of these rows
+    place = first(item[shuffled], every)
+    order = place.argsort()
+    trained = shuffled[place[order]] < num_train
+    of_train, of_heldout = (
+        first(item[p], every[p]) for p in (every < num_train, every >= num_train)
+    )
+    rows = torch.where(trained, of_train[order], of_heldout[order])
+    of_row = torch.empty_like(order).scatter_(0, order, torch.arange(count))[item]
+    return Pool(rows, trained, of_row, num_train)

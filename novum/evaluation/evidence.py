@@ -1,7 +1,7 @@
 """The pictures, points and names that a report shows, gathered from what was judged."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,9 +13,11 @@ from novum.evaluation.space import Copying, Judgement
 from novum.metrics.novelty.alignment import overlap, places, region_masks, sample_at
 from novum.metrics.novelty.altered_copies import AlteredCopies
 from novum.metrics.record import FeatureSets
+from novum.metrics.subsets import choose_rows as choose_some
 from novum.report.exhibits import (
     Distributions,
     Exemplars,
+    FactPair,
     Margins,
     NoveltyPanel,
     Scatter,
@@ -28,6 +30,8 @@ from novum.report.projector import choose_rows
 
 ALIGNMENT = "alignment"  # the space of the detector of altered copies
 SHOWN = 12  # samples of a panel
+GRID = 18  # samples chosen at random
+FACTS = 12  # shown with their pictures
 
 Images = dict[str, ImageSource]  # of `samples`, `train` and, if there is one, `heldout`
 
@@ -40,15 +44,37 @@ class Altered(NamedTuple):
     found_in: SpaceMatches
 
 
-def evidence(judged: dict[str, Judgement], altered: Altered | None, images: Images) -> Exhibits:
+def evidence(
+    report: Report, judged: dict[str, Judgement], altered: Altered | None, images: Images
+) -> Exhibits:
     """Exhibits of the page: single images in each feature space."""
     spaces = judged.items()
     first = [] if altered is None else [alignment_panel(altered.found, altered.copying, images)]
     return Exhibits(
+        samples=to_rgb(images["samples"][choose_some(torch.arange(len(images["samples"])), GRID)]),
+        facts=fact_pairs(report, images),
         panels=first + [panel(name, found, images) for name, found in spaces],
         scatters=[scatter(name, found, images) for name, found in spaces if found.realism],
         distributions=[distributions(name, found) for name, found in spaces],
     )
+
+
+def fact_pairs(report: Report, images: Images) -> list[FactPair]:
+    """The first facts with their pictures."""
+    shown = report.facts[:FACTS]
+    place = {}
+    for side in ("samples", "train"):
+        wanted = {fact.sample if side == "samples" else fact.train for fact in shown}
+        place[side] = {name: i for i, name in enumerate(images[side].ids) if name in wanted}
+
+    def one(side: str, name: str | int) -> Any:
+        row = place[side][name]
+        return to_rgb(images[side][row : row + 1])[0]
+
+    return [
+        FactPair(f.kind, one("samples", f.sample), one("train", f.train), f.sample, f.train)
+        for f in shown
+    ]
 
 
 def name_copies(

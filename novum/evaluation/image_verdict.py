@@ -259,8 +259,7 @@ def _quality(report: Report) -> tuple[Quality, str]:
                 words.append(f"{title} {known[metric]:{form}}{beside}")
         if words:
             found = _quality_finding(known, space.floor)
-            of = f" of {_count(report.samples.n or 0, 'sample')}" if report.samples.n else ""
-            opening = f"Quality{of}" if found is Quality.UNKNOWN else f"Quality is {found.value}"
+            opening = "Quality" if found is Quality.UNKNOWN else f"Quality is {found.value}"
             return found, f"{opening}, in {name}: {', '.join(words)}."
     few = report.samples.n and any(space.quality for space in report.features.values())
     return Quality.UNKNOWN, "Quality was not judged: these are too few samples." if few else ""

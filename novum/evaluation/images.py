@@ -224,7 +224,7 @@ def write(
     """Write report.json, report.html, nearest_neighbours.png and TensorBoard events."""
     write_report(folder / "report.json", report)
     images = sets.images()
-    write_text(folder / "report.html", page(report, evidence(judged, altered, images)))
+    write_text(folder / "report.html", page(report, evidence(report, judged, altered, images)))
     picture = neighbour_picture(judged, images) if judged else None
     if picture is not None:
         picture.save(folder / "nearest_neighbours.png")

@@ -29,6 +29,16 @@ class NoveltyPanel(NamedTuple):
     train_names: Sequence[object] | None = None
 
 
+class FactPair(NamedTuple):
+    """A sample that is identical, or nearly so, to a training image."""
+
+    kind: str
+    sample: np.ndarray  # uint8 (h, w, 3)
+    train: np.ndarray
+    sample_name: object
+    train_name: object
+
+
 class Exemplars(NamedTuple):
     """Some samples of one sort."""
 

@@ -7,6 +7,7 @@ from novum.metrics.record import Metric
 from novum.metrics.registry import describe
 from novum.report.exhibits import (
     Distributions,
+    FactPair,
     NoveltyPanel,
     Scatter,
     distribution_views,
@@ -15,9 +16,10 @@ from novum.report.exhibits import (
     scatter_view,
 )
 from novum.report.figures import interval_chart
-from novum.report.formatting import number, set_facts
+from novum.report.formatting import interval, number, set_facts
 from novum.report.history import histories, history_view
 from novum.report.model import Copy, Estimate, Report
+from novum.report.pictures import Pixels
 from novum.report.rendering import render
 
 MOST_COPIES = 20  # listed on the page; report.json has all
@@ -30,6 +32,8 @@ INTERVALS = (
 class Exhibits(NamedTuple):
     """Exhibits of the page beyond report.json."""
 
+    samples: Pixels | None = None  # some ordinary ones
+    facts: Sequence[FactPair] = ()
     panels: Sequence[NoveltyPanel] = ()
     scatters: Sequence[Scatter] = ()
     distributions: Sequence[Distributions] = ()
@@ -60,6 +64,9 @@ def page(report: Report, exhibits: Exhibits = NOTHING) -> str:
         novelty=metric_table(report, "novelty"),
         novelty_lead=novelty_lead,
         shares_chart=shares,
+        samples=exhibits.samples,
+        facts=exhibits.facts,
+        controls=_controls(report),
         panels=[panel_view(panel) for panel in exhibits.panels],
         copies=_copies(report.copies or ()),
         scatters=[scatter_view(scatter) for scatter in exhibits.scatters],
@@ -68,6 +75,16 @@ def page(report: Report, exhibits: Exhibits = NOTHING) -> str:
         history=[history_view(tag, {"": at}, report.of_text) for tag, at in histories(report)],
         **settings(report),
     )
+
+
+def _controls(report: Report) -> list[tuple[str, str, str]]:
+    """What training images show of copying themselves, for each space."""
+    rows = []
+    for name, control in report.negative_controls.items():
+        most = max(control.excess, key=lambda e: abs(e.value or 0.0))
+        ends = f" ({interval(most, share=True)})"
+        rows.append((name, f"{number(most.value, share=True)}{ends}", number(control.p)))
+    return rows
 
 
 def side_names(report: Report) -> dict[str, str]:

@@ -79,6 +79,22 @@ class Verdict:
         return Tone.UNJUDGED if self.finding is Finding.CANNOT_JUDGE else Tone.CLEAR
 
     @property
+    def quality_tone(self) -> Tone:
+        """A generator that copies comes near to its training images: that is no good news."""
+        if self.quality_finding is Quality.GOOD:
+            return Tone.DOUBTFUL if self.copying else Tone.CLEAR
+        tones = {Quality.FAIR: Tone.DOUBTFUL, Quality.POOR: Tone.COPYING}
+        return tones.get(self.quality_finding, Tone.UNJUDGED)
+
+    @property
+    def quality_headline(self) -> str:
+        if self.quality_finding is Quality.UNKNOWN:
+            return "Quality is not rated"
+        if self.quality_finding is Quality.GOOD and self.copying:
+            return "Quality is good, as that of copies is"
+        return f"Quality is {self.quality_finding}"
+
+    @property
     def sentences(self) -> tuple[str, ...]:
         """Sentences that follow the headline."""
         said = (*self.details, self.next, *self.caveats, self.quality, *self.remarks)

@@ -40,6 +40,7 @@ def _environment() -> Environment:
         finalize=_printable,
     )
     environment.filters |= {
+        "capital": lambda text: text[:1].upper() + text[1:],
         "number": number,
         "interval": interval,
         "shorten": shorten,

@@ -136,7 +136,9 @@ def test_page_shows_all_side_by_side(kind, seen):
     found = read(comparison_page(reports))
     assert found.sections == [
         "A · runs/a: No copying found in 1,000 samples",
+        "A · runs/a: Quality is not rated",
         "B · runs/b: No copying found in 1,000 samples",
+        "B · runs/b: Quality is not rated",
         "Quality",
         "Novelty",
         "Side by side",

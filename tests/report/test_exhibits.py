@@ -116,4 +116,4 @@ def test_page_with_large_pictures_stays_small():
     k = 24
     noise = images(k, 300)
     shown = NoveltyPanel("pixels", noise, noise, np.ones(k), noise, np.ones(k), noise)
-    assert len(page(report(), Exhibits([shown]))) < 5e6
+    assert len(page(report(), Exhibits(panels=[shown]))) < 5e6

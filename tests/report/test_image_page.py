@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from novum.report.exhibits import Distributions, Margins, NoveltyPanel, Scatter
+from novum.report.exhibits import Distributions, FactPair, Margins, NoveltyPanel, Scatter
 from novum.report.image_page import Exhibits, page
-from novum.report.model import Copy, Estimate, Recall, Report, SetSummary
+from novum.report.model import Control, Copy, Estimate, Fact, Recall, Report, SetSummary
 from novum.report.schema import parse
 from tests.report.pages import read
 from tests.report.reports import COPIES, report, with_headline
 
+UNRATED = "Quality is not rated"
 CLEAR = "No copying found in 1,000 samples"
 HOSTILE = "<script>alert(1)</script>.png\"' onerror=x &amp; \udcff\x00\u202e"
 
@@ -44,7 +45,7 @@ def panel(**changes) -> NoveltyPanel:
 
 def test_verdict_first_then_figures():
     found = read(page(report()))
-    assert found.sections == [CLEAR, "Quality", "Novelty", "Settings and cost"]
+    assert found.sections == [CLEAR, UNRATED, "Quality", "Novelty", "Settings and cost"]
     assert "Fréchet distance 12.35" in found.text  # of the verdict
     assert "0.1" in found.text and "0.05 to 0.15" in found.text  # kernel distance
     assert "45.0% to 55.0%" in found.text  # closer to training
@@ -58,9 +59,13 @@ def test_all_parts_are_there_when_all_was_measured():
         notes=["read at 8 px"],
         cost={"seconds": 75.0, "peak_rss_bytes": 2**30, "images_per_second": 560.4},
     )
+    everything.facts = [Fact("near_identical", "a.png", 8, 9.0)]
+    everything.negative_controls = {"pixels": Control(100, 0.3, [Estimate(0.0, -0.01, 0.01)], [1])}
     everything.features["pixels"].extractor = "pixels/native/float32"
     rng = np.random.default_rng(0)
     exhibits = Exhibits(
+        images(4),
+        [FactPair("near_identical", images(1)[0], images(1)[0], "a.png", 8)],
         [panel()],
         [Scatter("pixels", rng.random(50), rng.random(50), np.arange(50) < 5)],
         [Distributions("pixels", rng.random(50), rng.random(50), margins(50))],
@@ -68,12 +73,16 @@ def test_all_parts_are_there_when_all_was_measured():
     found = read(page(everything, exhibits))
     assert found.sections == [
         CLEAR,
+        UNRATED,
+        "Facts",
+        "Samples",
         "Quality",
         "Novelty",
         "Nearest neighbours in pixels",
         "Copies",
         "Quality against novelty in pixels",
         "Power of the copy test",
+        "Negative control",
         "Distances",
         "Notes",
         "Settings and cost",
@@ -122,7 +131,9 @@ def test_names_from_outside_are_only_text():
     shown = panel(space=HOSTILE, transform=[HOSTILE] * 3, sample_names=[HOSTILE] * 3)
     m = np.zeros(3)
     dots = Scatter(HOSTILE, m, m, m > 0, (), HOSTILE, HOSTILE)
-    html = page(found, Exhibits([shown], [dots], [Distributions(HOSTILE, m, m, margins(3))]))
+    pair = FactPair("identical", images(1)[0], images(1)[0], HOSTILE, HOSTILE)
+    distances = [Distributions(HOSTILE, m, m, margins(3))]
+    html = page(found, Exhibits(images(2), [pair], [shown], [dots], distances))
     text = read(html).text
     assert text.count("<script>alert(1)</script>.png\"' onerror=x &amp; \\udcff\\x00\\u202e") > 10
     assert "\x00" not in html and "\u202e" not in html

@@ -11,6 +11,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one core each, and for the programs t
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="null runs in full, as documented")
+
+
 # the same examples in every run: what one machine passes, the next one does too
 settings.register_profile("novum", derandomize=True, deadline=None, database=None)
 settings.load_profile("novum")

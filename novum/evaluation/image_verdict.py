@@ -51,6 +51,13 @@ def image_verdict(report: Report) -> Verdict:
 def _finding(report: Report) -> tuple[Finding, str, tuple[str, ...], str]:
     """The finding, its headline, sentences that continue it, and what to do next."""
     n, gate = report.samples.n or 0, report.gate
+    if gate is not None and gate_passed(report) and gate.samples_named:
+        details = (
+            f"{_percent(gate.copy_rate)} of the samples are copies; {gate.samples_named:,} are"
+            f" named, of {_count(gate.items_named, 'training image')}.",
+            *_facts(report),
+        )
+        return Finding.COPYING, "Copying found", details, LOOK
     if convicted_by_facts(report):
         return Finding.COPYING, "Copying found", tuple(_facts(report)), LOOK
     if report.heldout is None:
@@ -58,13 +65,6 @@ def _finding(report: Report) -> tuple[Finding, str, tuple[str, ...], str]:
     if gate is None:
         todo = "judge samples in a feature space, against training and held-out images"
         return Finding.CANNOT_JUDGE, "Copying was not judged", (), todo
-    if gate_passed(report) and gate.samples_named:
-        details = (
-            f"{_percent(gate.copy_rate)} of the samples are copies; {gate.samples_named:,} are"
-            f" named, of {_count(gate.items_named, 'training image')}.",
-            *_facts(report),
-        )
-        return Finding.COPYING, "Copying found", details, LOOK
     if reason := _unfit(report):
         headline = "These held-out images do not allow a judgement"
         todo = (

@@ -185,7 +185,7 @@ class Identical:
     of_samples: int  # distinct samples
     heldout: int | None
     of_heldout: int | None
-    repeated: int  # distinct training images that occur more than once
+    repeated: int  # distinct training images, of as many rows, that occur more than once
     of_train: int
     heldout_rows: int  # all held-out images that equal a training image
     pool_pairs: int  # training and held-out images that equal an earlier one

@@ -38,9 +38,10 @@ class Identical(NamedTuple):
     train: Tensor  # (k,) int64, the first training row that each equals
     overlap: Overlap  # of the samples
     heldout: Overlap | None  # of as many held-out images at most
-    repeated: Overlap  # of training: its distinct images, and those that occur more than once
+    repeated: Overlap  # of training images, as many: those that occur more than once
     pool_pairs: int  # images of training and held-out data that equal an earlier one
     heldout_rows: int  # all held-out images that equal a training image
+    leak_p: float  # of "held-out images equal training images as often as these each other"
 
     @property
     def p(self) -> float:
@@ -56,11 +57,6 @@ class Identical(NamedTuple):
         references = [self.repeated] if self.heldout is None else [self.heldout, self.repeated]
         return max(_fisher(self.overlap, reference) for reference in references)
 
-    @property
-    def leak_p(self) -> float:
-        """p-value of "held-out images equal training images as often as these equal each other"."""
-        return 1.0 if self.heldout is None else _fisher(self.heldout, self.repeated)
-
 
 def find_identical(
     of_samples: np.ndarray, of_train: np.ndarray, of_heldout: np.ndarray | None
@@ -73,15 +69,22 @@ def find_identical(
     heldout = of_train[:0] if of_heldout is None else of_heldout
     chosen = choose_rows(torch.arange(len(heldout)), len(of_samples))
     as_many = heldout[chosen.numpy()]  # more of them would be rarer ones
+    again = known[times > 1]
+
+    def repeated(rows: int) -> Overlap:
+        chosen = choose_rows(torch.arange(len(of_train)), rows)
+        return _overlap(of_train[chosen.numpy()], again)
+
     pool = np.concatenate([of_train, heldout])
     return Identical(
         torch.from_numpy(rows),
         torch.from_numpy(first[place[rows]]),
         _overlap(of_samples, known),
         None if of_heldout is None else _overlap(as_many, known),
-        Overlap(len(known), int((times > 1).sum())),
+        repeated(len(as_many) or len(of_samples)),
         len(pool) - len(np.unique(pool)),
         int(np.isin(heldout, known).sum()),
+        _fisher(_overlap(heldout, known), repeated(len(heldout))) if len(heldout) else 1.0,
     )
 
 

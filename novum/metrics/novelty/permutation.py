@@ -7,6 +7,9 @@ from novum.core.errors import InputError
 from novum.metrics.novelty.nearest_matches import Matches, find_clusters, find_matches
 from novum.metrics.record import Measure, Metric
 
+MOST_SURPRISE = 30.0  # what a match counts for at most
+MOST_CLUSTERS = 4000  # the most surprising; the others weigh little
+
 
 def train_heldout_permutation_test(
     train: Tensor, heldout: Tensor, fake: Tensor, permutations: int = 999, seed: int = 0
@@ -44,6 +47,30 @@ def permutation_test_from_matches(
             torch.maximum(largest, surplus / (j + 1) ** 0.5, out=largest)
     coin = torch.rand(len(wins), generator=generator)  # ties by chance: exactly uniform if no copy
     exceeding = (largest > largest[0]) | ((largest == largest[0]) & (coin >= coin[0]))
+    return float(exceeding.double().mean())
+
+
+def surprise_test(matches: Matches, permutations: int = 9999, seed: int = 0) -> float:
+    """p-value of the sum of the surprise of all matches with training, a cluster counted once.
+
+    `margin` is how surprising a match is (`combine_matches`). A copy is as surprising as many
+    matches by chance, so that few of them show; the test is exact, as that by counts is.
+    """
+    clusters = find_clusters(matches)
+    weight = clusters.margin[:MOST_CLUSTERS].clamp(max=MOST_SURPRISE).tolist()
+    observed = clusters.trained[:MOST_CLUSTERS].tolist()
+    items = matches.train_items + matches.heldout_items
+    generator = torch.Generator().manual_seed(seed)
+    wins = torch.zeros(1 + permutations, dtype=torch.float64)  # the first is the observed labelling
+    total = torch.zeros_like(wins)
+    for j, (trained, surprise) in enumerate(zip(observed, weight, strict=True)):
+        chance = (matches.train_items - wins) / (items - j)
+        won = torch.rand(len(wins), generator=generator, dtype=torch.float64) < chance
+        won[0] = trained
+        wins += won
+        total += surprise * won
+    coin = torch.rand(len(total), generator=generator)
+    exceeding = (total > total[0]) | ((total == total[0]) & (coin >= coin[0]))
     return float(exceeding.double().mean())
 
 

@@ -14,7 +14,7 @@ from novum.core.memory import memory_bytes
 from novum.datamodules.dataloaders import Batch, Batches, CountedBatches, cut
 from novum.datamodules.sampler import InfiniteSampler
 from novum.datamodules.sources import builtin_datasets as loaders
-from novum.datamodules.sources.decode import ImageTransform, first_channels, native_shape
+from novum.datamodules.sources.decode import ImageTransform, any_colour, native_shape
 from novum.datamodules.sources.decode_all import decode_all, drop_bad, fits
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource, LazyImages
 from novum.datamodules.sources.raw_images import RawSet, Splits
@@ -115,7 +115,7 @@ class ImageDataModule(LightningDataModule):
             return self._stream.transform.channels
         if self.dataset in loaders.FIXED:
             return loaders.FIXED[self.dataset][0]
-        return first_channels(self._open().train.named(), self.skip_bad)
+        return any_colour(self._open().train.named(), self.skip_bad)
 
     def _count_classes(self) -> int:
         if self._stream:

@@ -15,7 +15,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError, printable
 from novum.datamodules.dataloaders import Batch, by_workers
-from novum.datamodules.sources.decode import ImageTransform, first_channels, unreadable
+from novum.datamodules.sources.decode import ImageTransform, any_colour, unreadable
 from novum.datamodules.sources.image_sources import ImageArray
 from novum.datamodules.sources.threads import in_threads
 from novum.datamodules.streaming.shard_sets import BadShard, ShardSet, find_shards
@@ -66,13 +66,13 @@ class ImageStream:
         for side, images in (("training", self.train), ("held-out", self.heldout)):
             if not len(images):
                 raise InputError(f"{path} streams no {side} image; change heldout_fraction")
-        self.transform = ImageTransform(image_size, channels or self._first_channels())
+        self.transform = ImageTransform(image_size, channels or self._any_colour())
         self.shape = self.transform.channels, image_size, image_size
 
-    def _first_channels(self) -> int:
+    def _any_colour(self) -> int:
         first = (self.train.read(b, 0, min(100, n)) for b, n in enumerate(self.train.counts))
         records = chain.from_iterable(first)
-        return first_channels(((record.name, record.data) for record in records), self.skip_bad)
+        return any_colour(((record.name, record.data) for record in records), self.skip_bad)
 
     def reference(self, heldout: bool, limit: int) -> ImageArray:
         """The first `limit` images of one side, in the order of the shards."""

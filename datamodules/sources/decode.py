@@ -23,7 +23,7 @@ from novum.core.errors import InputError, first_line
 from novum.core.files import open_regular, read_blocks, read_regular
 from novum.core.memory import Budget, available_bytes
 
-AVIF = "avif" in features.modules and features.check("avif")  # of this Pillow
+AVIF = "avif" in features.modules and bool(features.check("avif"))  # of this Pillow
 
 EXTENSIONS = ("apng", "bmp", "dib", "gif", "jfif", "jpe", "jpeg", "jpg", "mpo", "pbm", "pgm", "png",
               "pnm", "ppm", "tif", "tiff", "webp", *["avif", "avifs"] * AVIF)  # fmt: skip
@@ -417,18 +417,15 @@ def native_channels(data: Encoded) -> int:
     return native_shape(data)[0]
 
 
-def any_colour(images: Iterable[tuple[str, Encoded]], skip_bad: bool) -> int:
-    """3 if any of these (name, image) pairs is in colour, else 1."""
-    found = 0
+def first_channels(images: Iterable[tuple[str, Encoded]], skip_bad: bool) -> int:
+    """Channels of the first of these (name, image) pairs that can be read."""
     for name, data in images:
         try:
-            found = max(found, *(page.channels for page in read_header(data).pages.values()))
+            return read_header(data).pages[0].channels
         except Exception as error:
             if not skip_bad:
                 raise unreadable(name, error) from error
-    if not found:
-        raise InputError("none of the images can be read")
-    return found
+    raise InputError("none of the images can be read")
 
 
 def unreadable(name: str, error: Exception) -> InputError:

@@ -22,6 +22,7 @@ from novum.datamodules.sources.walk import Walked, require_inside, search, warn_
 CELEBA_LABELS = "list_attr_celeba"
 CELEBA_SPLIT = "list_eval_partition"
 CELEBA_TEST = "2"  # 0 is train, 1 validation
+NO_IMAGES = "no images"
 MOST_BYTES = 1 << 28  # of a list; CelebA's longest has a tenth of it
 
 
@@ -94,6 +95,8 @@ def find_images(
         (others[reason] if reason else files).append(name)
     warn_left_out(root, Walked(files, found.left_out))
     left_out = tuple(Omission.of(*item) for item in (found.left_out | others).items())
+    if unread := [o for o in left_out if o.reason in others and o.reason != NO_IMAGES]:
+        rank_zero_warn(printable(f"{root}: left out: {say_omissions(unread)}"))
     if not files:
         beside = f"; left out: {say_omissions(left_out)}" if left_out else ""
         kinds = ", ".join(EXTENSIONS)
@@ -108,7 +111,7 @@ def _why_unread(root: Path, name: str) -> str | None:
         return f".{suffix} cannot be decoded"
     try:
         if not holds_image(root / name):
-            return "no images"
+            return NO_IMAGES
     except (OSError, InputError):
         return "cannot be read"
     return f"images named .{suffix}" if suffix else None

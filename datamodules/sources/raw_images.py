@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -35,7 +36,7 @@ class Omission(NamedTuple):
     """Files, frames or rows of a set that are not read, for one reason."""
 
     reason: str  # goes on from their number: "hidden files", ".heic cannot be decoded"
-    count: int
+    number: int
     examples: tuple[str, ...] = ()
 
     @classmethod
@@ -45,7 +46,7 @@ class Omission(NamedTuple):
 
 def say_omissions(left_out: Iterable[Omission]) -> str:
     """`60 .heic cannot be decoded, 2 hidden files`."""
-    return ", ".join(f"{o.count:,} {o.reason}" for o in left_out)
+    return ", ".join(f"{o.number:,} {o.reason}" for o in left_out)
 
 
 class RawSet(NamedTuple):
@@ -114,12 +115,23 @@ class JoinedRows:
         return part.name(own)
 
 
+def join_sets(parts: Sequence[RawSet]) -> RawSet:
+    """Sets one after another, with labels if all have them."""
+    if len(parts) == 1:
+        return parts[0]
+    known = [part.labels for part in parts if part.labels is not None]
+    labels = torch.cat(known) if len(known) == len(parts) else None
+    left_out = tuple(chain.from_iterable(part.left_out for part in parts))
+    rows = JoinedRows([part.rows for part in parts])
+    return RawSet(rows, labels, parts[0].class_names if known else None, left_out)
+
+
 class FrameRows:
     """Rows of a set some of whose files hold several images, each of which becomes a row.
 
     Args:
         rows: The files.
-        picks: (n, 2): the file of each image, and the number of its frame; -1 if it is the only one.
+        picks: (n, 2): the file of each image, and its number there, -1 if it is the only one.
     """
 
     def __init__(self, rows: Rows, picks: NDArray) -> None:

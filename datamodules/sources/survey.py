@@ -1,6 +1,7 @@
 """What the headers of all files of a set say, before any image is decoded."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from novum.core.errors import InputError
 from novum.datamodules.sources.decode import Header, Page, read_header, unreadable
-from novum.datamodules.sources.raw_images import ArrayRows, FrameRows, Omission, RawSet, Rows, SHOWN
+from novum.datamodules.sources.image_sources import ImageSource, LazyImages
+from novum.datamodules.sources.raw_images import SHOWN, ArrayRows, FrameRows, Omission, RawSet, Rows
 from novum.datamodules.sources.threads import CHUNK, in_threads
 
 UNKNOWN = Page("", 0, 0)  # of a file that cannot be read
@@ -37,6 +39,10 @@ class Pages:
     def select(self, index: NDArray) -> "Pages":
         return Pages(self.kinds, self.kind[index], self.frame[index])
 
+    def where(self, wanted: Callable[[Page], bool]) -> NDArray:
+        """Mask of the images whose kind is wanted; unreadable files are not."""
+        return np.array([page != UNKNOWN and wanted(page) for page in self.kinds])[self.kind]
+
     def counts(self) -> dict[Page, int]:
         """Number of images of each kind, commonest first; unreadable files apart."""
         counts = np.bincount(self.kind, minlength=len(self.kinds)).tolist()
@@ -60,17 +66,46 @@ class Pages:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(c, h, w) that stands for all."""
-        return self.channels, *self.size[::-1]
+        width, height = self.size
+        return self.channels, height, width
 
 
 class Survey(NamedTuple):
-    """A set of which each row is one image, and what is known of it before decoding."""
+    """What files of a set hold, as far as their images were read.
+
+    Args:
+        pages: Of each image.
+        left_out: What was not read, by reason.
+        deep: Undecoded images of 16 bits, whose stored values may be asked for; None: there are
+            none.
+    """
+
+    pages: Pages
+    left_out: tuple[Omission, ...] = ()
+    deep: Rows | None = None
+
+
+class Surveyed(NamedTuple):
+    """A set of which each row is one image, and what is known of these before decoding."""
 
     raw: RawSet
     pages: Pages
 
+    def of(self, wanted: LazyImages, read: ImageSource) -> Survey:
+        """The part of it that was `wanted`, and `read` but for what cannot be decoded."""
+        index, left_out = wanted.index, self.raw.left_out
+        if len(read) < len(wanted):
+            there = set(read.ids)
+            bad = [str(name) for name in wanted.ids if name not in there]
+            left_out = (*left_out, Omission.of("cannot be read", bad))
+            index = index[torch.tensor([name in there for name in wanted.ids])]
+        pages = self.pages.select(index.numpy())
+        deep = index.numpy()[pages.where(lambda page: page.mode.startswith("I"))]
+        picks = np.stack([deep, np.full_like(deep, -1)], axis=1)
+        return Survey(pages, left_out, FrameRows(self.raw.rows, picks) if len(deep) else None)
 
-def survey(raw: RawSet, skip_bad: bool) -> Survey:
+
+def survey(raw: RawSet, skip_bad: bool) -> Surveyed:
     """Read all headers; frames of GIFs and pages of TIFFs become rows of their own.
 
     Raises:
@@ -79,9 +114,11 @@ def survey(raw: RawSet, skip_bad: bool) -> Survey:
     """
     if isinstance(raw.rows, ArrayRows) and len(raw.rows):
         page = read_header(raw.rows.array[0]).pages[0]
-        return Survey(raw, Pages([page], *np.array([[0], [-1]]).repeat(len(raw.rows), 1)))
+        return Surveyed(raw, Pages([page], *np.array([[0], [-1]]).repeat(len(raw.rows), 1)))
     headers = _headers(raw.rows, skip_bad)
-    picks, kind, frame, kinds = [], [], [], {}
+    picks: list[tuple[int, int]] = []
+    kind: list[int] = []
+    kinds: dict[Page, int] = {}
     left_out: dict[str, Omission] = {}
     for row, header in enumerate(headers):
         several = len(header.pages) > 1
@@ -91,7 +128,7 @@ def survey(raw: RawSet, skip_bad: bool) -> Survey:
         for reason, count in header.left_out.items():
             known = left_out.get(reason, Omission(reason, 0))
             examples = (*known.examples, str(raw.rows.ids[row]))[:SHOWN]
-            left_out[reason] = Omission(reason, known.count + count, examples)
+            left_out[reason] = Omission(reason, known.number + count, examples)
     if not set(kinds) - {UNKNOWN}:
         raise InputError("none of the images can be read" if headers else "there are no images")
     index = np.array(picks, np.int64)
@@ -100,7 +137,9 @@ def survey(raw: RawSet, skip_bad: bool) -> Survey:
     if len(index) != len(rows):
         rows = FrameRows(rows, index)
         labels = None if labels is None else labels[torch.from_numpy(index[:, 0])]
-    return Survey(RawSet(rows, labels, raw.class_names, (*raw.left_out, *left_out.values())), pages)
+    return Surveyed(
+        RawSet(rows, labels, raw.class_names, (*raw.left_out, *left_out.values())), pages
+    )
 
 
 def _headers(rows: Rows, skip_bad: bool) -> list[Header]:

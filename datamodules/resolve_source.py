@@ -17,7 +17,15 @@ from novum.datamodules.sources.decode import ImageTransform
 from novum.datamodules.sources.decode_all import decode_all, drop_bad, fits
 from novum.datamodules.sources.image_sources import ImageSource, LazyImages
 from novum.datamodules.sources.local_tables import BUILDERS, holds_tables
-from novum.datamodules.sources.raw_images import ArrayRows, Omission, RawSet, Splits, join_sets
+from novum.datamodules.sources.raw_images import (
+    IN_HELDOUT,
+    IN_TRAINING,
+    ArrayRows,
+    Omission,
+    RawSet,
+    Splits,
+    join_sets,
+)
 from novum.datamodules.sources.survey import Survey, survey
 
 NPY = b"\x93NUMPY"  # what the file of one array begins with
@@ -99,10 +107,12 @@ def _one_side(splits: Splits, side: Side) -> RawSet:
     train, heldout = splits
     if heldout is None:
         return train
-    raw, other, name = (
-        (heldout, train, "training") if side == "heldout" else (train, heldout, "held-out")
-    )
-    omission = Omission(f"in its {name} split", len(other.rows))
+    if side == "heldout":
+        return _add(heldout, Omission(IN_TRAINING, len(train.rows)))
+    return _add(train, Omission(IN_HELDOUT, len(heldout.rows)))
+
+
+def _add(raw: RawSet, omission: Omission) -> RawSet:
     return raw._replace(left_out=(*raw.left_out, omission))
 
 

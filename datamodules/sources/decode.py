@@ -47,6 +47,7 @@ MOST_SCANS = 100  # of a progressive JPEG, where each takes its time; usual are 
 MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485  # PIL's limit
 MOST_SCANNED = 20 * MOST_PIXELS  # ... and of their pixels
 MOST_FRAMES = 10_000  # of a file
+REDUCED, SECOND_VIEWS = "smaller copies or masks of a page", "depth maps or second views"
 REDUCED_PAGE = 254  # TIFF tag: 1 for a smaller copy of another page, 4 for its mask
 MOST_DIGITS = 1 << 26  # bytes of pixels spelt out in a PPM, read by slow Python code
 FREE_BYTES = 1 << 24  # images that need no more are decoded without waiting
@@ -343,7 +344,7 @@ def _pages(image: Image.Image) -> Header:
     first, beyond = _page(image), f"frames beyond the first {MOST_FRAMES:,}"
     if image.format in ("JPEG", "MPO"):  # of which the first is the picture
         extra = getattr(image, "n_frames", 1) - 1
-        return Header({0: first}, {"depth maps, gain maps or second views": extra} if extra else {})
+        return Header({0: first}, {SECOND_VIEWS: extra} if extra else {})
     if image.format == "TIFF":
         return _tiff_pages(image, beyond)
     try:
@@ -379,7 +380,7 @@ def _tiff_pages(image: Image.Image, beyond: str) -> Header:
     except Exception:
         left_out["pages of damaged files, from the damage on"] = 1
     if reduced:
-        left_out["smaller copies or masks of a page"] = len(reduced)
+        left_out[REDUCED] = len(reduced)
     return Header(pages, left_out)
 
 

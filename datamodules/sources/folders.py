@@ -11,6 +11,7 @@ from novum.core.errors import InputError, NotFoundError, printable
 from novum.core.files import read_regular
 from novum.datamodules.sources.decode import EXTENSIONS, UNREAD, holds_image
 from novum.datamodules.sources.raw_images import (
+    NO_IMAGES,
     FileRows,
     Omission,
     RawSet,
@@ -22,7 +23,6 @@ from novum.datamodules.sources.walk import Walked, require_inside, search, warn_
 CELEBA_LABELS = "list_attr_celeba"
 CELEBA_SPLIT = "list_eval_partition"
 CELEBA_TEST = "2"  # 0 is train, 1 validation
-NO_IMAGES = "no images"
 MOST_BYTES = 1 << 28  # of a list; CelebA's longest has a tenth of it
 
 

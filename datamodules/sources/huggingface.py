@@ -23,6 +23,7 @@ from novum.datamodules.sources.local_tables import (
     saved_tables,
 )
 from novum.datamodules.sources.raw_images import (
+    FAILED_DOWNLOADS,
     FrameRows,
     Omission,
     RawSet,
@@ -146,7 +147,7 @@ def _less_failed(raw: RawSet, table: Any) -> RawSet:
         return raw
     rows = FrameRows(raw.rows, np.stack([good, np.full_like(good, -1)], axis=1))
     labels = None if raw.labels is None else raw.labels[torch.from_numpy(good)]
-    left_out = Omission("rows whose download failed", len(status) - len(good))
+    left_out = Omission(FAILED_DOWNLOADS, len(status) - len(good))
     return RawSet(rows, labels, raw.class_names, (*raw.left_out, left_out))
 
 

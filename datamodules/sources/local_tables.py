@@ -14,8 +14,8 @@ from novum.core.errors import InputError
 from novum.core.files import check_regular, read_regular
 from novum.datamodules.sources.builders import plain_features, table_has_images
 from novum.datamodules.sources.decode import EXTENSIONS
-from novum.datamodules.sources.raw_images import Omission
-from novum.datamodules.sources.walk import require_inside, search, walk
+from novum.datamodules.sources.raw_images import NO_IMAGES, Omission
+from novum.datamodules.sources.walk import require_inside, search, walk, warn_left_out
 
 BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
 TEXTS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json",
@@ -65,9 +65,16 @@ def list_files(place: Path, follow_links: bool, images: bool = False) -> Listing
             raise InputError(f"its name ends in none of {', '.join(BUILDERS)}")
         check_regular(place)
         return Listing(BUILDERS[place.suffix], {"train": [str(place.absolute())]})
+    found = search(
+        place,
+        lambda name: kind_of(name) is not None,
+        follow_links,
+        counted=(lambda name: kind_of(name) in BUILDERS.values()) if images else None,
+    )
+    warn_left_out(place, found)
     names = [
         name
-        for name in walk(place, lambda name: kind_of(name) is not None, follow_links)
+        for name in found.names
         if "::" not in name and "/__" not in f"/{name}".rpartition("/")[0]
     ]
     if not names:
@@ -75,12 +82,21 @@ def list_files(place: Path, follow_links: bool, images: bool = False) -> Listing
     kind = _kind(place, names, images)
     others = [name for name in names if kind_of(name) != kind]
     names = [name for name in names if kind_of(name) == kind]
-    left_out = (Omission.of(f"files beside the {kind} files", others),) if others else ()
+    left_out = {**found.left_out, **_beside(others)}
     if kind == "imagefolder":
         names += walk(place, lambda name: name in CAPTIONS, follow_links)
     root = place.absolute()
     files = {split: [str(root / n) for n in found] for split, found in by_split(names).items()}
-    return Listing(kind, files, left_out)
+    return Listing(kind, files, tuple(Omission.of(*item) for item in left_out.items()))
+
+
+def _beside(names: list[str]) -> dict[str, list[str]]:
+    """Files of other kinds than the one that is read, by reason."""
+    reasons = {"imagefolder": "image files beside the tables"}
+    left_out: dict[str, list[str]] = {}
+    for name in names:
+        left_out.setdefault(reasons.get(str(kind_of(name)), NO_IMAGES), []).append(name)
+    return left_out
 
 
 def holds_tables(place: Path, follow_links: bool) -> bool:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from novum.core.errors import InputError
-from novum.datamodules.sources.decode import MOST_BYTES, Encoded, Frame
-from novum.datamodules.sources.walk import leads_out
+from novum.datamodules.sources.decode import MOST_BYTES, REDUCED, SECOND_VIEWS, Encoded, Frame
+from novum.datamodules.sources.walk import HIDDEN_FILES, leads_out
 
 SHOWN = 3  # names of a reason
 PACKED = ("zip", "tar", "gzip", "bz2", "lzma", "xz", "zstd", "lz4")  # in a file of a hub
@@ -30,6 +30,14 @@ class Rows(Protocol):
     def read(self, rows: list[int]) -> list[Encoded]: ...
 
     def name(self, row: int) -> str: ...  # for error messages
+
+
+NO_IMAGES = "no images"
+IN_HELDOUT, IN_TRAINING = "in its held-out split", "in its training split"
+FAILED_DOWNLOADS = "rows whose download failed"
+EXPECTED = frozenset(  # reasons that cast no doubt on what is read
+    {NO_IMAGES, IN_HELDOUT, IN_TRAINING, REDUCED, SECOND_VIEWS, FAILED_DOWNLOADS, HIDDEN_FILES}
+)
 
 
 class Omission(NamedTuple):

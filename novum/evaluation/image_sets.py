@@ -14,7 +14,7 @@ from novum.core.errors import InputError
 from novum.core.protocols import BLOCK, ImageGenerator, require_styles
 from novum.core.security import Untrusted, arguments_of_run
 from novum.core.seeds import derived_seed
-from novum.datamodules.resolve_source import Opened, open_images, open_references
+from novum.datamodules.resolve_source import Opened, Reading, open_images, open_references
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource
 from novum.evaluation.latent_figures import load_labeller
 
@@ -56,16 +56,27 @@ def open_sets(options: argparse.Namespace) -> Sets:
     else:
         trained_on, generator = None, None
         places = reference_places(options, trained_on)
-        samples = open_images(options.samples, follow_links=options.follow_links)
+        samples = open_images(options.samples, "samples", options=reading(options))
     follow = options.follow_links or bool(trained_on and trained_on.get("follow_links"))
+    read_as = reading(options)._replace(follow_links=follow)
     channels, size, _ = samples.images.shape
     with distributed.local_rank_zero_first("training and held-out images"):
-        references = open_references(*places, size, channels, trained_on, follow)
+        references = open_references(*places, size, channels, trained_on, options=read_as)
     sets = Sets(samples, *references, generator)
     for side in sets.opened().values():
         if len(side.images) < 2:
             raise InputError(f"{side.where} holds 1 image: give at least 2")
     return sets
+
+
+def reading(options: argparse.Namespace) -> Reading:
+    """Options that all sets are read with."""
+    return Reading(
+        options.follow_links,
+        options.image_column,
+        options.split,
+        options.on_bad_image == "skip",
+    )
 
 
 def data_of_run(options: argparse.Namespace) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from novum.core.files import prepare_output, write_text
 from novum.core.protocols import StyleGenerator
 from novum.datamodules.resolve_source import Opened
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource
+from novum.evaluation.audit import add_audit
 from novum.evaluation.evidence import ALIGNMENT, Altered, copies, evidence, projector_points
 from novum.evaluation.image_sets import Sets, device, open_sets
 from novum.evaluation.image_verdict import image_verdict
@@ -61,6 +62,7 @@ def run(options: argparse.Namespace) -> Verdict:
         names = feature_names(options.features)
     sets = open_sets(options)
     report = new_report(sets, options)
+    add_audit(report, sets)
     judged: dict[str, Judgement] = {}
     altered = None
     for name in names or default_features(sets):

@@ -76,6 +76,10 @@ def dump(report: Report) -> dict[str, Any]:
     for name in ("samples", "train", "heldout"):
         side = getattr(report, name)
         content[name] = side and _known(asdict(side))
+    if report.audit:
+        content["audit"] = {name: _known(asdict(side)) for name, side in report.audit.items()}
+    if report.overlap:
+        content.setdefault("audit", {})["overlap"] = _known(asdict(report.overlap))
     content["features"] = {name: _space(space) for name, space in report.features.items()}
     copies = report.passages if report.of_text else report.copies
     if copies is not None:
@@ -127,7 +131,10 @@ def parse(content: Mapping[str, Any]) -> Report:
     content["power"] = [
         _edit_of_schema_1(recall) for recall in _typed(content.get("power") or [], list, "power")
     ]
-    for group in ("samples", "train", "notes", "novel_ngrams", "history"):
+    if content.get("audit"):
+        content["audit"] = dict(_typed(content["audit"], dict, "audit"))
+        content["overlap"] = content["audit"].pop("overlap", None)
+    for group in ("audit", "samples", "train", "notes", "novel_ngrams", "history"):
         if content.get(group) is None:
             content.pop(group, None)
     return _build(Report, content, "the report")

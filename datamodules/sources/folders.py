@@ -57,11 +57,8 @@ def _beside(path: Path, sides: tuple[str, str], follow_links: bool) -> tuple[Omi
     if not names:
         return ()
     found = Omission.of(f"beside the split into {sides[0]} and {sides[1]}", names)
-    rank_zero_warn(
-        printable(
-            f"{path}: {len(names)} images {found.reason} are left out: {', '.join(found.examples)}"
-        )
-    )
+    shown = ", ".join(found.examples)
+    rank_zero_warn(printable(f"{path}: images {found.reason} are left out: {len(names)} ({shown})"))
     return (found,)
 
 
@@ -95,12 +92,12 @@ def find_images(
         (others[reason] if reason else files).append(name)
     warn_left_out(root, Walked(files, found.left_out))
     left_out = tuple(Omission.of(*item) for item in (found.left_out | others).items())
-    if unread := [o for o in left_out if o.reason in others and o.reason != NO_IMAGES]:
-        rank_zero_warn(printable(f"{root}: left out: {say_omissions(unread)}"))
     if not files:
         beside = f"; left out: {say_omissions(left_out)}" if left_out else ""
         kinds = ", ".join(EXTENSIONS)
         raise InputError(f"no images in {root}: files ending in {kinds} are read{beside}")
+    if unread := [o for o in left_out if o.reason in others and o.reason != NO_IMAGES]:
+        rank_zero_warn(printable(f"{root}: left out: {say_omissions(unread)}"))
     return files, left_out
 
 

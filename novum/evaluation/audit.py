@@ -21,7 +21,7 @@ from novum.evaluation.image_sets import Sets
 from novum.report.model import Overlap, Report, SetAudit
 
 DARK = 64  # highest value of a set that leaves three quarters of the range unused
-BLOCK_BYTES = 1 << 20  # of images that are hashed at once
+BLOCK_BYTES = 1 << 22  # of images that are hashed at once
 MOST_SIZES = 8  # that are listed
 NAMES = {"samples": "Samples", "train": "Training images", "heldout": "Held-out images"}
 
@@ -52,7 +52,7 @@ def row_digests(images: ImageSource) -> tuple[NDArray, int, int]:
     Each rank looks at its share, and all ranks return the same.
     """
     own = distributed.shard(len(images))
-    step = max(CHUNK, BLOCK_BYTES // int(np.prod(images.shape)))
+    step = max(1, BLOCK_BYTES // int(np.prod(images.shape)))
     blocks = [range(i, min(i + step, own.stop)) for i in range(own.start, own.stop, step)]
     parts = list(in_threads(partial(_digest_block, images), blocks, "auditing", unit_scale=step))
     hashes = np.concatenate([part[0] for part in parts]) if parts else np.zeros(0, np.int64)

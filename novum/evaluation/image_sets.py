@@ -16,6 +16,7 @@ from novum.core.security import Untrusted, arguments_of_run
 from novum.core.seeds import derived_seed
 from novum.datamodules.resolve_source import Opened, Reading, open_images, open_references
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource
+from novum.datamodules.sources.local_tables import holds_tables
 from novum.evaluation.latent_figures import load_labeller
 
 NUM_SAMPLES = 10_000  # drawn from a checkpoint
@@ -43,6 +44,7 @@ class Sets(NamedTuple):
 
 def open_sets(options: argparse.Namespace) -> Sets:
     """The samples first: the references are read at their size."""
+    require_tables(options)
     if options.samples.endswith(".ckpt"):
         trained_on = data_of_run(options)
         places = reference_places(options, trained_on)
@@ -67,6 +69,16 @@ def open_sets(options: argparse.Namespace) -> Sets:
         if len(side.images) < 2:
             raise InputError(f"{side.where} holds 1 image: give at least 2")
     return sets
+
+
+def require_tables(options: argparse.Namespace) -> None:
+    """Raise InputError for options of tables where no set is one."""
+    given = {"--image-column": options.image_column, "--split": options.split}
+    given = [name for name, value in given.items() if value]
+    places = (options.samples, options.train, options.heldout)
+    paths = [Path(place).expanduser() for place in places if place]
+    if given and not any(holds_tables(path, True) for path in paths if path.exists()):
+        raise InputError(f"{' and '.join(given)}: no set is a table or an archive; leave it out")
 
 
 def reading(options: argparse.Namespace) -> Reading:

@@ -23,10 +23,11 @@ from tqdm import tqdm
 
 from novum.datamodules.resolve_source import open_images
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource
+from novum.evaluation.audit import row_digests
 from novum.evaluation.gate import conclude, pool_of_digests
 from novum.evaluation.image_verdict import image_verdict
 from novum.evaluation.space import match_space
-from novum.metrics.novelty.facts import digests, find_identical
+from novum.metrics.novelty.facts import find_identical
 from novum.metrics.record import FeatureSets
 from novum.report.model import Report, SetSummary
 
@@ -73,7 +74,7 @@ def judge(images: Tensor, process: str, sizes: list[int], copies: int, seed: int
     noise = 8 * torch.randn(copies, *fake.shape[1:], generator=generator)
     fake[:copies] = (train[:copies] + noise).round().clamp(0, 255).byte()
     sets = {"samples": ImageArray(fake), "train": ImageArray(train), "heldout": ImageArray(heldout)}
-    keys = {name: digests(side) for name, side in sets.items()}
+    keys = {name: row_digests(cast(ImageSource, side))[0] for name, side in sets.items()}
     pool = pool_of_digests(keys["train"], keys["heldout"], seed)
     spaces = {
         name: match_space(FeatureSets(*(view(x) for x in (train, heldout, fake)), seed=seed), pool)

@@ -12,6 +12,7 @@ from novum.callbacks.logging import log_metrics, log_picture
 from novum.core.lightning_compat import callbacks_of
 from novum.core.protocols import ImageGenerator
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource
+from novum.evaluation.audit import row_digests
 from novum.evaluation.gate import SpaceMatches, conclude
 from novum.evaluation.image_verdict import image_verdict
 from novum.evaluation.space import (
@@ -24,7 +25,7 @@ from novum.evaluation.space import (
 from novum.metrics.features.extraction import as_uint8
 from novum.metrics.neighbours import knn_together
 from novum.metrics.novelty import Neighbours, find_neighbours, share_interval
-from novum.metrics.novelty.facts import digests, find_identical
+from novum.metrics.novelty.facts import find_identical
 from novum.metrics.novelty.pool import Pool, draw_pool
 from novum.metrics.record import FeatureSets
 from novum.report.model import Report, SetSummary, Space
@@ -119,7 +120,7 @@ def _keys(
     samples: ImageArray, train: ImageSource, near: Neighbours, items: np.ndarray
 ) -> np.ndarray:
     """The training item that each sample equals, or a negative number, equal for equal samples."""
-    _, own = np.unique(digests(samples), return_inverse=True)
+    _, own = np.unique(row_digests(samples)[0], return_inverse=True)
     keys = -1 - own
     for row in (near.train_distance == 0).nonzero()[:, 0].tolist():
         source = int(near.train_row[row])

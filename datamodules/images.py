@@ -1,8 +1,7 @@
 """Images for training, and the held-out ones that novelty is measured against."""
 
 from collections.abc import Iterator
-from contextlib import suppress
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -14,11 +13,19 @@ from novum.core.memory import memory_bytes
 from novum.datamodules.dataloaders import Batch, Batches, CountedBatches, cut
 from novum.datamodules.sampler import InfiniteSampler
 from novum.datamodules.sources import builtin_datasets as loaders
-from novum.datamodules.sources.decode import ImageTransform, first_channels, native_shape
+from novum.datamodules.sources.decode import ImageTransform
 from novum.datamodules.sources.decode_all import decode_all, drop_bad, fits
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource, LazyImages
-from novum.datamodules.sources.raw_images import RawSet, Splits
+from novum.datamodules.sources.raw_images import RawSet
+from novum.datamodules.sources.survey import Survey, Surveyed, survey
 from novum.datamodules.streaming.image_stream import ImageStream
+
+
+class Surveys(NamedTuple):
+    """What headers say of the two sides; `heldout` is None if it is cut from `train`."""
+
+    train: Surveyed
+    heldout: Surveyed | None = None
 
 
 class ImageDataModule(LightningDataModule):
@@ -29,7 +36,7 @@ class ImageDataModule(LightningDataModule):
         path: Where the files are; for huggingface a hub name (`name` or `name:config`) or a local
             file or folder. Not needed for sets that are embedded, installed or downloaded.
         image_size: Height and width; other sizes are cropped to a square and resized.
-        channels: 1 for gray, 3 for RGB; null keeps what the (first) image has.
+        channels: 1 for gray, 3 for RGB; null for RGB if any image is in colour.
         batch_size: Images per process and step.
         heldout_fraction: Share of images kept from training where the data has no test split.
         split_seed: Decides which images are held out, and which are in the subset.
@@ -87,7 +94,8 @@ class ImageDataModule(LightningDataModule):
         self.horizontal_flip, self.num_workers, self.seed = horizontal_flip, num_workers, seed
         self.memory_budget, self.skip_bad = memory_budget_gb * 1e9, on_bad_image == "skip"
         self.columns, self.follow_links = (image_column, label_column, split), follow_links
-        self._splits: Splits | None = None
+        self._surveys: Surveys | None = None
+        self.surveys: dict[str, Survey] = {}  # of the rows of each side; none of a stream
         self._train: ImageSource | None = None
         self._heldout: ImageSource | None = None
         self._stream = self._open_stream(channels) if streaming else None
@@ -115,7 +123,7 @@ class ImageDataModule(LightningDataModule):
             return self._stream.transform.channels
         if self.dataset in loaders.FIXED:
             return loaders.FIXED[self.dataset][0]
-        return first_channels(self._open().train.named(), self.skip_bad)
+        return max(side.pages.channels for side in self._open() if side)
 
     def _count_classes(self) -> int:
         if self._stream:
@@ -124,21 +132,21 @@ class ImageDataModule(LightningDataModule):
             return 2 if self.columns[1] else 0
         if self.dataset in loaders.FIXED:
             return loaders.FIXED[self.dataset][1]
-        return max(part.num_classes for part in self._open() if part)
+        return max(side.raw.num_classes for side in self._open() if side)
 
-    def _open(self) -> Splits:
-        if self._splits is None:
-            self._splits = loaders.load(self.dataset, self.path, *self.columns, self.follow_links)
-        return self._splits
+    def _open(self) -> Surveys:
+        if self._surveys is None:
+            raw = loaders.load(self.dataset, self.path, *self.columns, self.follow_links)
+            self._surveys = Surveys(*(survey(side, self.skip_bad) for side in raw if side))
+        return self._surveys
 
     def native_shape(self) -> tuple[int, int, int] | None:
-        """(c, h, w) of the first readable training image as it is stored; None for a stream."""
+        """(c, h, w) of the training images as they are stored, of the commonest size; None for a
+        stream."""
         if self._stream:
             return None
-        for _, image in self._open().train.named():
-            with suppress(Exception):  # reading the images will tell
-                return native_shape(image)
-        return None
+        known = self.surveys.get("train") or self._open().train
+        return known.pages.shape
 
     def prepare_data(self) -> None:
         """Downloads, on one process of each machine."""
@@ -149,25 +157,28 @@ class ImageDataModule(LightningDataModule):
         """Reads what fits in memory; a stream is read when it is asked for."""
         if self._stream or self._train:
             return
-        train, heldout = self._cut_splits()
+        opened = self._open()
+        train, heldout = self._cut_splits(opened)
         if fits((len(train) + len(heldout)) * self._image_bytes(), self.memory_budget):
             self._train, self._heldout = (decode_all(s, self.skip_bad) for s in (train, heldout))
         elif self.skip_bad:
             self._train, self._heldout = drop_bad(train), drop_bad(heldout)
         else:
             self._train, self._heldout = train, heldout
-        self._splits = None  # frees the undecoded images of what is now in memory
+        unseen = opened.heldout or opened.train
+        self.surveys["train"] = opened.train.of(train, self._train)
+        self.surveys["heldout"] = unseen.of(heldout, self._heldout)
+        self._surveys = None  # frees the undecoded images of what is now in memory
 
     def _image_bytes(self) -> int:
         return self.channels * self.image_size**2
 
-    def _cut_splits(self) -> tuple[LazyImages, LazyImages]:
-        raw = self._open()
-        train = self._lazy(raw.train)
-        if raw.heldout is None:
+    def _cut_splits(self, opened: Surveys) -> tuple[LazyImages, LazyImages]:
+        train = self._lazy(opened.train.raw)
+        if opened.heldout is None:
             train, heldout = self._cut_heldout(train)
         else:
-            heldout = self._lazy(raw.heldout)
+            heldout = self._lazy(opened.heldout.raw)
         if self.subset is None:
             return train, heldout
         if self.subset > len(train):

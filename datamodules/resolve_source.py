@@ -3,7 +3,6 @@
 import difflib
 import zipfile
 from collections.abc import Mapping
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -14,19 +13,38 @@ from novum.core.files import check_regular, open_regular
 from novum.core.memory import available_bytes
 from novum.datamodules.images import ImageDataModule
 from novum.datamodules.sources import builtin_datasets as loaders
-from novum.datamodules.sources.decode import ImageTransform, native_shape, unreadable
-from novum.datamodules.sources.decode_all import decode_all, fits
-from novum.datamodules.sources.huggingface import BUILDERS
+from novum.datamodules.sources.decode import ImageTransform
+from novum.datamodules.sources.decode_all import decode_all, drop_bad, fits
 from novum.datamodules.sources.image_sources import ImageSource, LazyImages
-from novum.datamodules.sources.raw_images import ArrayRows, RawSet, Splits
+from novum.datamodules.sources.local_tables import BUILDERS, holds_tables
+from novum.datamodules.sources.raw_images import (
+    IN_HELDOUT,
+    IN_TRAINING,
+    ArrayRows,
+    Omission,
+    RawSet,
+    Splits,
+    join_sets,
+)
+from novum.datamodules.sources.survey import Survey, survey
 
 NPY = b"\x93NUMPY"  # what the file of one array begins with
 MEMORY_BUDGET = 4e9  # bytes; a larger set is decoded each time it is read
-SAVED_TABLES = ("dataset_dict.json", "state.json")  # of Dataset.save_to_disk
+LEAST_SIDE = 8  # of what may be a single image in colour
+RESHAPE = "save it as (n, h, w, c), one image as (1, h, w, c), gray ones as (n, h, w, 1)"
 KINDS = f"a folder of images, a .npy, .npz, {', '.join(BUILDERS)} file or a folder of those"
 
-Side = Literal["train", "heldout"]
+Side = Literal["train", "heldout", "samples"]
 Shape = tuple[int, int, int]
+
+
+class Reading(NamedTuple):
+    """Options that every set of images is read with, as ImageDataModule calls them."""
+
+    follow_links: bool = False
+    image_column: str | None = None
+    split: str | None = None
+    skip_bad: bool = False  # on_bad_image: skip
 
 
 class Opened(NamedTuple):
@@ -34,7 +52,8 @@ class Opened(NamedTuple):
 
     where: str
     images: ImageSource
-    native: Shape | None  # (c, h, w) of the first image as it is stored, where that is known
+    native: Shape | None  # (c, h, w) of the images as they are stored, where that is known
+    survey: Survey | None = None
 
     @property
     def note(self) -> str | None:
@@ -53,26 +72,48 @@ def open_images(
     size: int | None = None,
     channels: int | None = None,
     follow_links: bool = False,
+    options: Reading | None = None,
 ) -> Opened:
     """The images that a name or a path stands for.
 
     Args:
         where: A built-in set's name, or a path.
-        side: Which part is meant, where the images are split into training and held-out ones.
-        size: Height and width; the shorter side of the first image if not given.
-        channels: 1 or 3; those of the first image if not given.
+        side: Which part is meant, where the images are split into training and held-out ones;
+            samples are never split.
+        size: Height and width; the shorter side of the commonest size if not given.
+        channels: 1 or 3; if not given, 3 if any image is in colour.
         follow_links: Follow links that lead out of a folder.
+        options: Further options, and `follow_links` again.
     """
-    if where in loaders.FIXED:
+    options = options or Reading(follow_links)
+    if where in loaders.FIXED and side != "samples":
         return _open_side(_data_module({"dataset": where}, size, channels), where, side)
-    splits = _load(where, follow_links)
-    raw = splits.heldout if side == "heldout" and splits.heldout else splits.train
-    native = _first_shape(raw)
+    raw = _one_side(_load(where, side == "samples", options), side)
+    found = survey(raw, options.skip_bad)
+    native = found.pages.shape
     transform = ImageTransform(size or min(native[1:]), channels or native[0])
+    raw = found.raw
     lazy = LazyImages(raw.rows, transform, raw.labels, raw.class_names)
+    images: ImageSource = lazy
     if fits(len(lazy) * transform.channels * transform.size**2, MEMORY_BUDGET):
-        return Opened(where, decode_all(lazy, skip_bad=False), native)
-    return Opened(where, lazy, native)
+        images = decode_all(lazy, options.skip_bad)
+    elif options.skip_bad:
+        images = drop_bad(lazy)
+    return Opened(where, images, native, found.of(lazy, images))
+
+
+def _one_side(splits: Splits, side: Side) -> RawSet:
+    """The rows of a side, with the other side among what is left out."""
+    train, heldout = splits
+    if heldout is None:
+        return train
+    if side == "heldout":
+        return _add(heldout, Omission(IN_TRAINING, len(train.rows)))
+    return _add(train, Omission(IN_HELDOUT, len(heldout.rows)))
+
+
+def _add(raw: RawSet, omission: Omission) -> RawSet:
+    return raw._replace(left_out=(*raw.left_out, omission))
 
 
 def open_references(
@@ -82,6 +123,7 @@ def open_references(
     channels: int,
     trained_on: Mapping[str, Any] | None = None,
     follow_links: bool = False,
+    options: Reading | None = None,
 ) -> tuple[Opened, Opened | None]:
     """Training and held-out images at the samples' size.
 
@@ -89,13 +131,14 @@ def open_references(
     was `trained_on` where it is that run's data; but `follow_links` is never the run's.
     """
     modules: dict[str, ImageDataModule] = {}
+    options = options or Reading(follow_links)
 
     def open_side(where: str, side: Side) -> Opened:
-        cut = _arguments_of_cut(where, _same_place(train, heldout), trained_on or {})
+        cut = _arguments_of_cut(where, _same_place(train, heldout), trained_on or {}, options)
         if cut is None:
-            return open_images(where, side, size, channels, follow_links)
+            return open_images(where, side, size, channels, options=options)
         if where not in modules:
-            modules[where] = _data_module({**cut, "follow_links": follow_links}, size, channels)
+            modules[where] = _data_module({**cut, **_given(options, cut)}, size, channels)
         return _open_side(modules[where], where, side)
 
     trained = open_side(train, "train")
@@ -121,7 +164,7 @@ def shape_name(shape: Shape) -> str:
 
 
 def _arguments_of_cut(
-    where: str, both_sides: bool, trained_on: Mapping[str, Any]
+    where: str, both_sides: bool, trained_on: Mapping[str, Any], options: Reading
 ) -> Mapping[str, Any] | None:
     """ImageDataModule's arguments for a place that it splits."""
     if trained_on and where in (trained_on.get("path"), trained_on.get("dataset")):
@@ -133,7 +176,19 @@ def _arguments_of_cut(
     path = _existing(where)
     if path.suffix in (".npy", ".npz"):
         raise InputError(f"{where} is given for both sides: give another file of held-out images")
-    return {"dataset": "huggingface" if _holds_tables(path) else "folder", "path": where}
+    tables = holds_tables(path, options.follow_links)
+    return {"dataset": "huggingface" if tables else "folder", "path": where}
+
+
+def _given(options: Reading, cut: Mapping[str, Any]) -> dict[str, Any]:
+    """ImageDataModule's arguments that options of an evaluation stand for."""
+    given: dict[str, Any] = {"follow_links": options.follow_links}
+    if options.skip_bad:
+        given["on_bad_image"] = "skip"
+    if cut["dataset"] == "huggingface":
+        named = {"image_column": options.image_column, "split": options.split}
+        given |= {name: value for name, value in named.items() if value}
+    return given
 
 
 def _data_module(
@@ -145,19 +200,22 @@ def _data_module(
 
 def _open_side(data: ImageDataModule, where: str, side: Side) -> Opened:
     images = data.train_reference() if side == "train" else data.heldout_reference()
-    return Opened(where, images, data.native_shape())
+    return Opened(where, images, data.native_shape(), data.surveys.get(side))
 
 
-def _load(where: str, follow_links: bool) -> Splits:
-    """Undecoded images of a path."""
+def _load(where: str, whole: bool, options: Reading) -> Splits:
+    """Undecoded images of a path, or of a built-in set's name; in one set if `whole`."""
+    if where in loaders.FIXED:
+        return Splits(join_sets([side for side in loaders.load(where) if side]))
     path = _existing(where)
     if path.suffix in (".npy", ".npz"):
         return Splits(RawSet(ArrayRows(read_array(path), where)))
-    if _holds_tables(path):
-        return loaders.load("huggingface", str(path), follow_links=follow_links)
+    if holds_tables(path, options.follow_links):
+        columns = options.image_column, None, options.split
+        return loaders.load("huggingface", str(path), *columns, options.follow_links, whole)
     if not path.is_dir():
         raise InputError(f"{where} is not a kind of file that is read: give {KINDS}")
-    return loaders.load("folder", str(path), follow_links=follow_links)
+    return loaders.load("folder", str(path), follow_links=options.follow_links, whole=whole)
 
 
 def _existing(where: str) -> Path:
@@ -172,26 +230,8 @@ def _existing(where: str) -> Path:
     return path
 
 
-def _holds_tables(path: Path) -> bool:
-    if path.is_file():
-        return path.suffix in BUILDERS
-    files = chain(path.glob("*"), path.glob("data/*"))
-    tables = (file for file in files if file.suffix in BUILDERS or file.name in SAVED_TABLES)
-    return any(file.is_file() for file in tables)
-
-
-def _first_shape(raw: RawSet) -> Shape:
-    name, data = next(raw.named(), (None, None))
-    if name is None or data is None:
-        raise InputError("there are no images")
-    try:
-        return native_shape(data)
-    except Exception as error:
-        raise unreadable(name, error) from error
-
-
 def read_array(path: Path) -> np.ndarray:
-    """uint8 images (n, h, w) or (n, h, w, 3) of a NumPy file; nothing is unpickled."""
+    """uint8 images (n, h, w) or (n, h, w, c) of a NumPy file; nothing is unpickled."""
     try:
         array = _load_array(path)
     except Exception as error:  # a damaged zip raises about anything
@@ -200,20 +240,40 @@ def read_array(path: Path) -> np.ndarray:
             " or numpy.savez"
         ) from error
     if array.dtype != np.uint8:
+        scale = "multiply them by 255" if array.dtype == bool else "scale them to 0..255, round"
         raise InputError(
-            f"{path} holds {array.dtype}, images must be uint8: scale them to 0..255, round, and"
+            f"{path} holds {array.dtype}, images must be uint8: {scale}, and"
             " save .astype(numpy.uint8)"
         )
-    if array.ndim == 4 and array.shape[-1] not in (1, 3) and array.shape[1] in (1, 3):
-        array = array.transpose(0, 2, 3, 1)
-    if array.ndim == 4 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim not in (3, 4) or array.ndim == 4 and array.shape[-1] != 3 or not array.size:
+    layouts = _layouts(array.shape)
+    if len(layouts) > 1:
+        readings = " or ".join(layouts)
+        raise InputError(f"{path} has the shape {array.shape}, which may be {readings}: {RESHAPE}")
+    if not layouts or not array.size:
         raise InputError(
             f"{path} has the shape {array.shape}: images are (n, h, w, c), (n, c, h, w) or"
-            " (n, h, w), with 1 or 3 channels"
+            " (n, h, w), with 1 or 3 channels, or 4 with alpha"
         )
-    return array
+    if "(c, h, w)" in layouts[0]:
+        array = array.transpose(0, 2, 3, 1)
+    return array[..., 0] if array.ndim == 4 and array.shape[-1] == 1 else array
+
+
+def _layouts(shape: tuple[int, ...]) -> list[str]:
+    """Plausible readings of an array's shape, in words."""
+    found = []
+    if len(shape) == 3:
+        found.append("{0} gray images of {2} x {1}".format(*shape))
+        if shape[2] in (3, 4) and min(shape[:2]) >= LEAST_SIDE:
+            found.append("one image (h, w, c) of {1} x {0} in colour".format(*shape))
+        if shape[0] in (3, 4) and min(shape[1:]) >= LEAST_SIDE:
+            found.append("one image (c, h, w) of {2} x {1} in colour".format(*shape))
+    if len(shape) == 4:
+        if shape[3] in (1, 3, 4) and min(shape[1:3]) >= shape[3]:
+            found.append("{0} images (h, w, c) of {2} x {1} with {3} channels".format(*shape))
+        if shape[1] in (1, 3, 4) and min(shape[2:]) >= shape[1]:
+            found.append("{0} images (c, h, w) of {3} x {2} with {1} channels".format(*shape))
+    return found
 
 
 def _load_array(path: Path) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from novum.core.errors import InputError
+from novum.core.files import check_regular
 from novum.datamodules.sources.decode import MOST_BYTES
 
 # members of an archive that `datasets` would unpack, or parse as tensors of any size
@@ -80,6 +81,28 @@ class _Member:
         if len(data) > self.most:
             raise InputError(f"member {self.name} has more than {self.most:,} bytes")
         return data
+
+
+def holds_images(feature: Any) -> bool:
+    """datasets.Image, or what it is stored as: bytes, or a struct of bytes and path."""
+    plain = feature.get("bytes") if isinstance(feature, dict) else feature
+    stored = getattr(plain, "dtype", "") in ("binary", "large_binary")
+    return stored or feature_kind(feature) == "Image"
+
+
+def feature_kind(feature: Any) -> str:
+    kind = type(feature).__name__
+    return feature.dtype if kind == "Value" else kind
+
+
+def table_has_images(kind: str, file: str) -> bool:
+    """Return False if a parquet or Arrow file has no column of images; True if it is damaged."""
+    check_regular(file)
+    try:
+        features = plain_features(_schema(kind, file))
+    except Exception:  # pyarrow raises OSError, ValueError ...; opening the table will tell
+        return True
+    return any(map(holds_images, features.values()))
 
 
 def _schema(kind: str, file: str) -> Any:

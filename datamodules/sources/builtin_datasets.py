@@ -50,8 +50,12 @@ def load(
     label_column: str | None = None,
     split: str | None = None,
     follow_links: bool = False,
+    whole: bool = False,
 ) -> Splits:
-    """The undecoded training and held-out images of a built-in data set."""
+    """The undecoded training and held-out images of a built-in data set.
+
+    `whole` takes a folder or tables for one set, whatever splits they have.
+    """
     check_name(name)
     place = Path(path).expanduser() if path else None
     if name in ("folder", "huggingface") and (place is None or path is None):
@@ -63,9 +67,9 @@ def load(
     if name == "celeba":
         return load_celeba(place or _downloaded_celeba(), label_column, follow_links)
     if name == "folder" and place is not None:
-        return load_folder(place, follow_links)
+        return load_folder(place, follow_links, whole)
     if name == "huggingface" and path is not None:
-        return load_tables(path, image_column, label_column, split, follow_links)
+        return load_tables(path, image_column, label_column, split, follow_links, whole)
     return load_mnist(name, place, follow_links)
 
 

@@ -1,14 +1,24 @@
 """Trees of image files: any folder, and CelebA."""
 
+import os
+from collections import defaultdict
 from pathlib import Path
 
 import torch
 
-from novum.core.errors import InputError, NotFoundError
+from novum.core.distributed import rank_zero_warn
+from novum.core.errors import InputError, NotFoundError, printable
 from novum.core.files import read_regular
-from novum.datamodules.sources.decode import EXTENSIONS
-from novum.datamodules.sources.raw_images import FileRows, RawSet, Splits
-from novum.datamodules.sources.walk import require_inside, walk
+from novum.datamodules.sources.decode import EXTENSIONS, UNREAD, holds_image
+from novum.datamodules.sources.raw_images import (
+    NO_IMAGES,
+    FileRows,
+    Omission,
+    RawSet,
+    Splits,
+    say_omissions,
+)
+from novum.datamodules.sources.walk import Walked, require_inside, search, warn_left_out
 
 CELEBA_LABELS = "list_attr_celeba"
 CELEBA_SPLIT = "list_eval_partition"
@@ -16,45 +26,101 @@ CELEBA_TEST = "2"  # 0 is train, 1 validation
 MOST_BYTES = 1 << 28  # of a list; CelebA's longest has a tenth of it
 
 
-def load_folder(path: Path, follow_links: bool = False) -> Splits:
-    """Any tree of images. Subfolders `train` and `test` (or `val`) are the split, if there."""
+def load_folder(path: Path, follow_links: bool = False, whole: bool = False) -> Splits:
+    """Any tree of images. Subfolders `train` and `test` (or `val`) are the split, if there.
+
+    Args:
+        path: The folder.
+        follow_links: Follow links that lead out of it.
+        whole: Take all images for one set, whatever the subfolders are called.
+    """
     if not path.is_dir():
         raise NotFoundError(f"no folder {path}: give path a folder of images")
     for name in ("test", "val", "valid", "validation"):
         sides = path / "train", path / name
-        if all(side.is_dir() for side in sides):
+        if not whole and all(side.is_dir() for side in sides):
             train, heldout = (_read_tree(side, follow_links, path) for side in sides)
             if train.class_names != heldout.class_names:
                 raise InputError(f"{path}: train and held-out folders have different subfolders")
-            return Splits(train, heldout)
+            beside = _beside(path, ("train", name), follow_links)
+            return Splits(
+                train._replace(left_out=train.left_out + beside),
+                heldout._replace(left_out=heldout.left_out + beside),
+            )
     return Splits(_read_tree(path, follow_links, path))
+
+
+def _beside(path: Path, sides: tuple[str, str], follow_links: bool) -> tuple[Omission, ...]:
+    """Images of a folder that are in neither side of its split."""
+    names = search(path, is_image, follow_links).names
+    names = [name for name in names if name.partition("/")[0] not in sides]
+    if not names:
+        return ()
+    found = Omission.of(f"beside the split into {sides[0]} and {sides[1]}", names)
+    shown = ", ".join(found.examples)
+    rank_zero_warn(printable(f"{path}: images {found.reason} are left out: {len(names)} ({shown})"))
+    return (found,)
 
 
 def _read_tree(root: Path, follow_links: bool, within: Path) -> RawSet:
     """Classes are the first-level subfolders, when every image is in one."""
-    rows = FileRows(root, image_files(root, follow_links, within))
+    files, left_out = find_images(root, follow_links, within)
+    rows = FileRows(root, files)
     if any("/" not in name for name in rows.ids):
-        return RawSet(rows)
+        return RawSet(rows, left_out=left_out)
     folders = [name.split("/")[0] for name in rows.ids]
     names = sorted(set(folders))
     code = {name: i for i, name in enumerate(names)}
-    return RawSet(rows, torch.tensor([code[name] for name in folders]), names)
+    return RawSet(rows, torch.tensor([code[name] for name in folders]), names, left_out)
 
 
 def image_files(root: Path, follow_links: bool = False, within: Path | None = None) -> list[str]:
-    """Sorted relative paths, with forward slashes, of a folder `within` the one handed over.
+    """Sorted relative paths, with forward slashes, of a folder `within` the one handed over."""
+    return find_images(root, follow_links, within)[0]
 
-    Hidden files (macOS's ._a.jpg) are left out.
-    """
+
+def find_images(
+    root: Path, follow_links: bool = False, within: Path | None = None
+) -> tuple[list[str], tuple[Omission, ...]]:
+    """`image_files`, and what else is in the folder: hidden (macOS's ._a.jpg), no image, or of a
+    format that is not read."""
     require_inside(root, within or root, follow_links)
-    files = walk(root, is_image, follow_links, within, hidden="folders")
+    found = search(root, lambda _: True, follow_links, within, counted=is_image)
+    files, others = [], defaultdict(list)
+    for name in found.names:
+        reason = None if is_image(name) else _why_unread(root, name)
+        (others[reason] if reason else files).append(name)
+    warn_left_out(root, Walked(files, found.left_out))
+    left_out = tuple(Omission.of(*item) for item in (found.left_out | others).items())
     if not files:
-        raise InputError(f"no images in {root}: files ending in {', '.join(EXTENSIONS)} are read")
-    return files
+        beside = f"; left out: {say_omissions(left_out)}" if left_out else ""
+        kinds = ", ".join(EXTENSIONS)
+        raise InputError(f"no images in {root}: files ending in {kinds} are read{beside}")
+    if unread := [o for o in left_out if o.reason in others and o.reason != NO_IMAGES]:
+        rank_zero_warn(printable(f"{root}: left out: {say_omissions(unread)}"))
+    return files, left_out
+
+
+def _why_unread(root: Path, name: str) -> str | None:
+    """Reason to leave out a file that is not named as an image; None for an image without one."""
+    suffix = extension(name)
+    if suffix in UNREAD:
+        return f".{suffix} cannot be decoded"
+    try:
+        if not holds_image(root / name):
+            return NO_IMAGES
+    except (OSError, InputError):
+        return "cannot be read"
+    return f"images named .{suffix}" if suffix else None
+
+
+def extension(name: str) -> str:
+    """Lower-case, without the dot."""
+    return os.path.splitext(name)[1][1:].lower()
 
 
 def is_image(name: str) -> bool:
-    return name.rpartition(".")[2].lower() in EXTENSIONS
+    return extension(name) in EXTENSIONS
 
 
 def load_celeba(path: Path, attribute: str | None, follow_links: bool = False) -> Splits:
@@ -64,12 +130,13 @@ def load_celeba(path: Path, attribute: str | None, follow_links: bool = False) -
     there, its test part held out.
     """
     root = _celeba_images(path)
-    files = image_files(root, follow_links, path)
-    everything = RawSet(FileRows(root, files))
+    files, left_out = find_images(root, follow_links, path)
+    everything = RawSet(FileRows(root, files), left_out=left_out)
     if attribute:
         values = _attribute(root, path, attribute, follow_links)
         labels = torch.tensor([int(values[Path(file).stem] == "1") for file in files])
-        everything = RawSet(everything.rows, labels, [f"not {attribute}", attribute])
+        names = [f"not {attribute}", attribute]
+        everything = everything._replace(labels=labels, class_names=names)
     partition = _find_list(root, path, CELEBA_SPLIT, follow_links)
     if partition is None:
         return Splits(everything)
@@ -128,4 +195,5 @@ def read_list(path: Path) -> tuple[list[str], dict[str, list[str]]]:
 def _pick(raw: RawSet, mask: torch.Tensor) -> RawSet:
     assert isinstance(raw.rows, FileRows)
     rows = FileRows(raw.rows.root, [raw.rows.ids[i] for i in mask.nonzero().flatten().tolist()])
-    return RawSet(rows, None if raw.labels is None else raw.labels[mask], raw.class_names)
+    labels = None if raw.labels is None else raw.labels[mask]
+    return RawSet(rows, labels, raw.class_names, raw.left_out)

@@ -14,15 +14,25 @@ import torch
 from torch import Tensor
 
 from novum.core.errors import InputError, NotFoundError, first_line
-from novum.datamodules.sources.builders import builder_of
+from novum.datamodules.sources.archives import archive_features, load_archives
+from novum.datamodules.sources.builders import builder_of, feature_kind, holds_images
 from novum.datamodules.sources.local_tables import (
     BUILDERS,
     Listing,
     list_files,
     saved_tables,
 )
-from novum.datamodules.sources.raw_images import RawSet, Splits, TableRows
+from novum.datamodules.sources.raw_images import (
+    FAILED_DOWNLOADS,
+    FrameRows,
+    Omission,
+    RawSet,
+    Splits,
+    TableRows,
+    join_sets,
+)
 
+STATUSES = {"success", "failed_to_download", "failed_to_resize"}  # that img2dataset writes
 HELDOUT_NAMES = ("test", "validation", "valid", "val")
 
 
@@ -32,19 +42,113 @@ def load_tables(
     label_column: str | None,
     split: str | None,
     follow_links: bool = False,
+    whole: bool = False,
 ) -> Splits:
-    """Map-style tables; the test split (or else the validation split) is held out."""
-    train, heldout = open_splits(path, split, streaming=False, follow_links=follow_links)
-    image = find_image_column(train.features, image_column, path)
-    label = find_label_column(train.features, label_column, path)
-    labels, names = _labels([train] if heldout is None else [train, heldout], label)
-    rows = TableRows(undecoded(train, image), image, path, path, follow_links)
-    train = RawSet(rows, labels[0], names)
-    if heldout is None:
-        return Splits(train)
-    name = f"{path} (held out)"
-    rows = TableRows(undecoded(heldout, image), image, name, path, follow_links)
-    return Splits(train, RawSet(rows, labels[1], names))
+    """Map-style tables; the test split (or else the validation split) is held out.
+
+    Args:
+        path: A hub name, a URL, or a local file or folder; local archives are read in place.
+        image_column: The column of images; None finds it.
+        label_column: The column of labels; None finds it.
+        split: The split to train on.
+        follow_links: Follow links that lead out of a folder.
+        whole: Take all splits for one set, or `split` alone if it is given.
+    """
+    columns = image_column, label_column
+    listing = _listing(path, follow_links)
+    if listing and listing.kind == "webdataset" and label_column in (None, "cls"):
+        source = _Archives(path, listing.files, *columns)
+    else:
+        source = _Tables(path, _open(path, False, follow_links, True), *columns, follow_links)
+    left_out = listing.left_out if listing else ()
+    if whole:
+        parts = source.read([split] if split else source.names)
+        return Splits(_add_omissions(join_sets(parts), left_out))
+    train, heldout = _choose(path, source.names, split)
+    taken = (re.split(r"[\[+]", train)[0], heldout)
+    if others := [name for name in source.names if name not in taken]:
+        left_out = (*left_out, Omission.of("other splits", others))
+    parts = source.read([train, heldout] if heldout else [train])
+    return Splits(*(_add_omissions(part, left_out) for part in parts))
+
+
+def _listing(path: str, follow_links: bool) -> Listing | None:
+    """Files of a local place that `datasets` did not save itself."""
+    _check_place(path)
+    if _is_saved(path):
+        return None
+    with _one_line(path):
+        return _local(path, follow_links, images=True)
+
+
+def _add_omissions(raw: RawSet, left_out: tuple[Omission, ...]) -> RawSet:
+    return raw._replace(left_out=raw.left_out + left_out)
+
+
+class _Archives:
+    """Splits of tar archives on this machine."""
+
+    def __init__(
+        self, path: str, files: dict[str, list[str]], image: str | None, label: str | None
+    ) -> None:
+        self.path, self.files, self.names = path, files, list(files)
+        self.image, self.label = image, label
+
+    def read(self, splits: list[str]) -> list[RawSet]:
+        for split in splits:
+            if split not in self.files:
+                raise InputError(
+                    f"{self.path} has no split {split!r}: there are {', '.join(self.names)}"
+                )
+        with _one_line(self.path):
+            files = [file for split in splits for file in self.files[split]]
+            features = archive_features(files)
+        find_image_column(features, self.image, self.path)
+        label = find_label_column(features, self.label, self.path)
+        label = "cls" if label == "cls" else None
+        with _one_line(self.path):
+            return [load_archives(self.files[split], self.image, label) for split in splits]
+
+
+class _Tables:
+    """Splits of tables that `datasets` opens."""
+
+    def __init__(
+        self,
+        path: str,
+        tables: dict[str, Any],
+        image: str | None,
+        label: str | None,
+        follow_links: bool,
+    ) -> None:
+        self.path, self.tables, self.names = path, tables, list(tables)
+        self.image, self.label, self.follow_links = image, label, follow_links
+
+    def read(self, splits: list[str]) -> list[RawSet]:
+        tables = [_table(self.path, self.tables, s, False, self.follow_links) for s in splits]
+        image = find_image_column(tables[0].features, self.image, self.path)
+        label = find_label_column(tables[0].features, self.label, self.path)
+        labels, classes = _labels(tables, label)
+        sets = []
+        for split, table, own in zip(splits, tables, labels, strict=True):
+            name = self.path if split == splits[0] else f"{self.path} ({split})"
+            rows = TableRows(undecoded(table, image), image, name, self.path, self.follow_links)
+            sets.append(_less_failed(RawSet(rows, own, classes), table))
+        return sets
+
+
+def _less_failed(raw: RawSet, table: Any) -> RawSet:
+    """Without the rows that img2dataset could not download, whose cells are empty."""
+    if "status" not in table.features or feature_kind(table.features["status"]) != "string":
+        return raw
+    status = _column(table, "status").astype(str)
+    good = np.flatnonzero(status == "success")
+    if not set(status) <= STATUSES or len(good) in (0, len(status)):
+        return raw
+    rows = FrameRows(raw.rows, np.stack([good, np.full_like(good, -1)], axis=1))
+    labels = None if raw.labels is None else raw.labels[torch.from_numpy(good)]
+    left_out = Omission(FAILED_DOWNLOADS, len(status) - len(good))
+    return RawSet(rows, labels, raw.class_names, (*raw.left_out, left_out))
 
 
 def open_splits(
@@ -65,8 +169,8 @@ def open_shards(
     if _is_saved(path):
         return "saved", [], None, None
     with _one_line(path):
-        if local := _local(path, follow_links):
-            kind, files = local
+        if local := _local(path, follow_links, images=True):
+            kind, files, _ = local
             features = None
         else:
             builder = _remote_builder(path)
@@ -83,7 +187,10 @@ def _choose(path: str, names: list[str], split: str | None) -> tuple[str, str | 
     """The names of the split to train on and of the held-out one."""
     train = split or ("train" if "train" in names else None)
     if train is None and len(names) > 1:
-        raise InputError(f"{path} has no split 'train': choose split from {', '.join(names)}")
+        raise InputError(
+            f"{path} has no split 'train': choose split from {', '.join(names)}"
+            " (evaluate.py: --split)"
+        )
     train = train or names[0]
     heldout = next((name for name in HELDOUT_NAMES if name in names), None)
     if heldout and re.match(rf"{heldout}\b", train):
@@ -106,14 +213,14 @@ def _is_saved(path: str) -> bool:
     return any((place / name).is_file() for name in ("dataset_dict.json", "state.json"))
 
 
-def _open(path: str, streaming: bool, follow_links: bool) -> dict[str, Any]:
+def _open(path: str, streaming: bool, follow_links: bool, images: bool = False) -> dict[str, Any]:
     """All splits by name."""
     import datasets
 
     _check_place(path)
     with _one_line(path):
         if not _is_saved(path):
-            tables = _load(path, streaming, follow_links)
+            tables = _load(path, streaming, follow_links, images=images)
             return {"train": tables} if isinstance(tables, datasets.Dataset) else dict(tables)
         tables = saved_tables(Path(path).expanduser(), follow_links)
     if streaming:
@@ -121,25 +228,31 @@ def _open(path: str, streaming: bool, follow_links: bool) -> dict[str, Any]:
     return tables
 
 
-def _load(path: str, streaming: bool, follow_links: bool, split: str | None = None) -> Any:
+def _load(
+    path: str,
+    streaming: bool,
+    follow_links: bool,
+    split: str | None = None,
+    images: bool = False,
+) -> Any:
     from datasets import load_dataset
 
-    local = _local(path, follow_links)
+    local = _local(path, follow_links, images)
     if not local:
         return load_dataset(**_remote_arguments(path), streaming=streaming, split=split)
-    builder = builder_of(*local)
+    builder = builder_of(local.kind, local.files)
     if streaming:
         return builder.as_streaming_dataset(split)
     builder.download_and_prepare()
     return builder.as_dataset(split)
 
 
-def _local(path: str, follow_links: bool) -> Listing | None:
+def _local(path: str, follow_links: bool, images: bool = False) -> Listing | None:
     """The files of a local place; None for a hub name or a URL, which the user has chosen."""
     place = Path(path).expanduser()
     if "://" in path or not place.exists():
         return None
-    return list_files(place, follow_links)
+    return list_files(place, follow_links, images)
 
 
 def local_stamps(path: str, follow_links: bool) -> list[tuple[str, int, int]] | None:
@@ -181,7 +294,7 @@ def _table(
         return tables[split]
     if re.split(r"[\[+]", split)[0] in tables and not streaming and not _is_saved(path):
         with _one_line(path):
-            return _load(path, streaming, follow_links, split)
+            return _load(path, streaming, follow_links, split, images=True)
     raise InputError(f"{path} has no split {split!r}: there are {', '.join(tables)}")
 
 
@@ -203,7 +316,7 @@ def _one_line(path: str) -> Iterator[None]:
 
 
 def find_image_column(features: dict[str, Any], wanted: str | None, path: str) -> str:
-    there = [name for name, feature in features.items() if _holds_images(feature)]
+    there = [name for name, feature in features.items() if holds_images(feature)]
     if wanted:
         if wanted not in features:
             raise InputError(f"no column {wanted!r} in {path}: there are {', '.join(features)}")
@@ -212,22 +325,14 @@ def find_image_column(features: dict[str, Any], wanted: str | None, path: str) -
         what = f"column {wanted!r}" if wanted else "no column"
         raise InputError(
             f"{path}: {what} holds {'no ' if wanted else ''}images; columns are "
-            + ", ".join(f"{name} ({_kind(feature)})" for name, feature in features.items())
+            + ", ".join(f"{name} ({feature_kind(feature)})" for name, feature in features.items())
         )
     if len(there) > 1 and "image" not in there:
-        raise InputError(f"{path} has several image columns: choose image_column from {there}")
+        raise InputError(
+            f"{path} has several image columns: choose image_column from {', '.join(there)}"
+            " (evaluate.py: --image-column)"
+        )
     return "image" if "image" in there else there[0]
-
-
-def _holds_images(feature: Any) -> bool:
-    """datasets.Image, or what it is stored as: bytes, or a struct of bytes and path."""
-    plain = feature.get("bytes") if isinstance(feature, dict) else feature
-    return _kind(feature) == "Image" or getattr(plain, "dtype", "") in ("binary", "large_binary")
-
-
-def _kind(feature: Any) -> str:
-    kind = type(feature).__name__
-    return feature.dtype if kind == "Value" else kind
 
 
 def find_label_column(features: dict[str, Any], wanted: str | None, path: str) -> str | None:
@@ -235,16 +340,16 @@ def find_label_column(features: dict[str, Any], wanted: str | None, path: str) -
         raise InputError(f"no column {wanted!r} in {path}: there are {', '.join(features)}")
     if wanted and not _holds_labels(features[wanted]):
         raise InputError(
-            f"{path}: column {wanted!r} holds {_kind(features[wanted])}: labels are whole numbers, "
-            "names or ClassLabel; choose another label_column"
+            f"{path}: column {wanted!r} holds {feature_kind(features[wanted])}: labels are"
+            " whole numbers, names or ClassLabel; choose another label_column"
         )
-    classes = [name for name, feature in features.items() if _kind(feature) == "ClassLabel"]
+    classes = [name for name, feature in features.items() if feature_kind(feature) == "ClassLabel"]
     usual = [name for name in ("label", "labels", "cls") if _holds_labels(features.get(name))]
     return wanted or next(iter(usual or classes), None)
 
 
 def _holds_labels(feature: Any) -> bool:
-    return _kind(feature).startswith(
+    return feature_kind(feature).startswith(
         ("ClassLabel", "int", "uint", "bool", "string", "large_string")
     )
 
@@ -264,7 +369,7 @@ def _labels(tables: list[Any], column: str | None) -> tuple[list[Tensor | None],
         return [None] * len(tables), None
     names = getattr(tables[0].features[column], "names", None)
     values = [_column(table, column) for table in tables]
-    if "string" in _kind(tables[0].features[column]):
+    if "string" in feature_kind(tables[0].features[column]):
         names = sorted({str(name) for value in values for name in value})
         code = {name: i for i, name in enumerate(names)}
         values = [np.array([code[str(name)] for name in value]) for value in values]

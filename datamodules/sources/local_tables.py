@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 from novum.core.errors import InputError
 from novum.core.files import check_regular, read_regular
-from novum.datamodules.sources.builders import plain_features
+from novum.datamodules.sources.builders import plain_features, table_has_images
 from novum.datamodules.sources.decode import EXTENSIONS
-from novum.datamodules.sources.walk import require_inside, walk
+from novum.datamodules.sources.raw_images import NO_IMAGES, Omission
+from novum.datamodules.sources.walk import require_inside, search, walk, warn_left_out
 
 BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
 TEXTS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json",
@@ -27,6 +28,8 @@ CAPTIONS = (
     "metadata.csv",
     "metadata.jsonl",
 )  # more columns of images; rows.py checks them
+
+SAVED = ("dataset_dict.json", "state.json")  # of Dataset.save_to_disk
 
 SEPARATOR = "[-._ 0-9]"
 WORDS = {  # of file and folder names, by the split that they stand for
@@ -44,10 +47,17 @@ class Listing(NamedTuple):
 
     kind: str
     files: dict[str, list[str]]  # absolute paths by split
+    left_out: tuple[Omission, ...] = ()
 
 
-def list_files(place: Path, follow_links: bool) -> Listing:
-    """The data of a file or folder, by the rules that `datasets` has for names."""
+def list_files(place: Path, follow_links: bool, images: bool = False) -> Listing:
+    """The data of a file or folder, by the rules that `datasets` has for names.
+
+    Args:
+        place: The file or folder.
+        follow_links: Follow links that lead out of it.
+        images: Pass over tables without images, such as img2dataset writes beside them.
+    """
     if "::" in str(place.absolute()):
         raise InputError("`datasets` takes a name with '::' for an address; rename it")
     if place.is_file():
@@ -55,20 +65,48 @@ def list_files(place: Path, follow_links: bool) -> Listing:
             raise InputError(f"its name ends in none of {', '.join(BUILDERS)}")
         check_regular(place)
         return Listing(BUILDERS[place.suffix], {"train": [str(place.absolute())]})
+    found = search(
+        place,
+        lambda name: kind_of(name) is not None,
+        follow_links,
+        counted=(lambda name: kind_of(name) in BUILDERS.values()) if images else None,
+    )
+    warn_left_out(place, found)
     names = [
         name
-        for name in walk(place, lambda name: kind_of(name) is not None, follow_links)
+        for name in found.names
         if "::" not in name and "/__" not in f"/{name}".rpartition("/")[0]
     ]
     if not names:
         raise InputError("it holds no file of a kind that is read")
-    kind = _kind(names)
+    kind = _kind(place, names, images)
+    others = [name for name in names if kind_of(name) != kind]
     names = [name for name in names if kind_of(name) == kind]
+    left_out = {**found.left_out, **_beside(others)}
     if kind == "imagefolder":
         names += walk(place, lambda name: name in CAPTIONS, follow_links)
     root = place.absolute()
     files = {split: [str(root / n) for n in found] for split, found in by_split(names).items()}
-    return Listing(kind, files)
+    return Listing(kind, files, tuple(Omission.of(*item) for item in left_out.items()))
+
+
+def _beside(names: list[str]) -> dict[str, list[str]]:
+    """Files of other kinds than the one that is read, by reason."""
+    reasons = {"imagefolder": "image files beside the tables"}
+    left_out: dict[str, list[str]] = {}
+    for name in names:
+        left_out.setdefault(reasons.get(str(kind_of(name)), NO_IMAGES), []).append(name)
+    return left_out
+
+
+def holds_tables(place: Path, follow_links: bool) -> bool:
+    """Return True if a file or a folder, however deep, holds images in tables or archives."""
+    if place.is_file():
+        return place.suffix in BUILDERS
+    if any((place / name).is_file() for name in SAVED):
+        return True
+    names = search(place, lambda name: kind_of(name) in BUILDERS.values(), follow_links).names
+    return bool(names) and (_kind(place, names, images=True) in BUILDERS.values())
 
 
 def kind_of(name: str) -> str | None:
@@ -79,11 +117,20 @@ def kind_of(name: str) -> str | None:
     return TEXTS.get(os.path.splitext(stem)[1]) if suffix in PACKED else KINDS.get(suffix)
 
 
-def _kind(names: list[str]) -> str:
+def _kind(place: Path, names: list[str], images: bool) -> str:
     """That of the most files; pictures or texts beside tables are about them."""
     counts = Counter(map(kind_of, names))
     tables = {kind: n for kind, n in counts.items() if kind in BUILDERS.values()}
+    if images:
+        useful = {kind: n for kind, n in tables.items() if _has_images(place, names, str(kind))}
+        pictures = {kind: n for kind, n in counts.items() if kind == "imagefolder"}
+        tables = useful or pictures or tables
     return str(max(tables or counts, key=lambda kind: (counts[kind], str(kind))))
+
+
+def _has_images(place: Path, names: list[str], kind: str) -> bool:
+    first = next(name for name in names if kind_of(name) == kind)
+    return kind == "webdataset" or table_has_images(kind, str(place.absolute() / first))
 
 
 def by_split(names: list[str]) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ from novum.core.errors import InputError, printable
 
 FOLLOW = "set follow_links: true (evaluate.py: --follow-links) to follow links"
 
-Hidden = Literal["none", "folders", "all"]
+Hidden = Literal["none", "all"]
 Key = tuple[int, int]  # device and inode
 
 
@@ -25,6 +25,13 @@ class Entry(NamedTuple):
     name: str
     path: str
     is_link: bool
+
+
+class Walked(NamedTuple):
+    """Files of a folder, and the names of what was left out, by the reason."""
+
+    names: list[str]
+    left_out: dict[str, list[str]]
 
 
 def walk(
@@ -49,26 +56,40 @@ def walk(
     Raises:
         InputError: If nothing is found because all there is are such links.
     """
-    walker = _Walker(wanted, None if follow_links else places(within or root), hidden)
+    return warn_left_out(root, search(root, wanted, follow_links, within, hidden)).names
+
+
+def search(
+    root: Path,
+    wanted: Callable[[str], bool],
+    follow_links: bool = False,
+    within: Path | None = None,
+    hidden: Hidden = "none",
+    counted: Callable[[str], bool] | None = None,
+) -> Walked:
+    """`walk` without warnings; hidden files that are `counted` are among what was left out."""
+    inside = None if follow_links else places(within or root)
+    walker = _Walker(wanted, inside, hidden, counted)
     walker.enter(Entry("", str(root), False))
     while walker.links:  # last, so that a file goes by its own name where it has one
         links, walker.links = sorted(walker.links), []
         for link in links:
             walker.follow(link)
-    return _told(root, walker)
+    return walker.found()
 
 
-def _told(root: Path, walker: "_Walker") -> list[str]:
-    """Files that a walk found, with warnings about what it left out."""
-    names = walker.names()
-    for reason, left_out in walker.left_out.items():
+def warn_left_out(root: Path, found: Walked) -> Walked:
+    """Warn about what a walk left out, hidden files apart, which are no news."""
+    for reason, left_out in found.left_out.items():
+        if reason == HIDDEN_FILES:
+            continue
         message = f"{root}: {reason} are left out: {_listed(left_out)}"
         if reason == _LEADS_OUT:
             message += f"; {FOLLOW}"
-            if not names:
+            if not found.names:
                 raise InputError(message)
         rank_zero_warn(printable(message))
-    return names
+    return found
 
 
 def glob_files(pattern: str, follow_links: bool = False) -> list[Path]:
@@ -90,7 +111,7 @@ def glob_files(pattern: str, follow_links: bool = False) -> list[Path]:
         if not os.path.isdir(match):
             name = Path(match).relative_to(fixed).as_posix()
             walker.follow(Entry(name, match, os.path.islink(match)))
-    return [fixed / name for name in _told(fixed, walker)]
+    return [fixed / name for name in warn_left_out(fixed, walker.found()).names]
 
 
 def _matches(name: Sequence[str], pattern: Sequence[str]) -> bool:
@@ -129,26 +150,37 @@ _LEADS_OUT = "links that lead out of it"
 _IRREGULAR = "FIFOs, devices and sockets"
 _BROKEN = "links that lead nowhere"
 _CLOSED = "folders that cannot be read"
+HIDDEN_FILES = "hidden files"
+HIDDEN_FOLDERS = "images in hidden folders"
 
 
 class _Walker:
     """State of a walk; `inside` is where links may lead, None for anywhere."""
 
     def __init__(
-        self, wanted: Callable[[str], bool], inside: list[Path] | None, hidden: Hidden
+        self,
+        wanted: Callable[[str], bool],
+        inside: list[Path] | None,
+        hidden: Hidden,
+        counted: Callable[[str], bool] | None = None,
     ) -> None:
-        self.wanted, self.inside, self.hidden = wanted, inside, hidden
+        self.wanted, self.inside, self.hidden, self.counted = wanted, inside, hidden, counted
         self.links: list[Entry] = []
         self.left_out: dict[str, list[str]] = defaultdict(list)
         self._found: list[tuple[bool, str, Key]] = []
+        self._hidden: dict[tuple[str, str], Key] = {}  # of reason and name
         self._entered: set[Key] = set()
 
-    def names(self) -> list[str]:
-        """Those found, each file once: by the first of its own names, else of links to it."""
+    def found(self) -> Walked:
+        """Each file once: by the first of its own names, else of links to it."""
         first: dict[object, str] = {}
         for _, name, key in sorted(self._found):
             first.setdefault(key if key[1] else name, name)  # some file systems know no inodes
-        return sorted(first.values())
+        left_out = {reason: sorted(names) for reason, names in self.left_out.items()}
+        for (reason, name), key in sorted(self._hidden.items()):
+            if key not in first:  # else a link leads to it
+                left_out.setdefault(reason, []).append(name)
+        return Walked(sorted(first.values()), left_out)
 
     def enter(self, folder: Entry) -> None:
         """Goes through a folder and all below it, and puts links aside."""
@@ -183,12 +215,24 @@ class _Walker:
     def _entries(self, folder: Entry) -> Iterable[Entry]:
         with os.scandir(folder.path) as entries:
             for entry in entries:
-                if not entry.name.startswith(".") or self._takes_hidden(entry):
-                    name = f"{folder.name}/{entry.name}" if folder.name else entry.name
+                name = f"{folder.name}/{entry.name}" if folder.name else entry.name
+                if self.hidden == "all" or not entry.name.startswith("."):
                     yield Entry(name, entry.path, entry.is_symlink())
+                elif self.counted and not entry.is_symlink():
+                    self._count_hidden(name, entry)
 
-    def _takes_hidden(self, entry: os.DirEntry) -> bool:
-        return self.hidden == "all" or self.hidden == "folders" and entry.is_dir()
+    def _count_hidden(self, name: str, entry: os.DirEntry) -> None:
+        """Note a hidden file, or those of a hidden folder, that would be read but for its name."""
+        assert self.counted is not None
+        if not entry.is_dir():
+            if self.counted(entry.name):
+                self._hidden[HIDDEN_FILES, name] = _key(entry.path)
+            return
+        for folder, _, files in os.walk(entry.path):
+            inner = os.path.relpath(folder, entry.path).replace(os.sep, "/")
+            for file in filter(self.counted, files):
+                shown = f"{name}/{file}" if inner == "." else f"{name}/{inner}/{file}"
+                self._hidden[HIDDEN_FOLDERS, shown] = _key(os.path.join(folder, file))
 
     def _is_new(self, folder: Entry) -> bool:
         status = os.stat(folder.path)
@@ -208,6 +252,11 @@ class _Walker:
             else:
                 self.left_out[_IRREGULAR].append(entry.name)
         return False
+
+
+def _key(path: str) -> Key:
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
 
 
 def _listed(names: list[str]) -> str:

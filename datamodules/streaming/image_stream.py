@@ -4,6 +4,7 @@ The order is a function of the seed and the shards alone, whatever the number of
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import chain, count
 from typing import NamedTuple
@@ -15,16 +16,22 @@ from torch.utils.data import IterableDataset, get_worker_info
 from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError, printable
 from novum.datamodules.dataloaders import Batch, by_workers
-from novum.datamodules.sources.decode import ImageTransform, first_channels, unreadable
+from novum.datamodules.sources.decode import (
+    ImageTransform,
+    first_channels,
+    read_header,
+    unreadable,
+)
 from novum.datamodules.sources.image_sources import ImageArray
 from novum.datamodules.sources.threads import in_threads
-from novum.datamodules.streaming.shard_sets import BadShard, ShardSet, find_shards
+from novum.datamodules.streaming.shard_sets import BadShard, Record, ShardSet, find_shards
 from novum.datamodules.streaming.shard_splits import heldout_rows
 from novum.datamodules.streaming.shuffle import LANES, Shuffle
 from novum.datamodules.streaming.shuffled_reader import Reader
 
 SHUFFLE_BUFFER = 10_000  # undecoded images that all ranks hold together ...
 SHUFFLE_BYTES = 1 << 29  # ... or as many as take so much; and the lanes' row groups as well
+LOOKED_AT = 32  # blocks, and images of each, that decide between gray and colour
 
 Piece = tuple[int, int, int]  # a block, and from which of its rows to which
 
@@ -66,13 +73,24 @@ class ImageStream:
         for side, images in (("training", self.train), ("held-out", self.heldout)):
             if not len(images):
                 raise InputError(f"{path} streams no {side} image; change heldout_fraction")
-        self.transform = ImageTransform(image_size, channels or self._first_channels())
+        self.transform = ImageTransform(image_size, channels or self._native_channels())
         self.shape = self.transform.channels, image_size, image_size
 
-    def _first_channels(self) -> int:
+    def _native_channels(self) -> int:
+        """3 if an image is in colour, of the first and others from all over the shards."""
         first = (self.train.read(b, 0, min(100, n)) for b, n in enumerate(self.train.counts))
-        records = chain.from_iterable(first)
-        return first_channels(((record.name, record.data) for record in records), self.skip_bad)
+        images = ((record.name, record.data) for record in chain.from_iterable(first))
+        channels = first_channels(images, self.skip_bad)
+        blocks = range(0, len(self.train.counts), -(-len(self.train.counts) // LOOKED_AT))
+        for record in chain.from_iterable(map(self._first_of, blocks)):
+            with suppress(Exception):  # it is reported where it is read
+                channels = max(channels, read_header(record.data).pages[0].channels)
+        return channels
+
+    def _first_of(self, block: int) -> list[Record]:
+        with suppress(Exception):
+            return list(self.train.read(block, 0, min(LOOKED_AT, int(self.train.counts[block]))))
+        return []
 
     def reference(self, heldout: bool, limit: int) -> ImageArray:
         """The first `limit` images of one side, in the order of the shards."""

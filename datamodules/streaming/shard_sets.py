@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -12,8 +11,9 @@ from numpy.typing import NDArray
 
 from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError, first_line, printable
+from novum.datamodules.sources.archives import archive_features
 from novum.datamodules.sources.builders import plain_features
-from novum.datamodules.sources.decode import EXTENSIONS, Encoded
+from novum.datamodules.sources.decode import Encoded
 from novum.datamodules.sources.huggingface import (
     find_image_column,
     find_label_column,
@@ -23,11 +23,9 @@ from novum.datamodules.sources.huggingface import (
 from novum.datamodules.sources.threads import in_threads
 from novum.datamodules.streaming.shard_index import (
     as_rows,
-    extension_of,
     file_size,
     open_file,
     tar_images,
-    tar_members,
 )
 from novum.datamodules.streaming.shards import ParquetShard, Shard, TableShard, TarShard
 
@@ -55,7 +53,7 @@ class BadShard(InputError):
         self.what = f"{place} ({first_line(error)})"
         super().__init__(
             f"{place}: not a readable shard ({first_line(error)}); "
-            "mend or remove it (training can go on without it: on_bad_image: skip)"
+            "mend or remove it, or go on without it (on_bad_image: skip)"
         )
 
 
@@ -221,17 +219,7 @@ def _parquet_features(file: str) -> dict[str, Any]:
 
 
 def _tar_features(file: str) -> dict[str, Any]:
-    """The kinds of files that make the first sample."""
-    from datasets import Image, Value
-
-    members = (member.name for member in tar_members(file))
-    first = next(members, "")
-    key = first.removesuffix(extension_of(first))
-    sample = takewhile(lambda name: name.startswith(key), chain([first], members))
-    kinds = [extension_of(name) for name in sample]
-    pictures = {kind for kind in kinds if kind.rpartition(".")[2] in EXTENSIONS}
-    other = {kind: Value("int64" if kind == "cls" else "string") for kind in kinds}
-    return other | {kind: Image() for kind in kinds if kind in pictures}
+    return archive_features([file])
 
 
 def _tar(file: str, extension: str | None, label: str | None, skip_bad: bool) -> TarShard:

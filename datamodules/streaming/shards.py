@@ -119,8 +119,12 @@ class TarShard:
         self.classes = np.unique(rows[:, 2])
 
     def read(self, start: int, stop: int) -> Iterator[Cell]:
+        return self.cells(self.rows[start:stop])
+
+    def cells(self, rows: NDArray) -> Iterator[Cell]:
+        """Images at these places of the archive."""
         with open_file(self.file) as file:
-            for offset, size, label in self.rows[start:stop].tolist():
+            for offset, size, label in rows.tolist():
                 if size > MOST_BYTES:
                     yield Cell(TooLarge(size), label)
                     continue

@@ -21,10 +21,11 @@ Is it good, and is it new? Judges samples of any generator against its training 
 held-out data that it has never seen. Prints a table and a verdict; writes report.html,
 report.json and TensorBoard events.
 
-A PATH is a folder of images; a .npy or .npz file of uint8 images; a .parquet, .arrow or .tar
-(webdataset) file or a folder of those; or, for --samples, a checkpoint (.ckpt) of train.py, whose
-training and held-out data are then known. A NAME is digits, mnist, fashion_mnist, cifar10 or
-celeba. One place given for both --train and --heldout is split as training splits it.
+A PATH is a folder of images (of a GIF or TIFF each frame or page is one); a .npy or .npz file of
+uint8 images; a .parquet, .arrow or .tar (webdataset) file or a folder of those, however deep; or,
+for --samples, which are never split, a checkpoint (.ckpt) of train.py, whose training and held-out
+data are then known. A NAME is digits, mnist, fashion_mnist, cifar10 or celeba. One place given for
+both --train and --heldout is split as training splits it.
 
 With --kind text a PATH is a text file in UTF-8, a folder or a glob of these, or, for --samples, a
 checkpoint of a text model; the NAME is stdlib, the source of Python's standard library.
@@ -51,6 +52,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--samples or --compare is needed, one of them")
     if options.kind == "text" and options.features:
         parser.error("--features are of images: leave it out with --kind text")
+    of_images = options.image_column or options.split or options.on_bad_image == "skip"
+    if options.kind == "text" and of_images:
+        parser.error("--image-column, --split and --on-bad-image are of images: leave them out")
     if options.classifier and not (options.samples or "").endswith(".ckpt"):
         parser.error("--classifier labels what a StyleGAN makes: --samples must be its checkpoint")
     if not 0 <= options.seed < 2**31:
@@ -76,6 +80,14 @@ def _parser() -> Parser:
         help="exit code 3 if so, 4 if unknown",
     )
     add("--follow-links", action="store_true", help=FOLLOW_LINKS)
+    add("--image-column", metavar="NAME", help="of tables and archives; else it is found")
+    add("--split", metavar="NAME", help="of tables: the one to read, for all sets")
+    add(
+        "--on-bad-image",
+        choices=("error", "skip"),
+        default="error",
+        help="stop at an image that cannot be read (default), or leave it out and count it",
+    )
     add("--trust", action="store_true", help=TRUST)
     add("--seed", metavar="S", type=int, default=0, help="of samples drawn, and of cells")
     add(

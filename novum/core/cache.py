@@ -27,7 +27,7 @@ def load_array(path: Path, dtype: DTypeLike | None) -> NDArray | None:
     (None: of any)."""
     with suppress(OSError, ValueError, EOFError):
         with _one_parser:
-            array = np.load(path, mmap_mode="c", allow_pickle=False)
+            array = np.lib.format.open_memmap(path, mode="c")  # reads no other format, no pickle
         if dtype in (None, array.dtype) and path.stat().st_size == array.offset + array.nbytes:
             return array
     return None

@@ -14,8 +14,9 @@ from novum.core.errors import InputError
 from novum.core.protocols import BLOCK, ImageGenerator, require_styles
 from novum.core.security import Untrusted, arguments_of_run
 from novum.core.seeds import derived_seed
-from novum.datamodules.resolve_source import Opened, open_images, open_references
+from novum.datamodules.resolve_source import Opened, Reading, open_images, open_references
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource
+from novum.datamodules.sources.local_tables import holds_tables
 from novum.evaluation.latent_figures import load_labeller
 
 NUM_SAMPLES = 10_000  # drawn from a checkpoint
@@ -43,6 +44,7 @@ class Sets(NamedTuple):
 
 def open_sets(options: argparse.Namespace) -> Sets:
     """The samples first: the references are read at their size."""
+    require_tables(options)
     if options.samples.endswith(".ckpt"):
         trained_on = data_of_run(options)
         places = reference_places(options, trained_on)
@@ -56,16 +58,37 @@ def open_sets(options: argparse.Namespace) -> Sets:
     else:
         trained_on, generator = None, None
         places = reference_places(options, trained_on)
-        samples = open_images(options.samples, follow_links=options.follow_links)
+        samples = open_images(options.samples, "samples", options=reading(options))
     follow = options.follow_links or bool(trained_on and trained_on.get("follow_links"))
+    read_as = reading(options)._replace(follow_links=follow)
     channels, size, _ = samples.images.shape
     with distributed.local_rank_zero_first("training and held-out images"):
-        references = open_references(*places, size, channels, trained_on, follow)
+        references = open_references(*places, size, channels, trained_on, options=read_as)
     sets = Sets(samples, *references, generator)
     for side in sets.opened().values():
         if len(side.images) < 2:
             raise InputError(f"{side.where} holds 1 image: give at least 2")
     return sets
+
+
+def require_tables(options: argparse.Namespace) -> None:
+    """Raise InputError for options of tables where no set is one."""
+    given = {"--image-column": options.image_column, "--split": options.split}
+    given = [name for name, value in given.items() if value]
+    places = (options.samples, options.train, options.heldout)
+    paths = [Path(place).expanduser() for place in places if place]
+    if given and not any(holds_tables(path, True) for path in paths if path.exists()):
+        raise InputError(f"{' and '.join(given)}: no set is a table or an archive; leave it out")
+
+
+def reading(options: argparse.Namespace) -> Reading:
+    """Options that all sets are read with."""
+    return Reading(
+        options.follow_links,
+        options.image_column,
+        options.split,
+        options.on_bad_image == "skip",
+    )
 
 
 def data_of_run(options: argparse.Namespace) -> dict[str, Any] | None:

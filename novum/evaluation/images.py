@@ -12,6 +12,7 @@ from novum.core.files import prepare_output, write_text
 from novum.core.protocols import StyleGenerator
 from novum.datamodules.resolve_source import Opened
 from novum.datamodules.sources.image_sources import ImageSource
+from novum.evaluation.audit import add_audit
 from novum.evaluation.evidence import (
     ALIGNMENT,
     Altered,
@@ -42,7 +43,7 @@ from novum.metrics.features import (
 )
 from novum.metrics.functional.frechet import WIDEST
 from novum.metrics.novelty.altered_copies import NEAR_DUPLICATE, AlteredCopyDetector
-from novum.metrics.novelty.facts import digests, find_identical
+from novum.metrics.novelty.facts import find_identical
 from novum.metrics.novelty.negative_control import PoolMatches, negative_control
 from novum.metrics.novelty.pool import Pool
 from novum.metrics.novelty.power import power
@@ -69,7 +70,7 @@ def run(options: argparse.Namespace) -> Verdict:
         names = feature_names(options.features)
     sets = open_sets(options)
     report = new_report(sets, options)
-    keys = {name: digests(side) for name, side in sets.images().items()}
+    keys = add_audit(report, sets)
     pool = pool_of_digests(keys["train"], keys.get("heldout"), options.seed)
     judged: dict[str, Judgement] = {}
     altered = None

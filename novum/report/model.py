@@ -155,6 +155,51 @@ class SetSummary:
 
 
 @dataclass(frozen=True)
+class SetAudit:
+    """What was read of a set and what was not, looked at before any figure.
+
+    Args:
+        read: Images.
+        files: Files or rows that they are from; None: a generator drew them.
+        frames: Images that are one of several in their file (GIF, TIFF).
+        left_out: Number of files, rows or frames that were not read, by reason.
+        modes: Number of images of each mode of PIL (L, RGB, P, I;16), as stored.
+        sizes: Number of images of each size, `width x height` as stored, commonest first.
+        resized: Images of another than the commonest size.
+        gray_in_colour: Gray images among such in colour.
+        lowest: Of all values as judged, 0 to 255.
+        highest: Likewise.
+        stored_highest: Of 16-bit images, where that is so low that they are nearly black.
+        duplicates: Images that equal an earlier one of the set, as judged.
+        examples: Up to three names for each reason, and of images `resized` and `gray_in_colour`.
+    """
+
+    read: int
+    files: int | None = None
+    frames: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+    modes: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    resized: int = 0
+    gray_in_colour: int = 0
+    lowest: int | None = None
+    highest: int | None = None
+    stored_highest: int | None = None
+    duplicates: int = 0
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Images of the set named second that equal some image of the first, pixel by pixel as judged;
+    None where there are no held-out images."""
+
+    train_heldout: int | None = None
+    train_samples: int | None = None
+    heldout_samples: int | None = None
+
+
+@dataclass(frozen=True)
 class Copy:
     """A sample named as a copy of a training image, each by its name or row number."""
 
@@ -277,6 +322,8 @@ class Report:
     features: dict[str, Space] = field(default_factory=dict)
     kind: str = "image"  # or text
     verdict: Verdict = Verdict(Finding.CANNOT_JUDGE, "Copying was not judged")
+    audit: dict[str, SetAudit] = field(default_factory=dict)  # of each set, by its name
+    overlap: Overlap | None = None
     copies: list[Copy] | None = None  # of images; None: not searched for
     passages: list[Passage] = field(default_factory=list)  # of text
     power: list[Recall] = field(default_factory=list)

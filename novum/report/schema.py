@@ -79,6 +79,10 @@ def dump(report: Report) -> dict[str, Any]:
     for name in ("samples", "train", "heldout"):
         side = getattr(report, name)
         content[name] = side and _known(asdict(side))
+    if report.audit:
+        content["audit"] = {name: _known(asdict(side)) for name, side in report.audit.items()}
+    if report.overlap:
+        content.setdefault("audit", {})["overlap"] = _known(asdict(report.overlap))
     content["features"] = {name: _space(space) for name, space in report.features.items()}
     copies = report.passages if report.of_text else report.copies
     if copies is not None:
@@ -143,7 +147,10 @@ def parse(content: Mapping[str, Any]) -> Report:
     ]
     controls = _typed(content.pop("controls", None) or {}, dict, "controls")
     content["negative_controls"] = controls.get("negative") or {}
-    for group in ("samples", "train", "facts", "notes", "novel_ngrams", "history"):
+    if content.get("audit"):
+        content["audit"] = dict(_typed(content["audit"], dict, "audit"))
+        content["overlap"] = content["audit"].pop("overlap", None)
+    for group in ("audit", "samples", "train", "facts", "notes", "novel_ngrams", "history"):
         if content.get(group) is None:
             content.pop(group, None)
     return _build(Report, content, "the report")

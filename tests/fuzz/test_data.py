@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from novum.cli.program import one_line_errors
+from novum.core.errors import EXIT_BAD_INPUT
 from novum.datamodules.resolve_source import open_images
 from novum.datamodules.single_image import read_image
 from novum.datamodules.sources.builtin_datasets import IDX_FILES, load_mnist
+from novum.datamodules.sources.decode import read_header
 from novum.datamodules.sources.text_files import open_text
 from novum.evaluation.text_sets import open_source
 from tests.fuzz import strategies as hostile
@@ -37,6 +39,11 @@ def all_images(where: str) -> None:
     assert opened.images.fingerprint
 
 
+def later_frames(data: bytes, alone: int) -> int:
+    """A folder reads all frames, and stops at those that cannot be decoded."""
+    return EXIT_BAD_INPUT if not alone and len(read_header(data).pages) > 1 else alone
+
+
 @pytest.mark.parametrize("suffix", hostile.KINDS)
 def test_image_files(suffix):
     whole = hostile.image_bytes(hostile.KINDS[suffix])
@@ -47,7 +54,8 @@ def test_image_files(suffix):
         with empty_folder():
             Path("x").mkdir()
             Path(f"x/0.{suffix}").write_bytes(data)
-            assert told(lambda: all_images("x")) == told(lambda: read_image(f"x/0.{suffix}"))
+            alone = told(lambda: read_image(f"x/0.{suffix}"))
+            assert told(lambda: all_images("x")) in (alone, later_frames(data, alone))
 
     check()
 
@@ -116,7 +124,7 @@ def test_whole_files_are_read():
         Path("x.npz").write_bytes(hostile.array_bytes(compressed=True))
         Path("x.parquet").write_bytes(hostile.table_bytes())
         Path("x.tar").write_bytes(hostile.tar_bytes())
-        for where, n in (("images", 7), ("x.npy", 12), ("x.npz", 12), ("x.parquet", 6),
+        for where, n in (("images", 8), ("x.npy", 12), ("x.npz", 12), ("x.parquet", 6),
                          ("x.tar", 4)):  # fmt: skip
             assert len(open_images(where).images[:]) == n
         for pair in IDX_FILES:

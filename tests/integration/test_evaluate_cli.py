@@ -353,9 +353,9 @@ class TestMistakes:
         )
 
     def test_channels_that_cannot_be_converted(self, sets, fails):
-        np.save("x.npy", np.zeros((9, 8, 8, 4), np.uint8))
+        np.save("x.npy", np.zeros((9, 8, 8, 5), np.uint8))
         line = fails("--samples", "fresh.npy", "--train", "x.npy", "--heldout", "none")
-        assert "x.npy has the shape (9, 8, 8, 4)" in line and "1 or 3 channels" in line
+        assert "x.npy has the shape (9, 8, 8, 5)" in line and "1 or 3 channels" in line
 
     def test_unknown_name(self, sets, fails):
         line = fails("--samples", "fresh.npy", "--train", "digit", "--heldout", "digits")

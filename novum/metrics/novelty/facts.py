@@ -4,7 +4,6 @@ A fact needs no held-out data to be listed. What it proves does: in data that re
 images are identical to training images too.
 """
 
-import hashlib
 import math
 from typing import NamedTuple
 
@@ -12,12 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from novum.metrics.features.extraction import Images, as_uint8
 from novum.metrics.novelty.combined import Combined
 from novum.metrics.novelty.nearest_matches import TRAIN
 from novum.metrics.subsets import choose_rows
-
-BLOCK = 1024  # images that are read at a time
 
 
 class Overlap(NamedTuple):
@@ -61,7 +57,7 @@ class Identical(NamedTuple):
 def find_identical(
     of_samples: np.ndarray, of_train: np.ndarray, of_heldout: np.ndarray | None
 ) -> Identical:
-    """Compare keys (n,), equal for equal images, such as `digests`, of three sets."""
+    """Compare keys (n,), equal for equal images, such as hashes of them, of three sets."""
     known, first, times = np.unique(of_train, return_index=True, return_counts=True)
     place = np.searchsorted(known, of_samples).clip(max=len(known) - 1)
     equal = known[place] == of_samples
@@ -86,15 +82,6 @@ def find_identical(
         int(np.isin(heldout, known).sum()),
         _fisher(_overlap(heldout, known), repeated(len(heldout))) if len(heldout) else 1.0,
     )
-
-
-def digests(images: Images) -> np.ndarray:
-    """128-bit hashes (n,) of uint8 images."""
-    found = []
-    for i in range(0, len(images), BLOCK):
-        block = as_uint8(images[i : min(i + BLOCK, len(images))]).cpu().flatten(1).contiguous()
-        found += [hashlib.blake2b(row, digest_size=16).digest() for row in block.numpy()]
-    return np.frombuffer(b"".join(found), "V16")
 
 
 def _overlap(rows: np.ndarray, known: np.ndarray) -> Overlap:

@@ -90,10 +90,16 @@ def live(folder: Path, build: Callable, steps: int, until: float | None) -> bool
 
 def reached(folder: Path) -> int:
     """The step of the newest checkpoint; it must be whole, as each of the two must be."""
+    newest = newest_of(folder)
+    return newest["global_step"] if newest else 0
+
+
+def newest_of(folder: Path) -> dict:
+    """Between its two renames a kill leaves previous.ckpt alone, of the last step too."""
     paths = sorted((folder / "checkpoints").glob("*.ckpt"))
     assert {path.name for path in paths} <= {"last.ckpt", "previous.ckpt"}
-    steps = [torch.load(path, weights_only=True)["global_step"] for path in paths]
-    return max(steps, default=0)
+    found = [torch.load(path, weights_only=True) for path in paths]
+    return max(found, key=lambda checkpoint: checkpoint["global_step"], default={})
 
 
 def kill_over_and_over(
@@ -117,7 +123,7 @@ def kill_over_and_over(
         assert after >= before  # nothing that was saved is lost
         told["kills with progress"] += after > before
     assert live(killed, build, steps, None)
-    ends = [torch.load(f / "checkpoints" / "last.ckpt", weights_only=True) for f in (whole, killed)]
+    ends = [newest_of(whole), newest_of(killed)]
     assert ends[0]["global_step"] == ends[1]["global_step"] == steps
     assert states_equal(*(end["state_dict"] for end in ends))
     for ours, theirs in zip(*(end["optimizer_states"] for end in ends), strict=True):

@@ -16,6 +16,7 @@ from novum.cli.program import (
 from novum.core.security.trust import trusting
 from novum.report.model import Finding
 
+GROUPS = "images that were held out together: a CSV of set, image, group, or a pattern of names"
 DESCRIPTION = """\
 Is it good, and is it new? Judges samples of any generator against its training data, and against
 held-out data that it has never seen. Prints a table and a verdict; writes report.html,
@@ -52,9 +53,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--samples or --compare is needed, one of them")
     if options.kind == "text" and options.features:
         parser.error("--features are of images: leave it out with --kind text")
-    of_images = options.image_column or options.split or options.on_bad_image == "skip"
+    of_images = (
+        options.groups or options.image_column or options.split or options.on_bad_image == "skip"
+    )
     if options.kind == "text" and of_images:
-        parser.error("--image-column, --split and --on-bad-image are of images: leave them out")
+        parser.error(
+            "--groups, --image-column, --split and --on-bad-image are of images: leave them out"
+        )
     if options.classifier and not (options.samples or "").endswith(".ckpt"):
         parser.error("--classifier labels what a StyleGAN makes: --samples must be its checkpoint")
     if not 0 <= options.seed < 2**31:
@@ -88,6 +93,7 @@ def _parser() -> Parser:
         default="error",
         help="stop at an image that cannot be read (default), or leave it out and count it",
     )
+    add("--groups", metavar="FILE|REGEX", help=GROUPS)
     add("--trust", action="store_true", help=TRUST)
     add("--seed", metavar="S", type=int, default=0, help="of samples drawn, and of cells")
     add(

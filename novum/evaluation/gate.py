@@ -52,11 +52,13 @@ class Conclusion(NamedTuple):
     test: CopyTest | None  # None without held-out images
 
 
-def pool_of_digests(train: np.ndarray, heldout: np.ndarray | None, seed: int) -> Pool:
+def pool_of_digests(
+    train: np.ndarray, heldout: np.ndarray | None, seed: int, group: Tensor | None = None
+) -> Pool:
     """The pool of training and held-out images; images of equal pixels are one item."""
     every = train if heldout is None else np.concatenate([train, heldout])
     _, item = np.unique(every, return_inverse=True)
-    return pool_of_items(torch.from_numpy(item), len(train), seed)
+    return pool_of_items(torch.from_numpy(item), len(train), seed, group)
 
 
 def usual_margin(within: PoolMatches) -> float:

@@ -21,6 +21,7 @@ from novum.evaluation.evidence import (
     projector_points,
 )
 from novum.evaluation.gate import SpaceMatches, conclude, pool_of_digests, usual_margin
+from novum.evaluation.groups import read_groups
 from novum.evaluation.image_sets import Sets, device, open_sets
 from novum.evaluation.image_verdict import image_verdict
 from novum.evaluation.latent_figures import sees_small_steps, space_figures
@@ -56,6 +57,7 @@ from novum.report.pictures import captioned_table, encode
 from novum.report.projector import write_projector
 from novum.report.schema import write_report
 
+PLANTED = 60  # copies of each edit that the power card plants
 NUM_PATHS = 500  # of each kind, in a generator's latent spaces
 CONTROL_ROWS = 1500  # training and held-out images that are searched for in each other
 MOST_PIXELS = 4096  # values of an image up to which the default feature space is `pixels`
@@ -71,7 +73,8 @@ def run(options: argparse.Namespace) -> Verdict:
     sets = open_sets(options)
     report = new_report(sets, options)
     keys = add_audit(report, sets)
-    pool = pool_of_digests(keys["train"], keys.get("heldout"), options.seed)
+    group = read_groups(options.groups, sets.images()) if options.groups else None
+    pool = pool_of_digests(keys["train"], keys.get("heldout"), options.seed, group)
     judged: dict[str, Judgement] = {}
     altered = None
     for name in names or default_features(sets):
@@ -178,7 +181,7 @@ def judge_altered(report: Report, sets: Sets, pool: Pool, seed: int) -> Altered 
     )
     add_near_duplicates(report, within)
     threshold = usual_margin(within)  # of the verdict, twins among training and held-out left in
-    card = power(train, heldout, detector.match, threshold=threshold, seed=seed)
+    card = power(train, heldout, detector.match, copies=PLANTED, threshold=threshold, seed=seed)
     report.power = [Recall(edit, r.value, r.low, r.high) for edit, r in card.recall.items()]
     found_in = SpaceMatches(found.matches, within, negative_control(within, seed=seed))
     return Altered(found, copying, found_in)

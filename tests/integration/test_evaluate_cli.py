@@ -385,8 +385,9 @@ class TestMistakes:
 
 
 @pytest.mark.slow
-def test_altered_copies_are_named_with_what_was_done_to_them(sets, evaluate):
+def test_altered_copies_are_named_with_what_was_done_to_them(sets, evaluate, monkeypatch):
     """Mirrored training digits, which the pixels' nearest neighbours do not see."""
+    monkeypatch.setattr("novum.evaluation.images.PLANTED", 10)
     train = sets["train"][:300, 0]
     np.save("mirrored.npy", np.concatenate([sets["fresh"][:60, 0], train[:40, :, ::-1]]))
     np.save("train.npy", train)
@@ -401,6 +402,7 @@ def test_altered_copies_are_named_with_what_was_done_to_them(sets, evaluate):
     recall = {attack["attack"]: attack["recall"] for attack in report["power"]}
     assert recall["identical"] >= 0.9
     assert report["heldout"]["searched"] == 200
+    assert [r["edit"] for r in report["controls"]["positive"]] == list(recall)
     page = Path("evaluation/report.html").read_text()
     assert "Power of the copy test" in page and "Nearest neighbours in alignment" in page
 

@@ -6,10 +6,11 @@ import sys
 
 import pytest
 import torch
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from novum.cli.generate import main as generate
-from novum.cli.train import main
+from novum.cli.train import CONFIGS, main
 from tests.project import ROOT
 from tests.tiny import states_equal
 from tests.tiny_text import small_text
@@ -34,6 +35,15 @@ def text(tmp_path):
     path = tmp_path / "input.txt"
     path.write_text(small_text(12_000), encoding="utf-8")
     return str(path)
+
+
+@pytest.fixture
+def light(tmp_path):
+    """The config without callbacks of its own, which write texts at each evaluation."""
+    config = yaml.safe_load((CONFIGS / "char_lstm_shakespeare.yaml").read_text())
+    config["trainer"]["callbacks+"] = []
+    (tmp_path / "light.yaml").write_text(yaml.safe_dump(config))
+    return "light.yaml"
 
 
 @pytest.fixture
@@ -99,9 +109,9 @@ def test_from_text_to_texts(run, text, tmp_path, one_line, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_last_goes_on_bit_for_bit(run, text, tmp_path):
+def test_last_goes_on_bit_for_bit(run, text, light, tmp_path):
     """Stopped at an evaluation in the middle of a pass, with the streams' state."""
-    common = ["fit", "--config", "char_lstm_shakespeare", "--data.files", text, *SMALL,
+    common = ["fit", "--config", light, "--data.files", text, *SMALL,
               "--model.init_args.network.init_args.dropout=0.2",
               "--model.init_args.schedule=novum.lightning_modules.schedules.char_rnn_decay",
               ]  # fmt: skip
@@ -110,7 +120,7 @@ def test_last_goes_on_bit_for_bit(run, text, tmp_path):
     run(*common, "--ckpt_path=last")
     whole, resumed = (
         torch.load(tmp_path / "runs" / name / "version_0/checkpoints/last.ckpt", weights_only=True)
-        for name in ("whole", "char_lstm_shakespeare")
+        for name in ("whole", "light")
     )
     assert states_equal(whole["state_dict"], resumed["state_dict"])
     assert whole["tokens_seen"] == resumed["tokens_seen"] == 8 * 80
@@ -119,11 +129,11 @@ def test_last_goes_on_bit_for_bit(run, text, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_ranks_have_streams_of_their_own(text, tmp_path):
+def test_two_ranks_have_streams_of_their_own(text, light, tmp_path):
     """Two ranks of 2 streams train as one rank of 4, and validate to the same figure."""
     runs = {}
     for ranks in (1, 2):
-        arguments = ["fit", "--config", "char_lstm_shakespeare", "--data.files", text, *SMALL,
+        arguments = ["fit", "--config", light, "--data.files", text, *SMALL,
                      f"--data.init_args.batch_size={4 // ranks}", f"--trainer.devices={ranks}",
                      "--trainer.strategy=ddp", "--trainer.gradient_clip_val=null",
                      f"--trainer.logger.init_args.name=ranks{ranks}"]  # fmt: skip

@@ -153,12 +153,18 @@ class AlteredCopyDetector:
         return self.search(samples, exclude).matches
 
     def match_within(self, rows: int) -> PoolMatches:
-        """Match the first items of the pool, which is in random order, each with the others."""
-        own = torch.arange(min(rows, len(self.pool)))
-        near, likeness, _ = (
-            x.cpu() for x in self._find(self.pool[: len(own)], own.to(self.device))
-        )
-        return PoolMatches(own, near[:, 0], _margin(likeness), self.drawn.trained)
+        """Match the first items of the pool, which is in random order, with those of other units.
+
+        An item whose finalists are of its own group is left out.
+        """
+        own, unit = torch.arange(min(rows, len(self.pool))), self.drawn.unit
+        found = self._find(self.pool[: len(own)], own.to(self.device))
+        near, likeness, _ = (x.cpu() for x in found)
+        others = (unit[near] == unit[own][:, None]).byte().argsort(dim=1, stable=True)
+        near, likeness = near.gather(1, others), likeness.gather(1, others)
+        kept = unit[near[:, RIVAL]] != unit[own]
+        margin = _margin(likeness)[kept]
+        return PoolMatches(own[kept], near[kept, 0], margin, self.drawn.trained, unit)
 
     def _read(self, source: Images) -> Tensor:
         """uint8 (n, c, 32, 32) on the device."""

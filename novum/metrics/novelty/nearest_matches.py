@@ -21,14 +21,15 @@ class Matches(NamedTuple):
     item: Tensor  # (m,) int64, the item's row in training followed by held-out data
     side: Tensor  # (m,) int8: TRAIN or HELDOUT
     margin: Tensor  # (m,) float64, any score that does not know the labels; larger is plainer
-    train_items: int  # distinct items on each side
+    train_items: int  # distinct items on each side, or groups of them
     heldout_items: int
+    unit: Tensor | None = None  # (m,) int64, the group of the item, if groups were held out whole
 
 
 class Clusters(NamedTuple):
     """Samples that match one item share its luck, so they are one draw. Margins descend."""
 
-    item: Tensor  # (c,)
+    item: Tensor  # (c,) numbers of the items, or of their groups
     trained: Tensor  # (c,) bool
     margin: Tensor  # (c,) the largest of its samples'
     size: Tensor  # (c,) number of its samples
@@ -65,7 +66,8 @@ def match_pool(
 def matches_of(pool: Pool, nearest: Tensor, margin: Tensor) -> Matches:
     """Matches from the position of each sample's nearest item in the pool."""
     side = torch.where(pool.trained[nearest], TRAIN, HELDOUT).to(torch.int8)
-    return Matches(pool.rows[nearest], side, margin, pool.train_items, pool.heldout_items)
+    counts = pool.train_items, pool.heldout_items
+    return Matches(pool.rows[nearest], side, margin, *counts, pool.unit[nearest])
 
 
 def margins(distances: Tensor) -> Tensor:
@@ -83,7 +85,8 @@ def margin_of(ratio: float) -> float:
 def find_clusters(matches: Matches, at_least: float = -torch.inf) -> Clusters:
     """The clusters of the samples whose margin is `at_least` this."""
     kept = matches.margin >= at_least
-    item, inverse, size = matches.item[kept].unique(return_inverse=True, return_counts=True)
+    unit = matches.item if matches.unit is None else matches.unit
+    item, inverse, size = unit[kept].unique(return_inverse=True, return_counts=True)
     empty = matches.margin.new_empty(len(item))
     margin = empty.scatter_reduce(0, inverse, matches.margin[kept], "amax", include_self=False)
     trained = torch.zeros_like(item, dtype=torch.bool)

@@ -18,6 +18,7 @@ from novum.metrics.novelty.pool import Pool
 ROWS = 10_000  # items of the pool that are judged at most
 RATIOS = (2.0, 1.25, 1.0)  # of distances, at which excesses are compared
 PERMUTATIONS = 999
+MOST_SIBLINGS = 64  # nearer ones of its own group that an item may have
 
 
 class PoolMatches(NamedTuple):
@@ -27,6 +28,7 @@ class PoolMatches(NamedTuple):
     nearest: Tensor  # (r,) int64
     margin: Tensor  # (r,) float64
     trained: Tensor  # (g,) bool, of all items
+    unit: Tensor  # (g,) int64, the group that was held out whole, or the item
 
 
 class Excess(NamedTuple):
@@ -48,16 +50,23 @@ class NegativeControl(NamedTuple):
 def match_within_pool(
     pool: Pool, items: Tensor, rows: int = ROWS, k: int = NEAREST, *, search: Search = knn
 ) -> PoolMatches:
-    """Match items of the pool, in its random order, each with the others. `items` is (g, d)."""
+    """Match items of the pool, in its random order, each with those of other units.
+
+    `items` is (g, d). An item whose neighbours are all of its own group is left out.
+    """
     own = torch.arange(min(rows, len(items)))
-    near = search(items[: len(own)], items, min(k + 1, len(items)))
+    siblings = min(int(pool.unit.bincount().max()), MOST_SIBLINGS)
+    near = search(items[: len(own)], items, min(k + siblings, len(items)))
     indices, distances = near.indices.cpu(), near.distances.cpu()
-    others = (indices == own[:, None]).byte().argsort(dim=1, stable=True)[:, :-1]
+    same = pool.unit[indices] == pool.unit[own][:, None]
+    others = same.byte().argsort(dim=1, stable=True)[:, : max(1, min(k, len(items) - siblings))]
+    kept = ~same.gather(1, others).any(1)
     return PoolMatches(
-        own,
-        indices.gather(1, others)[:, 0],
-        margins(distances.gather(1, others)),
+        own[kept],
+        indices.gather(1, others)[kept, 0],
+        margins(distances.gather(1, others)[kept]),
         pool.trained,
+        pool.unit,
     )
 
 
@@ -66,20 +75,16 @@ def negative_control(
 ) -> NegativeControl:
     """Excess of training rows over chance, and its permutation p-value.
 
-    p is of the largest excess over the ratios, each in its standard deviation under permutation;
-    exact, as labels are permuted within the rows judged and within the others.
+    p is of the largest excess over the ratios, each in its standard deviation under permutation of
+    the labels of all units: exact, as the rows judged are chosen without them.
     """
     kept = torch.stack([found.margin >= math.log(ratio) for ratio in RATIOS]).double()
     observed = _sums(found, found.trained[None], kept)[:, 0]
     generator = torch.Generator().manual_seed(seed)
-    judged = torch.zeros_like(found.trained)
-    judged[found.own] = True
-    permuted = found.trained.repeat(permutations, 1)
-    for part in (judged, ~judged):
-        place = part.nonzero()[:, 0]
-        order = torch.rand(permutations, len(place), generator=generator).argsort(1)
-        permuted[:, place] = found.trained[place][order]
-    chance = _sums(found, permuted, kept)
+    of_unit = torch.zeros(int(found.unit.max()) + 1, dtype=torch.bool)
+    of_unit[found.unit] = found.trained
+    order = torch.rand(permutations, len(of_unit), generator=generator).argsort(1)
+    chance = _sums(found, of_unit[order][:, found.unit], kept)
     scale = chance.std(1).clamp_min(1e-12)
     largest = ((observed - chance.mean(1)) / scale).max()
     exceeded = int((((chance - chance.mean(1, keepdim=True)) / scale[:, None]).max(0).values
@@ -93,14 +98,14 @@ def negative_control(
 def _sums(found: PoolMatches, labels: Tensor, kept: Tensor) -> Tensor:
     """Summed scores (ratios, b) of the training rows under each of b labellings (b, g)."""
     own, near = labels[:, found.own].double(), labels[:, found.nearest].double()
-    odds = _odds(found.trained)
+    odds = _odds(found)
     return kept @ (own * (near - odds * (1 - near))).T
 
 
-def _odds(trained: Tensor) -> float:
-    """Training items for each held-out item, of the pool without a training row."""
-    items = int(trained.sum())
-    return max(items - 1, 0) / max(len(trained) - items, 1)
+def _odds(found: PoolMatches) -> float:
+    """Training units for each held-out one, of the pool without that of a training row."""
+    units, train = len(found.unit.unique()), len(found.unit[found.trained].unique())
+    return max(train - 1, 0) / max(units - train, 1)
 
 
 def _rows_excess(found: PoolMatches, margin: float) -> Excess:
@@ -110,14 +115,15 @@ def _rows_excess(found: PoolMatches, margin: float) -> Excess:
     nearest_of = torch.full((len(found.trained),), -1)
     nearest_of[found.own] = found.nearest
     mutual = (nearest_of[near] == own) & found.trained[near]
-    cluster = torch.where(mutual, torch.minimum(own, near), near)
-    return _excess(found.trained[near], found.margin[rows] >= margin, cluster, _odds(found.trained))
+    cluster = found.unit[torch.where(mutual, torch.minimum(own, near), near)]
+    return _excess(found.trained[near], found.margin[rows] >= margin, cluster, _odds(found))
 
 
 def samples_excess(matches: Matches, margin: float) -> Excess:
     """Excess of samples that match training items, clustered by item."""
     odds = matches.train_items / max(matches.heldout_items, 1)
-    return _excess(matches.side == TRAIN, matches.margin >= margin, matches.item, odds)
+    unit = matches.item if matches.unit is None else matches.unit
+    return _excess(matches.side == TRAIN, matches.margin >= margin, unit, odds)
 
 
 def _excess(trained: Tensor, kept: Tensor, cluster: Tensor, odds: float) -> Excess:

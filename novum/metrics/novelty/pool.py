@@ -26,14 +26,24 @@ class Pool(NamedTuple):
     trained: Tensor  # (g,) bool: on the side of training
     of_row: Tensor  # (t + h,) int64: the item of each row
     num_train: int  # rows of training
+    unit: Tensor  # (g,) int64, numbers of what was held out whole: the item itself, or its group
+
+    @property
+    def unit_trained(self) -> Tensor:
+        """Mask of the units that are of training."""
+        trained = torch.zeros(int(self.unit.max()) + 1, dtype=torch.bool)
+        trained[self.unit] = self.trained
+        return trained
 
     @property
     def train_items(self) -> int:
-        return int(self.trained.sum())
+        """Units on the side of training."""
+        return int(self.unit_trained.sum())
 
     @property
     def heldout_items(self) -> int:
-        return len(self.rows) - self.train_items
+        trained = self.unit_trained
+        return len(trained) - int(trained.sum())
 
     def take(self, train: Tensor, heldout: Tensor | None) -> Tensor:
         """The rows (g, ...) of two sets that stand for the items."""
@@ -55,8 +65,12 @@ def draw_pool(train: Tensor, heldout: Tensor, seed: int = 0) -> Pool:
     return pool_of_items(item.cpu(), len(train), seed)
 
 
-def pool_of_items(item: Tensor, num_train: int, seed: int = 0) -> Pool:
-    """The pool of rows (t + h,), each with the number of its item; h may be 0."""
+def pool_of_items(item: Tensor, num_train: int, seed: int = 0, group: Tensor | None = None) -> Pool:
+    """The pool of rows (t + h,), each with the number of its item; h may be 0.
+
+    `group` (t + h,) numbers what was held out whole, such as the images of a patient: then which
+    groups are of training is the chance that tests rest on.
+    """
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(item), generator=generator)
     count = int(item.max()) + 1
@@ -76,4 +90,5 @@ def pool_of_items(item: Tensor, num_train: int, seed: int = 0) -> Pool:
     )
     rows = torch.where(trained, of_train[order], of_heldout[order])
     of_row = torch.empty_like(order).scatter_(0, order, torch.arange(count))[item]
-    return Pool(rows, trained, of_row, num_train)
+    unit = torch.arange(count) if group is None else group[rows].unique(return_inverse=True)[1]
+    return Pool(rows, trained, of_row, num_train, unit)

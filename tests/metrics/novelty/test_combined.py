@@ -24,7 +24,7 @@ def matches(margin: torch.Tensor, side: int = TRAIN) -> Matches:
 
 def pool(margin: torch.Tensor) -> PoolMatches:
     rows = torch.arange(len(margin))
-    return PoolMatches(rows, rows, margin, torch.ones(len(margin), dtype=torch.bool))
+    return PoolMatches(rows, rows, margin, torch.ones(len(margin), dtype=torch.bool), rows)
 
 
 def test_surprise_is_minus_the_log_of_a_share():

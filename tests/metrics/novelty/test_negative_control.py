@@ -47,7 +47,11 @@ def test_excess_by_hand():
     """Two training and one held-out match of four rows; twice as many training items."""
     trained = torch.tensor([True, True, False, True, True, False])
     found = PoolMatches(
-        torch.tensor([0, 1, 3, 4]), torch.tensor([1, 2, 1, 0]), torch.full((4,), 9.0), trained
+        torch.tensor([0, 1, 3, 4]),
+        torch.tensor([1, 2, 1, 0]),
+        torch.full((4,), 9.0),
+        trained,
+        torch.arange(6),
     )
     excess = negative_control(found, 9).excess[0]
     assert excess.value == pytest.approx((1 - 3 / 2 + 1 + 1) / 4)

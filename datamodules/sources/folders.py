@@ -9,7 +9,7 @@ import torch
 from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError, NotFoundError, printable
 from novum.core.files import read_regular
-from novum.datamodules.sources.decode import EXTENSIONS, UNREAD, holds_image
+from novum.datamodules.sources.decode import EXTENSIONS, OTHERS, PACKED, UNREAD, holds_image
 from novum.datamodules.sources.raw_images import (
     NO_IMAGES,
     FileRows,
@@ -106,6 +106,10 @@ def _why_unread(root: Path, name: str) -> str | None:
     suffix = extension(name)
     if suffix in UNREAD:
         return f".{suffix} cannot be decoded"
+    if suffix in PACKED:
+        return "arrays, tables or archives"
+    if suffix in OTHERS:
+        return NO_IMAGES
     try:
         if not holds_image(root / name):
             return NO_IMAGES

@@ -147,6 +147,13 @@ def test_images_of_no_or_another_name(folder, pictures):
     assert left_out(opened) == {"no images": 1, "images named .bak": 1}
 
 
+@pytest.mark.parametrize("suffix", ["npy", "zip"])
+def test_what_may_hold_images_is_no_text(folder, suffix):
+    (folder / f"more.{suffix}").write_bytes(b"x")
+    with pytest.warns(UserWarning, match="left out: 1 arrays, tables or archives"):
+        assert left_out(samples(folder)) == {"arrays, tables or archives": 1}
+
+
 def test_hidden_folders_are_no_data(folder, pictures):
     for name in (".ipynb_checkpoints", "sub/.trash"):
         (folder / name).mkdir(parents=True)
@@ -492,8 +499,7 @@ def test_arrays_of_other_types(kind, mend, tmp_path):
 def test_names_of_formats_are_known_once():
     assert not decode.UNREAD & set(EXTENSIONS)
     known = {suffix[1:] for suffix in Image.registered_extensions()}
-    no_images = {"h5", "hdf", "mpeg", "mpg", "pdf", "ps", "rgb", "rgba"}
-    assert known - no_images <= decode.UNREAD | set(EXTENSIONS)
+    assert known - {"pdf", "ps"} <= decode.UNREAD | decode.PACKED | set(EXTENSIONS)
 
 
 def test_hidden_links_do_not_hide_what_they_lead_to(folder):

@@ -15,32 +15,17 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, features
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from novum.core.errors import InputError, first_line
 from novum.core.files import open_regular, read_blocks, read_regular
 from novum.core.memory import Budget, available_bytes
-
-AVIF = "avif" in features.modules and bool(features.check("avif"))  # of this Pillow
-
-EXTENSIONS = ("apng", "bmp", "dib", "gif", "jfif", "jpe", "jpeg", "jpg", "mpo", "pbm", "pgm", "png",
-              "pnm", "ppm", "tif", "tiff", "webp", *["avif", "avifs"] * AVIF)  # fmt: skip
+from novum.datamodules.sources.suffixes import AVIF
 
 # No others: EPS would start Ghostscript, and many a decoder is hardly tried on hostile files.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP", *["AVIF"] * AVIF)
-
-UNREAD = frozenset(  # extensions of images and videos that are left out, with their number
-    "ai arw avi avif avifs blp bufr bw cr2 cr3 cur dcm dcx dds dng emf eps exr fit fits flc fli ftc"
-    " ftu gbr grib hdr heic heif hif icb icns ico iim im j2c j2k jp2 jpc jpf jpx jxl jxr m4v mkv"
-    " mov mp4 mpeg mpg msp nef orf palm pam pcd pcx pfm psd pxr qoi raf ras raw rgb rgba rw2 sgi svg"
-    " svgz tga vda vst webm wmf xbm xcf xpm".split()
-).difference(EXTENSIONS)
-PACKED = frozenset("7z bz2 gz h5 hdf hdf5 lmdb mat npy npz pickle pkl pt pth rar"
-                   " record safetensors tar tfrecord tgz xz zip zst".split())  # fmt: skip
-OTHERS = frozenset("arrow cfg csv htm html ini ipynb json jsonl log md ndjson parquet py rst sh srt toml tsv txt"
-                  " xml yaml yml".split())  # fmt: skip
 
 # PIL only warns between its pixel limit and twice that; `open_untrusted` refuses such an image.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -9,7 +9,7 @@ import torch
 from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError, NotFoundError, printable
 from novum.core.files import read_regular
-from novum.datamodules.sources.decode import EXTENSIONS, OTHERS, PACKED, UNREAD, holds_image
+from novum.datamodules.sources.decode import holds_image
 from novum.datamodules.sources.raw_images import (
     NO_IMAGES,
     FileRows,
@@ -18,6 +18,7 @@ from novum.datamodules.sources.raw_images import (
     Splits,
     say_omissions,
 )
+from novum.datamodules.sources.suffixes import IMAGES, OTHERS, PACKED, UNREAD
 from novum.datamodules.sources.walk import Walked, require_inside, search, warn_left_out
 
 CELEBA_LABELS = "list_attr_celeba"
@@ -94,7 +95,7 @@ def find_images(
     left_out = tuple(Omission.of(*item) for item in (found.left_out | others).items())
     if not files:
         beside = f"; left out: {say_omissions(left_out)}" if left_out else ""
-        kinds = ", ".join(EXTENSIONS)
+        kinds = ", ".join(IMAGES)
         raise InputError(f"no images in {root}: files ending in {kinds} are read{beside}")
     if unread := [o for o in left_out if o.reason in others and o.reason != NO_IMAGES]:
         rank_zero_warn(printable(f"{root}: left out: {say_omissions(unread)}"))
@@ -124,7 +125,7 @@ def extension(name: str) -> str:
 
 
 def is_image(name: str) -> bool:
-    return extension(name) in EXTENSIONS
+    return extension(name) in IMAGES
 
 
 def load_celeba(path: Path, attribute: str | None, follow_links: bool = False) -> Splits:
@@ -189,7 +190,7 @@ def read_list(path: Path) -> tuple[list[str], dict[str, list[str]]]:
     for line in read_regular(path, MOST_BYTES).decode().splitlines():
         first, *rest = line.replace(",", " ").split() or [""]
         stem, _, extension = first.partition(".")
-        if extension.lower() in EXTENSIONS:
+        if extension.lower() in IMAGES:
             table[stem] = rest
         elif rest:  # the first line of a .txt is a count, and alone
             header = rest if first == "image_id" else [first, *rest]

@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from novum.core.cache import cache_folder, load_array, store
 from novum.core.errors import InputError
 from novum.core.files import open_regular
-from novum.datamodules.sources.decode import EXTENSIONS
+from novum.datamodules.sources.suffixes import IMAGES
 
 VERSION = 3  # of the indices in the cache
 NO_CLASS = -1
@@ -171,7 +171,7 @@ def tar_samples(file: str) -> NDArray:
 
 def is_picture(kind: str) -> bool:
     """Return True for `png`, and for `seg.png` of a sample that holds several images."""
-    return kind.rpartition(".")[2] in EXTENSIONS
+    return kind.rpartition(".")[2] in IMAGES
 
 
 def extension_of(name: str) -> str:

@@ -15,9 +15,10 @@ from PIL import Image
 
 from novum.datamodules import ImageDataModule
 from novum.datamodules.resolve_source import Opened, Reading, open_images, open_references
-from novum.datamodules.sources import decode
-from novum.datamodules.sources.decode import AVIF, EXTENSIONS, Page, read_header
+from novum.datamodules.sources import decode, suffixes
+from novum.datamodules.sources.decode import Page, read_header
 from novum.datamodules.sources.folders import find_images
+from novum.datamodules.sources.suffixes import AVIF
 
 
 def file_of(pixels: np.ndarray, kind: str = "PNG", **options) -> bytes:
@@ -131,8 +132,8 @@ def test_formats_that_are_not_read_are_counted(folder, suffix):
 
 def test_avif_without_a_decoder_is_counted(folder, monkeypatch):
     (folder / "a.avif").write_bytes(b"\0\0\0\x1cftypavif")
-    monkeypatch.setattr("novum.datamodules.sources.folders.EXTENSIONS", ("png",))
-    monkeypatch.setattr("novum.datamodules.sources.folders.UNREAD", decode.UNREAD | {"avif"})
+    monkeypatch.setattr("novum.datamodules.sources.folders.IMAGES", ("png",))
+    monkeypatch.setattr("novum.datamodules.sources.folders.UNREAD", suffixes.UNREAD | {"avif"})
     with pytest.warns(UserWarning, match="left out: 1 .avif cannot be decoded"):
         assert find_images(folder)[0] == [f"{i}.png" for i in range(10)]
 
@@ -497,9 +498,9 @@ def test_arrays_of_other_types(kind, mend, tmp_path):
 
 
 def test_names_of_formats_are_known_once():
-    assert not decode.UNREAD & set(EXTENSIONS)
+    assert not suffixes.UNREAD & set(suffixes.IMAGES)
     known = {suffix[1:] for suffix in Image.registered_extensions()}
-    assert known - {"pdf", "ps"} <= decode.UNREAD | decode.PACKED | set(EXTENSIONS)
+    assert known - {"pdf", "ps"} <= suffixes.UNREAD | suffixes.PACKED | set(suffixes.IMAGES)
 
 
 def test_hidden_links_do_not_hide_what_they_lead_to(folder):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from novum.cli.train import CONFIGS
-from novum.datamodules.sources.decode import AVIF
+from novum.datamodules.sources.suffixes import AVIF
 
 HUGE = (2**31, 2**63, 10**30, -1, -(2**40))
 STRANGE_TEXT = (

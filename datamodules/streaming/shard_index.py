@@ -23,6 +23,10 @@ VERSION = 3  # of the indices in the cache
 NO_CLASS = -1
 
 
+class NotANumber(InputError):
+    """A member of an archive that should hold a class, as a whole number, and does not."""
+
+
 def open_file(file: str) -> BinaryIO:
     """A local file, or one behind a URL of any kind that fsspec knows."""
     if "://" not in file:
@@ -141,7 +145,7 @@ def _class_in(file: BinaryIO, member: tarfile.TarInfo) -> int:
     try:
         return int(text)
     except ValueError as error:
-        raise InputError(f"member {member.name} is not a whole number: {text!r}") from error
+        raise NotANumber(f"member {member.name} is not a whole number: {text!r}") from error
 
 
 def tar_members(file: str) -> Iterator[tarfile.TarInfo]:

@@ -81,6 +81,12 @@ def test_of_two_sizes_as_common_the_larger(tmp_path):
     assert samples(tmp_path).images.shape == (1, 16, 16)
 
 
+def test_where_all_differ_the_median_size(tmp_path):
+    for i in range(21):
+        Image.new("L", (8 + i, 8 + 2 * i)).save(tmp_path / f"{i:02}.png")
+    assert samples(tmp_path).native == (1, 28, 18)
+
+
 def test_a_table_is_looked_at_as_a_whole_too(tmp_path, pictures):
     cells = [file_of(image) for image in pictures()]
     cells[0] = file_of(np.zeros((4, 4), np.uint8))
@@ -399,6 +405,16 @@ def test_a_later_sample_with_two_images_asks_which(tmp_path):
         samples(where)
     opened = samples(where, image_column="seg.png")
     assert len(opened.images) == 1 and left_out(opened) == {"samples without a .seg.png": 1}
+
+
+def test_classes_that_are_no_numbers_are_no_reason_to_refuse_images(tmp_path):
+    data = file_of(np.zeros((8, 8, 3), np.uint8))
+    members = {"0.png": data, "0.cls": b"cat", "1.png": data, "1.cls": b"dog"}
+    where = write_tar(tmp_path / "x.tar", members)
+    with pytest.warns(UserWarning, match="read without labels: member 0.cls is not a whole number"):
+        assert samples(where).images.labels is None
+    with pytest.raises(ValueError, match="0.cls is not a whole number"):
+        ImageDataModule("huggingface", str(where), label_column="cls")
 
 
 def test_samples_of_an_archive_without_an_image_are_counted(tmp_path):

@@ -52,15 +52,16 @@ def load_folder(path: Path, follow_links: bool = False, whole: bool = False) -> 
 
 
 def _beside(path: Path, sides: tuple[str, str], follow_links: bool) -> tuple[Omission, ...]:
-    """Images of a folder that are in neither side of its split."""
-    names = search(path, is_image, follow_links).names
-    names = [name for name in names if name.partition("/")[0] not in sides]
-    if not names:
-        return ()
-    found = Omission.of(f"beside the split into {sides[0]} and {sides[1]}", names)
-    shown = ", ".join(found.examples)
-    rank_zero_warn(printable(f"{path}: images {found.reason} are left out: {len(names)} ({shown})"))
-    return (found,)
+    """What is in a folder but in neither side of its split."""
+    found = search(path, is_image, follow_links, counted=is_image)
+    split = f"images beside the split into {sides[0]} and {sides[1]}"
+    outside = {
+        reason: [name for name in names if name.partition("/")[0] not in sides]
+        for reason, names in {split: found.names, **found.left_out}.items()
+    }
+    outside = {reason: names for reason, names in outside.items() if names}
+    warn_left_out(path, Walked(found.names, outside))
+    return tuple(Omission.of(*item) for item in outside.items())
 
 
 def _read_tree(root: Path, follow_links: bool, within: Path) -> RawSet:

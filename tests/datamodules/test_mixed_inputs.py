@@ -297,13 +297,19 @@ def test_samples_are_never_split_by_their_class_folders(names, tmp_path, picture
 
 
 def test_what_is_beside_a_split_is_counted(tmp_path, pictures):
-    for name in ("train", "test", "bus"):
+    for name in ("train", "test", "bus", ".ipynb_checkpoints"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "0.png").write_bytes(file_of(pictures()[0]))
-    with pytest.warns(UserWarning, match=r"train and test are left out: 1 \(bus/0"):
+    with pytest.warns(UserWarning) as told:
         opened = open_images(str(tmp_path))
-    assert left_out(opened) == {"beside the split into train and test": 1,
-                                "in its held-out split": 1}  # fmt: skip
+    split = "images beside the split into train and test"
+    assert [str(warning.message).partition(": ")[2] for warning in told] == [
+        f"{split} are left out: 1 (bus/0.png)",
+        "images in hidden folders are left out: 1 (.ipynb_checkpoints/0.png)",
+    ]
+    assert left_out(opened) == {
+        split: 1, "images in hidden folders": 1, "in its held-out split": 1,
+    }  # fmt: skip
 
 
 def write_tables(folder: Path, *names: str, column: str = "image") -> Path:

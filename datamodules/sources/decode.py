@@ -15,28 +15,17 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, features
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from novum.core.errors import InputError, first_line
 from novum.core.files import open_regular, read_blocks, read_regular
 from novum.core.memory import Budget, available_bytes
-
-AVIF = "avif" in features.modules and bool(features.check("avif"))  # of this Pillow
-
-EXTENSIONS = ("apng", "bmp", "dib", "gif", "jfif", "jpe", "jpeg", "jpg", "mpo", "pbm", "pgm", "png",
-              "pnm", "ppm", "tif", "tiff", "webp", *["avif", "avifs"] * AVIF)  # fmt: skip
+from novum.datamodules.sources.suffixes import AVIF
 
 # No others: EPS would start Ghostscript, and many a decoder is hardly tried on hostile files.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP", *["AVIF"] * AVIF)
-
-UNREAD = frozenset(  # extensions of images that are left out, with their number
-    "ai arw avif avifs blp bufr bw cr2 cr3 cur dcm dcx dds dng emf eps exr fit fits flc fli ftc ftu"
-    " gbr grib hdr heic heif hif icb icns ico iim im j2c j2k jp2 jpc jpf jpx jxl jxr msp nef orf"
-    " palm pam pcd pcx pfm psd pxr qoi raf ras raw rgb rgba rw2 sgi svg svgz tga vda vst wmf xbm"
-    " xcf xpm".split()
-).difference(EXTENSIONS)
 
 # PIL only warns between its pixel limit and twice that; `open_untrusted` refuses such an image.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -9,7 +9,7 @@ import torch
 from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError, NotFoundError, printable
 from novum.core.files import read_regular
-from novum.datamodules.sources.decode import EXTENSIONS, UNREAD, holds_image
+from novum.datamodules.sources.decode import holds_image
 from novum.datamodules.sources.raw_images import (
     NO_IMAGES,
     FileRows,
@@ -18,6 +18,7 @@ from novum.datamodules.sources.raw_images import (
     Splits,
     say_omissions,
 )
+from novum.datamodules.sources.suffixes import IMAGES, OTHERS, PACKED, UNREAD
 from novum.datamodules.sources.walk import Walked, require_inside, search, warn_left_out
 
 CELEBA_LABELS = "list_attr_celeba"
@@ -51,15 +52,16 @@ def load_folder(path: Path, follow_links: bool = False, whole: bool = False) -> 
 
 
 def _beside(path: Path, sides: tuple[str, str], follow_links: bool) -> tuple[Omission, ...]:
-    """Images of a folder that are in neither side of its split."""
-    names = search(path, is_image, follow_links).names
-    names = [name for name in names if name.partition("/")[0] not in sides]
-    if not names:
-        return ()
-    found = Omission.of(f"beside the split into {sides[0]} and {sides[1]}", names)
-    shown = ", ".join(found.examples)
-    rank_zero_warn(printable(f"{path}: images {found.reason} are left out: {len(names)} ({shown})"))
-    return (found,)
+    """What is in a folder but in neither side of its split."""
+    found = search(path, is_image, follow_links, counted=is_image)
+    split = f"images beside the split into {sides[0]} and {sides[1]}"
+    outside = {
+        reason: [name for name in names if name.partition("/")[0] not in sides]
+        for reason, names in {split: found.names, **found.left_out}.items()
+    }
+    outside = {reason: names for reason, names in outside.items() if names}
+    warn_left_out(path, Walked(found.names, outside))
+    return tuple(Omission.of(*item) for item in outside.items())
 
 
 def _read_tree(root: Path, follow_links: bool, within: Path) -> RawSet:
@@ -94,7 +96,7 @@ def find_images(
     left_out = tuple(Omission.of(*item) for item in (found.left_out | others).items())
     if not files:
         beside = f"; left out: {say_omissions(left_out)}" if left_out else ""
-        kinds = ", ".join(EXTENSIONS)
+        kinds = ", ".join(IMAGES)
         raise InputError(f"no images in {root}: files ending in {kinds} are read{beside}")
     if unread := [o for o in left_out if o.reason in others and o.reason != NO_IMAGES]:
         rank_zero_warn(printable(f"{root}: left out: {say_omissions(unread)}"))
@@ -106,6 +108,10 @@ def _why_unread(root: Path, name: str) -> str | None:
     suffix = extension(name)
     if suffix in UNREAD:
         return f".{suffix} cannot be decoded"
+    if suffix in PACKED:
+        return "arrays, tables or archives"
+    if suffix in OTHERS:
+        return NO_IMAGES
     try:
         if not holds_image(root / name):
             return NO_IMAGES
@@ -120,7 +126,7 @@ def extension(name: str) -> str:
 
 
 def is_image(name: str) -> bool:
-    return extension(name) in EXTENSIONS
+    return extension(name) in IMAGES
 
 
 def load_celeba(path: Path, attribute: str | None, follow_links: bool = False) -> Splits:
@@ -185,7 +191,7 @@ def read_list(path: Path) -> tuple[list[str], dict[str, list[str]]]:
     for line in read_regular(path, MOST_BYTES).decode().splitlines():
         first, *rest = line.replace(",", " ").split() or [""]
         stem, _, extension = first.partition(".")
-        if extension.lower() in EXTENSIONS:
+        if extension.lower() in IMAGES:
             table[stem] = rest
         elif rest:  # the first line of a .txt is a count, and alone
             header = rest if first == "image_id" else [first, *rest]

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from novum.core.errors import InputError, NotFoundError, first_line
+from novum.core.distributed import rank_zero_warn
+from novum.core.errors import InputError, NotFoundError, first_line, printable
 from novum.datamodules.sources.archives import archive_features, load_archives
 from novum.datamodules.sources.builders import builder_of, feature_kind, holds_images
 from novum.datamodules.sources.local_tables import (
@@ -31,6 +32,7 @@ from novum.datamodules.sources.raw_images import (
     TableRows,
     join_sets,
 )
+from novum.datamodules.streaming.shard_index import NotANumber
 
 STATUSES = {"success", "failed_to_download", "failed_to_resize"}  # that img2dataset writes
 HELDOUT_NAMES = ("test", "validation", "valid", "val")
@@ -105,9 +107,17 @@ class _Archives:
             features = archive_features(files)
         find_image_column(features, self.image, self.path)
         label = find_label_column(features, self.label, self.path)
-        label = "cls" if label == "cls" else None
         with _one_line(self.path):
-            return [load_archives(self.files[split], self.image, label) for split in splits]
+            try:
+                return self._load(splits, "cls" if label == "cls" else None)
+            except NotANumber as error:
+                if self.label:
+                    raise
+                rank_zero_warn(printable(f"{self.path}: read without labels: {error}"))
+                return self._load(splits, None)
+
+    def _load(self, splits: list[str], label: str | None) -> list[RawSet]:
+        return [load_archives(self.files[split], self.image, label) for split in splits]
 
 
 class _Tables:

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 from novum.core.errors import InputError
 from novum.core.files import check_regular, read_regular
 from novum.datamodules.sources.builders import plain_features, table_has_images
-from novum.datamodules.sources.decode import EXTENSIONS
 from novum.datamodules.sources.raw_images import NO_IMAGES, Omission
+from novum.datamodules.sources.suffixes import IMAGES
 from novum.datamodules.sources.walk import require_inside, search, walk, warn_left_out
 
 BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
 TEXTS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json",
          ".txt": "text"}  # fmt: skip
-KINDS = BUILDERS | TEXTS | {f".{extension}": "imagefolder" for extension in EXTENSIONS}
+KINDS = BUILDERS | TEXTS | {f".{extension}": "imagefolder" for extension in IMAGES}
 PACKED = (".gz", ".bz2", ".xz", ".zst")  # texts may be
 ABOUT = ("config.json", "dataset_dict.json", "dataset_info.json", "dataset_infos.json",
          "state.json")  # fmt: skip

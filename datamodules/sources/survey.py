@@ -16,6 +16,7 @@ from novum.datamodules.sources.image_sources import ImageSource, LazyImages
 from novum.datamodules.sources.raw_images import SHOWN, ArrayRows, FrameRows, Omission, RawSet, Rows
 from novum.datamodules.sources.threads import CHUNK, in_threads
 
+COMMON = 0.1  # least share of a size that stands for all
 UNKNOWN = Page("", 0, 0)  # of a file that cannot be read
 
 
@@ -57,11 +58,15 @@ class Pages:
 
     @property
     def size(self) -> tuple[int, int]:
-        """The commonest (width, height), of two the larger."""
+        """The commonest (width, height), of two the larger; if nearly all differ, the median."""
         sizes: Counter[tuple[int, int]] = Counter()
         for page, count in self.counts().items():
             sizes[page.width, page.height] += count
-        return max(sizes, key=lambda size: (sizes[size], size[0] * size[1]))
+        found = max(sizes, key=lambda size: (sizes[size], size[0] * size[1]))
+        if sizes[found] < COMMON * sizes.total():
+            every = sorted(sizes.elements(), key=lambda size: (size[0] * size[1], size))
+            return every[len(every) // 2]
+        return found
 
     @property
     def shape(self) -> tuple[int, int, int]:

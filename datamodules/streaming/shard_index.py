@@ -17,10 +17,14 @@ from numpy.typing import DTypeLike, NDArray
 from novum.core.cache import cache_folder, load_array, store
 from novum.core.errors import InputError
 from novum.core.files import open_regular
-from novum.datamodules.sources.decode import EXTENSIONS
+from novum.datamodules.sources.suffixes import IMAGES
 
 VERSION = 3  # of the indices in the cache
 NO_CLASS = -1
+
+
+class NotANumber(InputError):
+    """A member of an archive that should hold a class, as a whole number, and does not."""
 
 
 def open_file(file: str) -> BinaryIO:
@@ -141,7 +145,7 @@ def _class_in(file: BinaryIO, member: tarfile.TarInfo) -> int:
     try:
         return int(text)
     except ValueError as error:
-        raise InputError(f"member {member.name} is not a whole number: {text!r}") from error
+        raise NotANumber(f"member {member.name} is not a whole number: {text!r}") from error
 
 
 def tar_members(file: str) -> Iterator[tarfile.TarInfo]:
@@ -171,7 +175,7 @@ def tar_samples(file: str) -> NDArray:
 
 def is_picture(kind: str) -> bool:
     """Return True for `png`, and for `seg.png` of a sample that holds several images."""
-    return kind.rpartition(".")[2] in EXTENSIONS
+    return kind.rpartition(".")[2] in IMAGES
 
 
 def extension_of(name: str) -> str:

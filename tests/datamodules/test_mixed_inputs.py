@@ -15,9 +15,10 @@ from PIL import Image
 
 from novum.datamodules import ImageDataModule
 from novum.datamodules.resolve_source import Opened, Reading, open_images, open_references
-from novum.datamodules.sources import decode
-from novum.datamodules.sources.decode import AVIF, EXTENSIONS, Page, read_header
+from novum.datamodules.sources import decode, suffixes
+from novum.datamodules.sources.decode import Page, read_header
 from novum.datamodules.sources.folders import find_images
+from novum.datamodules.sources.suffixes import AVIF
 
 
 def file_of(pixels: np.ndarray, kind: str = "PNG", **options) -> bytes:
@@ -80,6 +81,12 @@ def test_of_two_sizes_as_common_the_larger(tmp_path):
     assert samples(tmp_path).images.shape == (1, 16, 16)
 
 
+def test_where_all_differ_the_median_size(tmp_path):
+    for i in range(21):
+        Image.new("L", (8 + i, 8 + 2 * i)).save(tmp_path / f"{i:02}.png")
+    assert samples(tmp_path).native == (1, 28, 18)
+
+
 def test_a_table_is_looked_at_as_a_whole_too(tmp_path, pictures):
     cells = [file_of(image) for image in pictures()]
     cells[0] = file_of(np.zeros((4, 4), np.uint8))
@@ -131,8 +138,8 @@ def test_formats_that_are_not_read_are_counted(folder, suffix):
 
 def test_avif_without_a_decoder_is_counted(folder, monkeypatch):
     (folder / "a.avif").write_bytes(b"\0\0\0\x1cftypavif")
-    monkeypatch.setattr("novum.datamodules.sources.folders.EXTENSIONS", ("png",))
-    monkeypatch.setattr("novum.datamodules.sources.folders.UNREAD", decode.UNREAD | {"avif"})
+    monkeypatch.setattr("novum.datamodules.sources.folders.IMAGES", ("png",))
+    monkeypatch.setattr("novum.datamodules.sources.folders.UNREAD", suffixes.UNREAD | {"avif"})
     with pytest.warns(UserWarning, match="left out: 1 .avif cannot be decoded"):
         assert find_images(folder)[0] == [f"{i}.png" for i in range(10)]
 
@@ -145,6 +152,13 @@ def test_images_of_no_or_another_name(folder, pictures):
         opened = samples(folder)
     assert len(opened.images) == 11 and "nameless" in opened.images.ids
     assert left_out(opened) == {"no images": 1, "images named .bak": 1}
+
+
+@pytest.mark.parametrize("suffix", ["npy", "zip"])
+def test_what_may_hold_images_is_no_text(folder, suffix):
+    (folder / f"more.{suffix}").write_bytes(b"x")
+    with pytest.warns(UserWarning, match="left out: 1 arrays, tables or archives"):
+        assert left_out(samples(folder)) == {"arrays, tables or archives": 1}
 
 
 def test_hidden_folders_are_no_data(folder, pictures):
@@ -283,13 +297,19 @@ def test_samples_are_never_split_by_their_class_folders(names, tmp_path, picture
 
 
 def test_what_is_beside_a_split_is_counted(tmp_path, pictures):
-    for name in ("train", "test", "bus"):
+    for name in ("train", "test", "bus", ".ipynb_checkpoints"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "0.png").write_bytes(file_of(pictures()[0]))
-    with pytest.warns(UserWarning, match=r"train and test are left out: 1 \(bus/0"):
+    with pytest.warns(UserWarning) as told:
         opened = open_images(str(tmp_path))
-    assert left_out(opened) == {"beside the split into train and test": 1,
-                                "in its held-out split": 1}  # fmt: skip
+    split = "images beside the split into train and test"
+    assert [str(warning.message).partition(": ")[2] for warning in told] == [
+        f"{split} are left out: 1 (bus/0.png)",
+        "images in hidden folders are left out: 1 (.ipynb_checkpoints/0.png)",
+    ]
+    assert left_out(opened) == {
+        split: 1, "images in hidden folders": 1, "in its held-out split": 1,
+    }  # fmt: skip
 
 
 def write_tables(folder: Path, *names: str, column: str = "image") -> Path:
@@ -393,6 +413,16 @@ def test_a_later_sample_with_two_images_asks_which(tmp_path):
     assert len(opened.images) == 1 and left_out(opened) == {"samples without a .seg.png": 1}
 
 
+def test_classes_that_are_no_numbers_are_no_reason_to_refuse_images(tmp_path):
+    data = file_of(np.zeros((8, 8, 3), np.uint8))
+    members = {"0.png": data, "0.cls": b"cat", "1.png": data, "1.cls": b"dog"}
+    where = write_tar(tmp_path / "x.tar", members)
+    with pytest.warns(UserWarning, match="read without labels: member 0.cls is not a whole number"):
+        assert samples(where).images.labels is None
+    with pytest.raises(ValueError, match="0.cls is not a whole number"):
+        ImageDataModule("huggingface", str(where), label_column="cls")
+
+
 def test_samples_of_an_archive_without_an_image_are_counted(tmp_path):
     data = file_of(np.zeros((8, 8, 3), np.uint8))
     opened = samples(write_tar(tmp_path / "x.tar", {"0.png": data, "1.txt": b"a", "2.png": data}))
@@ -490,10 +520,9 @@ def test_arrays_of_other_types(kind, mend, tmp_path):
 
 
 def test_names_of_formats_are_known_once():
-    assert not decode.UNREAD & set(EXTENSIONS)
+    assert not suffixes.UNREAD & set(suffixes.IMAGES)
     known = {suffix[1:] for suffix in Image.registered_extensions()}
-    no_images = {"h5", "hdf", "mpeg", "mpg", "pdf", "ps", "rgb", "rgba"}
-    assert known - no_images <= decode.UNREAD | set(EXTENSIONS)
+    assert known - {"pdf", "ps"} <= suffixes.UNREAD | suffixes.PACKED | set(suffixes.IMAGES)
 
 
 def test_hidden_links_do_not_hide_what_they_lead_to(folder):

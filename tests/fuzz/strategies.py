@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from novum.cli.train import CONFIGS
+from novum.datamodules.sources.suffixes import AVIF
 
 HUGE = (2**31, 2**63, 10**30, -1, -(2**40))
 STRANGE_TEXT = (
@@ -41,7 +42,7 @@ def image_bytes(kind: str, seed: int = 0) -> bytes:
 
 
 KINDS = {"png": "PNG", "jpg": "JPEG", "gif": "GIF", "tif": "TIFF", "webp": "WEBP", "bmp": "BMP",
-         "ppm": "PPM"}  # fmt: skip
+         "ppm": "PPM"} | ({"avif": "AVIF"} if AVIF else {})  # fmt: skip
 
 
 def array_bytes(compressed: bool = False) -> bytes:

@@ -21,9 +21,9 @@ def read_groups(where: str, images: dict[str, ImageSource]) -> Tensor:
     """Number of the group of each training image, then of each held-out image, (t + h,) int64.
 
     Args:
-        where: A CSV file with the columns set (train or heldout), image (as the report names it) and
-            group; or a regular expression that is searched for in the names of images, of which the
-            first group, or the whole match, names the group.
+        where: A CSV file with the columns set (train or heldout), image (as the report names it)
+            and group; or a regular expression that is searched for in the names of images, of which
+            the first group, or the whole match, names the group.
         images: The sets by name.
 
     Raises:

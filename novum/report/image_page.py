@@ -67,6 +67,7 @@ def page(report: Report, exhibits: Exhibits = NOTHING) -> str:
         samples=exhibits.samples,
         facts=exhibits.facts,
         controls=_controls(report),
+        audit=_audit(report),
         panels=[panel_view(panel) for panel in exhibits.panels],
         copies=_copies(report.copies or ()),
         scatters=[scatter_view(scatter) for scatter in exhibits.scatters],
@@ -75,6 +76,30 @@ def page(report: Report, exhibits: Exhibits = NOTHING) -> str:
         history=[history_view(tag, {"": at}, report.of_text) for tag, at in histories(report)],
         **settings(report),
     )
+
+
+def _audit(report: Report) -> list[tuple[str, str, str, str]]:
+    """What was read of each set, what was left out, and what equals what."""
+    overlap, rows = report.overlap, []
+    pairs: dict[str, list[tuple[int | None, str]]] = {
+        "heldout": [(overlap.train_heldout, "training images")] if overlap else [],
+        "samples": [
+            (overlap.train_samples, "training images"),
+            (overlap.heldout_samples, "held-out images"),
+        ]
+        if overlap
+        else [],
+    }
+    for side, name in side_names(report).items():
+        audit = report.audit.get(side)
+        if audit is None:
+            continue
+        sizes = ", ".join(f"{n:,} of {size}" for size, n in audit.sizes.items())
+        left = ", ".join(f"{n:,} {reason}" for reason, n in audit.left_out.items())
+        equal = [f"{audit.duplicates:,} an earlier one"] if audit.duplicates else []
+        equal += [f"{n:,} {what}" for n, what in pairs.get(side, []) if n]
+        rows.append((name, sizes, left or "nothing", ", ".join(equal) or "none"))
+    return rows
 
 
 def _controls(report: Report) -> list[tuple[str, str, str]]:

@@ -17,7 +17,7 @@ SIZES = ((200, 200, 200), (60, 600, 200), (600, 60, 200))
 
 @pytest.fixture
 def runs(request) -> int:
-    return 1000 if request.config.getoption("--long") else 40
+    return 1000 if request.config.getoption("--long") else 25
 
 
 def at_most(rate: float, runs: int) -> int:

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from novum.evaluation.image_verdict import image_verdict
 from novum.report.exhibits import Distributions, FactPair, Margins, NoveltyPanel, Scatter
 from novum.report.image_page import Exhibits, page
-from novum.report.model import Control, Copy, Estimate, Fact, Recall, Report, SetSummary
+from novum.report.model import Control, Copy, Estimate, Fact, Recall, Report, SetAudit, SetSummary
 from novum.report.schema import parse
 from tests.report.pages import read
 from tests.report.reports import COPIES, report, with_headline
@@ -59,6 +60,7 @@ def test_all_parts_are_there_when_all_was_measured():
         notes=["read at 8 px"],
         cost={"seconds": 75.0, "peak_rss_bytes": 2**30, "images_per_second": 560.4},
     )
+    everything.audit = {"samples": SetAudit(9, sizes={"8 x 8": 9}, left_out={"no images": 2})}
     everything.facts = [Fact("near_identical", "a.png", 8, 9.0)]
     everything.negative_controls = {"pixels": Control(100, 0.3, [Estimate(0.0, -0.01, 0.01)], [1])}
     everything.features["pixels"].extractor = "pixels/native/float32"
@@ -84,6 +86,7 @@ def test_all_parts_are_there_when_all_was_measured():
         "Power of the copy test",
         "Negative control",
         "Distances",
+        "What was read",
         "Notes",
         "Settings and cost",
     ]
@@ -186,3 +189,30 @@ def test_report_of_a_training_run_shows_its_curves():
     assert found.sections[0] == "No copying found" and "During training" in found.sections
     assert "40.0% to 60.0%" in found.text
     assert len(found.all("polyline")) == 1
+
+
+QUESTIONS = {  # what somebody who has read no documentation must learn from the first screen
+    "Does it copy?": ("Copying found", "No copying found in 1,000 samples"),
+    "How much, and how sure is that?": (
+        "2.0% (95%: 1.2% to 3.0%)",
+        "most 0.40% of the samples are copies",
+    ),
+    "What do I do now?": ("look at the pairs below, then train with more data", "nothing, as far"),
+    "Is it good?": ("Quality is poor", "Quality is good"),
+}
+JARGON = ("p-value", "p =", "q-value", "margin", "permutation", "exchangeab", "Bonferroni", "null")
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_the_first_screen_answers_without_documentation(copied):
+    made = report(gate=COPIES if copied else {})
+    space = made.features["pixels"]
+    floors = {"precision": 0.9, "recall": 0.9, "coverage": 0.9}
+    space.floor = {name: Estimate(value) for name, value in floors.items()}
+    space.quality = {name: Estimate(0.1 if copied else 0.89) for name in floors}
+    made.verdict = image_verdict(made)
+    text = read(page(made)).text
+    screen = text[: text.index("How well the samples match")]
+    for question, (if_copied, if_not) in QUESTIONS.items():
+        assert (if_copied if copied else if_not) in screen, question
+    assert not [word for word in JARGON if word in screen]

@@ -14,6 +14,7 @@ from rich.text import Text
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
+from novum.callbacks.evaluation import Evaluation
 from novum.callbacks.health import TrainingHealth
 from novum.callbacks.logging import log_text, writer
 from novum.callbacks.nearest_neighbours import last_judgement
@@ -21,11 +22,13 @@ from novum.callbacks.stop_on_copying import StopOnCopying
 from novum.core.errors import printable
 from novum.core.files import write_text
 from novum.core.lightning_compat import callbacks_of, datamodule, fast_dev_run
-from novum.core.protocols import axis, seen, unit
+from novum.core.protocols import ImageGenerator, axis, seen, unit
+from novum.datamodules.sources.image_sources import ImageArray
+from novum.evaluation.evidence import GRID, fact_pairs
 from novum.evaluation.image_verdict import image_verdict
 from novum.evaluation.text_verdict import text_verdict
 from novum.report.events import literal
-from novum.report.image_page import page
+from novum.report.image_page import Exhibits, page
 from novum.report.model import Report, SetSummary
 from novum.report.pictures import to_rgb
 from novum.report.schema import write_report
@@ -66,7 +69,7 @@ class RunSummary(Callback):
         if fast_dev_run(trainer):  # a trial has no folder
             return
         write_report(folder / "report.json", report)
-        write_text(folder / "report.html", page(report))
+        write_text(folder / "report.html", page(report, _exhibits(trainer, pl_module, report)))
         console.print(f"Report:      {folder / 'report.html'}", soft_wrap=True, markup=False)
         console.print(f"Checkpoints: {folder / 'checkpoints'}", soft_wrap=True, markup=False)
         console.print(
@@ -106,6 +109,16 @@ class RunSummary(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history = [(n, dict(values)) for n, values in state_dict["history"]]
+
+
+def _exhibits(trainer: Trainer, pl_module: LightningModule, report: Report) -> Exhibits:
+    """Samples of the generator as it ended, and facts with their pictures."""
+    if not isinstance(pl_module, ImageGenerator):
+        return Exhibits()
+    evaluation = Evaluation.of(trainer, pl_module)
+    samples = ImageArray(evaluation.samples(max(report.samples.n or 0, GRID)))
+    images = {"samples": samples, "train": evaluation.source("train")}
+    return Exhibits(samples=to_rgb(samples[:GRID]), facts=fact_pairs(report, images))
 
 
 def _shown_metrics(trainer: Trainer) -> dict[str, float]:

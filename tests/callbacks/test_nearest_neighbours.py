@@ -3,6 +3,7 @@
 import pytest
 import torch
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import CSVLogger
 
 from novum.callbacks import BestCheckpoint, NearestNeighbours
 from novum.callbacks.nearest_neighbours import last_judgement
@@ -47,7 +48,7 @@ def test_an_evaluation_that_finds_copying_is_not_the_best(tmp_path, capsys):
     trainer = Trainer(
         max_steps=8,
         val_check_interval=2,
-        logger=False,
+        logger=CSVLogger(tmp_path),
         accelerator="cpu",
         default_root_dir=tmp_path,
         callbacks=[neighbours, Distance(), best, summary],
@@ -66,4 +67,6 @@ def test_an_evaluation_that_finds_copying_is_not_the_best(tmp_path, capsys):
     assert best.best_model_score == pytest.approx(1 / 33)  # of the last that copied nothing
     out = capsys.readouterr()
     assert "Verdict: Copying found: " in " ".join(out.out.split())
+    html = next(tmp_path.rglob("report.html")).read_text(encoding="utf-8")
+    assert html.count('class="pair"') == 12 and "A random choice of what was judged" in html
     assert summary.history[-1][1]["novelty/copies_flagged/pixels"] > 0

@@ -46,6 +46,7 @@ def sets(digits, tmp_path, monkeypatch):
 def evaluate(monkeypatch, capsys, use_shared_cache):
     """Runs evaluate.py; returns the report and the printed text."""
     monkeypatch.setattr(sys, "argv", ["evaluate.py"])
+    monkeypatch.setattr("novum.evaluation.images.PLANTED", 10)  # copies of each edit
 
     def call(*arguments: str, train: str = "train.npy", heldout: str = "heldout.npy"):
         main([*arguments, "--train", train, "--heldout", heldout])
@@ -385,9 +386,8 @@ class TestMistakes:
 
 
 @pytest.mark.slow
-def test_altered_copies_are_named_with_what_was_done_to_them(sets, evaluate, monkeypatch):
+def test_altered_copies_are_named_with_what_was_done_to_them(sets, evaluate):
     """Mirrored training digits, which the pixels' nearest neighbours do not see."""
-    monkeypatch.setattr("novum.evaluation.images.PLANTED", 10)
     train = sets["train"][:300, 0]
     np.save("mirrored.npy", np.concatenate([sets["fresh"][:60, 0], train[:40, :, ::-1]]))
     np.save("train.npy", train)

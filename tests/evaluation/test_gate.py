@@ -56,6 +56,7 @@ def test_named_items_are_wrong_in_a_tenth_at_most(runs):
     assert sum(f.test.flagged[:20].sum().item() for f in found) >= 0.9 * 20 * len(found)
 
 
+@pytest.mark.slow
 def test_copy_rates_cover_the_truth(runs):
     """10% are copies: outside the interval in 5% of reports at most."""
     found = [judge(s, "fresh", 200, 200, 200, copies=20, spaces=1) for s in range(min(runs, 200))]

@@ -54,6 +54,7 @@ def clips(seed: int, groups: int, size: int = 6, width: int = 8):
     return frames.flatten(0, 1), torch.arange(groups).repeat_interleave(size)
 
 
+@pytest.mark.slow
 def test_clips_held_out_whole_are_one_draw_each():
     """40 clips of training, 40 held out, samples of 5 fresh clips near to some of either.
 

@@ -45,6 +45,7 @@ def theirs(weights):
     return FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"], weights)
 
 
+@pytest.mark.slow
 def test_features_are_torch_fidelitys(extractor, theirs, images):
     ours, (expected, logits) = extractor(images)[0], theirs(images)
     assert ((ours - expected).norm(dim=1) / expected.norm(dim=1)).max() < 1e-6
@@ -55,6 +56,7 @@ def test_spec(extractor):
     assert extractor.spec.startswith("inception/2048/tf1-bilinear-299/float32/weights-")
 
 
+@pytest.mark.slow
 def test_all_layers_for_torch_fidelity(weights, images):
     layers = ["logits", "64", "2048", "192", "logits_unbiased", "768"]
     extractor = Inception("novum-inception", layers, 0, weights)

@@ -70,6 +70,7 @@ def test_copies_of_heldout_images_are_on_their_side(images, detector):
     assert (rank > 0).all() and (row < 200).all()
 
 
+@pytest.mark.slow
 def test_fresh_samples_meet_each_side_at_its_share(detector):
     found = detector.search(textures(250, 11))
     trained = float((found.matches.side == TRAIN).double().mean())
@@ -77,6 +78,7 @@ def test_fresh_samples_meet_each_side_at_its_share(detector):
     assert found.matches.margin.median() < 0.5
 
 
+@pytest.mark.slow
 def test_swapping_the_labels_changes_nothing_else(images, detector, fresh):
     samples = torch.cat([alter(images[65:95], "cropped to 88%"), fresh[:30]])
     there = detector.search(samples)
@@ -86,6 +88,7 @@ def test_swapping_the_labels_changes_nothing_else(images, detector, fresh):
     torch.testing.assert_close(there.matches.margin, back.matches.margin, atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 def test_order_of_the_pool_does_not_matter(images, detector, fresh):
     order = torch.randperm(200, generator=torch.Generator().manual_seed(2))
     samples = torch.cat([alter(images[150:180], "shifted 10%"), fresh[:30]])
@@ -96,6 +99,7 @@ def test_order_of_the_pool_does_not_matter(images, detector, fresh):
     torch.testing.assert_close(first.matches.margin, second.matches.margin, atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 7])
 def test_other_samples_do_not_matter(batch, images, detector, fresh):
     samples = torch.cat([alter(images[150:160], "noise 8"), fresh[:11]])

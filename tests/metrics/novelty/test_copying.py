@@ -226,6 +226,7 @@ def test_heldout_data_inside_training_says_nothing_of_copies():
     assert sum(rate.low > 0 for rate in rates) <= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(150, 150), (300, 75)])
 def test_drawn_to_training_is_a_bound(sizes):
     """Over 250 seeds at most 7% above the truth, whatever the generator."""

@@ -28,6 +28,7 @@ def detector(train, heldout):
     return AlteredCopyDetector(train, heldout)
 
 
+@pytest.mark.slow
 def test_recall_falls_along_a_ladder(train, heldout, detector, monkeypatch):
     sigmas = (8, 100, 250, 2000)
     for sigma in sigmas:
@@ -47,6 +48,7 @@ def test_pastes_are_found_beside_a_heldout_half(train, heldout, detector):
     assert card.recall["left half pasted"].value >= 0.9
 
 
+@pytest.mark.slow
 def test_false_alarms_on_fresh_images_are_those_it_states(train, heldout, detector):
     card = power(train, heldout, detector.match, attacks=["identical"], copies=10)
     assert card.false_alarms.value == pytest.approx(1 / 150)
@@ -55,6 +57,7 @@ def test_false_alarms_on_fresh_images_are_those_it_states(train, heldout, detect
     assert alarms <= 15  # 1% of 300, by a threshold that 150 images set: 4 expected
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_card(train, heldout, detector):
     options = {"attacks": ["noise 24", "shifted 20%"], "copies": 5, "fresh": 30}
     first, again, other = (
@@ -64,6 +67,7 @@ def test_the_same_seed_gives_the_same_card(train, heldout, detector):
     assert first.threshold != other.threshold
 
 
+@pytest.mark.slow
 def test_a_copy_of_either_of_two_equal_images_is_right(train, heldout):
     """Only the first of equal images is ever named."""
     twice = torch.cat([train[:15], train[:15]])
@@ -86,6 +90,7 @@ def test_feature_neighbours_leave_out_what_is_excluded(train, heldout):
     assert (found.margin[5:] == torch.inf).all() and found.margin[:5].isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DEBIAN_FASHION_MNIST.exists(), reason="package dataset-fashion-mnist")
 def test_fashion_mnist():
     """Real gray images of 28 px, many of them alike."""

@@ -34,6 +34,7 @@ def p_value(train: list[str], heldout: list[str], text: str, seed: int) -> float
     return permutation_test_from_matches(matches, permutations=99, seed=seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", ["fresh", "copied from both", "one phrase repeated"])
 def test_p_values_are_uniform_or_larger_if_labels_are_chance(written):
     """Whatever the generator did, and though training text is four times held-out text."""
@@ -80,6 +81,7 @@ def test_no_false_alarm_on_heldout_text_itself():
         assert found.novelty["permutation_p"] > 0.05
 
 
+@pytest.mark.slow
 def test_no_false_alarm_on_a_model_of_other_text():
     """Held-out text has phrases in common with training text, and so have the samples."""
     phrases = [chain(70, seed=900 + i) for i in range(12)]

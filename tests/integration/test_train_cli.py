@@ -105,6 +105,10 @@ def test_every_config_opens_with_its_command(name):
 SMALL = {  # what makes a trial of it fast: by its data's class, and by its name
     "ImageDataModule": ["--data.init_args.dataset=digits", "--data.init_args.image_size=8"],
     "goodfellow_mnist": ["--data.init_args.image_size=28"],
+    "stylegan_cifar10": [
+        "--model.init_args.generator.init_args.max_width=64",
+        "--model.init_args.discriminator.init_args.max_width=64",
+    ],
     "SingleImageDataModule": ["--data.init_args.size=64"],
     "StyleImageDataModule": ["--data.init_args.size=64", "--model.init_args.min_scale=64"],
     "class_visualisation": ["--model.init_args.per_class=1", "--model.init_args.size=64"],

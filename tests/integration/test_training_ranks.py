@@ -35,6 +35,9 @@ def run_of_two(tmp_path_factory, shared_cache):
     config["trainer"]["callbacks+"] = [
         c for c in config["trainer"]["callbacks+"] if c["class_path"].endswith(keep)
     ]
+    for callback in config["trainer"]["callbacks+"]:
+        if callback["class_path"].endswith(("FrechetDistanceCallback", "NearestNeighbours")):
+            callback["init_args"] = {"num_samples": 300}
     config["trainer"] |= {"max_steps": 6, "val_check_interval": 3, "log_every_n_steps": 3}
     config["data"]["init_args"] |= {"image_size": 8, "batch_size": 8}
     (folder / "two.yaml").write_text(yaml.safe_dump(config))

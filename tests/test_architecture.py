@@ -112,11 +112,13 @@ def test_what_is_not_asked_for_is_not_imported(code, absent):
     assert loaded_by(code) & absent == set()
 
 
+@pytest.mark.slow
 def test_an_evaluation_loads_no_technique():
     techniques = [m for m in loaded_by("import novum.evaluation.images") if "lightning_mod" in m]
     assert techniques == []
 
 
+@pytest.mark.slow
 def test_a_dcgan_loads_no_other_technique():
     code = "from novum.core.security.allowed import find_allowed\n" + "\n".join(
         f"find_allowed('novum.lightning_modules.{name}')"

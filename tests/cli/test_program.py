@@ -7,6 +7,7 @@ import pytest
 from novum.cli.program import one_line_errors, repeat_sigint
 
 
+@pytest.mark.slow
 def test_an_interrupt_that_is_swallowed_comes_again(capsys):
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(SystemExit) as exit_, one_line_errors(), repeat_sigint(0.05):

@@ -140,6 +140,7 @@ def test_bounds_of_candidates_hold(kind, dtype, monkeypatch):
     assert (squared >= cutoff[:, None])[others].all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [8, 64, 512])
 def test_bfloat16_settles_plain_features(normal, d):
     """Else every search would be done twice."""
@@ -177,6 +178,7 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
+@pytest.mark.slow
 def test_a_mapped_reference_is_read_in_blocks(normal, tmp_path):
     """Nothing may touch more rows of the file at once than a block holds."""
     normal(20_000, 32).numpy().tofile(tmp_path / "reference")
@@ -229,6 +231,7 @@ def test_ties_go_to_the_smaller_index():
     assert torch.allclose(distances, torch.tensor(3.0).double().sqrt())
 
 
+@pytest.mark.slow
 def test_crowds_of_equal_rows_cost_no_more_than_one(normal):
     """Ten thousand queries among ten thousand equal rows: pairwise it would take minutes."""
     collapsed = torch.ones(10_000, 256)

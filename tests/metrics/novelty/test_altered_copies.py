@@ -27,6 +27,7 @@ def fresh():
     return textures(60, 9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attack", "words"),
     [

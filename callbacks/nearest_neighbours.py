@@ -60,22 +60,25 @@ class NearestNeighbours(EvaluationCallback):
         self.features, self.num_samples, self.rows = tuple(features), num_samples, rows
         self.found: Report | None = None  # facts, controls and the gate of the last evaluation
         self._pool: Pool | None = None
+        self._matched: dict[str, SpaceMatches] = {}  # of the last evaluation, by space
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         evaluation = Evaluation.of(trainer, cast(ImageGenerator, pl_module))
-        found, spaces, matched = {}, {}, {}
+        found, spaces = {}, {}
         for name in self.features:
             fake = evaluation.features(name, self.num_samples)
             train, heldout = (evaluation.reference(name, s) for s in ("train", "heldout"))
             if self._pool is None or len(self._pool.of_row) != len(train) + len(heldout):
-                self._pool = draw_pool(train, heldout)
+                self._pool, self._matched = draw_pool(train, heldout), {}
             found[name] = find_neighbours(fake, train, heldout, search=knn_together)
-            matched[name] = match_space(FeatureSets(train, heldout, fake), self._pool)
-            copying = judge_copying(matched[name].samples, math.log(RATIO))
+            sets = FeatureSets(train, heldout, fake)
+            matched = match_space(sets, self._pool, self._matched.get(name))
+            self._matched[name] = matched
+            copying = judge_copying(matched.samples, math.log(RATIO))
             share = {"closer_to_train": as_estimate(share_interval(found[name]))}
             spaces[name] = Space(novelty=copying_figures(copying) | share)
         log_metrics(trainer, pl_module, scalars(spaces))
-        self.found = self._conclude(evaluation, found, spaces, matched)
+        self.found = self._conclude(evaluation, found, spaces)
         if trainer.is_global_zero:
             self._show(trainer, evaluation, found)
 
@@ -84,20 +87,18 @@ class NearestNeighbours(EvaluationCallback):
         evaluation: Evaluation,
         found: dict[str, Neighbours],
         spaces: dict[str, Space],
-        matched: dict[str, SpaceMatches],
     ) -> Report:
-        """The verdict of evaluate.py on these samples, and what it rests on."""
+        """The verdict on these samples by the rules of evaluate.py, and what it rests on."""
         assert self._pool is not None
-        t = self._pool.num_train
-        train, heldout = evaluation.source("train"), evaluation.source("heldout")
-        samples = ImageArray(evaluation.samples(self.num_samples))
-        report = Report(
-            SetSummary(n=len(samples)), SetSummary(n=t), SetSummary(n=len(heldout)), spaces
+        t, keys = self._pool.num_train, self._pool.of_row.numpy()
+        train, near = evaluation.source("train"), next(iter(found.values()))
+        samples = ImageArray(evaluation.samples(len(near.train_distance)))
+        of_samples, of_train, of_heldout = (
+            SetSummary(n=n) for n in (len(samples), t, len(keys) - t)
         )
-        near = next(iter(found.values()))
-        keys = self._pool.of_row.numpy()
+        report = Report(of_samples, of_train, of_heldout, spaces)
         same = find_identical(_keys(samples, train, near, keys[:t]), keys[:t], keys[t:])
-        conclude(report, same, matched, {"samples": samples, "train": train}, seed=0)
+        conclude(report, same, self._matched, {"samples": samples, "train": train}, seed=0)
         report.verdict = image_verdict(report)
         return report
 

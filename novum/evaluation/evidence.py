@@ -13,7 +13,7 @@ from novum.evaluation.space import Copying, Judgement
 from novum.metrics.novelty.alignment import overlap, places, region_masks, sample_at
 from novum.metrics.novelty.altered_copies import AlteredCopies
 from novum.metrics.record import FeatureSets
-from novum.metrics.subsets import choose_rows as choose_some
+from novum.metrics.subsets import choose_rows
 from novum.report.exhibits import (
     Distributions,
     Exemplars,
@@ -26,7 +26,7 @@ from novum.report.exhibits import (
 from novum.report.image_page import Exhibits
 from novum.report.model import Copy, Estimate, Report
 from novum.report.pictures import WHITE, Pixels, to_rgb
-from novum.report.projector import choose_rows
+from novum.report.projector import choose_points
 
 ALIGNMENT = "alignment"  # the space of the detector of altered copies
 SHOWN = 12  # samples of a panel
@@ -51,7 +51,7 @@ def evidence(
     spaces = judged.items()
     first = [] if altered is None else [alignment_panel(altered.found, altered.copying, images)]
     return Exhibits(
-        samples=to_rgb(images["samples"][choose_some(torch.arange(len(images["samples"])), GRID)]),
+        samples=to_rgb(images["samples"][choose_rows(torch.arange(len(images["samples"])), GRID)]),
         facts=fact_pairs(report, images),
         panels=first + [panel(name, found, images) for name, found in spaces],
         scatters=[scatter(name, found, images) for name, found in spaces if found.realism],
@@ -208,7 +208,7 @@ def projector_points(
         q = test.q_values
         copied = test.flagged.nonzero()[:, 0].tolist()
         first = {"samples": copied, "train": test.train_rows[test.flagged].tolist()}
-    chosen = choose_rows({side: len(source) for side, source in images.items()}, first)
+    chosen = choose_points({side: len(source) for side, source in images.items()}, first)
     rows = {side: torch.from_numpy(picked) for side, picked in chosen.items()}
     facts: dict[str, list] = {"set": [], "name": [], "q": []}
     for side, picked in rows.items():

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from novum.datamodules.sources.image_sources import ImageSource
+from novum.metrics.functional.intervals import normal_interval
 from novum.metrics.novelty.combined import Combined, combine_matches
 from novum.metrics.novelty.copying import CopyTest, copy_rate_from_matches, copy_test_from_matches
 from novum.metrics.novelty.facts import Identical, near_identical
@@ -70,6 +71,11 @@ def needed_items(train_items: int, heldout_items: int) -> int:
     """Copied items that show at GATE_ERROR if no sample matches a held-out one as plainly."""
     share = train_items / (train_items + heldout_items)
     return math.ceil(math.log(GATE_ERROR) / math.log(share))
+
+
+def needed_heldout(train: int, copies: float) -> int:
+    """Held-out images with which that many copied items show: `needed_items` solved for them."""
+    return math.ceil(train * (GATE_ERROR ** (-1 / copies) - 1))
 
 
 def conclude(
@@ -179,10 +185,6 @@ def _near_facts(known: Tensor, combined: Combined, images: Mapping[str, ImageSou
 
 def _control(space: SpaceMatches) -> model.Control:
     assert space.control is not None
-    rows = int(space.pool.trained[space.pool.own].sum())
-    z = 1.96
-    excess = [
-        Estimate(e.value, e.value - z * e.standard_error, e.value + z * e.standard_error)
-        for e in space.control.excess
-    ]
+    rows = int(space.pool.drawn.trained[space.pool.own].sum())
+    excess = [Estimate(*normal_interval(e.value, e.standard_error)) for e in space.control.excess]
     return model.Control(rows, space.control.p, excess, list(RATIOS))

@@ -7,6 +7,8 @@ from novum.evaluation.gate import (
     IDENTICAL_ERROR,
     convicted_by_facts,
     gate_passed,
+    needed_heldout,
+    needed_items,
     shifted,
 )
 from novum.metrics.functional.intervals import clopper_pearson_interval
@@ -26,6 +28,10 @@ QUALITY = {
     "recall": ("recall", ".0%"),
     "coverage": ("coverage", ".0%"),
 }
+NO_FACTS = (
+    "No sample is identical to a training image, or nearer to one than chance allows to images that"
+    " are like the training images."
+)
 LOOK = "look at the pairs below, then train with more data, fewer repeats of it or fewer steps"
 
 
@@ -104,10 +110,8 @@ def _finding(report: Report) -> tuple[Finding, str, tuple[str, ...], str]:
 
 def _without_heldout(report: Report) -> tuple[Finding, str, tuple[str, ...], str]:
     details = (
-        "without held-out images a faint copy cannot be distinguished from a chance likeness; no"
-        " sample is identical to a training image or nearer to one than training images are to"
-        " each other.",
-        *_facts(report),
+        "without held-out images a faint copy cannot be distinguished from a chance likeness.",
+        *(_facts(report) if report.facts else (NO_FACTS,)),
     )
     todo = (
         "look at the most suspicious pairs below; better, train on half of the data and give the"
@@ -212,15 +216,9 @@ def _more(report: Report) -> str:
     """How many samples, or how many held-out images for these samples, would do."""
     assert report.gate is not None and report.heldout is not None
     n, train = report.samples.n or 0, report.train.n or 0
-    samples = round(report.gate.needed / SOUGHT)
-    words = f"judge {samples:,} samples or more"
-    for times in (1, 2, 5, 10):  # t / h
-        share = times / (1 + times)
-        if share ** (SOUGHT * n) > GATE_ERROR and times > 1:
-            break
-        if share ** (SOUGHT * n) <= GATE_ERROR and train / times > (report.heldout.n or 0):
-            words += f", or hold out {round(train / times):,} images instead"
-            break
+    words = f"judge {round(report.gate.needed / SOUGHT):,} samples or more"
+    if SOUGHT * n >= needed_items(1, 1):
+        words += f", or hold out {needed_heldout(train, SOUGHT * n):,} images instead"
     return words
 
 

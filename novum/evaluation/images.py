@@ -84,9 +84,10 @@ def run(options: argparse.Namespace) -> Verdict:
         features = extract(name, sets, options.seed)
         judged[name] = judge(features, pool)
         add_judgement(report, name, judged[name])
-        if len(judged) == 1:
-            report.features[name].floor = quality_floor(features)
-        if len(judged) == 1 and distributed.is_rank_zero():
+        if len(judged) > 1:
+            continue
+        report.features[name].floor = quality_floor(features)
+        if distributed.is_rank_zero():
             points, pictures, facts = projector_points(features, judged[name], sets.images())
             write_projector(options.output / EVENTS, {name: points}, pictures, facts)
     add_styles(report, sets, options)
@@ -189,8 +190,9 @@ def judge_altered(report: Report, sets: Sets, pool: Pool, seed: int) -> Altered 
 
 def add_near_duplicates(report: Report, within: PoolMatches) -> None:
     """Count held-out images that are near-duplicates of training images."""
-    heldout = ~within.trained[within.own]
-    twins = heldout & within.trained[within.nearest] & (within.margin >= NEAR_DUPLICATE)
+    trained = within.drawn.trained
+    heldout = ~trained[within.own]
+    twins = heldout & trained[within.nearest] & (within.margin >= NEAR_DUPLICATE)
     assert report.heldout is not None
     report.heldout.searched = int(heldout.sum())
     report.heldout.near_duplicates = int(twins.sum())

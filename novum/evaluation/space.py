@@ -13,7 +13,7 @@ from novum.evaluation.gate import SpaceMatches
 from novum.metrics.checks import check_features
 from novum.metrics.functional.intervals import Interval
 from novum.metrics.functional.manifold import realism
-from novum.metrics.neighbours import distinct_rows, knn_together
+from novum.metrics.neighbours import knn_together
 from novum.metrics.novelty import (
     CopyTest,
     Matches,
@@ -28,7 +28,7 @@ from novum.metrics.novelty import (
 )
 from novum.metrics.novelty.nearest_matches import match_pool
 from novum.metrics.novelty.negative_control import match_within_pool, negative_control
-from novum.metrics.novelty.pool import Pool, pool_of_items
+from novum.metrics.novelty.pool import Pool, draw_pool
 from novum.metrics.record import FeatureSets, Measure, Values
 from novum.metrics.registry import computable, measures_of
 from novum.metrics.subsets import choose_rows
@@ -129,16 +129,21 @@ def quality_floor(sets: FeatureSets) -> dict[str, Estimate]:
     return {name: value for name, value in floor.items() if value.value is not None}
 
 
-def match_space(sets: FeatureSets, pool: Pool | None = None) -> SpaceMatches:
-    """Match samples, and items of the pool, with the pool's items."""
-    if pool is None:
-        rows = [sets.train] if sets.heldout is None else [sets.train, sets.heldout]
-        item = distinct_rows(torch.cat(rows))[1].cpu()
-        pool = pool_of_items(item, len(sets.train), sets.seed)
+def match_space(
+    sets: FeatureSets, pool: Pool | None = None, known: SpaceMatches | None = None
+) -> SpaceMatches:
+    """Match samples, and items of the pool, with the pool's items.
+
+    `known` matches of other samples in this pool spare the search for its own items.
+    """
+    pool = draw_pool(sets.train, sets.heldout, sets.seed) if pool is None else pool
     items = pool.take(sets.train, sets.heldout)
+    samples = match_pool(sets.fake, pool, items, search=knn_together)
+    if known is not None:
+        return known._replace(samples=samples)
     within = match_within_pool(pool, items, search=knn_together)
     control = None if sets.heldout is None else negative_control(within, seed=sets.seed)
-    return SpaceMatches(match_pool(sets.fake, pool, items, search=knn_together), within, control)
+    return SpaceMatches(samples, within, control)
 
 
 def judge_copying(matches: Matches, margin: float, seed: int = 0) -> Copying:

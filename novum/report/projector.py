@@ -24,7 +24,7 @@ FORMULA = ("=", "+", "-", "@")  # what one begins with
 SHEET = 8192  # pixels of the largest side that browsers take as one texture
 
 
-def choose_rows(
+def choose_points(
     sizes: Mapping[str, int],
     first: Mapping[str, Sequence[int]],
     at_most: int = MOST_POINTS,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from novum.evaluation.gate import needed_items
+from novum.evaluation.gate import needed_heldout, needed_items
 from novum.report.model import Finding
 from tests.evaluation.worlds import INNOCENT, judge
 
@@ -63,6 +63,13 @@ def test_copy_rates_cover_the_truth(runs):
     rates = [f.report.gate.copy_rate for f in found]
     missed = sum(not rate.low <= 0.1 <= rate.high for rate in rates)
     assert missed <= at_most(0.05, len(rates))
+
+
+def test_held_out_images_needed():
+    """With so many of them, and not with fewer, that number of copied items is what is needed."""
+    for copies in (9, 20, 61):
+        heldout = needed_heldout(1000, copies)
+        assert needed_items(1000, heldout) == copies < needed_items(1000, round(0.9 * heldout))
 
 
 def test_copied_items_needed():

@@ -112,6 +112,10 @@ def test_without_held_out_images_facts_alone_are_judged():
     found = judged(heldout=None)
     assert found.finding is Finding.CANNOT_JUDGE
     assert found.text.startswith("Copying was not judged: without held-out images")
+    assert "No sample is identical to a training image" in found.text
+    known = judged(2, identical(heldout=None, of_heldout=None, p=0.5), heldout=None)
+    assert not known.copying and "2 of 1,000 samples are identical" in known.text
+    assert "No sample is identical" not in known.text
     assert judged(2, identical(heldout=None, of_heldout=None), heldout=None).copying
 
 

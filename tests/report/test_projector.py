@@ -6,7 +6,7 @@ from google.protobuf import text_format
 from PIL import Image
 from tensorboard.plugins.projector import ProjectorConfig
 
-from novum.report.projector import choose_rows, principal, sprite, write_projector
+from novum.report.projector import choose_points, principal, sprite, write_projector
 
 
 def images(n: int, height: int = 6, width: int = 4) -> np.ndarray:
@@ -103,16 +103,16 @@ def test_wide_features_are_turned_not_distorted():
 
 def test_rows_are_shared_out_and_the_named_ones_are_in():
     sizes = {"samples": 1000, "train": 50, "heldout": 1000}
-    rows = choose_rows(sizes, {"samples": [999, 7, 7], "train": range(50)}, at_most=90)
+    rows = choose_points(sizes, {"samples": [999, 7, 7], "train": range(50)}, at_most=90)
     assert [len(r) for r in rows.values()] == [30, 30, 30]
     assert {7, 999} <= set(rows["samples"].tolist())
     assert all(len(set(r.tolist())) == 30 for r in rows.values())
-    again = choose_rows(sizes, {"samples": [999, 7, 7], "train": range(50)}, at_most=90)
+    again = choose_points(sizes, {"samples": [999, 7, 7], "train": range(50)}, at_most=90)
     assert all(np.array_equal(rows[k], again[k]) for k in rows)
 
 
 def test_small_sets_are_shown_whole():
-    rows = choose_rows({"samples": 3, "train": 4}, {})
+    rows = choose_points({"samples": 3, "train": 4}, {})
     assert rows["samples"].tolist() == [0, 1, 2] and rows["train"].tolist() == [0, 1, 2, 3]
 
 

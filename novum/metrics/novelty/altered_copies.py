@@ -30,7 +30,7 @@ from novum.metrics.novelty.alignment import (
     region_masks,
 )
 from novum.metrics.novelty.nearest_matches import Matches, matches_of
-from novum.metrics.novelty.negative_control import PoolMatches
+from novum.metrics.novelty.negative_control import PoolMatches, nearest_others
 from novum.metrics.novelty.pool import Pool, pool_of_items
 from novum.metrics.novelty.retrieval import (
     PER_FAMILY,
@@ -157,14 +157,11 @@ class AlteredCopyDetector:
 
         An item whose finalists are of its own group is left out.
         """
-        own, unit = torch.arange(min(rows, len(self.pool))), self.drawn.unit
+        own = torch.arange(min(rows, len(self.pool)))
         found = self._find(self.pool[: len(own)], own.to(self.device))
         near, likeness, _ = (x.cpu() for x in found)
-        others = (unit[near] == unit[own][:, None]).byte().argsort(dim=1, stable=True)
-        near, likeness = near.gather(1, others), likeness.gather(1, others)
-        kept = unit[near[:, RIVAL]] != unit[own]
-        margin = _margin(likeness)[kept]
-        return PoolMatches(own[kept], near[kept, 0], margin, self.drawn.trained, unit)
+        kept, nearest, likeness = nearest_others(self.drawn, own, near, likeness, RIVAL + 1)
+        return PoolMatches(own[kept], nearest, _margin(likeness), self.drawn)
 
     def _read(self, source: Images) -> Tensor:
         """uint8 (n, c, 32, 32) on the device."""

@@ -57,6 +57,6 @@ def combine_matches(found: list[Matches], usual: list[PoolMatches]) -> Combined:
         best.values,
         found[0].train_items,
         found[0].heldout_items,
-        None if found[0].unit is None else chosen([f.unit for f in found if f.unit is not None]),
+        chosen([f.draw for f in found]),
     )
     return Combined(matches, best.indices, len(found))

@@ -16,15 +16,11 @@ from novum.metrics.novelty.nearest_matches import TRAIN
 from novum.metrics.subsets import choose_rows
 
 
-class Overlap(NamedTuple):
+class Shared(NamedTuple):
     """Distinct items of a set, and how many of them equal a training item."""
 
     distinct: int
     in_train: int
-
-    @property
-    def share(self) -> float:
-        return self.in_train / max(self.distinct, 1)
 
 
 class Identical(NamedTuple):
@@ -32,9 +28,9 @@ class Identical(NamedTuple):
 
     samples: Tensor  # (k,) int64, rows of samples that equal a training image
     train: Tensor  # (k,) int64, the first training row that each equals
-    overlap: Overlap  # of the samples
-    heldout: Overlap | None  # of as many held-out images at most
-    repeated: Overlap  # of training images, as many: those that occur more than once
+    overlap: Shared  # of the samples
+    heldout: Shared | None  # of as many held-out images at most
+    repeated: Shared  # of training images, as many: those that occur more than once
     pool_pairs: int  # images of training and held-out data that equal an earlier one
     heldout_rows: int  # all held-out images that equal a training image
     leak_p: float  # of "held-out images equal training images as often as these each other"
@@ -67,29 +63,29 @@ def find_identical(
     as_many = heldout[chosen.numpy()]  # more of them would be rarer ones
     again = known[times > 1]
 
-    def repeated(rows: int) -> Overlap:
+    def repeated(rows: int) -> Shared:
         chosen = choose_rows(torch.arange(len(of_train)), rows)
-        return _overlap(of_train[chosen.numpy()], again)
+        return _shared(of_train[chosen.numpy()], again)
 
     pool = np.concatenate([of_train, heldout])
     return Identical(
         torch.from_numpy(rows),
         torch.from_numpy(first[place[rows]]),
-        _overlap(of_samples, known),
-        None if of_heldout is None else _overlap(as_many, known),
+        _shared(of_samples, known),
+        None if of_heldout is None else _shared(as_many, known),
         repeated(len(as_many) or len(of_samples)),
         len(pool) - len(np.unique(pool)),
         int(np.isin(heldout, known).sum()),
-        _fisher(_overlap(heldout, known), repeated(len(heldout))) if len(heldout) else 1.0,
+        _fisher(_shared(heldout, known), repeated(len(heldout))) if len(heldout) else 1.0,
     )
 
 
-def _overlap(rows: np.ndarray, known: np.ndarray) -> Overlap:
+def _shared(rows: np.ndarray, known: np.ndarray) -> Shared:
     distinct = np.unique(rows)
-    return Overlap(len(distinct), int(np.isin(distinct, known).sum()))
+    return Shared(len(distinct), int(np.isin(distinct, known).sum()))
 
 
-def _fisher(found: Overlap, reference: Overlap) -> float:
+def _fisher(found: Shared, reference: Shared) -> float:
     """One-sided p-value of as large a share as found, given that of the reference."""
     from scipy.stats import hypergeom
 

@@ -25,6 +25,11 @@ class Matches(NamedTuple):
     heldout_items: int
     unit: Tensor | None = None  # (m,) int64, the group of the item, if groups were held out whole
 
+    @property
+    def draw(self) -> Tensor:
+        """What shares its luck: samples of one group, or of one item, are one draw."""
+        return self.item if self.unit is None else self.unit
+
 
 class Clusters(NamedTuple):
     """Samples that match one item share its luck, so they are one draw. Margins descend."""
@@ -85,8 +90,7 @@ def margin_of(ratio: float) -> float:
 def find_clusters(matches: Matches, at_least: float = -torch.inf) -> Clusters:
     """The clusters of the samples whose margin is `at_least` this."""
     kept = matches.margin >= at_least
-    unit = matches.item if matches.unit is None else matches.unit
-    item, inverse, size = unit[kept].unique(return_inverse=True, return_counts=True)
+    item, inverse, size = matches.draw[kept].unique(return_inverse=True, return_counts=True)
     empty = matches.margin.new_empty(len(item))
     margin = empty.scatter_reduce(0, inverse, matches.margin[kept], "amax", include_self=False)
     trained = torch.zeros_like(item, dtype=torch.bool)

@@ -27,8 +27,7 @@ class PoolMatches(NamedTuple):
     own: Tensor  # (r,) int64, positions in the pool
     nearest: Tensor  # (r,) int64
     margin: Tensor  # (r,) float64
-    trained: Tensor  # (g,) bool, of all items
-    unit: Tensor  # (g,) int64, the group that was held out whole, or the item
+    drawn: Pool
 
 
 class Excess(NamedTuple):
@@ -58,16 +57,24 @@ def match_within_pool(
     siblings = min(int(pool.unit.bincount().max()), MOST_SIBLINGS)
     near = search(items[: len(own)], items, min(k + siblings, len(items)))
     indices, distances = near.indices.cpu(), near.distances.cpu()
-    same = pool.unit[indices] == pool.unit[own][:, None]
-    others = same.byte().argsort(dim=1, stable=True)[:, : max(1, min(k, len(items) - siblings))]
-    kept = ~same.gather(1, others).any(1)
-    return PoolMatches(
-        own[kept],
-        indices.gather(1, others)[kept, 0],
-        margins(distances.gather(1, others)[kept]),
-        pool.trained,
-        pool.unit,
+    kept, nearest, distances = nearest_others(
+        pool, own, indices, distances, max(1, min(k, len(items) - siblings))
     )
+    return PoolMatches(own[kept], nearest, margins(distances), pool)
+
+
+def nearest_others(
+    pool: Pool, own: Tensor, found: Tensor, scores: Tensor, k: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of items (r,) and what was found near them (r, n), the first k of other units than their own.
+
+    Returns a mask (r,) of the items that have so many, the nearest of each of these, and the scores
+    of its k.
+    """
+    same = pool.unit[found] == pool.unit[own][:, None]
+    others = same.byte().argsort(dim=1, stable=True)[:, :k]
+    kept = ~same.gather(1, others)[:, -1]
+    return kept, found.gather(1, others)[kept, 0], scores.gather(1, others)[kept]
 
 
 def negative_control(
@@ -79,16 +86,14 @@ def negative_control(
     the labels of all units: exact, as the rows judged are chosen without them.
     """
     kept = torch.stack([found.margin >= math.log(ratio) for ratio in RATIOS]).double()
-    observed = _sums(found, found.trained[None], kept)[:, 0]
     generator = torch.Generator().manual_seed(seed)
-    of_unit = torch.zeros(int(found.unit.max()) + 1, dtype=torch.bool)
-    of_unit[found.unit] = found.trained
-    order = torch.rand(permutations, len(of_unit), generator=generator).argsort(1)
-    chance = _sums(found, of_unit[order][:, found.unit], kept)
-    scale = chance.std(1).clamp_min(1e-12)
-    largest = ((observed - chance.mean(1)) / scale).max()
-    exceeded = int((((chance - chance.mean(1, keepdim=True)) / scale[:, None]).max(0).values
-                    >= largest).sum())  # fmt: skip
+    trained = found.drawn.unit_trained
+    order = torch.rand(permutations, len(trained), generator=generator).argsort(1)
+    observed = _sums(found, trained[None], kept)
+    chance = _sums(found, trained[order], kept)
+    mean, scale = chance.mean(1, keepdim=True), chance.std(1, keepdim=True).clamp_min(1e-12)
+    largest = ((observed - mean) / scale).max()
+    exceeded = int((((chance - mean) / scale).max(0).values >= largest).sum())
     return NegativeControl(
         [_rows_excess(found, math.log(ratio)) for ratio in RATIOS],
         (1 + exceeded) / (1 + permutations),
@@ -96,34 +101,34 @@ def negative_control(
 
 
 def _sums(found: PoolMatches, labels: Tensor, kept: Tensor) -> Tensor:
-    """Summed scores (ratios, b) of the training rows under each of b labellings (b, g)."""
-    own, near = labels[:, found.own].double(), labels[:, found.nearest].double()
-    odds = _odds(found)
+    """Summed scores (ratios, b) of the training rows under each of b labellings of the units."""
+    unit = found.drawn.unit
+    own, near = (labels[:, unit[rows]].double() for rows in (found.own, found.nearest))
+    odds = _odds(found.drawn)
     return kept @ (own * (near - odds * (1 - near))).T
 
 
-def _odds(found: PoolMatches) -> float:
+def _odds(pool: Pool) -> float:
     """Training units for each held-out one, of the pool without that of a training row."""
-    units, train = len(found.unit.unique()), len(found.unit[found.trained].unique())
-    return max(train - 1, 0) / max(units - train, 1)
+    return max(pool.train_items - 1, 0) / max(pool.heldout_items, 1)
 
 
 def _rows_excess(found: PoolMatches, margin: float) -> Excess:
     """Rows that are each other's nearest share their luck, as those of one item do."""
-    rows = found.trained[found.own]
+    pool = found.drawn
+    rows = pool.trained[found.own]
     own, near = found.own[rows], found.nearest[rows]
-    nearest_of = torch.full((len(found.trained),), -1)
+    nearest_of = torch.full((len(pool.rows),), -1)
     nearest_of[found.own] = found.nearest
-    mutual = (nearest_of[near] == own) & found.trained[near]
-    cluster = found.unit[torch.where(mutual, torch.minimum(own, near), near)]
-    return _excess(found.trained[near], found.margin[rows] >= margin, cluster, _odds(found))
+    mutual = (nearest_of[near] == own) & pool.trained[near]
+    cluster = pool.unit[torch.where(mutual, torch.minimum(own, near), near)]
+    return _excess(pool.trained[near], found.margin[rows] >= margin, cluster, _odds(pool))
 
 
 def samples_excess(matches: Matches, margin: float) -> Excess:
     """Excess of samples that match training items, clustered by item."""
     odds = matches.train_items / max(matches.heldout_items, 1)
-    unit = matches.item if matches.unit is None else matches.unit
-    return _excess(matches.side == TRAIN, matches.margin >= margin, unit, odds)
+    return _excess(matches.side == TRAIN, matches.margin >= margin, matches.draw, odds)
 
 
 def _excess(trained: Tensor, kept: Tensor, cluster: Tensor, odds: float) -> Excess:

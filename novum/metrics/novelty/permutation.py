@@ -1,5 +1,7 @@
 """One p-value: do the samples favour training data over held-out data?"""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -35,19 +37,14 @@ def permutation_test_from_matches(
     margin, observed = clusters.margin.tolist(), clusters.trained.tolist()
     items = matches.train_items + matches.heldout_items
     generator = torch.Generator().manual_seed(seed)
-    wins = torch.zeros(1 + permutations, dtype=torch.float64)  # the first is the observed labelling
+    wins = torch.zeros(1 + permutations, dtype=torch.float64)
     largest = torch.full_like(wins, -torch.inf)
-    for j, trained in enumerate(observed):
-        chance = (matches.train_items - wins) / (items - j)
-        won = torch.rand(len(wins), generator=generator, dtype=torch.float64) < chance
-        won[0] = trained
+    for j, won in enumerate(_labels(matches, observed, permutations, generator)):
         wins += won
         if j + 1 == len(margin) or margin[j + 1] < margin[j]:  # ties enter together
             surplus = wins - (j + 1) * matches.train_items / items
             torch.maximum(largest, surplus / (j + 1) ** 0.5, out=largest)
-    coin = torch.rand(len(wins), generator=generator)  # ties by chance: exactly uniform if no copy
-    exceeding = (largest > largest[0]) | ((largest == largest[0]) & (coin >= coin[0]))
-    return float(exceeding.double().mean())
+    return _p_value(largest, generator)
 
 
 def surprise_test(matches: Matches, permutations: int = 9999, seed: int = 0) -> float:
@@ -59,19 +56,36 @@ def surprise_test(matches: Matches, permutations: int = 9999, seed: int = 0) -> 
     clusters = find_clusters(matches)
     weight = clusters.margin[:MOST_CLUSTERS].clamp(max=MOST_SURPRISE).tolist()
     observed = clusters.trained[:MOST_CLUSTERS].tolist()
-    items = matches.train_items + matches.heldout_items
     generator = torch.Generator().manual_seed(seed)
-    wins = torch.zeros(1 + permutations, dtype=torch.float64)  # the first is the observed labelling
-    total = torch.zeros_like(wins)
-    for j, (trained, surprise) in enumerate(zip(observed, weight, strict=True)):
+    total = torch.zeros(1 + permutations, dtype=torch.float64)
+    labels = _labels(matches, observed, permutations, generator)
+    for surprise, won in zip(weight, labels, strict=True):
+        total += surprise * won
+    return _p_value(total, generator)
+
+
+def _labels(
+    matches: Matches, observed: list[bool], permutations: int, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Whether each cluster in turn is of training: as observed, then in each permutation.
+
+    Labels are drawn without replacement from those of the pool.
+    """
+    items = matches.train_items + matches.heldout_items
+    wins = torch.zeros(1 + permutations, dtype=torch.float64)
+    for j, trained in enumerate(observed):
         chance = (matches.train_items - wins) / (items - j)
         won = torch.rand(len(wins), generator=generator, dtype=torch.float64) < chance
         won[0] = trained
         wins += won
-        total += surprise * won
-    coin = torch.rand(len(total), generator=generator)
-    exceeding = (total > total[0]) | ((total == total[0]) & (coin >= coin[0]))
-    return float(exceeding.double().mean())
+        yield won
+
+
+def _p_value(statistic: Tensor, generator: torch.Generator) -> float:
+    """p-value of the first statistic among all; ties by chance: exactly uniform if no copy."""
+    coin = torch.rand(len(statistic), generator=generator)
+    ties = (statistic == statistic[0]) & (coin >= coin[0])
+    return float(((statistic > statistic[0]) | ties).double().mean())
 
 
 MEASURES = (

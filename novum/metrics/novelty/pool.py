@@ -56,12 +56,13 @@ class Pool(NamedTuple):
         return taken
 
 
-def draw_pool(train: Tensor, heldout: Tensor, seed: int = 0) -> Pool:
+def draw_pool(train: Tensor, heldout: Tensor | None, seed: int = 0) -> Pool:
     """The pool of two sets (t, d) and (h, d); equal rows, across sets too, are one item."""
-    for name, x in {"train": train, "heldout": heldout}.items():
+    sets = {"train": train} if heldout is None else {"train": train, "heldout": heldout}
+    for name, x in sets.items():
         check_features(x, name, at_least=1)
-    check_same_width(train=train, heldout=heldout)
-    _, item = distinct_rows(torch.cat([train, heldout]))
+    check_same_width(**sets)
+    _, item = distinct_rows(torch.cat(list(sets.values())))
     return pool_of_items(item.cpu(), len(train), seed)
 
 

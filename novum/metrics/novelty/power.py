@@ -15,12 +15,10 @@ from novum.metrics.functional.intervals import Interval, clopper_pearson_interva
 from novum.metrics.neighbours import knn
 from novum.metrics.novelty.alterations import LADDER, alter
 from novum.metrics.novelty.altered_copies import AlteredCopyDetector
-from novum.metrics.novelty.nearest_matches import HELDOUT, TRAIN, Matches
+from novum.metrics.novelty.nearest_matches import HELDOUT, NEAREST, TRAIN, Matches, margins
 
 if TYPE_CHECKING:
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-
-NEIGHBOURS = 5
 
 # (samples, an item that is not to be found for each of them) -> what they match
 Matcher = Callable[[Tensor, Tensor], Matches]
@@ -104,11 +102,10 @@ def feature_matcher(
     pool = torch.cat([features(x) for x in (train, heldout)])
 
     def match(samples: Tensor, exclude: Tensor) -> Matches:
-        found = knn(features(samples), pool, NEIGHBOURS + 1)
+        found = knn(features(samples), pool, NEAREST + 1)
         last = (found.indices == exclude[:, None]).byte().sort(dim=1, stable=True).indices
         item = found.indices.gather(1, last)[:, 0]
-        near = found.distances.gather(1, last)
-        margin = (near[:, NEIGHBOURS - 1].log() - near[:, 0].log()).nan_to_num(0, posinf=torch.inf)
+        margin = margins(found.distances.gather(1, last)[:, :NEAREST])
         side = torch.where(item < len(train), TRAIN, HELDOUT).to(torch.int8)
         return Matches(item, side, margin, len(train), len(heldout))
 

@@ -10,6 +10,7 @@ from novum.metrics.novelty.facts import near_identical
 from novum.metrics.novelty.nearest_matches import HELDOUT, TRAIN, Matches
 from novum.metrics.novelty.negative_control import PoolMatches
 from novum.metrics.novelty.permutation import surprise_test
+from novum.metrics.novelty.pool import pool_of_items
 
 
 def exponential(n: int, seed: int = 0) -> torch.Tensor:
@@ -24,7 +25,7 @@ def matches(margin: torch.Tensor, side: int = TRAIN) -> Matches:
 
 def pool(margin: torch.Tensor) -> PoolMatches:
     rows = torch.arange(len(margin))
-    return PoolMatches(rows, rows, margin, torch.ones(len(margin), dtype=torch.bool), rows)
+    return PoolMatches(rows, rows, margin, pool_of_items(rows, len(rows)))
 
 
 def test_surprise_is_minus_the_log_of_a_share():

@@ -15,7 +15,7 @@ from novum.metrics.novelty.negative_control import (
     negative_control,
     samples_excess,
 )
-from novum.metrics.novelty.pool import draw_pool
+from novum.metrics.novelty.pool import Pool, draw_pool
 from tests.metrics.novelty.worlds import World
 
 
@@ -50,8 +50,7 @@ def test_excess_by_hand():
         torch.tensor([0, 1, 3, 4]),
         torch.tensor([1, 2, 1, 0]),
         torch.full((4,), 9.0),
-        trained,
-        torch.arange(6),
+        Pool(torch.arange(6), trained, torch.arange(6), 4, torch.arange(6)),
     )
     excess = negative_control(found, 9).excess[0]
     assert excess.value == pytest.approx((1 - 3 / 2 + 1 + 1) / 4)

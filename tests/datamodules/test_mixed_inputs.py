@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from novum.datamodules.sources import decode, suffixes
 from novum.datamodules.sources.decode import Page, read_header
 from novum.datamodules.sources.folders import find_images
 from novum.datamodules.sources.suffixes import AVIF
+from tests.archives import write_tar
 
 
 def file_of(pixels: np.ndarray, kind: str = "PNG", **options) -> bytes:
@@ -374,15 +374,6 @@ def test_one_place_for_both_sides_takes_the_options(tmp_path, pictures):
 
 
 # archives and img2dataset
-
-
-def write_tar(path: Path, members: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
 
 
 def test_one_archive_of_several_formats(tmp_path):

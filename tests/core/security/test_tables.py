@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import datasets
@@ -21,6 +20,7 @@ from novum.datamodules import ImageDataModule, TextDataModule
 from novum.datamodules.resolve_source import open_images
 from novum.datamodules.sources.huggingface import open_splits
 from novum.datamodules.sources.local_tables import by_split, list_files
+from tests.archives import write_tar
 from tests.project import ROOT
 
 
@@ -307,15 +307,6 @@ def test_no_column_beside_the_text_is_decoded():
         assert data.train_reference().text().startswith("words")
 
 
-def tar(path: str, members: dict[str, bytes], sparse: int = 0) -> str:
-    with tarfile.open(path, "w") as archive:
-        for name, data in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return path
-
-
 def test_members_of_archives_are_not_decoded_beside_the_images(monkeypatch):
     import gzip
 
@@ -329,7 +320,7 @@ def test_members_of_archives_are_not_decoded_beside_the_images(monkeypatch):
         members |= {f"{i}.png": png(i), f"{i}.cls": b"%d" % i, f"{i}.pth": b"x", f"{i}.npz": b"x",
                     f"{i}.json": b"{}", f"{i}.mp": b"\xc1", f"{i}.bin.gz": gzip.compress(bytes(99)),
                     f"{i}.txt": b"a text"}  # fmt: skip
-    where = tar("x.tar", members)
+    where = write_tar("x.tar", members)
     data = ImageDataModule("huggingface", where, image_size=8)
     assert data.num_classes == 4
     assert grays(where) == [0, 1, 2, 3]

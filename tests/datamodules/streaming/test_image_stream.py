@@ -15,6 +15,7 @@ from novum.datamodules import ImageDataModule
 from novum.datamodules.sources import decode
 from novum.datamodules.streaming import image_stream as stream
 from novum.datamodules.streaming import shard_index, shard_sets, shards
+from tests.archives import write_tar
 
 N = 60
 
@@ -220,7 +221,7 @@ def test_a_shard_that_breaks_stops_with_its_name_or_is_passed_over(tmp_path, fau
     if fault.startswith("tar"):
         (tmp_path / "data").mkdir()
         for shard in range(3):
-            tar(
+            write_tar(
                 tmp_path / "data" / f"{shard}.tar", {f"{i}.png": png(i) for i in range(shard, N, 3)}
             )
         path, file, do = tmp_path / "data", tmp_path / "data" / "1.tar", cut_short
@@ -268,7 +269,7 @@ def test_a_shard_without_an_index_stops_at_once_or_is_left_out(tmp_path):
 
 
 def test_a_damaged_archive_stops_at_once_or_gives_what_is_before_the_damage(tmp_path):
-    tar(tmp_path / "x.tar", {f"{i:03}.png": png(i) for i in range(N)})
+    write_tar(tmp_path / "x.tar", {f"{i:03}.png": png(i) for i in range(N)})
     whole = (tmp_path / "x.tar").read_bytes()
     spoilt = bytearray(whole)
     spoilt[20 * 1024 : 20 * 1024 + 512] = b"x" * 512  # the header of the 21st member
@@ -289,7 +290,7 @@ def test_wrong_options(data, tmp_path):
             images(data, **options)
     with pytest.raises(ValueError, match="streaming needs a path, and takes no subset"):
         images(data, subset=3)
-    tar(tmp_path / "x.tar", {"1.png": png(1), "1.cls": b"cat"})
+    write_tar(tmp_path / "x.tar", {"1.png": png(1), "1.cls": b"cat"})
     with pytest.raises(ValueError, match=r"member 1\.cls is not a whole number: b'cat'"):
         images(str(tmp_path / "x.tar"))
 
@@ -307,7 +308,7 @@ def test_what_is_held_out_stays_so_when_shards_are_added(data, tmp_path):
 
 def test_copies_of_an_image_are_on_one_side_wherever_they_are(tmp_path):
     write(tmp_path / "data", [*range(30), *range(30)], "train", shards=4)
-    tar(tmp_path / "x.tar", {f"{i}.png": png(i % 30) for i in range(60)})
+    write_tar(tmp_path / "x.tar", {f"{i}.png": png(i % 30) for i in range(60)})
     sides = {}
     for path in (tmp_path / "data", tmp_path / "x.tar"):
         one = images(str(path), heldout_fraction=0.3)
@@ -325,7 +326,7 @@ def test_labels_without_class_names(tmp_path, form, workers):
     """Of an archive's members, of a column of numbers, and of one of names."""
     if form == "cls":
         members = {f"{i:02}.{k}": v for i in range(N) for k, v in a_sample(i).items()}
-        path = tar(tmp_path / "x.tar", members)
+        path = write_tar(tmp_path / "x.tar", members)
     else:
         kinds = [i % 3 for i in range(N)] if form == "numbers" else ["abc"[i % 3] for i in range(N)]
         rows = {"image": [png(i) for i in range(N)], "label": kinds}
@@ -348,7 +349,7 @@ def test_an_archive_whose_member_claims_more_than_an_image_has(tmp_path, monkeyp
     monkeypatch.setattr(shards, "MOST_BYTES", 2000)
     monkeypatch.setattr(decode, "MOST_BYTES", 2000)
     members = {f"{i}.png": png(i) for i in range(N)} | {"bomb.png": bytes(5000)}
-    tar(tmp_path / "x.tar", members)
+    write_tar(tmp_path / "x.tar", members)
     one = images(str(tmp_path / "x.tar"), heldout_fraction=0.2, on_bad_image="error")
     with pytest.raises(ValueError, match=r"member bomb\.png: .*5,000 bytes, more than an image"):
         order(one, 30)
@@ -377,19 +378,10 @@ def test_other_formats(kind, tmp_path, tree):
         path = tmp_path / "saved"
         datasets.Dataset.from_dict({"image": [png(i) for i in range(10)]}).save_to_disk(path)
     else:
-        path = tar(tmp_path / "x.tar", {f"{i}.png": png(i) for i in range(10)})
+        path = write_tar(tmp_path / "x.tar", {f"{i}.png": png(i) for i in range(10)})
     one = images(str(path), heldout_fraction=0.4)
     total = len(one.train_reference()) + len(one.heldout_reference())
     assert total == 10 and one.train_reference()[0].dtype == torch.uint8
-
-
-def tar(file, members: dict[str, bytes], **kwargs):
-    with tarfile.open(file, "w", **kwargs) as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return file
 
 
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
@@ -405,7 +397,7 @@ def test_members_of_an_archive(tmp_path, form):
         "x/._4.png": b"not an image",
         "x/5.txt": b"a text",
     }
-    tar(tmp_path / "x.tar", members, format=form)
+    write_tar(tmp_path / "x.tar", members, format=form)
     before = sorted(tmp_path.rglob("*"))
     one = images(str(tmp_path / "x.tar"), heldout_fraction=0.3)
     both = numbers(one.train_reference()) + numbers(one.heldout_reference())
@@ -421,7 +413,7 @@ def test_several_images_a_sample(tmp_path):
         for i in range(9)
         for kind in ("jpg", "seg.png")
     }
-    tar(tmp_path / "x.tar", members)
+    write_tar(tmp_path / "x.tar", members)
     with pytest.raises(ValueError, match="choose image_column from"):
         images(str(tmp_path / "x.tar"))
     one = images(str(tmp_path / "x.tar"), image_column="seg.png")
@@ -438,11 +430,11 @@ def test_files_behind_a_url(tmp_path):
 
 
 def test_an_index_is_kept_until_the_file_changes(tmp_path, monkeypatch):
-    tar(tmp_path / "x.tar", {f"{i}.png": png(i) for i in range(9)})
+    write_tar(tmp_path / "x.tar", {f"{i}.png": png(i) for i in range(9)})
     images(str(tmp_path / "x.tar"), heldout_fraction=0.3)
     inner, scanned = shard_index.tar_images, []
     monkeypatch.setattr(shard_index, "tar_images", lambda *a: scanned.append(a) or inner(*a))
     images(str(tmp_path / "x.tar"), heldout_fraction=0.3)
     assert not scanned
-    tar(tmp_path / "x.tar", {f"{i}.png": png(i) for i in range(12)})
+    write_tar(tmp_path / "x.tar", {f"{i}.png": png(i) for i in range(12)})
     assert len(images(str(tmp_path / "x.tar"), heldout_fraction=0.3)._stream.train) > 0 and scanned

@@ -1,8 +1,10 @@
 """A character model: embedding, recurrent layers, softmax (Graves, 2013; Karpathy's char-rnn)."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -62,10 +64,16 @@ class CharRNN(nn.Module):
     def hidden(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Hidden units (t, b, hidden_size) of the last layer, and the new state of all."""
         embedded = self.embedding(tokens)  # (t, b, embedding_size)
-        if isinstance(self.recurrent, nn.LSTM):
-            return self.recurrent(embedded, state)
-        hidden, new = self.recurrent(embedded, None if state is None else state[0])
-        return hidden, (new,)
+        with _recurrence_precision(embedded.device):
+            if isinstance(self.recurrent, nn.LSTM):
+                return self.recurrent(embedded, state)
+            hidden, new = self.recurrent(embedded, None if state is None else state[0])
+            return hidden, (new,)
+
+
+def _recurrence_precision(device: torch.device) -> AbstractContextManager:
+    """Weights' own precision on CPUs: few have an LSTM in bfloat16, which autocast would choose."""
+    return torch.autocast("cpu", enabled=False) if device.type == "cpu" else nullcontext()
 
 
 def _forget(hidden_size: int) -> slice:

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from novum.datamodules.sources.image_sources import ImageSource
-from novum.evaluation.gate import Conclusion, SpaceMatches, gate_passed
+from novum.evaluation.gate import LOCAL, Conclusion, SpaceMatches, gate_passed
 from novum.evaluation.space import Copying, Judgement
-from novum.metrics.novelty.alignment import overlap, places, region_masks, sample_at
+from novum.metrics.novelty.alignment import sample_at
 from novum.metrics.novelty.altered_copies import AlteredCopies
+from novum.metrics.novelty.local_copies import LocalCopies
 from novum.metrics.record import FeatureSets
 from novum.metrics.subsets import choose_rows
 from novum.report.exhibits import (
@@ -29,6 +30,7 @@ from novum.report.pictures import WHITE, Pixels, to_rgb
 from novum.report.projector import choose_points
 
 ALIGNMENT = "alignment"  # the space of the detector of altered copies
+DETECTORS = (ALIGNMENT, LOCAL)
 SHOWN = 12  # samples of a panel
 GRID = 18  # samples chosen at random
 FACTS = 12  # shown with their pictures
@@ -37,19 +39,19 @@ Images = dict[str, ImageSource]  # of `samples`, `train` and, if there is one, `
 
 
 class Altered(NamedTuple):
-    """Result of the detector of altered copies."""
+    """Result of a detector of copies."""
 
-    found: AlteredCopies
+    found: AlteredCopies | LocalCopies
     copying: Copying
     found_in: SpaceMatches
 
 
 def evidence(
-    report: Report, judged: dict[str, Judgement], altered: Altered | None, images: Images
+    report: Report, judged: dict[str, Judgement], altered: dict[str, Altered], images: Images
 ) -> Exhibits:
     """Exhibits of the page: single images in each feature space."""
     spaces = judged.items()
-    first = [] if altered is None else [alignment_panel(altered.found, altered.copying, images)]
+    first = [detector_panel(name, *found[:2], images) for name, found in altered.items()]
     return Exhibits(
         samples=to_rgb(images["samples"][choose_rows(torch.arange(len(images["samples"])), GRID)]),
         facts=fact_pairs(report, images),
@@ -81,9 +83,9 @@ def name_copies(
     report: Report,
     conclusion: Conclusion | None,
     judged: dict[str, Judgement],
-    altered: Altered | None,
+    altered: dict[str, Altered],
     images: Images,
-) -> tuple[dict[str, Judgement], Altered | None]:
+) -> tuple[dict[str, Judgement], dict[str, Altered]]:
     """List the copies of a report, and mark them in what was judged.
 
     Without a conclusion that there are copies nobody is named, in any space.
@@ -94,13 +96,12 @@ def name_copies(
     test, space = conclusion.test, conclusion.combined.space
     if not gate_passed(report):
         test = test._replace(flagged=torch.zeros_like(test.flagged))
-    names = [*judged, *([ALIGNMENT] if altered is not None else [])]
+    names = [*judged, *altered]
     for row in test.flagged.nonzero()[:, 0].tolist():
         name = names[int(space[row])]
-        if name == ALIGNMENT:
-            assert altered is not None
-            distance = math.exp(-float(altered.found.evidence[row, 0]))
-            transform = altered.found.transform(row)
+        if name in altered:
+            distance = math.exp(-float(altered[name].found.evidence[row, 0]))
+            transform = altered[name].found.transform(row)
         else:
             distance, transform = float(judged[name].neighbours.train_distance[row]), None
         sample, train = images["samples"].ids[row], images["train"].ids[int(test.train_rows[row])]
@@ -121,9 +122,8 @@ def name_copies(
     for i, (name, found) in enumerate(judged.items()):
         if found.copying is not None:
             judged[name] = found._replace(copying=marked(i, name, found.copying))
-    if altered is not None:
-        copying = marked(len(judged), ALIGNMENT, altered.copying)
-        altered = altered._replace(copying=copying)
+    for i, (name, found) in enumerate(altered.items(), len(judged)):
+        altered[name] = found._replace(copying=marked(i, name, found.copying))
     return judged, altered
 
 
@@ -225,7 +225,9 @@ def _known(features: Tensor | None) -> Tensor:
     return features
 
 
-def alignment_panel(found: AlteredCopies, copying: Copying, images: Images) -> NoveltyPanel:
+def detector_panel(
+    name: str, found: AlteredCopies | LocalCopies, copying: Copying, images: Images
+) -> NoveltyPanel:
     """The most suspicious samples, with the training images brought onto them."""
     test, margin = copying.test, found.matches.margin
     order = torch.where(found.matches.side > 0, -margin, torch.inf).argsort(stable=True)
@@ -235,14 +237,16 @@ def alignment_panel(found: AlteredCopies, copying: Copying, images: Images) -> N
     none = (other[rows] < 0)[:, None, None, None]  # among the ten most like it
     unseen = images["heldout"][heldout[rows].clamp(min=0)].masked_fill(none, WHITE)
     samples, sources = images["samples"][rows], images["train"][train[rows]]
+    placed = found.placed(rows, rank[rows], samples.shape[-1])
+    laid = lay_over(samples, sources, *placed)
     return NoveltyPanel(
-        ALIGNMENT,
+        name,
         samples=to_rgb(samples),
         train=to_rgb(sources),
         train_distance=unexplained(found, rows, rank[rows]),
         heldout=to_rgb(unseen),
         heldout_distance=unexplained(found, rows, other[rows]),
-        aligned=to_rgb(lay_over(samples, sources, found.placings[rows, rank[rows]])),
+        aligned=to_rgb(laid),
         q=test.q_values[rows].tolist(),
         copies=test.flagged[rows].tolist(),
         transform=[found.transform(row, int(rank[row])) for row in rows.tolist()],
@@ -251,21 +255,24 @@ def alignment_panel(found: AlteredCopies, copying: Copying, images: Images) -> N
     )
 
 
-def unexplained(found: AlteredCopies, rows: Tensor, ranks: Tensor) -> list[float]:
-    """1 - correlation with the item of that rank, by its evidence; NaN if there is none."""
+def unexplained(found: AlteredCopies | LocalCopies, rows: Tensor, ranks: Tensor) -> list[float]:
+    """exp(-evidence) for the item of that rank; NaN if there is none."""
     values = torch.exp(-found.evidence[rows].gather(1, ranks.clamp(min=0)[:, None]))[:, 0]
     return values.masked_fill(ranks < 0, torch.nan).tolist()
 
 
-def lay_over(samples: Tensor, images: Tensor, placings: Tensor) -> Tensor:
-    """uint8 images (k, c, h, w) brought onto samples, in their light; outside, the samples."""
+def lay_over(
+    samples: Tensor, images: Tensor, mirrored: Tensor, grid: Tensor, inside: Tensor
+) -> Tensor:
+    """uint8 images (k, c, h, w) brought onto samples, in their light; outside, the samples.
+
+    `grid` (k, s * s, 2) has the place in the image of each pixel of a sample, once mirrored back,
+    and `inside` (k, s * s) is 1 where the two show the same.
+    """
     side = samples.shape[-1]
-    mirrored = placings[:, 0].bool()[:, None, None, None]
+    mirrored, inside = mirrored[:, None, None, None], inside[:, None]
     own = torch.where(mirrored, samples.flip(-1), samples).float()
-    grid = places(placings[:, 2:], side)
-    regions = region_masks(side, samples.device)[placings[:, 1].long()]
-    inside = overlap(grid, regions)[:, None]  # (k, 1, s * s)
-    there, here = sample_at(images.float(), grid), own.flatten(2)
+    there, here = sample_at(images.float(), grid, side), own.flatten(2)
     area = inside.sum(2, keepdim=True).clamp(min=1)
     mean_there, mean_here = ((x * inside).sum(2, keepdim=True) / area for x in (there, here))
     centred = (there - mean_there) * inside

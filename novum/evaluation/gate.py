@@ -36,6 +36,8 @@ EXCESS_ERROR = 0.02  # that the samples' excess is not above that of training im
 SHIFT = 0.01  # p-value below which held-out images differ from training images in kind
 USUAL = 0.01  # share of the pool's own items that match another one as plainly as a copy does
 PERMUTATIONS = 9999
+LOCAL = "local"  # the space of the detector of parts
+OF_PARTS = (LOCAL,)
 
 
 class SpaceMatches(NamedTuple):
@@ -60,11 +62,6 @@ def pool_of_digests(
     every = train if heldout is None else np.concatenate([train, heldout])
     _, item = np.unique(every, return_inverse=True)
     return pool_of_items(torch.from_numpy(item), len(train), seed, group)
-
-
-def usual_margin(within: PoolMatches) -> float:
-    """The margin that a share USUAL of the pool's own items reaches."""
-    return float(within.margin.double().quantile(1 - USUAL))
 
 
 def needed_items(train_items: int, heldout_items: int) -> int:
@@ -99,7 +96,7 @@ def conclude(
     combined = combine_matches(
         [space.samples for space in spaces.values()], [space.pool for space in spaces.values()]
     )
-    report.facts += _near_facts(same.samples, combined, images)
+    report.facts += _near_facts(same.samples, spaces, images)
     matches = combined.matches
     if not matches.heldout_items:
         return Conclusion(combined, None)
@@ -166,8 +163,17 @@ def _identical_facts(same: Identical, images: Mapping[str, ImageSource]) -> list
     return [Fact("identical", sample_ids[s], train_ids[t], None, as_near) for s, t in pairs]
 
 
-def _near_facts(known: Tensor, combined: Combined, images: Mapping[str, ImageSource]) -> list[Fact]:
-    """Samples nearer to training than chance explains, but for those known to be identical."""
+def _near_facts(
+    known: Tensor, spaces: dict[str, SpaceMatches], images: Mapping[str, ImageSource]
+) -> list[Fact]:
+    """Samples nearer to training than chance explains, but for those known to be identical.
+
+    Of spaces that compare whole images: photographs share parts, a logo say, without any copying.
+    """
+    whole = [space for name, space in spaces.items() if name not in OF_PARTS]
+    if not whole:
+        return []
+    combined = combine_matches([s.samples for s in whole], [s.pool for s in whole])
     matches = combined.matches
     own, heldout = near_identical(combined, NEAR_ERROR)
     rows = own[~torch.isin(own, known)]

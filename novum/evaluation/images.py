@@ -1,10 +1,13 @@
 """Behind evaluate.py: opens the sets, judges them in each feature space, writes it all down."""
 
 import argparse
+import math
 import time
 from pathlib import Path
 
+import torch
 from PIL import Image
+from torch import Tensor
 
 from novum.core import distributed
 from novum.core.errors import NotComputable
@@ -15,12 +18,13 @@ from novum.datamodules.sources.image_sources import ImageSource
 from novum.evaluation.audit import add_audit
 from novum.evaluation.evidence import (
     ALIGNMENT,
+    DETECTORS,
     Altered,
     evidence,
     name_copies,
     projector_points,
 )
-from novum.evaluation.gate import SpaceMatches, conclude, pool_of_digests, usual_margin
+from novum.evaluation.gate import LOCAL, USUAL, SpaceMatches, conclude, pool_of_digests
 from novum.evaluation.groups import read_groups
 from novum.evaluation.image_sets import Sets, device, open_sets
 from novum.evaluation.image_verdict import image_verdict
@@ -44,7 +48,10 @@ from novum.metrics.features import (
 )
 from novum.metrics.functional.frechet import WIDEST
 from novum.metrics.novelty.altered_copies import NEAR_DUPLICATE, AlteredCopyDetector
+from novum.metrics.novelty.combined import combine_matches
 from novum.metrics.novelty.facts import find_identical
+from novum.metrics.novelty.local_copies import LocalCopyDetector
+from novum.metrics.novelty.nearest_matches import Matches
 from novum.metrics.novelty.negative_control import PoolMatches, negative_control
 from novum.metrics.novelty.pool import Pool
 from novum.metrics.novelty.power import power
@@ -57,10 +64,16 @@ from novum.report.pictures import captioned_table, encode
 from novum.report.projector import write_projector
 from novum.report.schema import write_report
 
-PLANTED = 60  # copies of each edit that the power card plants
+PLANTED = 40  # copies of each edit that the power card plants
 NUM_PATHS = 500  # of each kind, in a generator's latent spaces
+EVIDENCE = {
+    ALIGNMENT: "views at 8 px propose, alignment at 32 px decides",
+    LOCAL: "SIFT features vote, those that agree with an affine map count",
+}
 CONTROL_ROWS = 1500  # training and held-out images that are searched for in each other
 MOST_PIXELS = 4096  # values of an image up to which the default feature space is `pixels`
+
+Detector = AlteredCopyDetector | LocalCopyDetector
 
 
 def run(options: argparse.Namespace) -> Verdict:
@@ -76,10 +89,10 @@ def run(options: argparse.Namespace) -> Verdict:
     group = read_groups(options.groups, sets.images()) if options.groups else None
     pool = pool_of_digests(keys["train"], keys.get("heldout"), options.seed, group)
     judged: dict[str, Judgement] = {}
-    altered = None
+    detectors: dict[str, Detector] = {}
     for name in names or default_features(sets):
-        if name == ALIGNMENT:
-            altered = judge_altered(report, sets, pool, options.seed)
+        if name in DETECTORS:
+            add_detector(report, name, sets, pool, detectors)
             continue
         features = extract(name, sets, options.seed)
         judged[name] = judge(features, pool)
@@ -90,10 +103,10 @@ def run(options: argparse.Namespace) -> Verdict:
         if distributed.is_rank_zero():
             points, pictures, facts = projector_points(features, judged[name], sets.images())
             write_projector(options.output / EVENTS, {name: points}, pictures, facts)
+    altered = judge_altered(report, sets, detectors, options.seed)
     add_styles(report, sets, options)
     spaces = {name: found.found for name, found in judged.items()}
-    if altered is not None:
-        spaces[ALIGNMENT] = altered.found_in
+    spaces |= {name: found.found_in for name, found in altered.items()}
     same = find_identical(keys["samples"], keys["train"], keys.get("heldout"))
     conclusion = conclude(report, same, spaces, sets.images(), options.seed)
     judged, altered = name_copies(report, conclusion, judged, altered, sets.images())
@@ -111,7 +124,7 @@ def feature_names(listed: str | None) -> list[str]:
     """Names of the feature spaces asked for, loaded now: fail early if an extractor is missing."""
     names = [name.strip() for name in listed.split(",")] if listed is not None else []
     for name in names:
-        if name != ALIGNMENT:
+        if name not in DETECTORS:
             load_extractor(name)
     return list(dict.fromkeys(names))
 
@@ -120,7 +133,7 @@ def default_features(sets: Sets) -> list[str]:
     """Large images are compared as thumbnails: millions of distances in 196,608 values are slow."""
     channels, height, width = sets.samples.images.shape
     pixels = "pixels" if channels * height * width <= MOST_PIXELS else "pixels@32"
-    return ["efficientnet_lite0", pixels] + ([ALIGNMENT] if sets.heldout else [])
+    return ["efficientnet_lite0", pixels, *(DETECTORS if sets.heldout else ())]
 
 
 def extract(name: str, sets: Sets, seed: int) -> FeatureSets:
@@ -156,43 +169,70 @@ def add_judgement(report: Report, name: str, found: Judgement) -> None:
     report.features[name] = Space(found.quality, found.novelty, load_extractor(name).spec)
 
 
-def judge_altered(report: Report, sets: Sets, pool: Pool, seed: int) -> Altered | None:
-    """Search the samples for altered copies, and measure what the detector would have found."""
+def add_detector(
+    report: Report, name: str, sets: Sets, pool: Pool, detectors: dict[str, Detector]
+) -> None:
+    """Prepare a detector of copies for the references, where there are held-out images."""
     if sets.heldout is None:
-        return None
-    train, heldout, samples = sets.train.images, sets.heldout.images, sets.samples.images
+        return
+    train, heldout = sets.train.images, sets.heldout.images
+    progress = distributed.is_rank_zero()
     try:
-        detector = AlteredCopyDetector(
-            train,
-            heldout,
-            pool=pool,
-            device=device(),
-            progress=distributed.is_rank_zero(),
-            together=True,
-        )
-        found = detector.search(samples)
+        if name == LOCAL:
+            detectors[name] = LocalCopyDetector(
+                train, heldout, pool=pool, progress=progress, together=True
+            )
+        else:
+            detectors[name] = AlteredCopyDetector(
+                train, heldout, pool=pool, device=device(), progress=progress, together=True
+            )
     except NotComputable as error:
-        report.notes.append(f"{ALIGNMENT}: not computed: {error}")
-        return None
-    within = detector.match_within(CONTROL_ROWS)
-    copying = judge_copying(found.matches, NEAR_DUPLICATE, seed)
-    report.features[ALIGNMENT] = Space(
-        novelty=copying_figures(copying),
-        extractor="candidates by efficientnet_lite0 and views at 8 px, aligned at 32 px",
+        report.notes.append(f"{name}: not computed: {error}")
+
+
+def judge_altered(
+    report: Report, sets: Sets, detectors: dict[str, Detector], seed: int
+) -> dict[str, Altered]:
+    """Search the samples for altered copies, and measure what the detectors would have found."""
+    if sets.heldout is None or not detectors:
+        return {}
+    judged: dict[str, Altered] = {}
+    for name, detector in detectors.items():
+        found = detector.search(sets.samples.images)
+        within = detector.match_within(CONTROL_ROWS)
+        copying = judge_copying(found.matches, NEAR_DUPLICATE, seed)
+        report.features[name] = Space(novelty=copying_figures(copying), extractor=EVIDENCE[name])
+        found_in = SpaceMatches(found.matches, within, negative_control(within, seed=seed))
+        judged[name] = Altered(found, copying, found_in)
+    add_near_duplicates(report, [found.found_in.pool for found in judged.values()])
+    usual = [found.found_in.pool for found in judged.values()]
+
+    def match(samples: Tensor, exclude: Tensor) -> Matches:
+        found = [detector.match(samples, exclude) for detector in detectors.values()]
+        return combine_matches(found, usual).matches
+
+    card = power(
+        sets.train.images,
+        sets.heldout.images,
+        match,
+        copies=PLANTED,
+        threshold=-math.log(USUAL),  # of the verdict, twins among training and held-out left in
+        seed=seed,
     )
-    add_near_duplicates(report, within)
-    threshold = usual_margin(within)  # of the verdict, twins among training and held-out left in
-    card = power(train, heldout, detector.match, copies=PLANTED, threshold=threshold, seed=seed)
     report.power = [Recall(edit, r.value, r.low, r.high) for edit, r in card.recall.items()]
-    found_in = SpaceMatches(found.matches, within, negative_control(within, seed=seed))
-    return Altered(found, copying, found_in)
+    return judged
 
 
-def add_near_duplicates(report: Report, within: PoolMatches) -> None:
-    """Count held-out images that are near-duplicates of training images."""
-    trained = within.drawn.trained
-    heldout = ~trained[within.own]
-    twins = heldout & trained[within.nearest] & (within.margin >= NEAR_DUPLICATE)
+def add_near_duplicates(report: Report, found: list[PoolMatches]) -> None:
+    """Count held-out images in which a detector sees a near-duplicate of a training image."""
+    trained = found[0].drawn.trained
+    heldout = torch.zeros(len(trained), dtype=torch.bool)
+    twins = heldout.clone()
+    for within in found:
+        own = ~trained[within.own]
+        twin = own & trained[within.nearest] & (within.margin >= NEAR_DUPLICATE)
+        heldout[within.own[own]] = True
+        twins[within.own[twin]] = True
     assert report.heldout is not None
     report.heldout.searched = int(heldout.sum())
     report.heldout.near_duplicates = int(twins.sum())
@@ -202,7 +242,9 @@ def add_styles(report: Report, sets: Sets, options: argparse.Namespace) -> None:
     """Add path lengths, and with a classifier separability, of a generator that has styles."""
     if not isinstance(sets.generator, StyleGenerator):
         return
-    names = [n for n in report.features if n != ALIGNMENT and sees_small_steps(load_extractor(n))]
+    names = [
+        n for n in report.features if n not in DETECTORS and sees_small_steps(load_extractor(n))
+    ]
     n = len(sets.samples.images)
     paths = min(n, NUM_PATHS)
     try:
@@ -224,7 +266,7 @@ def write(
     report: Report,
     sets: Sets,
     judged: dict[str, Judgement],
-    altered: Altered | None,
+    altered: dict[str, Altered],
     folder: Path,
 ) -> None:
     """Write report.json, report.html, nearest_neighbours.png and TensorBoard events."""

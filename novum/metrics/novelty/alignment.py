@@ -45,8 +45,8 @@ def align(
         image, dx, dy = sample_at(slopes, grid).unbind(1)
         inside = overlap(grid, regions)
         terms = torch.stack([samples, image, x * dx + y * dy, x * dy - y * dx, dx, dy], 1)
-        products = _covariances(terms, inside)
-        correlation = _correlation(products[:, 0, 1], products[:, 0, 0], products[:, 1, 1])
+        products = covariances(terms, inside)
+        correlation = normalised(products[:, 0, 1], products[:, 0, 0], products[:, 1, 1])
         found = Alignment(similarity, *_checked(correlation, inside, regions))
         best = _better(best, found)
         if step < steps:
@@ -63,7 +63,7 @@ def correlate(samples: Tensor, images: Tensor, similarity: Tensor, regions: Tens
     inside = overlap(grid, regions)
     image, blurred = sample_at(torch.cat([images, low_pass(images)], 1), grid).split(c, 1)
     terms = torch.stack([samples.flatten(2), image, blurred], 2).flatten(0, 1)  # (n * c, 3, s * s)
-    products = _covariances(terms, inside.repeat_interleave(c, 0)).unflatten(0, (-1, c)).sum(1)
+    products = covariances(terms, inside.repeat_interleave(c, 0)).unflatten(0, (-1, c)).sum(1)
     normal, target = products[:, 1:, 1:], products[:, 1:, 0]
     fit = torch.linalg.solve(normal + FLOOR * torch.eye(2, device=normal.device), target)
     explained = (fit * target).sum(1) / (products[:, 0, 0] + FLOOR)
@@ -105,9 +105,9 @@ def places(similarity: Tensor, side: int) -> Tensor:
     return torch.stack([a * x - b * y + tx, b * x + a * y + ty], 2)
 
 
-def sample_at(images: Tensor, grid: Tensor) -> Tensor:
-    """(n, c, s * s): bilinear values of the images at the places."""
-    grid = grid.unflatten(1, images.shape[-2:])
+def sample_at(images: Tensor, grid: Tensor, side: int | None = None) -> Tensor:
+    """(n, c, s * s): bilinear values of the images at the places; side: theirs if not given."""
+    grid = grid.unflatten(1, images.shape[-2:] if side is None else (side, side))
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False).flatten(2)
 
 
@@ -141,14 +141,14 @@ def in_words(mirrored: bool, region: int, similarity: Sequence[float], side: int
     return ", ".join(words) or "unmoved"
 
 
-def _covariances(terms: Tensor, inside: Tensor) -> Tensor:
+def covariances(terms: Tensor, inside: Tensor) -> Tensor:
     """(n, k, k) of terms (n, k, s * s) over the places inside."""
     weights = inside / inside.sum(1, keepdim=True).clamp(min=1)
     centred = terms - terms @ weights[:, :, None]
     return (centred * weights[:, None]) @ centred.transpose(1, 2)
 
 
-def _correlation(ab: Tensor, aa: Tensor, bb: Tensor) -> Tensor:
+def normalised(ab: Tensor, aa: Tensor, bb: Tensor) -> Tensor:
     return ab / ((aa + FLOOR) * (bb + FLOOR)).sqrt()
 
 

@@ -27,6 +27,8 @@ from novum.metrics.novelty.alignment import (
     evidence,
     in_words,
     low_pass,
+    overlap,
+    places,
     region_masks,
 )
 from novum.metrics.novelty.nearest_matches import Matches, matches_of
@@ -67,10 +69,22 @@ class AlteredCopies(NamedTuple):
 
     def best(self, trained: bool) -> tuple[Tensor, Tensor]:
         """Rank (m,) of each sample's best training (or held-out) item, -1 for none; its row."""
-        found = (self.items < self.num_train) == trained
-        rank = torch.where(found.any(1), found.byte().argmax(1), -1)
-        row = self.items.gather(1, rank.clamp(min=0)[:, None])[:, 0]
-        return rank, torch.where(rank < 0, -1, row if trained else row - self.num_train)
+        return best_item(self.items, self.num_train, trained)
+
+    def placed(self, samples: Tensor, ranks: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Samples mirrored or not (k,), the item's place for each of their pixels, those in it."""
+        placings = self.placings[samples, ranks]
+        grid = places(placings[:, 2:], side)
+        regions = region_masks(side, placings.device)[placings[:, 1].long()]
+        return placings[:, 0].bool(), grid, overlap(grid, regions)
+
+
+def best_item(items: Tensor, num_train: int, trained: bool) -> tuple[Tensor, Tensor]:
+    """Rank (m,) of the first training (or held-out) item of each row, -1 for none; its row."""
+    found = ((items < num_train) == trained) & (items >= 0)
+    rank = torch.where(found.any(1), found.byte().argmax(1), -1)
+    row = items.gather(1, rank.clamp(min=0)[:, None])[:, 0]
+    return rank, torch.where(rank < 0, -1, row if trained else row - num_train)
 
 
 class AlteredCopyDetector:

@@ -1,0 +1,274 @@
+"""Detector of copies that are a part of a sample, or of which a part is left: in a frame, in a
+collage, under text or stickers, cropped, stretched, recoloured or inverted.
+
+An image is evidence for as many local features as agree with one affine map onto the sample, and
+for the correlation of the two under that map. As for altered copies, training and held-out images
+are one shuffled pool, nothing knows labels, and the margin is the evidence for the nearest image
+less that for the sixth.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from novum.core import distributed
+from novum.core.errors import InputError
+from novum.metrics.features.extraction import Images, as_uint8
+from novum.metrics.novelty import overlap
+from novum.metrics.novelty.alignment import coordinates
+from novum.metrics.novelty.altered_copies import RIVAL, best_item
+from novum.metrics.novelty.local_features import (
+    LocalFeatures,
+    extract_local_features,
+    join,
+    starts_of,
+    take,
+)
+from novum.metrics.novelty.local_matching import (
+    CANDIDATES,
+    DescriptorIndex,
+    Pairs,
+    candidates,
+    match,
+)
+from novum.metrics.novelty.nearest_matches import Matches, matches_of
+from novum.metrics.novelty.negative_control import PoolMatches, nearest_others
+from novum.metrics.novelty.pool import Pool
+
+USUAL_INLIERS = 4.0  # features that agree by chance
+CORRELATION = 1 / 3  # weight of the correlation's evidence beside that of the features
+UNIT = 2 / 3  # so that about one image in a hundred reaches log 2 by chance, as in other spaces
+SAMPLES_AT_ONCE = 64
+BLOCK = 1024  # images read at a time
+
+
+class LocalCopies(NamedTuple):
+    """Items that each sample shares a scene with, best first: rows of training, then held-out."""
+
+    matches: Matches  # the nearest item, for the tests of copying
+    items: Tensor  # (m, k) int64, -1 for none
+    evidence: Tensor  # (m, k) float32
+    variants: Tensor  # (m, k) int64: 1 if the sample is mirrored, and 2 if it is a negative
+    affine: Tensor  # (m, k, 2, 3): from places in the sample, mirrored back, to the item's
+    num_train: int
+
+    def best(self, trained: bool) -> tuple[Tensor, Tensor]:
+        """Rank (m,) of each sample's best training (or held-out) item, -1 for none; its row."""
+        return best_item(self.items, self.num_train, trained)
+
+    def transform(self, sample: int, rank: int = 0) -> str:
+        """Describe what was done to the item of that rank."""
+        return in_words(int(self.variants[sample, rank]), self.affine[sample, rank])
+
+    def placed(self, samples: Tensor, ranks: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Samples mirrored or not (k,), the item's place for each of their pixels, those in it."""
+        affine = self.affine[samples, ranks]
+        x, y = coordinates(side, affine.device)
+        grid = torch.stack([x, y], 1) @ affine[:, :, :2].transpose(1, 2) + affine[:, None, :, 2]
+        inside = (grid.abs().amax(2) <= 1).float()
+        return self.variants[samples, ranks] % 2 == 1, grid, inside
+
+
+class LocalCopyDetector:
+    """Training and held-out images, ready to be searched for what samples show parts of.
+
+    Args:
+        train: uint8 images of 1 or 3 channels, of any size, all of one.
+        pool: Their items.
+        together: All ranks call at once, and each extracts and searches a part.
+    """
+
+    def __init__(
+        self,
+        train: Images,
+        heldout: Images | None,
+        *,
+        pool: Pool,
+        progress: bool = True,
+        together: bool = False,
+    ) -> None:
+        self.together, self.progress = together, progress
+        self.num_train, self.drawn = len(train), pool
+        self.size = _size(train)
+        parts = [self._read(x) for x in (train, heldout) if x is not None and len(x)]
+        features, pictures = _concatenated(parts)
+        self.features = take(features, pool.rows)
+        self.pictures = [picture[pool.rows] for picture in pictures]
+        self.index = DescriptorIndex(self.features)
+
+    def search(self, samples: Images, exclude: Tensor | None = None) -> LocalCopies:
+        """Items that the samples show; `exclude` (m,) is an item not to find, or -1."""
+        if _size(samples) != self.size:
+            raise InputError(
+                f"samples are {_named(_size(samples))} and training images {_named(self.size)}:"
+                " give both at one size"
+            )
+        if exclude is not None:
+            exclude = torch.where(exclude < 0, -1, self.drawn.of_row[exclude])
+        rows, evidence, variants, affine = self._find(*self._read(samples), exclude)
+        nearest, margin = self._nearest(rows), _margin(evidence)
+        items = torch.where(rows < 0, -1, self.drawn.rows[rows.clamp(min=0)])
+        found = matches_of(self.drawn, nearest, margin)
+        return LocalCopies(found, items, evidence, variants, affine, self.num_train)
+
+    def match(self, samples: Images, exclude: Tensor | None = None) -> Matches:
+        return self.search(samples, exclude).matches
+
+    def match_within(self, rows: int) -> PoolMatches:
+        """Match the first items of the pool, which is in random order, with other units'."""
+        own = torch.arange(min(rows, len(self.drawn.rows)))
+        pictures = [picture[: len(own)] for picture in self.pictures]
+        near, evidence, *_ = self._find(self.features.of(0, len(own)), pictures, own)
+        near = torch.where(near < 0, self._nearest(near)[:, None], near)
+        kept, nearest, evidence = nearest_others(self.drawn, own, near, evidence, RIVAL + 1)
+        return PoolMatches(own[kept], nearest, _margin(evidence), self.drawn)
+
+    def _nearest(self, rows: Tensor) -> Tensor:
+        """The best item of each sample, and for those that show none any one at random."""
+        generator = torch.Generator().manual_seed(0)
+        anyone = torch.randint(len(self.drawn.rows), (len(rows),), generator=generator)
+        return torch.where(rows[:, 0] < 0, anyone, rows[:, 0])
+
+    def _read(self, source: Images) -> tuple[LocalFeatures, list[Tensor]]:
+        """Local features and thumbnails, each rank's part extracted by itself."""
+        part = distributed.shard(len(source)) if self.together else slice(0, len(source))
+        features = extract_local_features(source, part, progress=self.progress)
+        pictures = _thumbnails(source, part)
+        if self.together:
+            counts = features.starts.diff()
+            points, descriptors, counts = (
+                distributed.all_gather_rows(x, "local features")
+                for x in (features.points, features.descriptors, counts)
+            )
+            features = LocalFeatures(points, descriptors, starts_of(counts))
+            pictures = [distributed.all_gather_rows(x, "thumbnails") for x in pictures]
+        return features, pictures
+
+    def _find(
+        self, features: LocalFeatures, pictures: list[Tensor], exclude: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Pool rows (m, k), evidence, variants and maps of the items found, best first."""
+        count = len(features.starts) - 1
+        part = distributed.shard(count) if self.together else slice(0, count)
+        found = []
+        with tqdm(
+            total=part.stop - part.start,
+            desc="local copies",
+            unit="img",
+            delay=5,
+            disable=not self.progress,
+        ) as bar:
+            for first in range(part.start, part.stop, SAMPLES_AT_ONCE):
+                last = min(first + SAMPLES_AT_ONCE, part.stop)
+                out = None if exclude is None else exclude[first:last]
+                shown = [picture[first:last] for picture in pictures]
+                found.append(self._find_block(features.of(first, last), shown, out))
+                bar.update(last - first)
+        found.append(_ranked(0, Pairs.none(), torch.zeros(0), torch.zeros(0, 2, 3)))
+        rows, evidence, variants, affine = (torch.cat(x) for x in zip(*found, strict=True))
+        if self.together:
+            rows, evidence, variants, affine = (
+                distributed.all_gather_rows(x, "local copies")
+                for x in (rows, evidence, variants, affine)
+            )
+        return rows, evidence, variants, affine
+
+    def _find_block(
+        self, features: LocalFeatures, pictures: list[Tensor], exclude: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        pairs = candidates(features, self.index, exclude)
+        placed = match(features, self.features, pairs)
+        shown = [_as_seen(picture[pairs.sample], pairs.variant) for picture in pictures]
+        others = [picture[pairs.image] for picture in self.pictures]
+        alike, affine = overlap.agreement(shown, others, _squared(placed.affine, self.size))
+        evidence = torch.log1p(placed.score / USUAL_INLIERS) + CORRELATION * alike
+        return _ranked(len(features.starts) - 1, pairs, evidence, affine)
+
+
+def in_words(variant: int, affine: Tensor) -> str:
+    """Describe what was done to an image, such as "mirrored, 48% of the width, rotated 12°"."""
+    words = ["mirrored"] if variant % 2 else []
+    words += ["inverted"] if variant >= 2 else []
+    linear = torch.linalg.pinv(affine[:, :2].double())  # from the image to the sample
+    wide, high = (float(v) for v in torch.linalg.svdvals(linear))
+    turn = math.degrees(math.atan2(float(linear[1, 0]), float(linear[0, 0])))
+    if float(torch.linalg.det(linear)) > 0 and abs(turn) >= 2:
+        words.append(f"rotated {turn:.0f}°")
+    size = math.sqrt(wide * high)
+    if not 0.97 <= size <= 1.03:
+        words.append(f"at {size:.0%} of its size")
+    if wide > 1.1 * high:
+        words.append(f"stretched {wide / high:.1f} times")
+    right, down = (float(v) for v in -linear @ affine[:, 2].double())
+    if 0.97 <= size <= 1.03 and max(abs(right), abs(down)) > 0.03:
+        words.append(f"shifted by {right / 2:.0%} and {down / 2:.0%}")
+    return ", ".join(words) or "unmoved"
+
+
+def _ranked(
+    count: int, pairs: Pairs, evidence: Tensor, affine: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Candidates of `count` samples as rows, each image once, best first; -1 where none is left."""
+    rows = torch.full((count, CANDIDATES), -1)
+    values, variants = torch.zeros(count, CANDIDATES), torch.zeros(count, CANDIDATES).long()
+    maps = torch.eye(2, 3).repeat(count, CANDIDATES, 1, 1)
+    order = evidence.argsort(descending=True, stable=True)
+    order = order[pairs.sample[order].argsort(stable=True)]
+    seen: set[tuple[int, int]] = set()
+    place = [0] * count
+    for pair in order.tolist():
+        sample, image = int(pairs.sample[pair]), int(pairs.image[pair])
+        if (sample, image) in seen:
+            continue
+        seen.add((sample, image))
+        at = sample, place[sample]
+        rows[at], values[at], variants[at] = image, evidence[pair], pairs.variant[pair]
+        maps[at] = affine[pair]
+        place[sample] += 1
+    return rows, values, variants, maps
+
+
+def _margin(evidence: Tensor) -> Tensor:
+    return UNIT * (evidence[:, 0] - evidence[:, RIVAL]).double()
+
+
+def _thumbnails(source: Images, part: slice) -> list[Tensor]:
+    blocks = [
+        overlap.thumbnails(as_uint8(source[first : min(first + BLOCK, part.stop)]).cpu())
+        for first in range(part.start, part.stop, BLOCK)
+    ] or [overlap.thumbnails(as_uint8(source[:1]).cpu()[:0])]
+    return [torch.cat(x) for x in zip(*blocks, strict=True)]
+
+
+def _as_seen(pictures: Tensor, variant: Tensor) -> Tensor:
+    """uint8 gray (b, s, s) mirrored back and made positive."""
+    pictures = torch.where((variant % 2 == 1)[:, None, None], pictures.flip(-1), pictures)
+    return torch.where((variant >= 2)[:, None, None], 255 - pictures, pictures)
+
+
+def _squared(affine: Tensor, size: tuple[int, int, int]) -> Tensor:
+    """Maps in half longer sides as maps in half sides: other numbers if images are not square."""
+    _, height, width = size
+    half = torch.tensor([width, height]) / max(height, width)
+    scaled = affine / half[:, None]
+    return torch.cat([scaled[:, :, :2] * half, scaled[:, :, 2:]], 2)
+
+
+def _concatenated(
+    parts: list[tuple[LocalFeatures, list[Tensor]]],
+) -> tuple[LocalFeatures, list[Tensor]]:
+    features, pictures = zip(*parts, strict=True)
+    return join(list(features)), [torch.cat(x) for x in zip(*pictures, strict=True)]
+
+
+def _size(images: Images) -> tuple[int, int, int]:
+    channels, height, width = images[:1].shape[1:]
+    return channels, height, width
+
+
+def _named(size: tuple[int, int, int]) -> str:
+    channels, height, width = size
+    return f"{width}x{height} px of {channels} channels"

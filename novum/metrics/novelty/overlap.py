@@ -1,0 +1,102 @@
+"""Agreement of two images where an affine map lays one over the other, in gray.
+
+The map is refined by Gauss-Newton steps on its six numbers, with gain and bias free (Evangelidis
+and Psarakis, 2008). The image that shows more of the scene is sampled on the grid of the other, at
+the size at which their pixels are about equal.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from novum.metrics.novelty.alignment import (
+    DAMPING,
+    FLOOR,
+    coordinates,
+    covariances,
+    gradient,
+    low_pass,
+    normalised,
+    sample_at,
+)
+
+SIDES = (32, 64, 128)  # px of the gray images that are compared
+GRID = SIDES[0]
+STEPS = 3
+LARGEST_STEP = 0.1  # of the half side
+DRIFT = 0.25  # of a number of the map, over all steps
+LEAST_PLACES = 100  # of the grid
+
+
+def thumbnails(images: Tensor) -> list[Tensor]:
+    """Gray uint8 images (n, s, s) of SIDES, of uint8 (n, c, h, w); none larger than these are."""
+    light = images.float().mean(1, keepdim=True)
+    longest = max(images.shape[-2:])
+    sides = [s for s in SIDES if s <= max(longest, GRID)]
+    return [
+        F.interpolate(light, (s, s), mode="bilinear", antialias=True)
+        .round()
+        .clamp(0, 255)
+        .to(torch.uint8)[:, 0]
+        for s in sides
+    ]
+
+
+def agreement(own: list[Tensor], other: list[Tensor], affine: Tensor) -> tuple[Tensor, Tensor]:
+    """Evidence (b,) that `other` shows what `own` does, and the affine map (b, 2, 3) refined.
+
+    `affine` takes places of `own` to places of `other`, both in [-1, 1]. Evidence is -log(1 -
+    correlation), weighed by the root of the share of the smaller image that overlaps.
+    """
+    larger = affine[:, :, :2].det().abs() < 1  # own is seen in a part of the other
+    there = inverse(affine)
+    maps = torch.where(larger[:, None, None], affine, there)
+    grids = torch.where(larger[:, None, None], own[0], other[0])
+    seen = [torch.where(larger[:, None, None], b, a) for a, b in zip(own, other, strict=True)]
+    wanted = GRID / maps[:, :, :2].det().abs().clamp(min=1e-6).sqrt()
+    level = (wanted[:, None] > torch.tensor([1.41 * s for s in SIDES[: len(seen) - 1]])).sum(1)
+    value, refined = torch.zeros(len(affine)), maps.clone()
+    for number, images in enumerate(seen):
+        rows = (level == number).nonzero()[:, 0]
+        if len(rows):
+            value[rows], refined[rows] = _refine(grids[rows], images[rows], maps[rows])
+    return value, torch.where(larger[:, None, None], refined, inverse(refined))
+
+
+def inverse(affine: Tensor) -> Tensor:
+    linear = torch.linalg.pinv(affine[:, :, :2])
+    return torch.cat([linear, -linear @ affine[:, :, 2:]], 2)
+
+
+def _refine(grid: Tensor, images: Tensor, affine: Tensor) -> tuple[Tensor, Tensor]:
+    """Evidence and map after the best of STEPS steps."""
+    target = low_pass(grid[:, None].float()).flatten(1)
+    image = low_pass(images[:, None].float())
+    slopes = torch.cat([image, *gradient(image)], 1)
+    x, y = coordinates(GRID, grid.device)
+    best, chosen, start = torch.zeros(len(grid)), affine, affine
+    for step in range(STEPS + 1):
+        places = torch.stack([x, y], 1) @ affine[:, :, :2].transpose(1, 2) + affine[:, None, :, 2]
+        shown, dx, dy = sample_at(slopes, places, GRID).unbind(1)
+        inside = (places.abs().amax(2) <= 1).float()
+        terms = [target, shown, x * dx, y * dx, dx, x * dy, y * dy, dy]
+        products = covariances(torch.stack(terms, 1), inside)
+        correlation = normalised(products[:, 0, 1], products[:, 0, 0], products[:, 1, 1])
+        enough = inside.sum(1) >= LEAST_PLACES
+        enough &= (affine - start).abs().amax((1, 2)) <= DRIFT
+        evidence = -torch.log(1 - correlation.clamp(0, 1) + 1e-3) * inside.mean(1).sqrt()
+        evidence = evidence.clamp(min=0) * enough
+        better = evidence > best
+        best = torch.where(better, evidence, best)
+        chosen = torch.where(better[:, None, None], affine, chosen)
+        if step < STEPS:
+            affine = affine + _step(products)
+    return best, chosen
+
+
+def _step(products: Tensor) -> Tensor:
+    normal, target = products[:, 1:, 1:], products[:, 1:, :1]
+    damping = normal.diagonal(dim1=1, dim2=2) * DAMPING + FLOOR
+    gains = torch.linalg.solve(normal + torch.diag_embed(damping), target)[:, :, 0]
+    step = gains[:, 1:] / gains[:, :1].clamp(min=0.1)
+    return step.clamp(-LARGEST_STEP, LARGEST_STEP).view(-1, 2, 3)

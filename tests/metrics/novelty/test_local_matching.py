@@ -1,0 +1,83 @@
+"""Features vote for the image that they are of, and the affine map between the two is recovered."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from novum.metrics.novelty.local_features import extract_local_features
+from novum.metrics.novelty.local_matching import DescriptorIndex, Pairs, candidates, match
+from tests.metrics.novelty.scenes import scenes
+
+
+@pytest.fixture(scope="module")
+def images():
+    return scenes(30, 96)
+
+
+def warped(images: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
+    """Images whose place x shows what place `affine` x of the originals does."""
+    grid = F.affine_grid(affine.expand(len(images), 2, 3), list(images.shape), align_corners=False)
+    out = F.grid_sample(images.float(), grid, padding_mode="zeros", align_corners=False)
+    return out.round().to(torch.uint8)
+
+
+def turned(scale: float, degrees: float, tx: float, ty: float) -> torch.Tensor:
+    a = scale * math.cos(math.radians(degrees))
+    b = scale * math.sin(math.radians(degrees))
+    return torch.tensor([[a, -b, tx], [b, a, ty]])
+
+
+MAPS = {
+    "as it is": turned(1, 0, 0, 0),
+    "turned": turned(1, 40, 0, 0),
+    "shrunk": turned(1.8, 0, 0.2, -0.1),
+    "cropped": turned(0.6, -10, 0.2, 0.1),
+    "stretched": torch.tensor([[0.6, 0.0, 0.1], [0.0, 1.0, 0.0]]),
+    "sheared": torch.tensor([[1.1, 0.3, 0.0], [0.0, 1.1, 0.0]]),
+}
+
+
+@pytest.mark.parametrize("affine", MAPS.values(), ids=MAPS)
+def test_recovers_the_planted_map(images, affine):
+    samples, pool = (extract_local_features(x) for x in (warped(images[:8], affine), images))
+    own = torch.arange(8)
+    found = match(samples, pool, Pairs(own, own, torch.zeros(8, dtype=torch.int64)))
+    assert (found.score > 8).all()
+    assert (found.affine - affine).abs().amax((1, 2)).median() < 0.15  # refined later
+
+
+def test_votes_find_the_source_in_its_variant(images):
+    pool = extract_local_features(images)
+    index = DescriptorIndex(pool)
+    samples = images[:8].clone()
+    samples[2:4] = samples[2:4].flip(-1)
+    samples[4:6] = 255 - samples[4:6]
+    samples[6:8] = 255 - samples[6:8].flip(-1)
+    pairs = candidates(extract_local_features(samples), index)
+    best = {}
+    for sample, image, number in zip(*(x.tolist() for x in pairs), strict=True):
+        best.setdefault(sample, (image, number))  # those with most votes come first
+    assert best == {i: (i, i // 2) for i in range(8)}
+
+
+def test_an_excluded_image_is_no_candidate(images):
+    features = extract_local_features(images)
+    own = torch.arange(len(images))
+    pairs = candidates(features, DescriptorIndex(features), own)
+    assert (pairs.sample != pairs.image).all()
+
+
+def test_other_scenes_hardly_agree(images):
+    pool, fresh = extract_local_features(images), extract_local_features(scenes(20, 96, seed=7))
+    pairs = candidates(fresh, DescriptorIndex(pool))
+    assert match(fresh, pool, pairs).score.max() <= 7
+
+
+def test_images_without_features_have_no_candidates(images):
+    blank = extract_local_features(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
+    features = extract_local_features(images)
+    assert len(candidates(blank, DescriptorIndex(features)).sample) == 0
+    assert len(candidates(features, DescriptorIndex(blank)).sample) == 0
+    assert len(match(features, features, Pairs.none()).score) == 0

@@ -5,7 +5,6 @@ import math
 import time
 from pathlib import Path
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -204,7 +203,7 @@ def judge_altered(
         report.features[name] = Space(novelty=copying_figures(copying), extractor=EVIDENCE[name])
         found_in = SpaceMatches(found.matches, within, negative_control(within, seed=seed))
         judged[name] = Altered(found, copying, found_in)
-    add_near_duplicates(report, [found.found_in.pool for found in judged.values()])
+    add_near_duplicates(report, judged.get(ALIGNMENT, judged[next(iter(judged))]).found_in.pool)
     usual = [found.found_in.pool for found in judged.values()]
 
     def match(samples: Tensor, exclude: Tensor) -> Matches:
@@ -223,16 +222,11 @@ def judge_altered(
     return judged
 
 
-def add_near_duplicates(report: Report, found: list[PoolMatches]) -> None:
-    """Count held-out images in which a detector sees a near-duplicate of a training image."""
-    trained = found[0].drawn.trained
-    heldout = torch.zeros(len(trained), dtype=torch.bool)
-    twins = heldout.clone()
-    for within in found:
-        own = ~trained[within.own]
-        twin = own & trained[within.nearest] & (within.margin >= NEAR_DUPLICATE)
-        heldout[within.own[own]] = True
-        twins[within.own[twin]] = True
+def add_near_duplicates(report: Report, within: PoolMatches) -> None:
+    """Count held-out images that are near-duplicates of training images."""
+    trained = within.drawn.trained
+    heldout = ~trained[within.own]
+    twins = heldout & trained[within.nearest] & (within.margin >= NEAR_DUPLICATE)
     assert report.heldout is not None
     report.heldout.searched = int(heldout.sum())
     report.heldout.near_duplicates = int(twins.sum())

@@ -14,6 +14,8 @@ import torch.distributed as dist
 from novum.core import distributed
 from novum.metrics.novelty import altered_copies as module
 from novum.metrics.novelty import retrieval
+from novum.metrics.novelty.local_copies import LocalCopyDetector
+from novum.metrics.novelty.pool import pool_of_items
 
 
 def test_alone_a_rank_has_all_of_it():
@@ -49,6 +51,17 @@ def altered(together: bool) -> tuple[torch.Tensor, ...]:
     return found.items, found.evidence, found.placings
 
 
+def parts(together: bool) -> tuple[torch.Tensor, ...]:
+    """What 20 images show the parts of."""
+    cells = torch.rand(30, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    images = (255 * cells.repeat_interleave(4, 2).repeat_interleave(4, 3)).to(torch.uint8)
+    train, heldout = images.split([20, 10])
+    pool = pool_of_items(torch.arange(30), 20)
+    detector = LocalCopyDetector(train, heldout, pool=pool, progress=False, together=together)
+    found = detector.search(train.flip(-1))
+    return found.items[:, 0], found.matches.side, found.variants[:, 0], found.evidence[:, 0]
+
+
 def _work(rank: int, folder: str, case: str) -> None:
     os.environ["NOVUM_RANK_TIMEOUT"] = "2" if case != "all" else "60"
     meeting = f"file://{folder}/{case}"
@@ -61,6 +74,7 @@ def _work(rank: int, folder: str, case: str) -> None:
         found["rows"] = distributed.all_gather_rows(rows, "rows")
         if case == "all":
             found["altered"] = altered(together=True)
+            found["parts"] = parts(together=True)
         if rank == 1 and case == "slow":
             time.sleep(5)
         if rank == 2 and case == "dead":
@@ -92,6 +106,15 @@ def test_ranks_find_the_altered_copies_of_one(three, monkeypatch):
     assert (expected[0][:, 0] == torch.arange(40)).float().mean() > 0.9
     for found in three("all"):
         assert all(map(torch.equal, found["altered"], expected))
+
+
+@pytest.mark.slow
+def test_ranks_find_the_parts_of_one(three):
+    *expected, evidence = parts(together=False)
+    assert expected[0].tolist() == list(range(20)) and (expected[2] == 1).all()
+    for found in three("all"):
+        assert all(map(torch.equal, found["parts"][:3], expected))
+        torch.testing.assert_close(found["parts"][3], evidence)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ affine maps, and the features that lie where a map says count.
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -74,6 +75,7 @@ class DescriptorIndex:
         self.coarse = faiss.IndexFlatL2(WIDTH)  # outlives the index that refers to it
         self.index = faiss.IndexIVFPQFastScan(self.coarse, WIDTH, lists, CODE, 4)
         self.index.cp.niter, self.index.cp.min_points_per_centroid = 8, 1
+        _one_thread()
         chosen = torch.from_numpy(np.random.default_rng(0).permutation(count)[: 40 * lists + 1000])
         self.index.train(_unit(features.descriptors[chosen]))
         for block in features.descriptors.split(2**18):
@@ -82,11 +84,20 @@ class DescriptorIndex:
 
     def search(self, descriptors: Tensor) -> tuple[Tensor, Tensor]:
         """Squared distances and rows (n, NEAREST) of the nearest descriptors; -1 for none."""
-        _, rows = self.index.search(_unit(descriptors), NEAREST)
-        rows = torch.from_numpy(rows)
+        parts = np.array_split(_unit(descriptors), torch.get_num_threads())
+        with ThreadPoolExecutor(len(parts), initializer=_one_thread) as pool:
+            found = list(pool.map(lambda part: self.index.search(part, NEAREST)[1], parts))
+        rows = torch.from_numpy(np.concatenate(found))
         near = self.features.descriptors[rows.clamp(min=0)].float()
         distances = 2 - 2 * (near @ descriptors.float()[:, :, None])[..., 0] / SCALE**2
         return distances.masked_fill(rows < 0, 4.0), rows
+
+
+def _one_thread() -> None:
+    """In the calling thread: OpenMP's threads in faiss and in torch wait for one another busily."""
+    import faiss
+
+    faiss.omp_set_num_threads(1)
 
 
 def _unit(descriptors: Tensor) -> np.ndarray:

@@ -6,6 +6,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests import programs
+
 os.environ["JSONARGPARSE_DEPRECATION_WARNINGS"] = "off"  # of what Lightning calls in jsonargparse
 if "PYTEST_XDIST_WORKER" in os.environ:  # one core each, and for the programs that a test starts
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -33,3 +35,9 @@ def _private_cache(tmp_path, monkeypatch):
     """No test reads what another, or a user, has cached, or signs with a user's key."""
     monkeypatch.setenv("NOVUM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+@pytest.fixture
+def run_python():
+    """`programs.run`, for tests whose file runs as a program too: those do not find `tests`."""
+    return programs.run

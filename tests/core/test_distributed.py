@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import subprocess
 import sys
 import time
 from datetime import timedelta
@@ -87,11 +86,11 @@ def _work(rank: int, folder: str, case: str) -> None:
 
 
 @pytest.fixture
-def three(tmp_path):
+def three(run_python, tmp_path):
     """What each of three ranks found; None for one that died."""
 
     def run(case: str) -> list[dict | None]:
-        subprocess.run([sys.executable, __file__, str(tmp_path), case], check=True, timeout=120)
+        run_python(__file__, tmp_path, case).check_returncode()
         files = [tmp_path / f"{case}-{rank}.pt" for rank in range(3)]
         return [torch.load(file) if file.exists() else None for file in files]
 

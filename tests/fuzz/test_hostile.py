@@ -6,8 +6,6 @@ import io
 import os
 import pickle
 import struct
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -28,6 +26,7 @@ from novum.datamodules.sources.decode import open_image
 from novum.lightning_modules.stylegan.weight_transfer import read_weights
 from novum.metrics.features import load_extractor
 from novum.report.events import literal
+from tests import programs
 from tests.fuzz import strategies as hostile
 from tests.fuzz.outcome import ends_well
 from tests.project import ROOT
@@ -208,8 +207,7 @@ def test_commands_refuse_hostile_files(program, arguments):
 @pytest.mark.parametrize(("program", "arguments"), COMMANDS[:3])
 def test_real_command_lines_refuse_hostile_files(program, arguments):
     hostile_files()
-    command = [sys.executable, str(ROOT / program), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = programs.run(ROOT / program, *arguments)
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith(f"python {program}: ")]
     assert len(lines) == 1 and "Traceback" not in done.stderr

@@ -5,8 +5,6 @@ It trained a tiny DCGAN on digits for four steps of 16 images.
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ import torch
 from novum.cli import evaluate
 from novum.core.checkpoints import load_module
 from novum.lightning_modules import GAN
+from tests import programs
 from tests.project import ROOT
 
 RUN = Path(__file__).parent / "before"
@@ -49,12 +48,11 @@ def test_it_is_judged_against_the_data_of_its_config(run):
 
 @pytest.mark.slow
 def test_training_goes_on_from_it(run):
-    command = [
-        sys.executable, str(ROOT / "train.py"), "fit", "--config", str(run / "config.yaml"),
-        "--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--trainer.max_steps", "8",
+    done = programs.run(
+        ROOT / "train.py", "fit", "--config", run / "config.yaml",
+        "--ckpt_path", run / "checkpoints" / "last.ckpt", "--trainer.max_steps", "8",
         "--trainer.enable_progress_bar", "false",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True)
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     written = max(Path().rglob("last.ckpt"), key=lambda path: path.stat().st_mtime)
     assert torch.load(written, weights_only=True)["images_seen"] == 128

@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from novum.cli.evaluate import main
 from novum.datamodules import ImageDataModule
+from tests import programs
 from tests.datamodules.test_resolve_source import write
 from tests.project import ROOT
 
@@ -426,22 +427,23 @@ def test_compare_and_samples_exclude_each_other(sets, fails):
 
 @pytest.fixture
 def started(sets, tmp_path, monkeypatch):
-    """evaluate.py as a process of its own, with an empty cache, under a limit of the shell's."""
+    """evaluate.py as a process of its own, with an empty cache, that prints to out.txt, err.txt."""
     monkeypatch.setenv("NOVUM_CACHE", str(tmp_path / "cache"))
 
-    def start(limit: str, *arguments: str) -> subprocess.Popen:
-        command = [sys.executable, str(ROOT / "evaluate.py"), "--samples", "fresh.npy", "--train",
-                   "train.npy", "--heldout", "heldout.npy", *arguments]  # fmt: skip
-        shell = ["bash", "-c", f'{limit}; exec "$@"', "bash"]
-        return subprocess.Popen([*shell, *command], stderr=subprocess.PIPE, text=True)
+    def start(*arguments: str, file_size: int | None = None):
+        command = (ROOT / "evaluate.py", "--samples", "fresh.npy", "--train", "train.npy",
+                   "--heldout", "heldout.npy", *arguments)  # fmt: skip
+        with open("out.txt", "w") as out, open("err.txt", "w") as err:
+            return programs.start(*command, out=out.fileno(), err=err.fileno(), file_size=file_size)
 
     return start
 
 
 def test_full_disk_is_told_in_one_line_and_leaves_no_half_report(started):
-    process = started("ulimit -f 24", *PIXELS)  # no file above 24 KiB
-    error = process.communicate(timeout=120)[1]
-    assert process.returncode == 2 and "Traceback" not in error
+    process = started(*PIXELS, file_size=24 * 1024)
+    assert process.wait(120) == 2
+    error = Path("err.txt").read_text()
+    assert "Traceback" not in error
     assert error.splitlines()[-1].endswith("(File too large): make room, then run it again")
     assert not list(Path("evaluation").glob("*.tmp"))
     for page in Path("evaluation").glob("report.html"):
@@ -449,13 +451,13 @@ def test_full_disk_is_told_in_one_line_and_leaves_no_half_report(started):
 
 
 def test_interrupted_keeps_what_is_cached(started):
-    process = started("true", "--features", "pixels,efficientnet_lite0,alignment")
+    process = started("--features", "pixels,efficientnet_lite0,alignment")
     cached = Path("cache/references")
     while not list(cached.glob("*.features.npy")) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    error = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
+    assert process.wait(60) == 130
+    error = Path("err.txt").read_text()
     assert error.splitlines()[-1] == "python evaluate.py: interrupted"
     assert "Traceback" not in error
     assert not Path("evaluation/report.json").exists()

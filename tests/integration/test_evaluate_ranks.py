@@ -1,15 +1,13 @@
 """torchrun evaluate.py: the report of one process, from two."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 
 from novum.datamodules import ImageDataModule
+from tests import programs
 from tests.project import ROOT
 
 pytestmark = pytest.mark.slow
@@ -36,15 +34,12 @@ def folder(tmp_path_factory):
 def evaluate(folder, ranks, *arguments, kind="npy", samples="samples"):
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] if ranks > 1 else []
     sides = [f"--train=train.{kind}", f"--heldout=heldout.{kind}", f"--samples={samples}.{kind}"]
-    done = subprocess.run(
-        [sys.executable, *launch, str(ROOT / "evaluate.py"), *sides, *arguments],
+    return programs.run(
+        *launch, ROOT / "evaluate.py", *sides, *arguments,
         cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "NOVUM_CACHE": str(folder / f"cache{ranks}")},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    return done
+        env={"OMP_NUM_THREADS": "1", "NOVUM_CACHE": str(folder / f"cache{ranks}")},
+        starts=ranks if launch else 0,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

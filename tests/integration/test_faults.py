@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from PIL import Image
 from novum.callbacks.preemption import EXIT_PREEMPTED
 from novum.cli.train import CONFIGS
 from novum.core.errors import EXIT_BAD_INPUT, EXIT_BUG
+from tests import programs
 from tests.project import ROOT
 
 pytestmark = [
@@ -43,14 +43,19 @@ def start(tmp_path, shared_cache):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
     started = []
 
-    def call(*arguments: str, limit: str = "true") -> subprocess.Popen:
-        command = [sys.executable, str(ROOT / "train.py"), "fit", "--config", "tiny.yaml"]
+    def call(*arguments: str, file_size: int | None = None):
+        command = [ROOT / "train.py", "fit", "--config", "tiny.yaml", *arguments]
         log = tmp_path / f"log{len(started)}.txt"
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "NOVUM_CACHE": str(shared_cache)}
-        shell = ["bash", "-c", f'{limit}; exec "$@"', "bash", *command, *arguments]
         with log.open("w") as out:
-            process = subprocess.Popen(
-                shell, cwd=tmp_path, env=environment, stdout=out, stderr=out, start_new_session=True
+            process = programs.start(
+                *command,
+                out=out.fileno(),
+                err=out.fileno(),
+                cwd=tmp_path,
+                env={"OMP_NUM_THREADS": "1", "NOVUM_CACHE": str(shared_cache)},
+                new_session=True,
+                starts=int("--trainer.devices=2" in arguments),
+                file_size=file_size,
             )
         process.log = log
         started.append(process)
@@ -69,7 +74,7 @@ def checkpoint(folder: Path) -> Path:
     return folder / "runs" / "tiny" / "version_0" / "checkpoints" / "last.ckpt"
 
 
-def wait_for(condition, process: subprocess.Popen) -> None:
+def wait_for(condition, process) -> None:
     end = time.monotonic() + WAIT
     while not condition():
         assert process.poll() is None and time.monotonic() < end, process.log.read_text()[-2000:]
@@ -173,7 +178,7 @@ def test_a_full_disk_stops_in_one_line_and_keeps_the_old_checkpoint(start, tmp_p
     first = start("--trainer.max_steps=30")
     assert first.wait(WAIT) == 0, first.log.read_text()[-2000:]
     before = checkpoint(tmp_path).read_bytes()
-    full = start("--ckpt_path=last", limit=f"ulimit -f {len(before) // 2048}")
+    full = start("--ckpt_path=last", file_size=len(before) // 2)
     assert full.wait(WAIT) == EXIT_BAD_INPUT, full.log.read_text()[-2000:]
     told = full.log.read_text()
     assert "last.ckpt (File too large): make room, then run it again" in told

@@ -1,12 +1,11 @@
 """The same batch on 1, 2 and 4 real processes: same losses, same figures, no draw made twice."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests import programs
 
 WORLDS = (1, 2, 4)
 EXACT = ("gan", "classifier", "char_lstm")  # what draws nothing but latents
@@ -19,13 +18,8 @@ pytestmark = pytest.mark.slow
 def runs(tmp_path_factory):
     """World size -> what each rank found."""
     folder = tmp_path_factory.mktemp("ranks")
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("of_ranks.py")), str(folder)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    script = Path(__file__).with_name("of_ranks.py")
+    done = programs.run(script, folder, env={"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-3000:]
     load = {"weights_only": True}
     return {w: [torch.load(folder / f"{w}-{r}.pt", **load) for r in range(w)] for w in WORLDS}

@@ -1,7 +1,6 @@
 """The commands of a character model as a user types them."""
 
 import os
-import subprocess
 import sys
 
 import pytest
@@ -11,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from novum.cli.generate import main as generate
 from novum.cli.train import CONFIGS, main
+from tests import programs
 from tests.project import ROOT
 from tests.tiny import states_equal
 from tests.tiny_text import small_text
@@ -137,14 +137,9 @@ def test_two_ranks_have_streams_of_their_own(text, light, tmp_path):
                      f"--data.init_args.batch_size={4 // ranks}", f"--trainer.devices={ranks}",
                      "--trainer.strategy=ddp", "--trainer.gradient_clip_val=null",
                      f"--trainer.logger.init_args.name=ranks{ranks}"]  # fmt: skip
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "train.py"), *arguments],
-            cwd=tmp_path,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "NOVUM_CACHE": str(tmp_path / "cache")},
-            capture_output=True,
-            text=True,
-            timeout=500,
-        )
+        env = {"OMP_NUM_THREADS": "1"}
+        command = (ROOT / "train.py", *arguments)
+        done = programs.run(*command, cwd=tmp_path, env=env, starts=ranks - 1)
         assert done.returncode == 0, done.stderr[-3000:]
         folder = tmp_path / "runs" / f"ranks{ranks}" / "version_0"
         saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)

@@ -32,6 +32,12 @@ TINY = [
 EXPERIMENTS = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "default")
 
 
+SAMPLING = (
+    "FrechetDistanceCallback", "KernelDistance", "PrecisionRecall", "DensityCoverage",
+    "NearestNeighbours", "TrainingHealth",
+)  # fmt: skip
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys, use_shared_cache):
     """Runs train.py in an empty folder; returns the printed text."""
@@ -65,14 +71,16 @@ def fails(run, capsys):
     return call
 
 
-def tiny_config(tmp_path: Path, callbacks: list[str], **settings) -> str:
-    """A config of its own: digits at 8 px with the callbacks named."""
+def tiny_config(tmp_path: Path, callbacks: list[str] | None = None, **settings) -> str:
+    """A config of its own: digits at 8 px with the callbacks named, or all of them."""
     config = yaml.safe_load((CONFIGS / "dcgan_digits.yaml").read_text())
     by_name = {c["class_path"].rsplit(".", 1)[1]: c for c in config["trainer"]["callbacks+"]}
+    for name in SAMPLING:
+        by_name[name]["init_args"] = {"num_samples": 300}
     config["trainer"] = {
         "max_steps": 8,
         "val_check_interval": 4,
-        "callbacks+": [by_name[name] for name in callbacks],
+        "callbacks+": [by_name[name] for name in (by_name if callbacks is None else callbacks)],
         **settings,
     }
     path = tmp_path / "tiny.yaml"
@@ -109,6 +117,12 @@ SMALL = {  # what makes a trial of it fast: by its data's class, and by its name
         "--model.init_args.generator.init_args.max_width=64",
         "--model.init_args.discriminator.init_args.max_width=64",
     ],
+    "TextDataModule": [
+        "--data.init_args.dataset=files",
+        "--data.files=text.txt",
+        "--data.chunk_length=10",
+        "--model.init_args.network.init_args.hidden_size=32",
+    ],
     "SingleImageDataModule": ["--data.init_args.size=64"],
     "StyleImageDataModule": ["--data.init_args.size=64", "--model.init_args.min_scale=64"],
     "class_visualisation": ["--model.init_args.per_class=1", "--model.init_args.size=64"],
@@ -125,21 +139,14 @@ def test_every_config_runs(run, tmp_path, name):
 
 def small_data(name: str, folder: Path) -> list[str]:
     data = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())["data"]["class_path"]
-    if data.endswith(".TextDataModule"):
-        (folder / "text.txt").write_text(small_text(4000), encoding="utf-8")
-        return [
-            "--data.init_args.dataset=files",
-            f"--data.files={folder / 'text.txt'}",
-            "--data.chunk_length=10",
-        ]
+    (folder / "text.txt").write_text(small_text(4000), encoding="utf-8")
     return [*SMALL.get(data.rsplit(".", 1)[1], []), *SMALL.get(name, [])]
 
 
 @pytest.mark.slow
 def test_a_run_leaves_everything_a_user_looks_for(run, tmp_path):
-    out = run("fit", "--config", "dcgan_digits", *TINY, "--trainer.max_steps=8",
-              "--trainer.val_check_interval=4")  # fmt: skip
-    folder = tmp_path / "runs" / "dcgan_digits" / "version_0"
+    out = run("fit", "--config", tiny_config(tmp_path), *TINY)
+    folder = tmp_path / "runs" / "tiny" / "version_0"
     assert (folder / "checkpoints" / "best.ckpt").is_file()
     assert (folder / "checkpoints" / "last.ckpt").is_file()
     assert "Verdict" in out

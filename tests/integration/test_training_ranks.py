@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -11,18 +9,13 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from novum.cli.train import CONFIGS
+from tests import programs
 from tests.project import ROOT
 
 
 def train(folder, cache, *arguments):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *arguments],
-        cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "NOVUM_CACHE": str(cache)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    env = {"OMP_NUM_THREADS": "1", "NOVUM_CACHE": str(cache)}
+    return programs.run(ROOT / "train.py", *arguments, cwd=folder, env=env, starts=1)
 
 
 @pytest.fixture(scope="module")
@@ -92,13 +85,8 @@ def stylegan_ranks(tmp_path_factory):
     def run(name: str, devices: int, *arguments: str) -> list[dict]:
         place = folder / name
         place.mkdir()
-        done = subprocess.run(
-            [sys.executable, script, place, str(devices), *arguments],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        env = {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+        done = programs.run(script, place, devices, *arguments, env=env, starts=devices - 1)
         assert done.returncode == 0, done.stderr[-3000:]
         ranks = range(devices)
         return [torch.load(place / f"rank{rank}.pt", weights_only=True) for rank in ranks]

@@ -8,6 +8,7 @@ import zipfile
 
 import pytest
 
+from tests import programs
 from tests.project import ROOT
 
 
@@ -62,12 +63,7 @@ def test_installed_command_trains_a_config_by_name(site, tmp_path):
         text=True,
     )
     assert where.stdout.strip().startswith(str(site))
-    mistake = subprocess.run(
-        [sys.executable, str(script), "fit", "--config", "nowhere"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(site)},
-        capture_output=True,
-        text=True,
-    )
+    command = (script, "fit", "--config", "nowhere")
+    mistake = programs.run(*command, cwd=tmp_path, env={"PYTHONPATH": str(site)})
     assert mistake.returncode == 2
     assert mistake.stderr.splitlines()[-1].startswith("novum-train: ")

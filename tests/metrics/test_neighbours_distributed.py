@@ -1,7 +1,6 @@
 """A reference shared out over 1, 2 or 4 gloo ranks has the neighbours of the whole."""
 
 import multiprocessing
-import subprocess
 import sys
 
 import pytest
@@ -52,8 +51,8 @@ def _search(rank: int, folder: str) -> None:
 
 
 @pytest.mark.slow
-def test_any_number_of_ranks_finds_the_same(tmp_path):
-    subprocess.run([sys.executable, __file__, str(tmp_path)], check=True, timeout=120)
+def test_any_number_of_ranks_finds_the_same(run_python, tmp_path):
+    run_python(__file__, tmp_path).check_returncode()
     queries, reference = problem()
     distances, indices = knn(queries, reference, 7)
     assert (distances[:, 1:] == distances[:, :-1]).any()  # there are ties

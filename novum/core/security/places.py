@@ -65,6 +65,13 @@ def _read(folder: Path | None, text: str) -> None:
         raise Untrusted(f"reads {text[:300]}, outside of {folder or 'what was given'}")
 
 
+def _read_existing(folder: Path | None, text: str) -> None:
+    """Rule for names that are looked for on a hub if no such file is here."""
+    _read(folder, text)
+    if not os.path.exists(os.path.expanduser(text)):
+        raise Untrusted(f"reads {text[:300]}, which is not here and may be a name on a hub")
+
+
 def _lies_in(folder: Path, text: str) -> bool:
     """Return True if a plain path, links followed, is inside; globs could match other links."""
     if any(sign in text for sign in "*?[\0") or len(text) > 4096:
@@ -108,9 +115,9 @@ def _write_suffix(folder: Path | None, text: str) -> None:
 PROCESSES = {("ImageDataModule", "num_workers"), ("Trainer", "devices"), ("Trainer", "num_nodes")}
 EXTRACTORS = ("clip", "dinov2", "efficientnet_lite0", "inception", "inception_bf16", "pixels")
 PLACES: dict[tuple[str, str], Callable[[Path | None, str], None]] = {
-    ("ImageDataModule", "path"): _read,
+    ("ImageDataModule", "path"): _read_existing,
     ("TextDataModule", "files"): _read,
-    ("TextDataModule", "path"): _read,
+    ("TextDataModule", "path"): _read_existing,
     ("SingleImageDataModule", "image"): _read_image,
     ("SingleImageDataModule", "guide"): _read_image,
     ("StyleImageDataModule", "contents"): _read_image,

@@ -4,12 +4,12 @@ import functools
 import os
 import pickle
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from novum.cli import evaluate, train
+from tests import programs
 from tests.core.security import attacks
 from tests.core.security.attacks import AS_JSON, MARKER, POPEN, SPECS, built_by
 from tests.fuzz.outcome import ends_well
@@ -152,8 +152,7 @@ def test_real_command_lines(program, arguments):
         attacks.checkpoint(Path("x.ckpt"), augment=evil)
     attacks.picture(Path("x.png"), attacks.with_model(augment=evil))
     attacks.run_of(Path("runs/x/version_0"), attacks.with_model(augment=evil))
-    command = [sys.executable, str(ROOT / program), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = programs.run(ROOT / program, *arguments)
     lines = [x for x in done.stderr.splitlines() if x.startswith(f"python {program}: ")]
     assert done.returncode == 2 and len(lines) == 1, done.stderr
     assert "names torch.nn.ParameterDict" in lines[0] and "--trust" in lines[0]

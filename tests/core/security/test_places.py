@@ -146,7 +146,8 @@ def test_images_beside_a_run_are_read(tmp_path, monkeypatch):
     assert arguments_of_run(path, ImageDataModule)["path"] == "images"
 
 
-def test_a_picture_dreams_of_no_image_elsewhere(tmp_path):
+def test_a_picture_dreams_of_no_image_elsewhere(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["train.py"])
     for data in (
         built_by("novum.datamodules.SingleImageDataModule", image="../elsewhere/0.png"),
         built_by("novum.datamodules.SingleImageDataModule", guide="~/elsewhere/0.png"),
@@ -155,9 +156,13 @@ def test_a_picture_dreams_of_no_image_elsewhere(tmp_path):
         built_by("novum.datamodules.TextDataModule", dataset="files", files="/etc/hosts"),
         built_by("novum.datamodules.TextDataModule", dataset="files", files=["../*/*.png"]),
         built_by("novum.datamodules.ImageDataModule", dataset="huggingface", path="user/name"),
+        built_by("novum.datamodules.TextDataModule", dataset="huggingface", path="user/name:a"),
     ):  # fmt: skip
         path = attacks.picture(Path("x.png"), attacks.config(data=data))
-        assert ends_well("train.py", lambda p=path: train.main(["fit", "--config", str(p)])) == 2
+        with pytest.raises(SystemExit) as exit_:
+            train.main(["fit", "--config", str(path)])
+        assert exit_.value.code == 2
+        assert "--trust" in capsys.readouterr().err  # refused, not looked for in vain
 
 
 def test_a_checkpoint_names_no_other_file(tmp_path):

@@ -32,6 +32,7 @@ from novum.datamodules.sources.decode import ImageTransform, open_image
 from novum.datamodules.sources.folders import image_files, load_celeba
 from novum.datamodules.sources.walk import glob_files, walk
 from novum.evaluation.text_sets import open_source, read_samples, text_files
+from tests import programs
 from tests.fuzz import strategies as hostile
 from tests.project import ROOT
 
@@ -495,9 +496,10 @@ def test_text_in_a_png_unpacks_to_little():
 
 
 def evaluate(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "evaluate.py"), *arguments, "--features", "pixels@8",
-               "--heldout", "none", "--output", "result"]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return programs.run(
+        ROOT / "evaluate.py", *arguments, "--features", "pixels@8",
+        "--heldout", "none", "--output", "result", timeout=60,
+    )  # fmt: skip
 
 
 FOLDERS = {

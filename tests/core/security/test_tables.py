@@ -5,7 +5,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import datasets
@@ -20,6 +19,7 @@ from novum.datamodules import ImageDataModule, TextDataModule
 from novum.datamodules.resolve_source import open_images
 from novum.datamodules.sources.huggingface import open_splits
 from novum.datamodules.sources.local_tables import by_split, list_files
+from tests import programs
 from tests.archives import write_tar
 from tests.project import ROOT
 
@@ -430,11 +430,10 @@ def test_the_real_command_line_judges_the_folders_own_images(kind, tmp_path):
     np.save("train.npy", rng.integers(0, 256, (20, 8, 8), np.uint8))
     name, text = SPEAKING[kind]
     Path("set", name).write_text(text())
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "evaluate.py"), "--samples", "set", "--train", "train.npy",
-         "--heldout", "none", "--features", "pixels@8", "--output", "result"],
-        capture_output=True, text=True, timeout=120,
-        env={**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"},
+    done = programs.run(
+        ROOT / "evaluate.py", "--samples", "set", "--train", "train.npy",
+        "--heldout", "none", "--features", "pixels@8", "--output", "result",
+        env={"HF_DATASETS_CACHE": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     samples = json.loads(Path("result/report.json").read_text())["samples"]

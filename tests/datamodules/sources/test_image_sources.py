@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -10,6 +7,7 @@ from novum.datamodules.sources.decode import ImageTransform
 from novum.datamodules.sources.decode_all import decode_all, drop_bad
 from novum.datamodules.sources.image_sources import ImageArray, LazyImages
 from novum.datamodules.sources.raw_images import ArrayRows, FileRows
+from tests import programs
 
 RGB8 = ImageTransform(8, 3)
 
@@ -85,7 +83,7 @@ def test_fingerprint_is_the_same_in_another_process():
         "from novum.datamodules import ImageDataModule as D;"
         "print(*[D(memory_budget_gb=gb).train_reference().fingerprint for gb in (1, 0)])"
     )
-    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    there = programs.run("-c", code)
     here = [ImageDataModule(memory_budget_gb=gb).train_reference().fingerprint for gb in (1, 0)]
     assert there.stdout.split() == here and here[0] != here[1]
 

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 import warnings
 
 import pytest
@@ -10,6 +8,7 @@ from torch.nn import functional as F
 
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.networks.backbones.building import imagenet_classes
+from tests import programs
 from tests.project import ROOT
 
 
@@ -173,12 +172,7 @@ def test_classes_by_name_or_number(lite):
 
 @pytest.mark.parametrize("package", ["lightning_modules", "novum.lightning_modules"])
 def test_the_command_lists_layers(package):
-    done = subprocess.run(
-        [sys.executable, "-m", f"{package}.networks.backbones", "googlenet"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = programs.run("-m", f"{package}.networks.backbones", "googlenet", cwd=ROOT)
     assert done.returncode == 0 and not done.stderr
     (line,) = [x for x in done.stdout.splitlines() if x.startswith("inception4c ")]
     assert "512 x 14 x 14" in line and "mixed4c" in line

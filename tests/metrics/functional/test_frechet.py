@@ -1,4 +1,4 @@
-import subprocess
+import multiprocessing
 import sys
 import warnings
 
@@ -149,10 +149,8 @@ def _reduce(rank: int, ranks: int, folder: str) -> None:
 
 
 @pytest.mark.slow
-def test_ranks_agree_to_the_bit_and_with_the_whole(normal, tmp_path):
-    commands = [[sys.executable, __file__, str(rank), "3", str(tmp_path)] for rank in range(3)]
-    ranks = [subprocess.Popen(command) for command in commands]
-    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0, 0]
+def test_ranks_agree_to_the_bit_and_with_the_whole(run_python, normal, tmp_path):
+    run_python(__file__, tmp_path).check_returncode()
     states = [torch.load(tmp_path / f"{rank}.pt") for rank in range(3)]
     whole = Moments().update(normal(100, 5) + 3)
     for state in states:
@@ -291,5 +289,11 @@ def test_goldens(goldens, generator_name):
     assert interval.low < expected < interval.high
 
 
-if __name__ == "__main__":  # one rank of the test above
-    _reduce(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+if __name__ == "__main__":  # the ranks of the test of ranks, forked so that torch is imported once
+    fork = multiprocessing.get_context("fork")
+    ranks = [fork.Process(target=_reduce, args=(rank, 3, sys.argv[1])) for rank in range(3)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join()
+    sys.exit(any(rank.exitcode for rank in ranks))

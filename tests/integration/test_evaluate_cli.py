@@ -270,7 +270,7 @@ def test_large_images_are_compared_as_thumbnails(sets, evaluate):
     for name in ("fresh", "train", "heldout"):
         np.save(f"{name}.npy", sets[name][:20, 0].repeat(9, 1).repeat(9, 2))  # 72 px
     report, _ = evaluate("--samples", "fresh.npy")
-    assert list(report["features"]) == ["efficientnet_lite0", "pixels@32", "alignment"]
+    assert list(report["features"]) == ["efficientnet_lite0", "pixels@32", "alignment", "local"]
 
 
 @pytest.fixture
@@ -394,9 +394,9 @@ def test_altered_copies_are_named_with_what_was_done_to_them(sets, evaluate):
     np.save("train.npy", train)
     np.save("heldout.npy", sets["heldout"][:200, 0])
     report, out = evaluate("--samples", "mirrored.npy")
-    assert list(report["features"]) == ["efficientnet_lite0", "pixels", "alignment"]
+    assert list(report["features"]) == ["efficientnet_lite0", "pixels", "alignment", "local"]
     assert report["verdict"].startswith("Copying found: ")
-    named = [copy for copy in report["copies"] if copy["features"] == "alignment"]
+    named = [copy for copy in report["copies"] if copy["transform"] is not None]
     right = [copy for copy in named if copy["train"] == copy["sample"] - 60]
     assert len(right) >= 30
     assert all("mirrored" in copy["transform"] for copy in right)

@@ -1,0 +1,113 @@
+"""Recall of copies of photographs by our detectors, over edits that they were not made for.
+
+    python benchmarks/copy_detection.py PHOTOS [--side 64] [--copies 40] [--output FILE.json]
+
+Half of the images are training, a fifth held-out and the rest fresh. Copies of training images go
+through the ladder of the power card and through the edits of _edits.py; others that an edit needs
+are fresh images. A copy counts as found when its margin, combined over the detectors as in a
+verdict, is above that of all but 1% of the fresh images, and the right image is named. muAP is the
+micro-averaged precision over all copies and fresh images, ordered by margin.
+"""
+
+import argparse
+import time
+import warnings
+
+import torch
+from _edits import EDITS, UNFOUND, edited
+from _tables import show
+from torch import Tensor
+
+from novum.datamodules.resolve_source import open_images
+from novum.metrics.features.extraction import resize
+from novum.metrics.functional.intervals import clopper_pearson_interval
+from novum.metrics.novelty.alterations import LADDER, alter
+from novum.metrics.novelty.altered_copies import AlteredCopyDetector
+from novum.metrics.novelty.combined import combine_matches
+from novum.metrics.novelty.local_copies import LocalCopyDetector
+from novum.metrics.novelty.nearest_matches import Matches
+from novum.metrics.novelty.pool import pool_of_items
+
+
+def micro_average_precision(margin: Tensor, right: Tensor, positives: int) -> float:
+    """Area under precision and recall of answers in the order of their margins."""
+    right = right[margin.argsort(descending=True)].double()
+    precision = right.cumsum(0) / torch.arange(1, len(right) + 1)
+    return float((precision * right).sum()) / positives
+
+
+def planted(train: Tensor, fresh: Tensor, copies: int) -> tuple[list[str], Tensor, Tensor]:
+    """Edits, their copies one after the other, and the training rows that these are of."""
+    generator = torch.Generator().manual_seed(1)
+    names, images, sources = [*LADDER, *EDITS], [], []
+    for i, name in enumerate(names):
+        rows = torch.randperm(len(train), generator=generator)[:copies]
+        others = fresh[torch.randint(len(fresh), (copies,), generator=generator)]
+        edit = alter if name in LADDER else None
+        images.append(
+            edit(train[rows], name, i, others) if edit else edited(train[rows], others, name, i)
+        )
+        sources.append(rows)
+    return names, torch.cat(images), torch.cat(sources)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("photos")
+    parser.add_argument("--side", type=int, help="resize the images to this")
+    parser.add_argument("--copies", type=int, default=40)
+    parser.add_argument("--output")
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    images = open_images(args.photos, "train").images[:]
+    images = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))]
+    if args.side:
+        images = resize(images.float(), args.side).round().clamp(0, 255).to(torch.uint8)
+    sizes = [len(images) // 2, len(images) // 5]
+    train, heldout, fresh = images.split([*sizes, len(images) - sum(sizes)])
+    pool = pool_of_items(torch.arange(sum(sizes)), len(train))
+    detectors = {
+        "alignment": AlteredCopyDetector(train, heldout, pool=pool, progress=False),
+        "local": LocalCopyDetector(train, heldout, pool=pool, progress=False),
+    }
+    usual = {name: detector.match_within(1500) for name, detector in detectors.items()}
+    names, copies, sources = planted(train, fresh, args.copies)
+    found: dict[str, Matches] = {}
+    for name, detector in detectors.items():
+        start = time.perf_counter()
+        found[name] = detector.match(torch.cat([copies, fresh]))
+        each = 1000 * (time.perf_counter() - start) / (len(copies) + len(fresh))
+        print(f"{name}: {each:.0f} ms an image, {torch.get_num_threads()} threads")
+    together = combine_matches(list(found.values()), list(usual.values())).matches
+    rows = []
+    for name in names:
+        row: dict = {"edit": name}
+        part = slice(names.index(name) * args.copies, (names.index(name) + 1) * args.copies)
+        for title, matches in (*found.items(), ("together", together)):
+            alarms = matches.margin[len(copies) :].sort(descending=True).values
+            hit = matches.item[part] == sources[part]
+            hit &= matches.margin[part] > alarms[len(fresh) // 100]
+            row[title] = float(hit.double().mean())
+        rows.append(row | {"low": clopper_pearson_interval(int(hit.sum()), args.copies).low})
+    counted = {
+        "all": [n for n in names if n not in UNFOUND],
+        "ladder": list(LADDER),
+        "others": [n for n in EDITS if n not in UNFOUND],
+    }
+    for title, kept in counted.items():
+        chosen = torch.tensor([name in kept for name in names]).repeat_interleave(args.copies)
+        row = {"edit": f"mean: {title}"}
+        row |= {
+            k: float(torch.tensor([r[k] for r in rows if r["edit"] in kept]).mean())
+            for k in (*found, "together")
+        }
+        asked = torch.cat([chosen, torch.ones(len(fresh), dtype=torch.bool)])
+        right = torch.cat([together.item[: len(copies)] == sources, torch.zeros(len(fresh)).bool()])
+        ap = micro_average_precision(together.margin[asked], right[asked], int(chosen.sum()))
+        rows.append(row | {"low": f"muAP {ap:.3f}"})
+    title = f"{len(train)} training, {len(heldout)} held-out, {len(fresh)} fresh images of"
+    show(f"{title} {images.shape[-1]} px", rows, args.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,6 +6,7 @@ the same at 32 and at 256 px.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ def to_size(image: Tensor, height: int, width: int) -> Tensor:
     return F.resize(image, [max(1, height), max(1, width)], antialias=True)
 
 
-def put(image: Tensor, background: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+def put(image: Tensor, background: Tensor, rng: np.random.Generator, *, share: float) -> Tensor:
     """The whole image, `share` of the side, at a random place of the background."""
     h, w = image.shape[-2:]
     small = to_size(image, round(h * share), round(w * share))
@@ -211,7 +212,7 @@ def chain(image: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
     image = cropped(image, other, rng, share=0.8)
     image = turned(image, other, rng, degrees=10)
     image = hue(image, other, rng, degrees=30)
-    image = put(image, other, 0.75, rng)
+    image = put(image, other, rng, share=0.75)
     image = text_over(image, other, rng)
     image = image.flip(-1)
     return F.jpeg(image, 40) if len(image) == 3 else image
@@ -228,37 +229,33 @@ def _undrawn(picture: Image.Image, image: Tensor) -> Tensor:
     return drawn if len(image) == 3 else drawn.float().mean(0, keepdim=True).to(torch.uint8)
 
 
-def _with(edit: Callable[..., Tensor], **options: float) -> Edit:
-    return lambda image, other, rng: edit(image, other, rng, **options)
-
-
 EDITS: dict[str, Edit] = {
-    "framed at 60%": _with(framed, share=0.6),
-    "laid over another at 70%": lambda x, o, r: put(x, o, 0.7, r),
-    "laid over another at 50%": lambda x, o, r: put(x, o, 0.5, r),
-    "laid over another at 33%": lambda x, o, r: put(x, o, 0.33, r),
+    "framed at 60%": partial(framed, share=0.6),
+    "laid over another at 70%": partial(put, share=0.7),
+    "laid over another at 50%": partial(put, share=0.5),
+    "laid over another at 33%": partial(put, share=0.33),
     "2x2 collage": collage,
-    "cropped to 60%": _with(cropped, share=0.6),
-    "cropped to 40%": _with(cropped, share=0.4),
-    "cropped to 30%": _with(cropped, share=0.3),
-    "stretched 1.7": _with(stretched, factor=1.7),
-    "perspective": _with(perspective, share=0.25),
-    "rotated 45°": _with(turned, degrees=45),
+    "cropped to 60%": partial(cropped, share=0.6),
+    "cropped to 40%": partial(cropped, share=0.4),
+    "cropped to 30%": partial(cropped, share=0.3),
+    "stretched 1.7": partial(stretched, factor=1.7),
+    "perspective": partial(perspective, share=0.25),
+    "rotated 45°": partial(turned, degrees=45),
     "stickers": stickers,
     "text over it": text_over,
-    "45% cut out": _with(cut_out, share=0.45),
+    "45% cut out": partial(cut_out, share=0.45),
     "centre swapped": centre_swapped,
     "quadrants permuted": quadrants,
-    "blended 70%": _with(blended, share=0.7),
-    "blended 60%": _with(blended, share=0.6),
+    "blended 70%": partial(blended, share=0.7),
+    "blended 60%": partial(blended, share=0.6),
     "gray": gray,
-    "hue ±60°": _with(hue, degrees=60),
+    "hue ±60°": partial(hue, degrees=60),
     "saturation": saturated,
     "gamma": gamma,
     "inverted": inverted,
     "vignette": vignette,
     "gradient of light": gradient_light,
-    "pixelated to 1/12": _with(pixelated, share=1 / 12),
+    "pixelated to 1/12": partial(pixelated, share=1 / 12),
     "equalised": equalised,
     "posterised to 2 bits": posterised,
     "solarised": solarised,

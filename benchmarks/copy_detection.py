@@ -43,10 +43,10 @@ def planted(train: Tensor, fresh: Tensor, copies: int) -> tuple[list[str], Tenso
     for i, name in enumerate(names):
         rows = torch.randperm(len(train), generator=generator)[:copies]
         others = fresh[torch.randint(len(fresh), (copies,), generator=generator)]
-        edit = alter if name in LADDER else None
-        images.append(
-            edit(train[rows], name, i, others) if edit else edited(train[rows], others, name, i)
-        )
+        if name in LADDER:
+            images.append(alter(train[rows], name, i, others))
+        else:
+            images.append(edited(train[rows], others, name, i))
         sources.append(rows)
     return names, torch.cat(images), torch.cat(sources)
 
@@ -80,9 +80,9 @@ def main() -> None:
         print(f"{name}: {each:.0f} ms an image, {torch.get_num_threads()} threads")
     together = combine_matches(list(found.values()), list(usual.values())).matches
     rows = []
-    for name in names:
+    for i, name in enumerate(names):
         row: dict = {"edit": name}
-        part = slice(names.index(name) * args.copies, (names.index(name) + 1) * args.copies)
+        part = slice(i * args.copies, (i + 1) * args.copies)
         for title, matches in (*found.items(), ("together", together)):
             alarms = matches.margin[len(copies) :].sort(descending=True).values
             hit = matches.item[part] == sources[part]

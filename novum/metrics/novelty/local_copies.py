@@ -189,7 +189,7 @@ class LocalCopyDetector:
 
 
 def in_words(variant: int, affine: Tensor) -> str:
-    """Describe what was done to an image, such as "mirrored, 48% of the width, rotated 12°"."""
+    """Describe what was done to an image, such as "mirrored, rotated 12°, at 48% of its size"."""
     words = ["mirrored"] if variant % 2 else []
     words += ["inverted"] if variant >= 2 else []
     linear = torch.linalg.pinv(affine[:, :2].double())  # from the image to the sample

@@ -75,17 +75,17 @@ class DescriptorIndex:
         self.coarse = faiss.IndexFlatL2(WIDTH)  # outlives the index that refers to it
         self.index = faiss.IndexIVFPQFastScan(self.coarse, WIDTH, lists, CODE, 4)
         self.index.cp.niter, self.index.cp.min_points_per_centroid = 8, 1
-        _one_thread()
         chosen = torch.from_numpy(np.random.default_rng(0).permutation(count)[: 40 * lists + 1000])
-        self.index.train(_unit(features.descriptors[chosen]))
-        for block in features.descriptors.split(2**18):
-            self.index.add(_unit(block))
+        with _callers(1) as pool:
+            pool.submit(self.index.train, _unit(features.descriptors[chosen])).result()
+            for block in features.descriptors.split(2**18):
+                pool.submit(self.index.add, _unit(block)).result()
         self.index.nprobe = min(PROBES, lists)
 
     def search(self, descriptors: Tensor) -> tuple[Tensor, Tensor]:
         """Squared distances and rows (n, NEAREST) of the nearest descriptors; -1 for none."""
         parts = np.array_split(_unit(descriptors), torch.get_num_threads())
-        with ThreadPoolExecutor(len(parts), initializer=_one_thread) as pool:
+        with _callers(len(parts)) as pool:
             found = list(pool.map(lambda part: self.index.search(part, NEAREST)[1], parts))
         rows = torch.from_numpy(np.concatenate(found))
         near = self.features.descriptors[rows.clamp(min=0)].float()
@@ -93,11 +93,15 @@ class DescriptorIndex:
         return distances.masked_fill(rows < 0, 4.0), rows
 
 
-def _one_thread() -> None:
-    """In the calling thread: OpenMP's threads in faiss and in torch wait for one another busily."""
+def _callers(count: int) -> ThreadPoolExecutor:
+    """Threads that call faiss, each on one thread of OpenMP.
+
+    OpenMP's threads in faiss and in torch wait for one another busily, and a limit that the main
+    thread sets would hold for torch too.
+    """
     import faiss
 
-    faiss.omp_set_num_threads(1)
+    return ThreadPoolExecutor(count, initializer=faiss.omp_set_num_threads, initargs=(1,))
 
 
 def _unit(descriptors: Tensor) -> np.ndarray:

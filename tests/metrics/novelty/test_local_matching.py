@@ -81,3 +81,14 @@ def test_images_without_features_have_no_candidates(images):
     assert len(candidates(blank, DescriptorIndex(features)).sample) == 0
     assert len(candidates(features, DescriptorIndex(blank)).sample) == 0
     assert len(match(features, features, Pairs.none()).score) == 0
+
+
+def test_torch_keeps_its_threads(images):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        features = extract_local_features(images)
+        candidates(features, DescriptorIndex(features))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)

@@ -6,8 +6,8 @@ TOOLS = .venv/tools
 PINNED = --quiet --require-hashes --only-binary :all: --requirement
 COMPILE = $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
     --custom-compile-command "make lock"
-# a process for each core, each with one thread
-PYTEST = $(BIN)/pytest --numprocesses auto --dist worksteal
+# a process for each core, each with one thread: OpenMP reads the variable when torch is imported
+PYTEST = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
 
 .PHONY: demo check test install install-test lint types docs audit lock clean
 

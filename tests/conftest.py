@@ -11,6 +11,7 @@ from tests import programs
 os.environ["JSONARGPARSE_DEPRECATION_WARNINGS"] = "off"  # of what Lightning calls in jsonargparse
 if "PYTEST_XDIST_WORKER" in os.environ:  # one core each, and for the programs that a test starts
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    torch.set_num_threads(1)  # imported before the variables were set
 
 
 def pytest_addoption(parser):

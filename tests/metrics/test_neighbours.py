@@ -251,7 +251,7 @@ def test_images_of_bytes(normal):
 
 
 def test_does_not_depend_on_block_sizes_or_on_the_other_queries(normal):
-    reference, queries = normal(3000, 48), normal(200, 48, seed=1)
+    reference, queries = normal(1000, 48), normal(200, 48, seed=1)
     whole = knn(queries, reference, 5)
     for max_bytes in (2**14, 2**18, 2**24):
         found = knn(queries, reference, 5, max_bytes=max_bytes)

@@ -92,6 +92,7 @@ def test_copies_of_heldout_images_are_on_their_side(images, detector, fresh):
     assert ((rank == -1) == (row == -1)).all() and (rank != 0).all()
 
 
+@pytest.mark.slow
 def test_fresh_samples_meet_each_side_at_its_share(images, fresh):
     """Binomial, 60 draws at 100 of 140, over 4 poolings: outside of these limits once in 1,000."""
     trained = sum(int((detector_of(images, s).match(fresh).side == TRAIN).sum()) for s in range(4))

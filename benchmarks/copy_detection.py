@@ -1,6 +1,9 @@
 """Recall of copies of photographs by our detectors, over edits that they were not made for.
 
-    python benchmarks/copy_detection.py PHOTOS [--side 64] [--copies 40] [--output FILE.json]
+    python benchmarks/copy_detection.py PHOTOS [--images N] [--side 64] [--sscd PYTHON]
+
+PYTHON is an interpreter that has SSCD's networks (see _sscd.py), the peer: images at 288 px, the
+training or held-out image of the largest cosine.
 
 Half of the images are training, a fifth held-out and the rest fresh. Copies of training images go
 through the ladder of the power card and through the edits of _edits.py; others that an edit needs
@@ -13,8 +16,10 @@ import argparse
 import time
 import warnings
 
+import numpy as np
 import torch
 from _edits import EDITS, UNFOUND, edited
+from _sscd import MODELS, descriptors
 from _tables import show
 from torch import Tensor
 
@@ -27,6 +32,9 @@ from novum.metrics.novelty.combined import combine_matches
 from novum.metrics.novelty.local_copies import LocalCopyDetector
 from novum.metrics.novelty.nearest_matches import Matches
 from novum.metrics.novelty.pool import pool_of_items
+from novum.metrics.novelty.power import pick
+
+SIDE = 288  # px, of what the networks see
 
 
 def micro_average_precision(margin: Tensor, right: Tensor, positives: int) -> float:
@@ -51,18 +59,38 @@ def planted(train: Tensor, fresh: Tensor, copies: int) -> tuple[list[str], Tenso
     return names, torch.cat(images), torch.cat(sources)
 
 
+def nearest_by_network(python: str, model: str, queries: Tensor, pool: Tensor) -> Matches:
+    """The item of the largest cosine, which is the margin."""
+
+    def described(images: Tensor) -> Tensor:
+        blocks = torch.split(images.expand(-1, 3, -1, -1), 500)
+        sized = torch.cat([_sized(x, SIDE) for x in blocks])
+        array = np.ascontiguousarray(sized.permute(0, 2, 3, 1).numpy())
+        return torch.from_numpy(descriptors(python, model, array))
+
+    best = (described(queries) @ described(pool).T).max(1)
+    return Matches(best.indices, torch.zeros_like(best.indices), best.values, len(pool), 0)
+
+
+def _sized(images: Tensor, side: int) -> Tensor:
+    return resize(images.float(), side).round().clamp(0, 255).to(torch.uint8)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("photos")
+    parser.add_argument("--images", type=int, help="use as many of them, drawn at random")
     parser.add_argument("--side", type=int, help="resize the images to this")
     parser.add_argument("--copies", type=int, default=40)
+    parser.add_argument("--sscd", metavar="PYTHON")
     parser.add_argument("--output")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
-    images = open_images(args.photos, "train").images[:]
-    images = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))]
+    source = open_images(args.photos, "train").images
+    drawn = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))
+    images = pick(source, drawn[: args.images])
     if args.side:
-        images = resize(images.float(), args.side).round().clamp(0, 255).to(torch.uint8)
+        images = _sized(images, args.side)
     sizes = [len(images) // 2, len(images) // 5]
     train, heldout, fresh = images.split([*sizes, len(images) - sum(sizes)])
     pool = pool_of_items(torch.arange(sum(sizes)), len(train))
@@ -78,33 +106,43 @@ def main() -> None:
         found[name] = detector.match(torch.cat([copies, fresh]))
         each = 1000 * (time.perf_counter() - start) / (len(copies) + len(fresh))
         print(f"{name}: {each:.0f} ms an image, {torch.get_num_threads()} threads")
-    together = combine_matches(list(found.values()), list(usual.values())).matches
-    rows = []
+    found["together"] = combine_matches(list(found.values()), list(usual.values())).matches
+    for model in MODELS if args.sscd else ():
+        queries, known = torch.cat([copies, fresh]), torch.cat([train, heldout])
+        found[model] = nearest_by_network(args.sscd, model, queries, known)
+    rows: list[dict[str, str | float]] = []
     for i, name in enumerate(names):
-        row: dict = {"edit": name}
+        row: dict[str, str | float] = {"edit": name}
         part = slice(i * args.copies, (i + 1) * args.copies)
-        for title, matches in (*found.items(), ("together", together)):
+        for title, matches in found.items():
             alarms = matches.margin[len(copies) :].sort(descending=True).values
             hit = matches.item[part] == sources[part]
             hit &= matches.margin[part] > alarms[len(fresh) // 100]
             row[title] = float(hit.double().mean())
-        rows.append(row | {"low": clopper_pearson_interval(int(hit.sum()), args.copies).low})
+            if title == "together":
+                row["low"] = clopper_pearson_interval(int(hit.sum()), args.copies).low
+        rows.append(row)
+    summary: list[dict[str, str | float]] = []
     counted = {
         "all": [n for n in names if n not in UNFOUND],
         "ladder": list(LADDER),
         "others": [n for n in EDITS if n not in UNFOUND],
     }
     for title, kept in counted.items():
+        known = [row for row in rows if row["edit"] in kept]
         chosen = torch.tensor([name in kept for name in names]).repeat_interleave(args.copies)
-        row = {"edit": f"mean: {title}"}
-        row |= {
-            k: float(torch.tensor([r[k] for r in rows if r["edit"] in kept]).mean())
-            for k in (*found, "together")
-        }
         asked = torch.cat([chosen, torch.ones(len(fresh), dtype=torch.bool)])
-        right = torch.cat([together.item[: len(copies)] == sources, torch.zeros(len(fresh)).bool()])
-        ap = micro_average_precision(together.margin[asked], right[asked], int(chosen.sum()))
-        rows.append(row | {"low": f"muAP {ap:.3f}"})
+        mean: dict[str, str | float] = {"edit": f"mean recall: {title}"}
+        ap: dict[str, str | float] = {"edit": f"muAP: {title}"}
+        for name, matches in found.items():
+            mean[name] = sum(float(row[name]) for row in known) / len(known)
+            right = matches.item[: len(copies)] == sources
+            right = torch.cat([right, torch.zeros(len(fresh), dtype=torch.bool)])
+            ap[name] = micro_average_precision(
+                matches.margin[asked], right[asked], int(chosen.sum())
+            )
+        summary += [mean, ap]
+    rows += summary
     title = f"{len(train)} training, {len(heldout)} held-out, {len(fresh)} fresh images of"
     show(f"{title} {images.shape[-1]} px", rows, args.output)
 

@@ -19,6 +19,7 @@ FAR_FROM_FAIR = 0.45  # share closer to training below which the held-out images
 MANY_DUPLICATES = 0.1  # share of near-duplicates that leaves the held-out images little use
 SOUGHT = 0.01  # copy rate that an evaluation must be able to find
 SEEN = 0.8  # lower limit of recall from which an edit counts as seen
+LISTED = 4  # edits that a sentence names one by one
 UNSEEN = 0.5  # recall below which copies of an edit are said to be missed
 GOOD, POOR = 0.8, 0.3  # of the floor of precision, recall and coverage
 FAR = 3.0  # times the floor of the Fréchet distance
@@ -199,7 +200,10 @@ def _bound(report: Report) -> tuple[str, str]:
     seen = {r.edit: r.low for r in report.power if r.low is not None and r.low >= SEEN}
     if not seen:
         return f"{high:.2%}", "if they are unaltered"
-    return f"{min(high / min(seen.values()), 1):.2%}", f"if they are {_or(list(seen))}"
+    ways = _or(list(seen))
+    if len(seen) > LISTED:
+        ways = f"altered in one of the {len(seen)} ways that the power card shows as seen"
+    return f"{min(high / min(seen.values()), 1):.2%}", f"if they are {ways}"
 
 
 def _unseen(report: Report) -> Iterator[str]:

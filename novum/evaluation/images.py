@@ -46,9 +46,11 @@ from novum.metrics.features import (
     reference_neighbour_distances,
 )
 from novum.metrics.functional.frechet import WIDEST
+from novum.metrics.novelty.alterations import LADDER
 from novum.metrics.novelty.altered_copies import NEAR_DUPLICATE, AlteredCopyDetector
 from novum.metrics.novelty.combined import combine_matches
 from novum.metrics.novelty.facts import find_identical
+from novum.metrics.novelty.library_edits import CHAIN, LIBRARY, library_edits
 from novum.metrics.novelty.local_copies import LocalCopyDetector
 from novum.metrics.novelty.nearest_matches import Matches
 from novum.metrics.novelty.negative_control import PoolMatches, negative_control
@@ -210,15 +212,21 @@ def judge_altered(
         found = [detector.match(samples, exclude) for detector in detectors.values()]
         return combine_matches(found, usual).matches
 
+    channels, *sides = sets.train.images[:1].shape[1:]
+    library = [*library_edits(channels, max(sides)), CHAIN]
     card = power(
         sets.train.images,
         sets.heldout.images,
         match,
+        attacks=[*LADDER, *library],
         copies=PLANTED,
         threshold=-math.log(USUAL),  # of the verdict, twins among training and held-out left in
         seed=seed,
     )
-    report.power = [Recall(edit, r.value, r.low, r.high) for edit, r in card.recall.items()]
+    report.power = [
+        Recall(edit, r.value, r.low, r.high, LIBRARY if edit in library else None)
+        for edit, r in card.recall.items()
+    ]
     return judged
 
 

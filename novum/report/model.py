@@ -296,6 +296,7 @@ class Recall:
     recall: float | None
     low: float | None = None
     high: float | None = None
+    library: str | None = None  # whose edit it is, if not ours
 
     @property
     def estimate(self) -> Estimate:

@@ -71,9 +71,10 @@ class DescriptorIndex:
         self.searchable = count >= NEAREST
         if not self.searchable:
             return
-        lists = min(max(1, round(2 * math.sqrt(count))), count // 40 + 1)
+        lists = min(max(1, round(math.sqrt(count))), count // 40 + 1)
         self.coarse = faiss.IndexFlatL2(WIDTH)  # outlives the index that refers to it
         self.index = faiss.IndexIVFPQFastScan(self.coarse, WIDTH, lists, CODE, 4)
+        self.index.by_residual = False  # one table of distances a query, not one a list
         self.index.cp.niter, self.index.cp.min_points_per_centroid = 8, 1
         chosen = torch.from_numpy(np.random.default_rng(0).permutation(count)[: 40 * lists + 1000])
         with _callers(1) as pool:

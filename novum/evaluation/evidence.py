@@ -10,7 +10,7 @@ from torch import Tensor
 from novum.datamodules.sources.image_sources import ImageSource
 from novum.evaluation.gate import LOCAL, Conclusion, SpaceMatches, gate_passed
 from novum.evaluation.space import Copying, Judgement
-from novum.metrics.novelty.alignment import sample_at
+from novum.metrics.novelty.alignment import Placed, sample_at
 from novum.metrics.novelty.altered_copies import AlteredCopies
 from novum.metrics.novelty.local_copies import LocalCopies
 from novum.metrics.record import FeatureSets
@@ -237,8 +237,8 @@ def detector_panel(
     none = (other[rows] < 0)[:, None, None, None]  # among the ten most like it
     unseen = images["heldout"][heldout[rows].clamp(min=0)].masked_fill(none, WHITE)
     samples, sources = images["samples"][rows], images["train"][train[rows]]
-    placed = found.placed(rows, rank[rows], samples.shape[-1])
-    laid = lay_over(samples, sources, *placed)
+    placed = found.placed(rows, rank[rows])
+    on_sample, on_train = ((1 + x.numpy()) / 2 for x in placed.outlines())
     return NoveltyPanel(
         name,
         samples=to_rgb(samples),
@@ -246,7 +246,9 @@ def detector_panel(
         train_distance=unexplained(found, rows, rank[rows]),
         heldout=to_rgb(unseen),
         heldout_distance=unexplained(found, rows, other[rows]),
-        aligned=to_rgb(laid),
+        aligned=to_rgb(lay_over(samples, sources, placed)),
+        sample_outline=on_sample,
+        train_outline=on_train,
         q=test.q_values[rows].tolist(),
         copies=test.flagged[rows].tolist(),
         transform=[found.transform(row, int(rank[row])) for row in rows.tolist()],
@@ -261,18 +263,13 @@ def unexplained(found: AlteredCopies | LocalCopies, rows: Tensor, ranks: Tensor)
     return values.masked_fill(ranks < 0, torch.nan).tolist()
 
 
-def lay_over(
-    samples: Tensor, images: Tensor, mirrored: Tensor, grid: Tensor, inside: Tensor
-) -> Tensor:
-    """uint8 images (k, c, h, w) brought onto samples, in their light; outside, the samples.
-
-    `grid` (k, s * s, 2) has the place in the image of each pixel of a sample, once mirrored back,
-    and `inside` (k, s * s) is 1 where the two show the same.
-    """
-    side = samples.shape[-1]
-    mirrored, inside = mirrored[:, None, None, None], inside[:, None]
+def lay_over(samples: Tensor, images: Tensor, placed: Placed) -> Tensor:
+    """uint8 images (k, c, h, w) brought onto samples, in their light; outside, the samples."""
+    height, width = samples.shape[-2:]
+    grid, inside = placed.places(height, width)
+    mirrored, inside = placed.mirrored[:, None, None, None], inside[:, None]
     own = torch.where(mirrored, samples.flip(-1), samples).float()
-    there, here = sample_at(images.float(), grid, side), own.flatten(2)
+    there, here = sample_at(images.float(), grid, height, width), own.flatten(2)
     area = inside.sum(2, keepdim=True).clamp(min=1)
     mean_there, mean_here = ((x * inside).sum(2, keepdim=True) / area for x in (there, here))
     centred = (there - mean_there) * inside

@@ -27,6 +27,8 @@ class NoveltyPanel(NamedTuple):
     transform: Sequence[str | None] | None = None  # how a training image was altered
     sample_names: Sequence[object] | None = None  # paths or row numbers
     train_names: Sequence[object] | None = None
+    sample_outline: np.ndarray | None = None  # (k, 4, 2) corners of the part that both show: x and
+    train_outline: np.ndarray | None = None  # y in shares of the sides, which may lie outside
 
 
 class FactPair(NamedTuple):
@@ -108,6 +110,7 @@ class ImageView(NamedTuple):
     alt: str
     caption: str
     value: str | None = None
+    outline: str | None = None  # points of a polygon in a square of side 1
 
 
 class SuspectView(NamedTuple):
@@ -137,7 +140,7 @@ def panel_view(panel: NoveltyPanel) -> PanelView:
     if panel.aligned is not None:
         sentences.append(
             "The difference, with its mean in grey levels of 255, is taken after the training image"
-            " was brought onto the sample; black is identical."
+            " was brought onto the sample; black is identical. Lines enclose what both show."
         )
     sentences.append("Numbers below neighbours are distances in this space.")
     if panel.q is not None:
@@ -162,8 +165,14 @@ def _suspect(panel: NoveltyPanel, i: int) -> SuspectView:
     sample = _named("Sample", panel.sample_names, i)
     train = _named("training image", panel.train_names, i)
     figures = [
-        ImageView(panel.samples[i], sample, "sample"),
-        ImageView(panel.train[i], f"nearest {train}", "training", _short(panel.train_distance[i])),
+        ImageView(panel.samples[i], sample, "sample", outline=_outline(panel.sample_outline, i)),
+        ImageView(
+            panel.train[i],
+            f"nearest {train}",
+            "training",
+            _short(panel.train_distance[i]),
+            _outline(panel.train_outline, i),
+        ),
     ]
     if panel.heldout is not None and panel.heldout_distance is not None:
         distance = _short(panel.heldout_distance[i])
@@ -179,6 +188,10 @@ def _suspect(panel: NoveltyPanel, i: int) -> SuspectView:
     tags = ["copy"] * copy + ([transform] if transform else [])
     tags += [] if q is None else [f"q {q:.3g}"]
     return SuspectView(sample, train if panel.train_names is not None else "", tags, copy, figures)
+
+
+def _outline(corners: np.ndarray | None, i: int) -> str | None:
+    return None if corners is None else " ".join(f"{x:.4g},{y:.4g}" for x, y in corners[i])
 
 
 def _named(words: str, names: Sequence[object] | None, i: int) -> str:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 EDGE = 1.5 / 16  # of the half side, left out at the border of a pool image, which filters spoil
 LEAST_OVERLAP = 0.35  # of the sample's region
+CORNERS = ((-1, -1), (1, -1), (1, 1), (-1, 1))
 REGIONS = ("", "left half", "right half", "upper half", "lower half")
 LARGEST_STEP = 0.15  # of the half side
 DAMPING = 1e-3
@@ -36,7 +37,7 @@ def align(
     """
     side, samples = samples.shape[-1], samples.flatten(1)
     slopes = torch.cat([images, *gradient(images)], 1)
-    x, y = coordinates(side, samples.device)
+    x, y = coordinates(side, side, samples.device)
     best = Alignment(
         similarity, samples.new_full((len(samples),), -1.0), samples.new_zeros(len(samples))
     )
@@ -92,28 +93,59 @@ def gradient(images: Tensor) -> tuple[Tensor, Tensor]:
     return x[..., 1:-1, 2:] - x[..., 1:-1, :-2], x[..., 2:, 1:-1] - x[..., :-2, 1:-1]
 
 
-def coordinates(side: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """x and y (s * s,) of the pixels in [-1, 1]."""
-    at = (torch.arange(side, device=device) + 0.5) / side * 2 - 1
-    return at.repeat(side), at.repeat_interleave(side)
+class Placed(NamedTuple):
+    """How k images lie on samples."""
+
+    mirrored: Tensor  # (k,) bool: the sample shows the mirror image
+    affine: Tensor  # (k, 2, 3): from places in the sample, mirrored back, to the image's
+    region: Tensor  # (k,) of REGIONS: the part of the sample that shows it
+
+    def places(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Place in the image of each of a sample's pixels (k, h * w, 2); 1 if it is in there."""
+        x, y = coordinates(height, width, self.affine.device)
+        grid = torch.stack([x, y], 1) @ self.affine[:, :, :2].transpose(1, 2)
+        grid = grid + self.affine[:, None, :, 2]
+        return grid, overlap(grid, region_masks(height, width, self.affine.device)[self.region])
+
+    def outlines(self) -> tuple[Tensor, Tensor]:
+        """Corners (k, 4, 2) of the part that both show, on the sample and on the image."""
+        whole = torch.tensor(CORNERS, dtype=self.affine.dtype)
+        part = whole.repeat(len(REGIONS), 1, 1)
+        for number, (axis, past) in enumerate([(0, 1), (0, -1), (1, 1), (1, -1)], 1):
+            part[number, :, axis] = torch.where(whole[:, axis] == past, 0, whole[:, axis])
+        linear, offset = self.affine[:, :, :2].cpu(), self.affine[:, None, :, 2].cpu()
+        region = self.region.cpu()
+        on_image = part[region] @ linear.transpose(1, 2) + offset
+        on_sample = (whole - offset) @ torch.linalg.pinv(linear).transpose(1, 2)
+        on_sample = torch.where((region > 0)[:, None, None], part[region], on_sample)
+        on_sample[self.mirrored.cpu(), :, 0] *= -1
+        return on_sample, on_image
+
+
+def coordinates(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """x and y (h * w,) of the pixels in [-1, 1]."""
+    across, down = ((torch.arange(n, device=device) + 0.5) / n * 2 - 1 for n in (width, height))
+    return across.repeat(height), down.repeat_interleave(width)
 
 
 def places(similarity: Tensor, side: int) -> Tensor:
     """Place that each pixel of a sample comes from, (n, s * s, 2)."""
-    x, y = coordinates(side, similarity.device)
+    x, y = coordinates(side, side, similarity.device)
     a, b, tx, ty = similarity.T[:, :, None]
     return torch.stack([a * x - b * y + tx, b * x + a * y + ty], 2)
 
 
-def sample_at(images: Tensor, grid: Tensor, side: int | None = None) -> Tensor:
-    """(n, c, s * s): bilinear values of the images at the places; side: theirs if not given."""
-    grid = grid.unflatten(1, images.shape[-2:] if side is None else (side, side))
+def sample_at(
+    images: Tensor, grid: Tensor, height: int | None = None, width: int | None = None
+) -> Tensor:
+    """(n, c, h * w): bilinear values of the images at the places, of their size if not given."""
+    grid = grid.unflatten(1, (height or images.shape[-2], width or images.shape[-1]))
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False).flatten(2)
 
 
-def region_masks(side: int, device: torch.device) -> Tensor:
-    """(5, s * s): 1 in each of REGIONS, which end short of the seam in the middle."""
-    x, y = coordinates(side, device)
+def region_masks(height: int, width: int, device: torch.device) -> Tensor:
+    """(5, h * w): 1 in each of REGIONS, which end short of the seam in the middle."""
+    x, y = coordinates(height, width, device)
     halves = [x < -EDGE, x > EDGE, y < -EDGE, y > EDGE]
     return torch.stack([torch.ones_like(x, dtype=torch.bool), *halves]).float()
 

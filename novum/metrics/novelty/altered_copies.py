@@ -22,13 +22,12 @@ from novum.metrics.features.extraction import Images, as_uint8, check_images, re
 from novum.metrics.neighbours import distinct_rows
 from novum.metrics.novelty.alignment import (
     Alignment,
+    Placed,
     align,
     correlate,
     evidence,
     in_words,
     low_pass,
-    overlap,
-    places,
     region_masks,
 )
 from novum.metrics.novelty.nearest_matches import Matches, matches_of
@@ -71,12 +70,11 @@ class AlteredCopies(NamedTuple):
         """Rank (m,) of each sample's best training (or held-out) item, -1 for none; its row."""
         return best_item(self.items, self.num_train, trained)
 
-    def placed(self, samples: Tensor, ranks: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Samples mirrored or not (k,), the item's place for each of their pixels, those in it."""
-        placings = self.placings[samples, ranks]
-        grid = places(placings[:, 2:], side)
-        regions = region_masks(side, placings.device)[placings[:, 1].long()]
-        return placings[:, 0].bool(), grid, overlap(grid, regions)
+    def placed(self, samples: Tensor, ranks: Tensor) -> Placed:
+        """How the items of these ranks lie on the samples."""
+        mirrored, region, a, b, across, down = self.placings[samples, ranks].T
+        affine = torch.stack([a, -b, across, b, a, down], 1).view(-1, 2, 3)
+        return Placed(mirrored.bool(), affine, region.long())
 
 
 def best_item(items: Tensor, num_train: int, trained: bool) -> tuple[Tensor, Tensor]:
@@ -222,7 +220,7 @@ class AlteredCopyDetector:
         return align(gray, other_gray, placings[..., 2:].flatten(0, 1), regions, steps), own
 
     def _regions(self, placings: Tensor, side: int) -> Tensor:
-        return region_masks(side, self.device)[placings[..., 1].long().flatten()]
+        return region_masks(side, side, self.device)[placings[..., 1].long().flatten()]
 
 
 def near_duplicates(

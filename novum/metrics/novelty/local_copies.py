@@ -18,7 +18,7 @@ from novum.core import distributed
 from novum.core.errors import InputError
 from novum.metrics.features.extraction import Images, as_uint8
 from novum.metrics.novelty import overlap
-from novum.metrics.novelty.alignment import coordinates
+from novum.metrics.novelty.alignment import Placed
 from novum.metrics.novelty.altered_copies import RIVAL, best_item
 from novum.metrics.novelty.local_features import (
     LocalFeatures,
@@ -54,6 +54,7 @@ class LocalCopies(NamedTuple):
     variants: Tensor  # (m, k) int64: 1 if the sample is mirrored, and 2 if it is a negative
     affine: Tensor  # (m, k, 2, 3): from places in the sample, mirrored back, to the item's
     num_train: int
+    size: tuple[int, int, int]  # channels, height and width of the images
 
     def best(self, trained: bool) -> tuple[Tensor, Tensor]:
         """Rank (m,) of each sample's best training (or held-out) item, -1 for none; its row."""
@@ -63,13 +64,11 @@ class LocalCopies(NamedTuple):
         """Describe what was done to the item of that rank."""
         return in_words(int(self.variants[sample, rank]), self.affine[sample, rank])
 
-    def placed(self, samples: Tensor, ranks: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Samples mirrored or not (k,), the item's place for each of their pixels, those in it."""
-        affine = self.affine[samples, ranks]
-        x, y = coordinates(side, affine.device)
-        grid = torch.stack([x, y], 1) @ affine[:, :, :2].transpose(1, 2) + affine[:, None, :, 2]
-        inside = (grid.abs().amax(2) <= 1).float()
-        return self.variants[samples, ranks] % 2 == 1, grid, inside
+    def placed(self, samples: Tensor, ranks: Tensor) -> Placed:
+        """How the items of these ranks lie on the samples."""
+        mirrored = self.variants[samples, ranks] % 2 == 1
+        affine = _stretched(self.affine[samples, ranks], self.size)
+        return Placed(mirrored, affine, torch.zeros_like(mirrored, dtype=torch.int64))
 
 
 class LocalCopyDetector:
@@ -112,7 +111,7 @@ class LocalCopyDetector:
         nearest, margin = self._nearest(rows), _margin(evidence)
         items = torch.where(rows < 0, -1, self.drawn.rows[rows.clamp(min=0)])
         found = matches_of(self.drawn, nearest, margin)
-        return LocalCopies(found, items, evidence, variants, affine, self.num_train)
+        return LocalCopies(found, items, evidence, variants, affine, self.num_train, self.size)
 
     def match(self, samples: Images, exclude: Tensor | None = None) -> Matches:
         return self.search(samples, exclude).matches
@@ -183,7 +182,8 @@ class LocalCopyDetector:
         placed = match(features, self.features, pairs)
         shown = [_as_seen(picture[pairs.sample], pairs.variant) for picture in pictures]
         others = [picture[pairs.image] for picture in self.pictures]
-        alike, affine = overlap.agreement(shown, others, _squared(placed.affine, self.size))
+        alike, affine = overlap.agreement(shown, others, _stretched(placed.affine, self.size))
+        affine = _stretched(affine, self.size, back=True)
         evidence = torch.log1p(placed.score / USUAL_INLIERS) + CORRELATION * alike
         return _ranked(len(features.starts) - 1, pairs, evidence, affine)
 
@@ -249,12 +249,13 @@ def _as_seen(pictures: Tensor, variant: Tensor) -> Tensor:
     return torch.where((variant >= 2)[:, None, None], 255 - pictures, pictures)
 
 
-def _squared(affine: Tensor, size: tuple[int, int, int]) -> Tensor:
-    """Maps in half longer sides as maps in half sides: other numbers if images are not square."""
+def _stretched(affine: Tensor, size: tuple[int, int, int], back: bool = False) -> Tensor:
+    """Maps (..., 2, 3) in half longer sides as maps in half sides of each direction, or back."""
     _, height, width = size
     half = torch.tensor([width, height]) / max(height, width)
+    half = 1 / half if back else half
     scaled = affine / half[:, None]
-    return torch.cat([scaled[:, :, :2] * half, scaled[:, :, 2:]], 2)
+    return torch.cat([scaled[..., :2] * half, scaled[..., 2:]], -1)
 
 
 def _concatenated(

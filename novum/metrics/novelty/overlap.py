@@ -73,11 +73,11 @@ def _refine(grid: Tensor, images: Tensor, affine: Tensor) -> tuple[Tensor, Tenso
     target = low_pass(grid[:, None].float()).flatten(1)
     image = low_pass(images[:, None].float())
     slopes = torch.cat([image, *gradient(image)], 1)
-    x, y = coordinates(GRID, grid.device)
+    x, y = coordinates(GRID, GRID, grid.device)
     best, chosen, start = torch.zeros(len(grid)), affine, affine
     for step in range(STEPS + 1):
         places = torch.stack([x, y], 1) @ affine[:, :, :2].transpose(1, 2) + affine[:, None, :, 2]
-        shown, dx, dy = sample_at(slopes, places, GRID).unbind(1)
+        shown, dx, dy = sample_at(slopes, places, GRID, GRID).unbind(1)
         inside = (places.abs().amax(2) <= 1).float()
         terms = [target, shown, x * dx, y * dx, dx, x * dy, y * dy, dy]
         products = covariances(torch.stack(terms, 1), inside)

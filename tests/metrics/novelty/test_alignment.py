@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from novum.metrics.novelty.alignment import (
+    Placed,
     align,
     correlate,
     evidence,
@@ -36,7 +37,7 @@ def gray(x):
 
 
 def whole(n=12):
-    return region_masks(32, CPU)[:1].expand(n, -1)
+    return region_masks(32, 32, CPU)[:1].expand(n, -1)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_flat_images_agree_with_nothing(images):
 def test_regions_see_their_half_alone(images):
     """The left half of one image beside the right half of the next."""
     pasted = torch.cat([images[..., :16], images.roll(1, 0)[..., 16:]], 3)
-    left, right = (region_masks(32, CPU)[[i]].expand(12, -1) for i in (1, 2))
+    left, right = (region_masks(32, 32, CPU)[[i]].expand(12, -1) for i in (1, 2))
     assert evidence(correlate(pasted, images, similarity(), left)).min() > 4
     assert evidence(correlate(pasted, images, similarity(), right)).max() < 1
     assert correlate(pasted, images, similarity(), left).area.max() < 0.5
@@ -122,3 +123,28 @@ def test_too_small_an_overlap_is_no_agreement(images):
 )
 def test_in_words(mirrored, region, placing, words):
     assert in_words(mirrored, region, placing[0].tolist(), 32) == words
+
+
+def test_outlines_are_where_the_two_show_the_same():
+    """A picture at half its size, right of the middle; its mirror image; and an upper half."""
+    shrunk = torch.tensor([[2.0, 0.0, -1.0], [0.0, 2.0, 0.0]])
+    shown = Placed(
+        torch.tensor([False, True, False]),
+        torch.stack([shrunk, shrunk, torch.eye(2, 3)]),
+        torch.tensor([0, 0, 3]),
+    )
+    on_sample, on_image = shown.outlines()
+    box = [[0.0, -0.5], [1.0, -0.5], [1.0, 0.5], [0.0, 0.5]]
+    torch.testing.assert_close(on_sample[0], torch.tensor(box))
+    torch.testing.assert_close(on_sample[1], torch.tensor([[-x, y] for x, y in box]))
+    upper = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 0.0], [-1.0, 0.0]])
+    torch.testing.assert_close(on_sample[2], upper)
+    torch.testing.assert_close(on_image[2], upper)
+    assert on_image[0].abs().amax() == 3  # far outside of the picture: all of it is shown
+    grid, inside = shown.places(4, 8)
+    assert grid.shape == (3, 32, 2) and inside[0].view(4, 8)[:, :4].sum() == 0
+
+
+def test_half_of_a_side_means_the_same_in_wide_images():
+    _, inside = Placed(torch.zeros(1).bool(), torch.eye(2, 3)[None], torch.tensor([1])).places(4, 8)
+    assert inside.view(4, 8).any(0).tolist() == 4 * [True] + 4 * [False]

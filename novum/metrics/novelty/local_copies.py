@@ -40,6 +40,7 @@ from novum.metrics.novelty.pool import Pool
 
 USUAL_INLIERS = 4.0  # features that agree by chance
 CORRELATION = 1 / 3  # weight of the correlation's evidence beside that of the features
+CHANCE = 0.5  # evidence that the sixth image usually has
 UNIT = 2 / 3  # so that about one image in a hundred reaches log 2 by chance, as in other spaces
 SAMPLES_AT_ONCE = 64
 BLOCK = 1024  # images read at a time
@@ -232,7 +233,8 @@ def _ranked(
 
 
 def _margin(evidence: Tensor) -> Tensor:
-    return UNIT * (evidence[:, 0] - evidence[:, RIVAL]).double()
+    rival = evidence[:, RIVAL].clamp(min=CHANCE)  # some share features with fewer images
+    return UNIT * (evidence[:, 0] - rival).clamp(min=0).double()
 
 
 def _thumbnails(source: Images, part: slice) -> list[Tensor]:

@@ -36,6 +36,7 @@ TOLERANCE = 0.03  # half longer sides
 LOOSE = 1.5  # times that, for a similarity
 TURN, ZOOM = 0.6, 0.5  # radians and log scale by which keypoints may differ from the map
 APART = 0.02  # half longer sides: features nearer to each other count once
+LARGEST_ZOOM, LARGEST_STRETCH = 5.0, 2.5  # of one image on another
 STIFFNESS = 4.0  # points' worth of a similarity in the fit of an affine map
 CODE = 64  # pieces of 4 bits that the index keeps of a descriptor
 PAIRS_AT_ONCE = 2**20  # products of descriptors
@@ -186,8 +187,9 @@ def _agree(own: Tensor, other: Tensor, there: Tensor) -> Placing:
     for _ in range(GROWTH):
         maps = _fit(seeds, x, y, agrees)
         agrees = alike & (_residuals(maps, x, y) < TOLERANCE**2)
-    size = torch.linalg.det(maps[..., :2].float()).abs()
-    agrees &= ((size > 1e-3) & (size < 1e3))[..., None]
+    wide, high = torch.linalg.svdvals(maps[..., :2].float()).unbind(-1)
+    plausible = (wide < LARGEST_ZOOM) & (high > 1 / LARGEST_ZOOM) & (wide < LARGEST_STRETCH * high)
+    agrees &= plausible[..., None]
     score = _distinct(agrees, x, y)
     best = score.max(1)
     return Placing(best.values, _gather(maps, best.indices[:, None])[:, 0])

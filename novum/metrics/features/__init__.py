@@ -9,11 +9,11 @@ if TYPE_CHECKING:
         as_uint8,
         extract_features,
         extract_features_together,
+        fingerprint,
     )
     from novum.metrics.features.extractor import FeatureExtractor
     from novum.metrics.features.feature_cache import (
         cache_together,
-        fingerprint,
         reference_features,
         reference_moments,
         reference_neighbour_distances,

@@ -12,7 +12,11 @@ from torch import Tensor
 
 from novum.core import distributed
 from novum.core.cache import cache_folder, load_array, store
-from novum.metrics.features.extraction import extract_features, extract_features_together
+from novum.metrics.features.extraction import (
+    extract_features,
+    extract_features_together,
+    fingerprint,
+)
 from novum.metrics.features.extractor import FeatureExtractor
 from novum.metrics.functional.frechet import Moments
 from novum.metrics.neighbours import knn_together, neighbour_distances
@@ -115,20 +119,6 @@ def _store_on_hosts(path: Path, rows: Tensor) -> None:
     with distributed.local_rank_zero_first("the cache of references"):
         if distributed.is_local_rank_zero():
             store(path, lambda file: np.save(file, rows.numpy()))
-
-
-def fingerprint(source: Any) -> str:
-    """Identify the contents of a set of images: its own `fingerprint`, or a sha256."""
-    known = getattr(source, "fingerprint", None)
-    if known is not None:
-        return str(known)
-    digest = hashlib.sha256()
-    for start in range(0, len(source), 1024):
-        block = torch.as_tensor(source[start : min(start + 1024, len(source))]).cpu().contiguous()
-        if not start:
-            digest.update(f"{len(source)} {tuple(block.shape[1:])} {block.dtype}".encode())
-        digest.update(block.numpy().data)
-    return digest.hexdigest()
 
 
 def _path(source: Any, extractor: FeatureExtractor, suffix: str) -> Path:

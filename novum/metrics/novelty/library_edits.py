@@ -2,17 +2,23 @@
 chose for training networks, and chains of three of them at random.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
+
+if TYPE_CHECKING:
+    from torchvision.transforms import v2
 
 LIBRARY = "torchvision"
 CHAIN = "three of these in turn"
 IN_A_CHAIN = 3
 
 
-def library_edits(channels: int, side: int) -> dict[str, v2.Transform]:
+def library_edits(channels: int, side: int) -> dict[str, "v2.Transform"]:
     """torchvision's edits of uint8 images (c, h, w), by name; strengths in shares of the side."""
+    from torchvision.transforms import v2  # takes a second to import
+
     blur = 2 * round(side / 40) + 3
     edits = {
         "perspective 0.4": v2.RandomPerspective(0.4, p=1),
@@ -39,6 +45,8 @@ def library_edits(channels: int, side: int) -> dict[str, v2.Transform]:
 
 def edited_by_library(images: Tensor, edit: str, seed: int = 0) -> Tensor:
     """uint8 (n, c, h, w), 1 or 3 channels, after one of `library_edits` or CHAIN."""
+    from torchvision.transforms.v2.functional import resize
+
     *_, channels, height, width = images.shape
     edits = library_edits(channels, max(height, width))
     with torch.random.fork_rng([]):
@@ -48,9 +56,9 @@ def edited_by_library(images: Tensor, edit: str, seed: int = 0) -> Tensor:
             chosen = [edits[edit]] if edit != CHAIN else _three(list(edits.values()))
             for transform in chosen:
                 image = transform(image)
-            out.append(v2.functional.resize(image, [height, width], antialias=True))
+            out.append(resize(image, [height, width], antialias=True))
     return torch.stack(out)
 
 
-def _three(edits: list[v2.Transform]) -> list[v2.Transform]:
+def _three(edits: list["v2.Transform"]) -> list["v2.Transform"]:
     return [edits[i] for i in torch.randperm(len(edits))[:IN_A_CHAIN].tolist()]

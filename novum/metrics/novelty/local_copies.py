@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from novum.core import distributed
 from novum.core.errors import InputError
 from novum.metrics.features.extraction import Images, as_uint8
-from novum.metrics.novelty import overlap
+from novum.metrics.novelty import local_cache, overlap
 from novum.metrics.novelty.alignment import Placed
 from novum.metrics.novelty.altered_copies import RIVAL, best_item
 from novum.metrics.novelty.local_features import (
@@ -43,7 +43,6 @@ CORRELATION = 1 / 3  # weight of the correlation's evidence beside that of the f
 CHANCE = 0.5  # evidence that the sixth image usually has
 UNIT = 2 / 3  # so that about one image in a hundred reaches log 2 by chance, as in other spaces
 SAMPLES_AT_ONCE = 64
-BLOCK = 1024  # images read at a time
 
 
 class LocalCopies(NamedTuple):
@@ -93,7 +92,7 @@ class LocalCopyDetector:
         self.together, self.progress = together, progress
         self.num_train, self.drawn = len(train), pool
         self.size = _size(train)
-        parts = [self._read(x) for x in (train, heldout) if x is not None and len(x)]
+        parts = [self._read_reference(x) for x in (train, heldout) if x is not None and len(x)]
         features, pictures = _concatenated(parts)
         self.features = take(features, pool.rows)
         self.pictures = [picture[pool.rows] for picture in pictures]
@@ -132,11 +131,25 @@ class LocalCopyDetector:
         anyone = torch.randint(len(self.drawn.rows), (len(rows),), generator=generator)
         return torch.where(rows[:, 0] < 0, anyone, rows[:, 0])
 
+    def _read_reference(self, source: Images) -> tuple[LocalFeatures, list[Tensor]]:
+        """As `_read`, from the cache or computed once."""
+        read = local_cache.load(source, self.together)
+        if read is None:
+            read = self._read(source)
+            local_cache.keep(source, read, self.together)
+        return read
+
     def _read(self, source: Images) -> tuple[LocalFeatures, list[Tensor]]:
         """Local features and thumbnails, each rank's part extracted by itself."""
         part = distributed.shard(len(source)) if self.together else slice(0, len(source))
-        features = extract_local_features(source, part, progress=self.progress)
-        pictures = _thumbnails(source, part)
+        blocks = [overlap.thumbnails(as_uint8(source[:1]).cpu()[:0])]
+        features = extract_local_features(
+            source,
+            part,
+            progress=self.progress,
+            see=lambda block: blocks.append(overlap.thumbnails(block)),
+        )
+        pictures = [torch.cat(x) for x in zip(*blocks, strict=True)]
         if self.together:
             counts = features.starts.diff()
             points, descriptors, counts = (
@@ -217,32 +230,23 @@ def _ranked(
     values, variants = torch.zeros(count, CANDIDATES), torch.zeros(count, CANDIDATES).long()
     maps = torch.eye(2, 3).repeat(count, CANDIDATES, 1, 1)
     order = evidence.argsort(descending=True, stable=True)
+    order = order[pairs.image[order].argsort(stable=True)]
+    order = order[pairs.sample[order].argsort(stable=True)]  # an image's best variant first
+    sample, image = pairs.sample[order], pairs.image[order]
+    again = (sample.diff() == 0) & (image.diff() == 0)
+    order = order[~torch.cat([torch.zeros(min(len(order), 1), dtype=torch.bool), again])]
+    order = order[evidence[order].argsort(descending=True, stable=True)]
     order = order[pairs.sample[order].argsort(stable=True)]
-    seen: set[tuple[int, int]] = set()
-    place = [0] * count
-    for pair in order.tolist():
-        sample, image = int(pairs.sample[pair]), int(pairs.image[pair])
-        if (sample, image) in seen:
-            continue
-        seen.add((sample, image))
-        at = sample, place[sample]
-        rows[at], values[at], variants[at] = image, evidence[pair], pairs.variant[pair]
-        maps[at] = affine[pair]
-        place[sample] += 1
+    sample = pairs.sample[order]
+    place = torch.arange(len(order)) - torch.searchsorted(sample, sample)
+    rows[sample, place], values[sample, place] = pairs.image[order], evidence[order]
+    variants[sample, place], maps[sample, place] = pairs.variant[order], affine[order]
     return rows, values, variants, maps
 
 
 def _margin(evidence: Tensor) -> Tensor:
     rival = evidence[:, RIVAL].clamp(min=CHANCE)  # some share features with fewer images
     return UNIT * (evidence[:, 0] - rival).clamp(min=0).double()
-
-
-def _thumbnails(source: Images, part: slice) -> list[Tensor]:
-    blocks = [
-        overlap.thumbnails(as_uint8(source[first : min(first + BLOCK, part.stop)]).cpu())
-        for first in range(part.start, part.stop, BLOCK)
-    ] or [overlap.thumbnails(as_uint8(source[:1]).cpu()[:0])]
-    return [torch.cat(x) for x in zip(*blocks, strict=True)]
 
 
 def _as_seen(pictures: Tensor, variant: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ They stand for small pieces of an image, so a copy shows whatever is around it, 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -50,12 +50,17 @@ class LocalFeatures(NamedTuple):
 
 
 def extract_local_features(
-    source: Images, part: slice | None = None, *, progress: bool = True
+    source: Images,
+    part: slice | None = None,
+    *,
+    progress: bool = True,
+    see: Callable[[Tensor], object] | None = None,
 ) -> LocalFeatures:
     """Local features of uint8 images (n, c, h, w), gray or RGB, on the CPU's cores.
 
     Args:
         part: The rows that are wanted, if not all.
+        see: Called with each block of images, so that others need not read them again.
     """
     import cv2
 
@@ -69,6 +74,8 @@ def extract_local_features(
         ) as bar,
     ):
         for block in _blocks(source, rows):
+            if see is not None:
+                see(block)
             for one in pool.map(_features, block.permute(0, 2, 3, 1).numpy()):
                 found.append(one)
                 bar.update()

@@ -31,15 +31,18 @@ LEAST_PLACES = 100  # of the grid
 def thumbnails(images: Tensor) -> list[Tensor]:
     """Gray uint8 images (n, s, s) of SIDES, of uint8 (n, c, h, w); none larger than these are."""
     light = images.float().mean(1, keepdim=True)
-    longest = max(images.shape[-2:])
-    sides = [s for s in SIDES if s <= max(longest, GRID)]
     return [
         F.interpolate(light, (s, s), mode="bilinear", antialias=True)
         .round()
         .clamp(0, 255)
         .to(torch.uint8)[:, 0]
-        for s in sides
+        for s in sides_of(*images.shape[-2:])
     ]
+
+
+def sides_of(height: int, width: int) -> list[int]:
+    """SIDES of the thumbnails of images of that size."""
+    return [s for s in SIDES if s <= max(height, width, GRID)]
 
 
 def agreement(own: list[Tensor], other: list[Tensor], affine: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,66 @@
+"""What is read from the cache is what was computed, or nothing."""
+
+import pytest
+import torch
+
+from novum.core.cache import cache_folder
+from novum.metrics.novelty import local_cache, local_copies, overlap
+from novum.metrics.novelty.local_features import extract_local_features
+from novum.metrics.novelty.pool import pool_of_items
+from tests.metrics.novelty.scenes import scenes
+
+
+@pytest.fixture(scope="module")
+def images():
+    return scenes(24, 64)
+
+
+def detect(images):
+    pool = pool_of_items(torch.arange(24), 16, 0)
+    return local_copies.LocalCopyDetector(images[:16], images[16:], pool=pool, progress=False)
+
+
+def files():
+    return sorted((cache_folder() / "references").glob("*.npy"))
+
+
+def test_a_second_detector_extracts_nothing_and_finds_the_same(images, monkeypatch):
+    first = detect(images).search(images[:4].flip(-1))
+    assert len(files()) == 2 * 5  # points, descriptors, counts and two sizes of thumbnails
+
+    def extract(source, *args, **options):
+        assert len(source) == 4  # the samples
+        return extract_local_features(source, *args, **options)
+
+    monkeypatch.setattr(local_copies, "extract_local_features", extract)
+    second = detect(images).search(images[:4].flip(-1))
+    for a, b in zip(first, second, strict=True):
+        assert not isinstance(a, torch.Tensor) or torch.equal(a, b)
+
+
+def test_other_pixels_have_another_entry(images):
+    detect(images)
+    changed = images.clone()
+    changed[0, 0, 0, 0] ^= 1
+    assert local_cache.load(changed[:16]) is None
+    assert local_cache.load(images[:16]) is not None
+
+
+@pytest.mark.parametrize("kind", ["points", "descriptors", "counts", "gray0", "gray1"])
+@pytest.mark.parametrize("fault", ["cut short", "missing"])
+def test_what_is_not_whole_is_not_read(kind, fault, images):
+    pictures = overlap.thumbnails(images[:3])
+    local_cache.keep(images[:3], (extract_local_features(images[:3], progress=False), pictures))
+    (path,) = (p for p in files() if f".{kind}." in p.name)
+    if fault == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-1])
+    assert local_cache.load(images[:3]) is None
+
+
+def test_a_folder_that_cannot_be_written_costs_a_warning(images, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("NOVUM_CACHE", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="not cached: cannot write"):
+        assert detect(images).search(images[:2]).items[:, 0].tolist() == [0, 1]

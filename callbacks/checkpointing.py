@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from novum.callbacks.nearest_neighbours import last_judgement
 from novum.callbacks.preemption import Preempted
-from novum.core.checkpoints import read_checkpoint
+from novum.core.checkpoints import KEPT_PATHS, read_checkpoint
 from novum.core.distributed import is_rank_zero
 from novum.core.errors import InputError
 from novum.core.files import remove_partial_files, whole_file
@@ -80,10 +80,28 @@ class AtomicCheckpoint(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
         use_atomic_checkpoints(trainer)
 
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._came_from = _folder_of(trainer.ckpt_path) if trainer.ckpt_path else ""
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing of another folder, not even the path of the best checkpoint, which is read."""
-        if state_dict.get("dirpath") == self.dirpath:
-            super().load_state_dict(state_dict)
+        """Scores of this run's own checkpoints, wherever its folder lay before.
+
+        Nothing of another run: neither its best score, nor the path of its best checkpoint.
+        """
+        if self.dirpath is None or self._came_from != _folder_of(f"{self.dirpath}/x"):
+            return
+        best = self._here(state_dict["best_model_path"])
+        if best and (os.path.exists(best) or "://" in best):
+            kept = {self._here(k): v for k, v in state_dict["best_k_models"].items()}
+            paths = {k: self._here(state_dict[k]) for k in KEPT_PATHS if k in state_dict}
+            moved = {"dirpath": self.dirpath, "best_k_models": kept}
+            super().load_state_dict(state_dict | paths | moved)
+
+    def _here(self, path: str) -> str:
+        """The file of that name in this run's folder."""
+        return f"{self.dirpath}/{path.rpartition('/')[2]}" if path else ""
 
 
 class BestCheckpoint(AtomicCheckpoint):

@@ -1,7 +1,7 @@
 """Images for training, and the held-out ones that novelty is measured against."""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -212,6 +212,20 @@ class ImageDataModule(LightningDataModule):
             assert self._stream is not None
             self._heldout = self._stream.reference(True, self._fitting(self.heldout_fraction))
         return self._heldout
+
+    def fingerprints(self) -> dict[str, str]:
+        """Digest of either side: of the pixels in memory, else of names and sizes of what is read.
+
+        A stream is read as it is trained on: it has the digest of its shards.
+        """
+        self.setup()
+        if self._stream:
+            return {"train": self._stream.identity()}
+        sides = {"train": self.train_reference(), "heldout": self.heldout_reference()}
+        return {
+            k: v.fingerprint if isinstance(v, ImageArray) else f"names {cast(LazyImages, v).names}"
+            for k, v in sides.items()
+        }
 
     def _fitting(self, share: float) -> int:
         budget = min(self.memory_budget, memory_bytes() / 2)

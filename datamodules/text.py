@@ -108,6 +108,10 @@ class TextDataModule(LightningDataModule):
         """The text of validation, never trained on."""
         return self.heldout
 
+    def fingerprints(self) -> dict[str, str]:
+        """Digests of the text that is trained on and of that of validation."""
+        return {"train": self.train.fingerprint, "heldout": self.heldout.fingerprint}
+
     def train_dataloader(self) -> Batches:
         return Batches(self._train_batches)
 

@@ -1,6 +1,7 @@
 """The LightningCLI behind train.py."""
 
 import contextlib
+import copy
 import inspect
 import logging
 import re
@@ -9,8 +10,10 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
+import yaml
+from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.accelerators import CPUAccelerator
@@ -24,15 +27,29 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 import novum.callbacks
 import novum.datamodules
 import novum.lightning_modules
-from novum.callbacks.checkpointing import LAST, PREVIOUS, use_atomic_checkpoints
+from novum.callbacks.checkpointing import LAST, use_atomic_checkpoints
 from novum.callbacks.preemption import SIGNALS, Preempted
+from novum.callbacks.run_record import RunRecord
 from novum.cli.lightning_errors import explain_lightning, explain_value
 from novum.cli.program import CONFIGS, one_line_errors, program_name, stop
+from novum.cli.run_folder import (
+    NAMED,
+    Place,
+    RunTrainer,
+    asked_place,
+    check_changes,
+    claim,
+    kind,
+    last_run,
+    loggers_of,
+    newest_whole,
+    place_loggers,
+)
 from novum.core.checkpoints import read_checkpoint
 from novum.core.distributed import is_rank_zero
 from novum.core.errors import InputError, NovumError, first_line, out_of_memory
-from novum.core.lightning_compat import model_instantiator
-from novum.core.protocols import AXES
+from novum.core.lightning_compat import callbacks_of, model_instantiator
+from novum.core.run_record import settings_of
 from novum.core.security.configs import MEND_LINKS, check_links, config_of_run
 from novum.core.security.fence import fenced
 from novum.core.security.signature import sign
@@ -56,7 +73,9 @@ class Parser(LightningArgumentParser):
 
 
 PACKAGES = (novum.callbacks, novum.datamodules, novum.lightning_modules, networks)
-BARE_NAME = re.compile(r"""(?:^|class_path:\s*)["']?([A-Z]\w*)["']?\s*$""", re.MULTILINE)
+BARE_NAME = re.compile(
+    r"""(?:^|class_path["']?:\s*|[\[,]\s*)["']?([A-Z]\w*)["']?\s*(?=$|[],}])""", re.MULTILINE
+)
 
 
 def import_named(arguments: Sequence[str]) -> None:
@@ -99,9 +118,16 @@ class SaveFitConfig(SaveConfigCallback):
     """Writes a signed config.yaml for `fit` alone: `test` would write one that `fit` refuses."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage != "fit" or self.already_saved:
+        """Not here: a run that cannot go on is refused before its config is overwritten."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.already_saved:
             return
-        super().setup(trainer, pl_module, stage)
+        if isinstance(trainer, RunTrainer):
+            self.config = self.config.clone()
+            self.config.trainer.logger = trainer.asked_logger
+            self.config.ckpt_path = None
+        super().setup(trainer, pl_module, "fit")
         config = Path(trainer.log_dir or ".") / self.config_filename
         if trainer.is_global_zero and config.is_file():
             text = config.read_text(encoding="utf-8")
@@ -166,13 +192,20 @@ class TrainCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except NovumError:
             raise
         except (TypeError, ValueError) as error:  # Lightning's checks of its arguments
             raise InputError(explain_lightning(error)) from error
+        if self.subcommand == "fit":
+            settings = self._settings(self.config[str(self.subcommand)])
+            callbacks_of(trainer).insert(0, RunRecord(settings))
+        return trainer
 
     def after_instantiate_classes(self) -> None:
+        trainer = cast(RunTrainer, self.trainer)
+        trainer.run_folder = self._place.folder if self._place is not None else None
+        trainer.asked_logger = self._asked_logger
         on_cpu = isinstance(self.trainer.accelerator, CPUAccelerator)
         if self.config[str(self.subcommand)].trainer.sync_batchnorm and on_cpu:
             raise InputError(
@@ -184,26 +217,62 @@ class TrainCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[str(self.subcommand)]
-        if config.get("ckpt_path") not in (None, "last"):
+        given = config.get("ckpt_path")
+        if given not in (None, "last"):
             # fail before data is loaded; Lightning would unpickle one at a URL
-            read_checkpoint(config.ckpt_path)
-        loggers = _named_loggers(config.trainer.get("logger"))
-        if not loggers:
-            return
+            checkpoint = read_checkpoint(given)
+            if self.subcommand == "fit":
+                check_changes(given, checkpoint, self._settings(config))
+        if config.trainer.get("logger") is True:
+            config.trainer.logger = self._default_logger()
+        self._place = None if config.trainer.get("fast_dev_run") else self._find_place(config)
+        self._asked_logger = copy.deepcopy(config.trainer.get("logger"))
+        for logger in loggers_of(Namespace(logger=self._asked_logger)):
+            logger.init_args.version = None  # another run has one of its own
+        if self._place is not None:
+            place_loggers(config.trainer, self._place)
+
+    def _find_place(self, config: Namespace) -> Place | None:
+        """Folder of the run; None if it is not on a disk of this machine."""
         files = config.get("config") or []
-        for logger in loggers:
-            if logger.name is None:
-                logger.name = Path(str(files[-1])).stem if files else "default"
+        root, experiment, version = asked_place(
+            config.trainer, Path(files[-1]).stem if files else "default"
+        )
+        for logger in loggers_of(config.trainer):
+            if kind(logger) in NAMED:
+                logger.init_args.name = experiment
+        if "://" in root:
+            return None
         if config.get("ckpt_path") == "last":
-            config.ckpt_path = _continue_last_run(loggers)
+            folder = last_run(root, experiment, version, self._settings(config))
+            if folder is not None:
+                path, checkpoint = newest_whole(folder / "checkpoints")
+                config.ckpt_path = str(path)
+                if self.subcommand == "fit":
+                    check_changes(str(path), checkpoint, self._settings(config))
+                return Place(root, experiment, folder.name, checkpoint)
+            config.ckpt_path = None
+            if is_rank_zero():
+                print(f"no {LAST} under {Path(root, experiment)}: starting from the beginning")
         elif config.get("ckpt_path") and self.subcommand != "fit":
             run = Path(config.ckpt_path).parent.parent
             if config_of_run(Path(config.ckpt_path)):
                 _check_links(run)
                 # what is found out about a checkpoint goes into the folder of its run
-                for logger in loggers:
-                    logger.save_dir = str(run.parent.parent)
-                    logger.name, logger.version = run.parent.name, run.name
+                return Place(str(run.parent.parent), run.parent.name, run.name)
+        return claim(root, experiment, version)
+
+    def _settings(self, config: Namespace) -> dict[str, Any]:
+        """What the result depends on, as plain values."""
+        text = self._parser(self.subcommand).dump(config, skip_none=False, skip_validation=True)
+        return settings_of(yaml.safe_load(text))
+
+    def _default_logger(self) -> Namespace:
+        """The logger of configs/default.yaml, which `true` stands for."""
+        logger = yaml.safe_load(DEFAULT_CONFIG.read_text())["trainer"]["logger"]
+        return Namespace(
+            class_path=logger["class_path"], init_args=Namespace(**logger["init_args"])
+        )
 
 
 def _check_links(run: Path) -> None:
@@ -216,53 +285,6 @@ def _check_links(run: Path) -> None:
         raise InputError(f"{run} {error}: {MEND_LINKS}") from error
 
 
-def _named_loggers(configured: Any) -> list[Any]:
-    """The arguments of those loggers that name a run."""
-    loggers = configured if isinstance(configured, list) else [configured]
-    arguments = [getattr(logger, "init_args", None) or {} for logger in loggers]
-    return [given for given in arguments if "name" in given]
-
-
-def _continue_last_run(loggers: list[Any]) -> str | None:
-    """The newest checkpoint of the run, whose folder and curves then go on; None starts afresh."""
-    runs = Path(loggers[0].save_dir, loggers[0].name)
-    found = [path for name in (LAST, PREVIOUS) for path in runs.glob(f"*/checkpoints/{name}")]
-    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
-    if newest is None:
-        if is_rank_zero():
-            print(f"no {LAST} under {runs}: starting from the beginning")
-        return None
-    path, checkpoint = newest_whole(newest.parent)
-    for logger in loggers:
-        logger.version = path.parent.parent.name
-        for axis in AXES.keys() & checkpoint.keys() if "purge_step" in logger else ():
-            logger.purge_step = checkpoint[axis] + 1  # drop what was logged after the checkpoint
-    return str(path)
-
-
-def newest_whole(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Read last.ckpt; if it is damaged, fall back to previous.ckpt and warn."""
-    damages = []
-    for path in (folder / LAST, folder / PREVIOUS):
-        if not path.is_file():
-            continue
-        try:
-            checkpoint = read_checkpoint(path)
-        except ValueError as error:
-            damages.append((path.stat().st_mtime, str(error)))
-            continue
-        for written, damage in damages:
-            lost = max(0.0, written - path.stat().st_mtime)
-            print(
-                f"{damage}; going on from {path}, step {checkpoint['global_step']}, which was"
-                f" written {lost:.0f} s earlier",
-                file=sys.stderr,
-            )
-        return path, checkpoint
-    told = "; ".join(damage for _, damage in damages)
-    raise InputError(f"{told}: give another --ckpt_path, such as {folder / 'best.ckpt'}, or none")
-
-
 def _quiet() -> None:
     """Lightning's advertising, and warnings of it about what we do on purpose or cannot mend."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
@@ -270,7 +292,6 @@ def _quiet() -> None:
     )
     for message in (
         ".*treespec",
-        "The dirpath has changed",
         "Checkpoint directory .* exists and is not empty",
         ".*does not have many workers",
         "Precision .* is not supported by the model summary",
@@ -308,6 +329,7 @@ def _misconfigurations() -> Iterator[None]:
 def _train() -> None:
     TrainCLI(
         datamodule_class=LightningDataModule,
+        trainer_class=RunTrainer,
         subclass_mode_data=True,
         save_config_callback=SaveFitConfig,
         save_config_kwargs={"overwrite": True},

@@ -76,6 +76,8 @@ def use_atomic_checkpoints(trainer: Trainer) -> None:
 class AtomicCheckpoint(ModelCheckpoint):
     """ModelCheckpoint that writes through `AtomicCheckpoints`, unless the trainer has a plugin."""
 
+    _came_from = ""  # folder of the checkpoint that a run goes on from
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         use_atomic_checkpoints(trainer)

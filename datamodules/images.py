@@ -272,7 +272,10 @@ class ImageDataModule(LightningDataModule):
         return ImageArray(source.images.to(device), labels)
 
     def val_dataloader(self) -> CountedBatches:
-        """Held-out images in their own order, every rank its share, each image once."""
+        """Held-out images in their own order, each batch shared out by the ranks, each image once.
+
+        So as many batches are the same images on any number of ranks.
+        """
         rank, world_size, _ = self._position()
         heldout = self.heldout_reference()
         if len(heldout) < world_size:
@@ -280,7 +283,9 @@ class ImageDataModule(LightningDataModule):
                 f"{len(heldout)} held-out images are too few for {world_size} processes: each"
                 " needs one, so hold out more or take fewer"
             )
-        indices = torch.arange(rank, len(heldout), world_size).split(self.batch_size)
+        batches = torch.arange(len(heldout)).split(self.batch_size)
+        shares = [batch[batch % world_size == rank] for batch in batches]
+        indices = [share for share in shares if len(share)]
         return CountedBatches(lambda: cut(heldout, indices, self.num_workers), len(indices))
 
     def test_dataloader(self) -> CountedBatches:

@@ -14,6 +14,7 @@ from novum.datamodules.sources import text_protocols as splits
 from novum.datamodules.sources.corpus import TextSource
 from novum.datamodules.sources.text_files import TEXT_SETS, open_text
 
+WINDOWS = 64  # of a batch of all ranks
 VALIDATION_STREAMS = 50  # as in char-rnn and torch-rnn; the same on any number of ranks
 
 
@@ -144,6 +145,7 @@ class TextDataModule(LightningDataModule):
 
     def _evaluation(self, text: TextSource) -> CountedBatches:
         rank, world_size = self._position()
+        idle: Batch = {}
         if self.stateful:
             streams = max(1, min(VALIDATION_STREAMS, (len(text) - 1) // self.chunk_length))
             starts, length = self._streams(text, streams, 1)
@@ -154,9 +156,14 @@ class TextDataModule(LightningDataModule):
         else:
             window = min(self.window, len(text) - 1)
             starts = np.arange(0, len(text) - window, window)
-            mine, idle = _part(starts, rank, world_size)
-            parts = [mine[i : i + 64] for i in range(0, len(mine), 64)]
-            plan = [(part, window, True) for part in parts]
+            parts = [(starts[i : i + WINDOWS], window) for i in range(0, len(starts), WINDOWS)]
+            if rest := (len(text) - 1) % window:  # a last, shorter window
+                parts.append((np.array([len(text) - 1 - rest]), rest))
+            # each batch is shared out, so that as many batches are the same text on any ranks
+            shared = [(part[rank::world_size], length, True) for part, length in parts]
+            plan = [part for part in shared if len(part[0])]
+            if not plan:
+                plan, idle = [(starts[:1], window, True)], {"idle": True}
 
         def batches() -> Iterator[Batch]:
             for starts, length, restart in plan:

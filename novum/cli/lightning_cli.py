@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -48,7 +48,7 @@ from novum.cli.run_folder import (
 from novum.core.checkpoints import read_checkpoint
 from novum.core.distributed import is_rank_zero
 from novum.core.errors import InputError, NovumError, first_line, out_of_memory
-from novum.core.lightning_compat import callbacks_of, model_instantiator
+from novum.core.lightning_compat import callbacks_of, drop_events_after, model_instantiator
 from novum.core.run_record import settings_of
 from novum.core.security.configs import MEND_LINKS, check_links, config_of_run
 from novum.core.security.fence import fenced
@@ -137,6 +137,8 @@ class SaveFitConfig(SaveConfigCallback):
 class TrainCLI(LightningCLI):
     """Links data to networks, names a run after its config, and finds its last checkpoint."""
 
+    made_of: Mapping[str, str] = {}
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("seed_everything", "data.init_args.seed")
         parser.link_arguments("seed_everything", "model.init_args.seed")
@@ -203,9 +205,13 @@ class TrainCLI(LightningCLI):
         return trainer
 
     def after_instantiate_classes(self) -> None:
+        self._check_images()
         trainer = cast(RunTrainer, self.trainer)
         trainer.run_folder = self._place.folder if self._place is not None else None
         trainer.asked_logger = self._asked_logger
+        if self._place is not None and (done := self._place.done) is not None:
+            for logger in trainer.loggers:
+                drop_events_after(logger, done)
         on_cpu = isinstance(self.trainer.accelerator, CPUAccelerator)
         if self.config[str(self.subcommand)].trainer.sync_batchnorm and on_cpu:
             raise InputError(
@@ -214,6 +220,16 @@ class TrainCLI(LightningCLI):
         use_atomic_checkpoints(self.trainer)
         if self.subcommand == "predict" and is_overridden("predict_dataloader", self.model):
             self.datamodule = None  # a generator says itself what to make
+
+    def _check_images(self) -> None:
+        """A picture is repeated from the images that it was made of."""
+        now = getattr(self.datamodule, "fingerprints", dict)() if self.made_of else {}
+        if changed := [x for x, digest in self.made_of.items() if now.get(x, digest) != digest]:
+            raise InputError(
+                f"the picture was made of another {changed[0]}: its pixels have the sha256"
+                f" {self.made_of[changed[0]][:12]}..., those of now {now[changed[0]][:12]}...; give"
+                " the file that it was, or name the images yourself with --data"
+            )
 
     def before_instantiate_classes(self) -> None:
         config = self.config[str(self.subcommand)]
@@ -299,18 +315,19 @@ def _quiet() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-def run(trusted_texts: list[str] | None = None) -> None:
+def run(trusted_texts: list[str] | None = None, made_of: Mapping[str, str] | None = None) -> None:
     """Parse sys.argv and do what it says.
 
     Args:
         trusted_texts: None if all configs are the user's; else what is, beside untrusted ones.
+        made_of: Digests by name of the images that a picture was made of, which is to be repeated.
     """
     _quiet()
     import_named(sys.argv[1:])
     fence = contextlib.nullcontext() if trusted_texts is None else fenced(trusted_texts)
     try:
         with one_line_errors(), fence, _misconfigurations():
-            _train()
+            _train(made_of or {})
     except Preempted:
         for name in SIGNALS:  # ignore repeated signals
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -326,7 +343,8 @@ def _misconfigurations() -> Iterator[None]:
         raise InputError(explain_lightning(error)) from error
 
 
-def _train() -> None:
+def _train(made_of: Mapping[str, str]) -> None:
+    TrainCLI.made_of = made_of
     TrainCLI(
         datamodule_class=LightningDataModule,
         trainer_class=RunTrainer,

@@ -56,6 +56,12 @@ class Place(NamedTuple):
     def folder(self) -> Path:
         return Path(self.root, self.experiment, self.version)
 
+    @property
+    def done(self) -> int | None:
+        """What the x axis of all curves had reached at the checkpoint."""
+        checkpoint = self.checkpoint or {}
+        return next((checkpoint[axis] for axis in AXES if axis in checkpoint), None)
+
 
 def loggers_of(trainer: Any) -> list[Any]:
     """Loggers of a parsed trainer config, as namespaces with class_path and init_args."""
@@ -210,10 +216,6 @@ def place_loggers(trainer: Any, place: Place) -> None:
             args.run_name = args.get("run_name") or place.version
             known = read_record(place.folder).get("loggers", {})
             args.run_id = args.get("run_id") or known.get("MLFlowLogger")
-        if place.checkpoint and cls == "TensorBoardLogger":
-            for axis in AXES.keys() & place.checkpoint.keys():
-                # drop what was logged after the checkpoint
-                args.purge_step = place.checkpoint[axis] + 1
 
 
 def _run_id(place: Place) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from novum.cli.program import CONFIGS, program_name, stop
+from novum.cli.program import CONFIGS, program_name, stop, stoppable
 from novum.core.errors import first_line
 from novum.core.security.configs import Config, config_of_run
 from novum.core.security.trust import trusting
@@ -48,6 +48,7 @@ class Configs:
     def __init__(self, typed: Sequence[str] = ()) -> None:
         self.typed, self.untrusted = typed, False
         self.files: list[str] = []  # of the user
+        self.made_of: dict[str, str] = {}  # name -> digest of the images that a picture was made of
 
     def resolve(self, name: str) -> str:
         """Resolve a path, the recipe inside one of our PNGs, or the name of a bundled config."""
@@ -81,6 +82,8 @@ class Configs:
             config = parse_config(recipe)
             values, logger = without_logger(config.values)
             self._check(config, values, picture.absolute().parent)
+        if not any(a.startswith(("--data", "--seed_everything")) for a in self.typed):
+            self.made_of = images_of_recipe(recipe)
         name = _name_of_run(logger) or _plain(picture.stem) or "picture"
         return _write_config(values, name)
 
@@ -120,6 +123,13 @@ class Configs:
             stop(program_name(), f"{what} {error}: add --trust if you trust it as code")
 
 
+def images_of_recipe(recipe: str) -> dict[str, str]:
+    """Name -> sha256 of the pixels of each image that a picture was made of (report/recipes.py)."""
+    head = "".join(line for line in recipe.splitlines(True) if line.startswith("# "))
+    found = re.findall(r"^# image (.+): sha256 of its pixels ([0-9a-f]{64})$", head, re.MULTILINE)
+    return dict(found)
+
+
 def _text(name: str) -> str:
     """The path of a file that is text."""
     try:
@@ -156,12 +166,14 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w. -]", "_", name)[:60].strip(". ")
 
 
-def expand_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:
+def expand_arguments(
+    arguments: Sequence[str], configs: Configs | None = None
+) -> tuple[list[str], list[str] | None]:
     """Config names become paths; a checkpoint without a config brings that of its own run.
 
     The second value is None, or what the user wrote if one of the configs is untrusted.
     """
-    configs = Configs(arguments)
+    configs = configs or Configs(arguments)
     expanded = [part for a in arguments for part in _split_option(a)]
     for i, option in enumerate(expanded[:-1]):
         if option == "--config":
@@ -185,11 +197,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not given or given[0] in ("-h", "--help"):
         print_help(program_name())
         return
-    with trusting("--trust" in given):
-        sys.argv[1:], trusted_texts = expand_arguments([a for a in given if a != "--trust"])
+    with stoppable(), trusting("--trust" in given):
+        arguments = [a for a in given if a != "--trust"]
+        configs = Configs(arguments)
+        sys.argv[1:], trusted_texts = expand_arguments(arguments, configs)
         from novum.cli.lightning_cli import run  # imports Lightning
 
-        run(trusted_texts)
+        run(trusted_texts, configs.made_of)
 
 
 if __name__ == "__main__":

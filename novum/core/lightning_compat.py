@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningModule, Trainer
     from pytorch_lightning.cli import LightningCLI
     from pytorch_lightning.core.optimizer import LightningOptimizer
+    from pytorch_lightning.loggers import Logger
     from torch.optim import Optimizer
 
 # keys that the CLI adds to a module's saved arguments
@@ -57,6 +58,14 @@ def disable_sigterm_broadcast(trainer: "Trainer") -> None:
     wait for the device at every step. Preemption agrees about once a second instead.
     """
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+
+
+def drop_events_after(logger: "Logger", step: int) -> None:
+    """Let TensorBoard forget what was logged after a step, before a run goes on from there."""
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    if isinstance(logger, TensorBoardLogger):
+        logger._kwargs["purge_step"] = step + 1
 
 
 def cluster_environment(trainer: "Trainer") -> "ClusterEnvironment":

@@ -96,7 +96,7 @@ class AtomicCheckpoint(ModelCheckpoint):
             return
         best = self._here(state_dict["best_model_path"])
         if best and (os.path.exists(best) or "://" in best):
-            kept = {self._here(k): v for k, v in state_dict["best_k_models"].items()}
+            kept = {self._here(k): v for k, v in state_dict.get("best_k_models", {}).items()}
             paths = {k: self._here(state_dict[k]) for k in KEPT_PATHS if k in state_dict}
             moved = {"dirpath": self.dirpath, "best_k_models": kept}
             super().load_state_dict(state_dict | paths | moved)

@@ -37,12 +37,11 @@ class RunRecord(Callback):
       differs from what they were configured with, as the learning rate, is set, the rest kept;
     - an optimizer of another class is refused.
 
-    Args:
-        settings: What the run's result depends on, as plain values; the command line gives it.
+    `settings`, what the run's result depends on as plain values, is set by the command line.
     """
 
-    def __init__(self, settings: dict[str, Any] | None = None) -> None:
-        self.settings = settings
+    def __init__(self) -> None:
+        self.settings: dict[str, Any] | None = None
         self.record: dict[str, Any] = {}
         self._before: dict[str, Any] = {}  # record in the checkpoint
         self._configured: list[dict[str, Any]] = []  # optimizers and schedules as they were made

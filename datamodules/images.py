@@ -8,7 +8,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from novum.core.errors import InputError
-from novum.core.lightning_compat import batches_done
+from novum.core.lightning_compat import batches_done, counts_epochs, overfitted
 from novum.core.memory import memory_bytes
 from novum.datamodules.dataloaders import Batch, Batches, CountedBatches, cut
 from novum.datamodules.sampler import InfiniteSampler
@@ -232,7 +232,16 @@ class ImageDataModule(LightningDataModule):
         return max(1, int(budget * share / self._image_bytes()))
 
     def train_dataloader(self) -> Batches:
-        return Batches(self._train_batches)
+        """Endless; of an epoch's length where the trainer's arguments are about epochs."""
+        if not counts_epochs(self.trainer):
+            return Batches(self._train_batches)
+        return CountedBatches(self._train_batches, self._epoch_length())
+
+    def _epoch_length(self) -> int:
+        """Batches in which every training image is drawn."""
+        size = len(self._stream.train) if self._stream else len(self.train_reference())
+        world_size = self.trainer.world_size if self.trainer else 1
+        return -(-size // (self.batch_size * world_size))
 
     def _train_batches(self) -> Iterator[Batch]:
         """Starts at the batch that the trainer has reached, which is the whole of exact resume."""
@@ -259,7 +268,10 @@ class ImageDataModule(LightningDataModule):
         """Rank, number of ranks, and batches done (a checkpoint's loops know it on resume)."""
         if self.trainer is None:
             return 0, 1, 0
-        return self.trainer.global_rank, self.trainer.world_size, batches_done(self.trainer)
+        done = batches_done(self.trainer)
+        if self.trainer.overfit_batches and (n := overfitted(self.trainer, self._epoch_length())):
+            done %= n
+        return self.trainer.global_rank, self.trainer.world_size, done
 
     def _on_device(self, source: ImageSource) -> ImageSource:
         """Moves images to the GPU when they take at most half of its free memory."""

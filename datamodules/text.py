@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 
 from novum.core.errors import InputError
-from novum.core.lightning_compat import batches_done
+from novum.core.lightning_compat import batches_done, counts_epochs, overfitted
 from novum.datamodules.dataloaders import Batch, Batches, CountedBatches
 from novum.datamodules.sources import text_protocols as splits
 from novum.datamodules.sources.corpus import TextSource
@@ -114,7 +114,12 @@ class TextDataModule(LightningDataModule):
         return {"train": self.train.fingerprint, "heldout": self.heldout.fingerprint}
 
     def train_dataloader(self) -> Batches:
-        return Batches(self._train_batches)
+        """Endless; of an epoch's length where the trainer's arguments are about epochs."""
+        if not counts_epochs(self.trainer):
+            return Batches(self._train_batches)
+        streams = self.batch_size * self._position()[1]
+        _, length = self._streams(self.train, streams, self.chunk_length)
+        return CountedBatches(self._train_batches, length // self.chunk_length)
 
     def _train_batches(self) -> Iterator[Batch]:
         """Starts at the batch that the trainer has reached, which is the whole of exact resume."""
@@ -126,6 +131,8 @@ class TextDataModule(LightningDataModule):
         starts, length = self._streams(self.train, streams, self.chunk_length)
         mine = starts[rank * self.batch_size : (rank + 1) * self.batch_size]
         per_epoch = length // self.chunk_length
+        if self.trainer is not None and (n := overfitted(self.trainer, per_epoch)):
+            per_epoch = n
         while True:
             at = done % per_epoch
             yield {

@@ -19,6 +19,7 @@ from novum.lightning_modules.training_utils import (
     average_gradients,
     broadcast_buffers,
     ema_decay,
+    image_batch,
     log_losses,
     require_finite,
     require_same_model,
@@ -60,7 +61,8 @@ class AlternatingTraining(LatentSampling):
     def networks_to_compile(self) -> tuple[nn.Module, ...]:
         return self.generator, self.discriminator
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        batch = image_batch(batch)
         self._seed_draws()
         images = batch["image"]
         parts = list(zip(images.chunk(self.accumulate), self._label_parts(batch), strict=True))
@@ -206,8 +208,9 @@ class AlternatingTraining(LatentSampling):
         if self.trainer.world_size > 1:  # batch norms keep a rank's own running statistics
             broadcast_buffers(self)
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
         """The discriminator's loss on held-out images: above its training loss, it memorises."""
+        batch = image_batch(batch)
         labels = batch["label"] if self.num_classes else None
         z = torch.randn(
             len(batch["image"]), self.latent_dim, generator=random_generator(batch_idx)
@@ -218,7 +221,7 @@ class AlternatingTraining(LatentSampling):
         )
         self.log("val/discriminator_loss", loss, logger=False, sync_dist=True, batch_size=len(z))
 
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int) -> None:
         self.validation_step(batch, batch_idx)
 
     @torch.inference_mode()

@@ -14,6 +14,7 @@ from novum.lightning_modules.attacks import PGD, fgsm
 from novum.lightning_modules.module import Module
 from novum.lightning_modules.training_utils import (
     LossWindow,
+    image_batch,
     require_finite,
     require_same_model,
     save_plain_hyperparameters,
@@ -72,7 +73,8 @@ class Classifier(Module):
         return self.network(images * 2 - 1)
 
     def on_fit_start(self) -> None:
-        names = datamodule(self.trainer).train_reference().class_names
+        find = getattr(datamodule(self.trainer), "train_reference", None)
+        names = getattr(find(), "class_names", None) if find is not None else None
         self.class_names = list(names or self.class_names)
 
     # -- training ------------------------------------------------------------------------------
@@ -90,9 +92,10 @@ class Classifier(Module):
         )
         return [sgd], [{"scheduler": schedule, "interval": "step"}]
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         seed = derived_seed(self.seed, self.global_step, self.global_rank)
         torch.manual_seed(seed)
+        batch = labelled_batch(batch)
         images, labels = self.augment(batch["image"]), batch["label"]
         loss = self._loss(images, labels)
         self.losses.add(self.global_step, train=loss)
@@ -120,7 +123,8 @@ class Classifier(Module):
     def on_validation_epoch_start(self) -> None:
         self._sums = torch.zeros(3, device=self.device, dtype=torch.float64)  # images, hits, loss
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        batch = labelled_batch(batch)
         logits, labels = self.network(batch["image"]).float(), batch["label"]
         hits = (logits.argmax(1) == labels).sum()
         loss = F.cross_entropy(logits, labels, reduction="sum")
@@ -180,3 +184,11 @@ class Classifier(Module):
         require_same_model(self, checkpoint)
         self.images_seen = checkpoint["images_seen"]
         self.class_names = checkpoint["class_names"]
+
+
+def labelled_batch(batch: Any) -> dict[str, Tensor]:
+    """`image_batch`; InputError if it has no labels."""
+    batch = image_batch(batch)
+    if "label" not in batch:
+        raise InputError("a batch has no labels to learn: give pairs of images and labels")
+    return batch

@@ -9,6 +9,7 @@ from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from novum.core.errors import InputError
 from novum.core.lightning_compat import datamodule
 from novum.lightning_modules.adversarial_training import AlternatingTraining
 from novum.lightning_modules.losses import (
@@ -103,7 +104,13 @@ class GAN(AlternatingTraining):
     def on_fit_start(self) -> None:
         super().on_fit_start()
         if self.images_seen == 0 and hasattr(self.generator, "initialise_from_data"):
-            reference = datamodule(self.trainer).train_reference()
+            find = getattr(datamodule(self.trainer), "train_reference", None)
+            if find is None:
+                raise InputError(
+                    f"{type(self.generator).__name__} starts from training images: fit it with a"
+                    " DataModule that has a train_reference, as novum's have"
+                )
+            reference = find()
             cast(MaxoutGenerator, self.generator).initialise_from_data(reference[:10_000])
             self.ema.load_state_dict(self.generator.state_dict())
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from novum.core.errors import InputError, TrainingError
 from novum.core.lightning_compat import built_by_cli
+from novum.core.pixels import uint8_to_signed
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of malloc.h
 MEND = (
@@ -118,6 +119,29 @@ def log_losses(module: LightningModule, losses: LossWindow, step: int, **others:
     module.log_dict(tags, prog_bar=True, logger=False)  # for the bar and the callbacks
     for logger in module.loggers:
         logger.log_metrics(tags, step=step)
+
+
+def image_batch(batch: Any) -> dict[str, Any]:
+    """A batch of novum's, or of any loader: images, or images and labels; uint8, or in [-1, 1].
+
+    Raises:
+        InputError: If it is neither.
+    """
+    if isinstance(batch, Tensor):
+        batch = {"image": batch}
+    elif isinstance(batch, list | tuple) and all(isinstance(x, Tensor) for x in batch[:2]):
+        batch = dict(zip(("image", "label"), batch, strict=False))
+    images = batch.get("image") if isinstance(batch, dict) else None
+    if not isinstance(images, Tensor) or images.ndim != 4:
+        found = list(batch) if isinstance(batch, dict) else type(batch).__name__
+        shape = "" if not isinstance(images, Tensor) else f", image of {tuple(images.shape)}"
+        raise InputError(
+            f"a batch must be images (b, c, h, w), a pair of images and labels, or a mapping with"
+            f" image and label, not {found}{shape}"
+        )
+    if images.dtype == torch.uint8:
+        batch = batch | {"image": uint8_to_signed(images)}
+    return batch
 
 
 def keep_freed_memory() -> None:

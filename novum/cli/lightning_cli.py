@@ -200,8 +200,9 @@ class TrainCLI(LightningCLI):
         except (TypeError, ValueError) as error:  # Lightning's checks of its arguments
             raise InputError(explain_lightning(error)) from error
         if self.subcommand == "fit":
-            settings = self._settings(self.config[str(self.subcommand)])
-            callbacks_of(trainer).insert(0, RunRecord(settings))
+            record = RunRecord()
+            record.settings = self._settings(self.config[str(self.subcommand)])
+            callbacks_of(trainer).insert(0, record)
         return trainer
 
     def after_instantiate_classes(self) -> None:
@@ -241,6 +242,9 @@ class TrainCLI(LightningCLI):
                 check_changes(given, checkpoint, self._settings(config))
         if config.trainer.get("logger") is True:
             config.trainer.logger = self._default_logger()
+        shares = isinstance(config.trainer.get("val_check_interval"), float)
+        if shares and config.trainer.get("check_val_every_n_epoch") is None:
+            config.trainer.check_val_every_n_epoch = 1  # a share of an epoch
         self._place = None if config.trainer.get("fast_dev_run") else self._find_place(config)
         self._asked_logger = copy.deepcopy(config.trainer.get("logger"))
         for logger in loggers_of(Namespace(logger=self._asked_logger)):

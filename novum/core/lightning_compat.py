@@ -51,6 +51,12 @@ def batches_done(trainer: "Trainer") -> int:
     return cast(Any, trainer.fit_loop.epoch_loop.batch_progress.total).processed
 
 
+def overfitted(trainer: "Trainer", epoch: int) -> int:
+    """Batches of an epoch that training repeats (overfit_batches); 0 for all of them."""
+    asked = trainer.overfit_batches
+    return min(epoch, asked) if isinstance(asked, int) else int(asked * epoch)
+
+
 def disable_sigterm_broadcast(trainer: "Trainer") -> None:
     """Stop Lightning from agreeing on SIGTERM at every step.
 
@@ -58,6 +64,41 @@ def disable_sigterm_broadcast(trainer: "Trainer") -> None:
     wait for the device at every step. Preemption agrees about once a second instead.
     """
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+
+
+def without_validation(batch: Any, batch_idx: int) -> None:
+    """The validation_step of a module that has none."""
+
+
+def ensure_validation(trainer: "Trainer", module: "LightningModule") -> None:
+    """Let a run without a validation step or loader have an empty validation, where hooks fire."""
+    from pytorch_lightning.trainer.connectors.data_connector import _DataLoaderSource
+
+    if not trainer.enable_validation and trainer.limit_val_batches:
+        module.validation_step = without_validation
+        trainer.fit_loop.epoch_loop.val_loop._data_source = _DataLoaderSource([0], "")
+
+
+def never_validates(trainer: "Trainer") -> bool:
+    """Return True if training goes on without end, and validation waits for an epoch's end."""
+    endless = cast(Any, trainer.fit_loop).max_batches == float("inf")
+    return endless and trainer.check_val_every_n_epoch is not None
+
+
+def counts_epochs(trainer: "Trainer | None") -> bool:
+    """Return True if a trainer's arguments are about epochs, so that data must say how long one is.
+
+    Otherwise, as the command line has it, max_steps alone ends a run.
+    """
+    if trainer is None:
+        return False
+    shares = (trainer.limit_train_batches, trainer.val_check_interval)
+    return (
+        trainer.max_epochs not in (None, -1)
+        or trainer.check_val_every_n_epoch is not None
+        or trainer.overfit_batches > 0
+        or any(isinstance(x, float) and x != 1.0 for x in shares)
+    )
 
 
 def drop_events_after(logger: "Logger", step: int) -> None:
@@ -93,7 +134,7 @@ def fast_dev_run(trainer: "Trainer") -> bool:
 
 def callbacks_of(trainer: "Trainer") -> "list[Callback]":
     """Callbacks of a trainer, in their order."""
-    return cast(Any, trainer).callbacks
+    return getattr(trainer, "callbacks", [])
 
 
 def wrapped_optimizer(module: "LightningModule", index: int = 0) -> "LightningOptimizer":

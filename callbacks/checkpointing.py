@@ -22,6 +22,7 @@ from novum.core.files import remove_partial_files, whole_file
 from novum.core.lightning_compat import evaluation_due, fast_dev_run
 from novum.core.protocols import Recovering
 
+OF_SPAWNED = ".temp.ckpt"  # weights that Lightning takes over from a process that it spawned
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
@@ -53,7 +54,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
             raise OSError(cause.errno, cause.strerror, str(path)) from error
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        if "://" not in str(path):
+        if "://" not in str(path) and Path(path).name != OF_SPAWNED:
             read_checkpoint(path)
         return super().load_checkpoint(path, *args, **kwargs)
 
@@ -79,6 +80,9 @@ class AtomicCheckpoint(ModelCheckpoint):
     _came_from = ""  # folder of the checkpoint that a run goes on from
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        folder = getattr(trainer, "run_folder", None)  # which loggers do not change
+        if folder is not None and self.dirpath is None:
+            self.dirpath = str(folder / "checkpoints")
         super().setup(trainer, pl_module, stage)
         use_atomic_checkpoints(trainer)
 

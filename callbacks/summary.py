@@ -16,7 +16,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from novum.callbacks.evaluation import Evaluation, reference
 from novum.callbacks.health import TrainingHealth
-from novum.callbacks.logging import log_text, writer
+from novum.callbacks.logging import log_text, where_to_look, writer
 from novum.callbacks.nearest_neighbours import last_judgement
 from novum.callbacks.stop_on_copying import StopOnCopying
 from novum.core.errors import InputError, printable
@@ -76,9 +76,9 @@ class RunSummary(Callback):
         write_text(folder / "report.html", page(report, _exhibits(trainer, pl_module, report)))
         console.print(f"Report:      {folder / 'report.html'}", soft_wrap=True, markup=False)
         console.print(f"Checkpoints: {folder / 'checkpoints'}", soft_wrap=True, markup=False)
-        console.print(
-            f"Look at it:  tensorboard --logdir {folder.parent}", soft_wrap=True, markup=False
-        )
+        for logger in trainer.loggers or [None]:
+            where = where_to_look(logger, folder)
+            console.print(f"Look at it:  {where}", soft_wrap=True, markup=False)
 
     def _report(self, trainer: Trainer, counted: str) -> Report:
         """Report of the last evaluation, with the history of all."""

@@ -30,7 +30,7 @@ import novum.lightning_modules
 from novum.callbacks.checkpointing import LAST, use_atomic_checkpoints
 from novum.callbacks.preemption import SIGNALS, Preempted
 from novum.callbacks.run_record import RunRecord
-from novum.cli.lightning_errors import explain_lightning, explain_value
+from novum.cli.lightning_errors import COMPLAINTS, complains, explain_lightning, explain_value
 from novum.cli.program import CONFIGS, one_line_errors, program_name, stop
 from novum.cli.run_folder import (
     NAMED,
@@ -45,6 +45,7 @@ from novum.cli.run_folder import (
     newest_whole,
     place_loggers,
 )
+from novum.cli.trainer_flags import apply_flags
 from novum.core.checkpoints import read_checkpoint
 from novum.core.distributed import is_rank_zero
 from novum.core.errors import InputError, NovumError, first_line, out_of_memory
@@ -95,12 +96,21 @@ def import_named(arguments: Sequence[str]) -> None:
                 getattr(package, name)
 
 
-def _known_names() -> set[str]:
-    """Our classes, and every argument of theirs and of the trainer."""
-    classes = [getattr(package, name) for package in PACKAGES for name in package.__all__]
-    names = {name for c in (Trainer, *classes) for name in inspect.signature(c).parameters}
-    names |= {name for package in PACKAGES for name in package.__all__}
-    return names | {"init_args", "class_path", "trainer", "model", "data", "ckpt_path", "config"}
+def _known_names() -> dict[str, str]:
+    """Our classes, and every argument of theirs and of the trainer; each with its key in a config.
+
+    The key is '' for a class, and for arguments of callbacks and networks, of which there may be
+    several.
+    """
+    known = {name: "" for package in PACKAGES for name in package.__all__}
+    for package, key in zip(PACKAGES, ("", "data.", "model.", ""), strict=True):
+        for cls in (getattr(package, name) for name in package.__all__):
+            of = key if issubclass(cls, LightningModule | LightningDataModule) else ""
+            for name in inspect.signature(cls).parameters:
+                known[name] = known.get(name) or (of and f"{of}{name}")
+    known |= {name: f"trainer.{name}" for name in inspect.signature(Trainer).parameters}
+    top = ("trainer", "model", "data", "ckpt_path", "config", "seed_everything")
+    return known | dict.fromkeys(("init_args", "class_path"), "") | {name: name for name in top}
 
 
 def _taken(link: str, cls: type, arguments: dict[str, Any]) -> bool:
@@ -134,10 +144,38 @@ class SaveFitConfig(SaveConfigCallback):
             config.write_text(text + sign(text), encoding="utf-8")
 
 
+class Linked:
+    """Builds the model as Lightning does, without links that it does not accept."""
+
+    def __init__(self, build: Any) -> None:
+        self.build = build
+
+    def __call__(
+        self, cls: type, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any
+    ) -> LightningModule:
+        links = {k: v for k, v in applied_instantiation_links.items() if _taken(k, cls, kwargs)}
+        return self.build(cls, *args, applied_instantiation_links=links, **kwargs)
+
+
 class TrainCLI(LightningCLI):
     """Links data to networks, names a run after its config, and finds its last checkpoint."""
 
     made_of: Mapping[str, str] = {}
+    claimed: Path | None = None
+
+    @classmethod
+    def forget_empty(cls) -> None:
+        """Remove the folder of a run that never began."""
+        if cls.claimed is not None:
+            with contextlib.suppress(OSError):  # it is not empty
+                cls.claimed.rmdir()
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The one that is asked for, if it is: a parser for each takes its time."""
+        every = LightningCLI.subcommands()
+        asked = sys.argv[1] if len(sys.argv) > 1 else ""
+        return {asked: every[asked]} if asked in every else every
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("seed_everything", "data.init_args.seed")
@@ -159,15 +197,9 @@ class TrainCLI(LightningCLI):
     def _add_instantiators(self) -> None:
         """Skip links that the model does not accept."""
         super()._add_instantiators()
-        lightnings = model_instantiator(self)
-
-        def instantiate(
-            cls: type, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any
-        ) -> LightningModule:
-            links = {k: v for k, v in applied_instantiation_links.items() if _taken(k, cls, kwargs)}
-            return lightnings(cls, *args, applied_instantiation_links=links, **kwargs)
-
-        self.parser.add_instantiator(instantiate, LightningModule, subclasses=True, prepend=True)
+        self.parser.add_instantiator(
+            Linked(model_instantiator(self)), LightningModule, subclasses=True, prepend=True
+        )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:
@@ -235,13 +267,19 @@ class TrainCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[str(self.subcommand)]
         given = config.get("ckpt_path")
-        if given not in (None, "last"):
+        if given is None and self.subcommand != "fit":
+            raise InputError(
+                f"{self.subcommand} needs trained weights: give --ckpt_path FILE, or last or best"
+                " of the runs of this config"
+            )
+        if given not in (None, "last", "best"):
             # fail before data is loaded; Lightning would unpickle one at a URL
             checkpoint = read_checkpoint(given)
             if self.subcommand == "fit":
                 check_changes(given, checkpoint, self._settings(config))
         if config.trainer.get("logger") is True:
             config.trainer.logger = self._default_logger()
+        apply_flags(config, str(self.subcommand))
         shares = isinstance(config.trainer.get("val_check_interval"), float)
         if shares and config.trainer.get("check_val_every_n_epoch") is None:
             config.trainer.check_val_every_n_epoch = 1  # a share of an epoch
@@ -263,8 +301,16 @@ class TrainCLI(LightningCLI):
                 logger.init_args.name = experiment
         if "://" in root:
             return None
-        if config.get("ckpt_path") == "last":
+        asked = config.get("ckpt_path")
+        if asked in ("last", "best"):
             folder = last_run(root, experiment, version, self._settings(config))
+            if self.subcommand != "fit" or asked == "best":
+                config.ckpt_path = self._of_run(folder, asked, Path(root, experiment))
+                if self.subcommand == "fit":
+                    return self._claim(root, experiment, version)
+                assert folder is not None
+                _check_links(folder)
+                return Place(root, experiment, folder.name)
             if folder is not None:
                 path, checkpoint = newest_whole(folder / "checkpoints")
                 config.ckpt_path = str(path)
@@ -280,7 +326,22 @@ class TrainCLI(LightningCLI):
                 _check_links(run)
                 # what is found out about a checkpoint goes into the folder of its run
                 return Place(str(run.parent.parent), run.parent.name, run.name)
-        return claim(root, experiment, version)
+        return self._claim(root, experiment, version)
+
+    def _claim(self, root: str, experiment: str, version: str | None) -> Place:
+        place = claim(root, experiment, version)
+        if version is None and is_rank_zero():
+            type(self).claimed = place.folder
+        return place
+
+    def _of_run(self, folder: Path | None, name: str, runs: Path) -> str:
+        """best.ckpt or last.ckpt of a run."""
+        path = folder / "checkpoints" / f"{name}.ckpt" if folder is not None else None
+        if path is None or not path.is_file():
+            where = runs if folder is None else folder
+            raise InputError(f"there is no {name}.ckpt under {where}: train with fit first")
+        read_checkpoint(path)
+        return str(path)
 
     def _settings(self, config: Namespace) -> dict[str, Any]:
         """What the result depends on, as plain values."""
@@ -332,6 +393,9 @@ def run(trusted_texts: list[str] | None = None, made_of: Mapping[str, str] | Non
     try:
         with one_line_errors(), fence, _misconfigurations():
             _train(made_of or {})
+    except SystemExit:
+        TrainCLI.forget_empty()
+        raise
     except Preempted:
         for name in SIGNALS:  # ignore repeated signals
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -340,10 +404,14 @@ def run(trusted_texts: list[str] | None = None, made_of: Mapping[str, str] | Non
 
 @contextlib.contextmanager
 def _misconfigurations() -> Iterator[None]:
-    """Lightning's complaints about the trainer's arguments become one line with the mend."""
+    """Complaints of Lightning, and of torch's optimizers, become one line with the mend."""
     try:
         yield
     except MisconfigurationException as error:
+        raise InputError(explain_lightning(error)) from error
+    except COMPLAINTS as error:
+        if isinstance(error, NovumError) or not complains(error):
+            raise
         raise InputError(explain_lightning(error)) from error
 
 
@@ -359,7 +427,6 @@ def _train(made_of: Mapping[str, str]) -> None:
         auto_configure_optimizers=False,
         parser_class=Parser,
         parser_kwargs={
-            name: {"default_config_files": [str(DEFAULT_CONFIG)]}
-            for name in LightningCLI.subcommands()
+            name: {"default_config_files": [str(DEFAULT_CONFIG)]} for name in TrainCLI.subcommands()
         },
     )

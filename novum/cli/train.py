@@ -1,5 +1,7 @@
 """Train, validate, test and sample: `python train.py fit --config configs/dcgan_digits.yaml`."""
 
+import difflib
+import os
 import re
 import sys
 import tempfile
@@ -30,6 +32,20 @@ experiments:
 """
 
 
+LOGGERS = {
+    name: f"pytorch_lightning.loggers.{cls}"
+    for name, cls in {
+        "tensorboard": "TensorBoardLogger",
+        "wandb": "WandbLogger",
+        "mlflow": "MLFlowLogger",
+        "csv": "CSVLogger",
+    }.items()
+} | {"none": "false"}
+COMMANDS = ("fit", "validate", "test", "predict")
+MEANT = {"train": "fit", "eval": "validate", "evaluate": "test", "sample": "predict",
+         "generate": "predict", "resume": "fit --ckpt_path last"}  # fmt: skip
+
+
 def print_help(program: str) -> None:
     """Answers at once: the full parser needs seconds to import Lightning."""
     lines = []
@@ -57,9 +73,17 @@ class Configs:
         if Path(name).is_file():
             self.files.append(_text(name))
             return name
+        if name == "null":
+            return name
         stem = f"{Path(name).stem}.yaml"
         places = (CONFIGS / stem, CONFIGS / "cluster" / stem)
-        return next((str(place) for place in places if place.is_file()), name)
+        found = next((str(place) for place in places if place.is_file()), None)
+        if found is None:
+            names = [path.stem for path in CONFIGS.rglob("*.yaml")]
+            near = difflib.get_close_matches(Path(name).stem, names, 1)
+            hint = f"did you mean {near[0]}?" if near else f"{program_name()} --help lists ours"
+            stop(program_name(), f"there is no config {name}: {hint}")
+        return found
 
     def _recipe_in(self, picture: Path) -> str:
         """A file with the config that made a picture; the results of repeating it go where they
@@ -175,25 +199,77 @@ def expand_arguments(
     """
     configs = configs or Configs(arguments)
     expanded = [part for a in arguments for part in _split_option(a)]
+    _check_command(expanded)
+    _name_loggers(expanded)
     for i, option in enumerate(expanded[:-1]):
         if option == "--config":
             expanded[i + 1] = configs.resolve(expanded[i + 1])
+    options = zip(expanded, expanded[1:], strict=False)
+    checkpoint = next((value for option, value in options if option == "--ckpt_path"), None)
+    if checkpoint and checkpoint not in ("last", "best", "null") and "://" not in checkpoint:
+        _check_checkpoint(Path(checkpoint))
     if expanded and expanded[0] != "fit" and "--config" not in expanded:
-        options = zip(expanded, expanded[1:], strict=False)
-        checkpoint = next((value for option, value in options if option == "--ckpt_path"), None)
         if checkpoint and (config := config_of_run(Path(checkpoint))):
             expanded[1:1] = ["--config", configs.of_run(config)]
     return expanded, configs.trusted_texts()
 
 
+def _name_loggers(arguments: list[str]) -> None:
+    """wandb, mlflow, csv and tensorboard, or a list of them, as classes; none is no logger."""
+    for i, option in enumerate(arguments[:-1]):
+        if option in ("--trainer.logger", "--trainer.logger+"):
+            names = [x.strip(" '\"") for x in arguments[i + 1].strip("[]").split(",")]
+            known = [LOGGERS.get(name.lower(), "") for name in names]
+            if all(known):
+                arguments[i + 1] = known[0] if len(known) == 1 else f"[{','.join(known)}]"
+
+
+def _check_command(arguments: Sequence[str]) -> None:
+    """Stop with what may have been meant by a command or a config without its option."""
+    command, *rest = arguments or [""]
+    if command not in COMMANDS and not command.startswith("-"):
+        near = difflib.get_close_matches(command, COMMANDS) or ["fit"]
+        meant = MEANT.get(command, near[0])
+        stop(program_name(), f"there is no command {command}: did you mean {meant}?")
+    if rest and not rest[0].startswith("-"):
+        stop(program_name(), f"{rest[0]} is no option: did you mean --config {rest[0]}?")
+
+
+def _check_checkpoint(path: Path) -> None:
+    """Stop if there is no such file, naming those in a run's folder."""
+    if path.is_file():
+        return
+    found = sorted(path.glob("checkpoints/*.ckpt")) or sorted(path.glob("*.ckpt"))
+    found = found or sorted(path.parent.glob("*.ckpt"))
+    hint = f"did you mean {found[0]}?" if found else "give a .ckpt file of a run, last or best"
+    stop(program_name(), f"there is no checkpoint {path}: {hint}")
+
+
 def _split_option(argument: str) -> list[str]:
     option, equals, value = argument.partition("=")
+    if option in ("--trainer.logger", "--trainer.logger+") and equals:
+        return [option, value]
+    if option == "-c":
+        option = "--config"
+        argument = argument.replace("-c", "--config", 1)
     return [option, value] if equals and option in ("--config", "--ckpt_path") else [argument]
+
+
+def _from_environment(arguments: list[str]) -> list[str]:
+    """Options that Lightning's variables give, such as PL_FIT__CONFIG; those typed come later."""
+    if not arguments or arguments[0] not in COMMANDS:
+        return arguments
+    start = f"PL_{arguments[0].upper()}__"
+    found = sorted((k, v) for k, v in os.environ.items() if k.startswith(start) and v)
+    keys = [(key.removeprefix(start).lower().replace("__", "."), value) for key, value in found]
+    keys.sort(key=lambda pair: pair[0] != "config")  # the config first, which others change
+    options = [part for key, value in keys for part in (f"--{key}", value)]
+    return [arguments[0], *options, *arguments[1:]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; a user's mistake ends in one line and exit code 2."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = _from_environment(list(sys.argv[1:] if arguments is None else arguments))
     if not given or given[0] in ("-h", "--help"):
         print_help(program_name())
         return
@@ -201,6 +277,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments = [a for a in given if a != "--trust"]
         configs = Configs(arguments)
         sys.argv[1:], trusted_texts = expand_arguments(arguments, configs)
+        if trusted_texts is None:  # classes of one's own; behind all that is installed
+            sys.path.append(os.getcwd())
         from novum.cli.lightning_cli import run  # imports Lightning
 
         run(trusted_texts, configs.made_of)

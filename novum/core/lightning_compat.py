@@ -4,6 +4,7 @@ Everything here has a test of its own in tests/core/test_lightning_compat.py: wh
 changes one of them, that test says which.
 """
 
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -123,8 +124,8 @@ def datamodule(trainer: "Trainer") -> Any:
 
 
 def log_interval(trainer: "Trainer") -> int:
-    """Steps between two logs: the argument log_every_n_steps."""
-    return cast(Any, trainer).log_every_n_steps
+    """Steps between two logs: the argument log_every_n_steps, of which 0 is never."""
+    return cast(Any, trainer).log_every_n_steps or sys.maxsize
 
 
 def fast_dev_run(trainer: "Trainer") -> bool:

@@ -5,14 +5,12 @@ a run without one they are files: `pictures/TAG/STEP.png` and `text/TAG/STEP.md`
 """
 
 import html
-import io
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
-from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from torch.utils.tensorboard import SummaryWriter
@@ -49,10 +47,11 @@ class Files:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def picture(self, tag: str, encoded: bytes, step: int) -> None:
+    def picture(self, tag: str, encoded: bytes, step: int) -> Path:
         place = self.folder / "pictures" / tag / f"{step}.{_suffix(encoded)}"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(encoded)
+        return place
 
     def text(self, tag: str, markdown: str, step: int) -> None:
         write_text(self.folder / "text" / tag / f"{step}.md", markdown)
@@ -70,18 +69,18 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """An animation is a file that W&B plays; a text a table of one cell."""
+    """Pictures are files that W&B takes a copy of, an animation one that it plays; a text is a
+    table of one row."""
 
-    def __init__(self, logger: WandbLogger) -> None:
-        self.run = cast(Any, logger.experiment)
+    def __init__(self, logger: WandbLogger, files: Files) -> None:
+        self.run, self.files = cast(Any, logger.experiment), files
 
     def picture(self, tag: str, encoded: bytes, step: int) -> None:
         import wandb  # pyright: ignore[reportMissingImports]
 
-        if _suffix(encoded) == "gif":
-            shown = wandb.Video(io.BytesIO(encoded), format="gif")
-        else:
-            shown = wandb.Image(Image.open(io.BytesIO(encoded)))
+        place = self.files.picture(tag, encoded, step)
+        moving = place.suffix == ".gif"
+        shown = wandb.Video(str(place), format="gif") if moving else wandb.Image(str(place))
         self.run.log({tag: shown, "trainer/global_step": step})
 
     def text(self, tag: str, markdown: str, step: int) -> None:
@@ -125,7 +124,7 @@ def sinks(trainer: Trainer) -> Iterator[Sink]:
         if isinstance(logger, TensorBoardLogger):
             yield TensorBoard(logger)
         elif isinstance(logger, WandbLogger):
-            yield WeightsAndBiases(logger)
+            yield WeightsAndBiases(logger, Files(folder_of(trainer)))
         elif isinstance(logger, MLFlowLogger):
             yield MLflow(logger)
         elif not files:

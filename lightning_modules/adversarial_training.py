@@ -9,7 +9,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from novum.core.errors import InputError
-from novum.core.lightning_compat import log_interval, raw_optimizer, wrapped_optimizer
+from novum.core.lightning_compat import (
+    datamodule,
+    log_interval,
+    raw_optimizer,
+    wrapped_optimizer,
+)
 from novum.core.pixels import uint8_to_signed
 from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.ada import AdaptiveAugment
@@ -21,6 +26,7 @@ from novum.lightning_modules.training_utils import (
     ema_decay,
     image_batch,
     log_losses,
+    require_facts_of,
     require_finite,
     require_same_model,
     update_ema,
@@ -54,6 +60,8 @@ class AlternatingTraining(LatentSampling):
     # -- training ------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        require_facts_of(datamodule(self.trainer), networks)
         if self.compile_networks:
             for network in self.networks_to_compile():
                 network.compile()  # in place: names in checkpoints stay the same

@@ -15,6 +15,8 @@ from novum.lightning_modules.module import Module
 from novum.lightning_modules.training_utils import (
     LossWindow,
     image_batch,
+    require_attributes,
+    require_facts_of,
     require_finite,
     require_same_model,
     save_plain_hyperparameters,
@@ -55,6 +57,9 @@ class Classifier(Module):
     ) -> None:
         super().__init__()
         save_plain_hyperparameters(self)
+        facts = ("image_size", "channels", "num_classes")
+        call = "(images (b, c, h, w) in [-1, 1]) -> logits (b, num_classes)"
+        require_attributes(network, "network", facts, call)
         if not network.num_classes:
             raise InputError("the data has no labels to learn: give a labelled set")
         self.network = network
@@ -73,7 +78,9 @@ class Classifier(Module):
         return self.network(images * 2 - 1)
 
     def on_fit_start(self) -> None:
-        find = getattr(datamodule(self.trainer), "train_reference", None)
+        data = datamodule(self.trainer)
+        require_facts_of(data, {"network": self.network})
+        find = getattr(data, "train_reference", None)
         names = getattr(find(), "class_names", None) if find is not None else None
         self.class_names = list(names or self.class_names)
 

@@ -19,7 +19,7 @@ from novum.lightning_modules.losses import (
     wasserstein_gradient_penalty,
 )
 from novum.lightning_modules.networks.maxout import MaxoutGenerator
-from novum.lightning_modules.training_utils import save_plain_hyperparameters
+from novum.lightning_modules.training_utils import require_attributes, save_plain_hyperparameters
 
 
 class GAN(AlternatingTraining):
@@ -76,6 +76,8 @@ class GAN(AlternatingTraining):
     ) -> None:
         super().__init__()
         save_plain_hyperparameters(self)
+        call = "(z (b, latent_dim), labels) -> images (b, c, h, w) in [-1, 1]"
+        require_attributes(generator, "generator", ("latent_dim", "num_classes"), call)
         self.generator, self.discriminator = generator, discriminator
         self.augment = augment if augment is not None else nn.Identity()
         self.ema = deepcopy(generator).requires_grad_(False)  # what sample() uses

@@ -286,7 +286,8 @@ class TrainCLI(LightningCLI):
         self._place = None if config.trainer.get("fast_dev_run") else self._find_place(config)
         self._asked_logger = copy.deepcopy(config.trainer.get("logger"))
         for logger in loggers_of(Namespace(logger=self._asked_logger)):
-            logger.init_args.version = None  # another run has one of its own
+            if "version" in logger.init_args:  # another run has one of its own
+                logger.init_args.version = None
         if self._place is not None:
             place_loggers(config.trainer, self._place)
 

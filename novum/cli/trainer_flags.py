@@ -9,6 +9,7 @@ from novum.callbacks.progress import ProgressBar
 from novum.core.distributed import is_rank_zero
 from novum.core.errors import InputError
 
+ONE_IMAGE = ("novum.datamodules.SingleImageDataModule", "novum.datamodules.StyleImageDataModule")
 STEPPED_BY_HAND = {  # Lightning's flag -> an argument of techniques that step their networks
     "gradient_clip_val": "clip_gradient_norm",
     "accumulate_grad_batches": "accumulate",
@@ -60,6 +61,12 @@ def _refuse_without_effect(config: Namespace) -> None:
         raise InputError(
             "trainer.reload_dataloaders_every_n_epochs has no effect: novum's data is endless;"
             " leave it out"
+        )
+    counted = trainer.get("max_epochs") not in (None, -1) or trainer.get("overfit_batches")
+    if str(config.get("data.class_path", "")).endswith(ONE_IMAGE) and counted:
+        raise InputError(
+            "one image has no epochs and no batches: leave out trainer.max_epochs and"
+            " trainer.overfit_batches; the module's own steps end the run, or trainer.max_steps"
         )
     if trainer.get("model_registry"):
         raise InputError(

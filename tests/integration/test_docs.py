@@ -51,7 +51,7 @@ def test_snippet(tmp_path, page, number, text):
     if page == "char_lstm":
         write_char_lstm(tmp_path / "best.ckpt")
     (tmp_path / "snippet.py").write_text(GIVEN.get(page, "") + text)
-    env = {"NOVUM_CACHE": str(tmp_path / "cache")}
+    env = {"NOVUM_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
     done = programs.run("snippet.py", cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -102,7 +102,8 @@ def test_every_fit_command_is_valid(tmp_path):
         [str(tmp_path), f"{x.removeprefix('python train.py ')} --print_config"] for x in commands
     ]
     (tmp_path / "lines.json").write_text(json.dumps(lines))
-    done = programs.run(ROOT / "tests/integration/command_runner.py", tmp_path / "lines.json")
+    runner = ROOT / "tests/integration/command_runner.py"
+    done = programs.run(runner, tmp_path / "lines.json", env={"PYTHONPATH": str(ROOT)})
     results = json.loads(done.stdout)
     wrong = [
         (x, err[-300:]) for x, (code, _, err, _) in zip(commands, results, strict=True) if code

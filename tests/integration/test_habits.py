@@ -24,7 +24,8 @@ SHORT = (
 IMAGES = "--data.dataset digits --data.image_size 8 --data.batch_size 8"
 TECHNIQUES = {
     "@gan": f"--config tiny.yaml {SHORT}",
-    "@own": f"--config tiny.yaml --model.generator mine.Generator --model.discriminator mine.Critic {SHORT}",
+    "@own": "--config tiny.yaml --model.generator mine.Generator"
+    f" --model.discriminator mine.Critic {SHORT}",
     "@text": "--config char_lstm_stdlib --data.dataset files --data.files text.txt"
     f" --data.chunk_length 10 --data.batch_size 4 --model.network.hidden_size 8 {SHORT}",
     "@classes": f"--config classifier_fashion_mnist {IMAGES} --model.network.width 4 {SHORT}",
@@ -40,7 +41,8 @@ from torch import nn
 class Generator(nn.Module):
     def __init__(self, image_size: int, channels: int, latent_dim: int = 4) -> None:
         super().__init__()
-        self.latent_dim, self.num_classes, self.shape = latent_dim, 0, (channels, image_size, image_size)
+        self.latent_dim, self.num_classes = latent_dim, 0
+        self.shape = channels, image_size, image_size
         self.net = nn.Sequential(nn.Linear(latent_dim, channels * image_size**2), nn.Tanh())
 
     def forward(self, z, labels=None):
@@ -102,8 +104,9 @@ def test_habits(folder, section):
             command = command.replace(name, arguments)
         commands.append([str(folder), command])
     (folder / f"{section}.json").write_text(json.dumps(commands))
-    ran = programs.run(ROOT / "tests/integration/command_runner.py", folder / f"{section}.json",
-                       timeout=1200, env={"OMP_NUM_THREADS": "1"})  # fmt: skip
+    runner, lines = ROOT / "tests/integration/command_runner.py", folder / f"{section}.json"
+    env = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    ran = programs.run(runner, lines, timeout=1200, env=env)
     assert ran.returncode == 0, ran.stderr[-3000:]
     wrong = []
     for (expected, command), (code, out, err, _) in zip(

@@ -97,10 +97,10 @@ class RunRecord(Callback):
         self._configured = _configured(trainer)
         known = self._before.get("configured")
         if isinstance(known, list):
-            names = [[x.get("class") for x in each] for each in (known, self._configured)]
+            names = [[str(x.get("class")) for x in each] for each in (known, self._configured)]
             if names[0] != names[1]:
                 raise InputError(
-                    f"{trainer.ckpt_path} holds the state of {', '.join(map(str, names[0]))}, which"
+                    f"{trainer.ckpt_path} holds the state of {', '.join(names[0])}, which"
                     f" {', '.join(names[1])} cannot go on from: set the optimizers back, or start"
                     " another run without --ckpt_path"
                 )

@@ -8,7 +8,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from novum.core.errors import InputError
-from novum.core.lightning_compat import batches_done, counts_epochs, overfitted
+from novum.core.lightning_compat import batches_done, counts_epochs, overfits, overfitted
 from novum.core.memory import memory_bytes
 from novum.datamodules.dataloaders import Batch, Batches, CountedBatches, cut
 from novum.datamodules.sampler import InfiniteSampler
@@ -269,8 +269,8 @@ class ImageDataModule(LightningDataModule):
         if self.trainer is None:
             return 0, 1, 0
         done = batches_done(self.trainer)
-        if self.trainer.overfit_batches and (n := overfitted(self.trainer, self._epoch_length())):
-            done %= n
+        if overfits(self.trainer):
+            done %= overfitted(self.trainer, self._epoch_length())
         return self.trainer.global_rank, self.trainer.world_size, done
 
     def _on_device(self, source: ImageSource) -> ImageSource:

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 
 from novum.core.errors import InputError
-from novum.core.lightning_compat import batches_done, counts_epochs, overfitted
+from novum.core.lightning_compat import batches_done, counts_epochs, overfits, overfitted
 from novum.datamodules.dataloaders import Batch, Batches, CountedBatches
 from novum.datamodules.sources import text_protocols as splits
 from novum.datamodules.sources.corpus import TextSource
@@ -131,8 +131,8 @@ class TextDataModule(LightningDataModule):
         starts, length = self._streams(self.train, streams, self.chunk_length)
         mine = starts[rank * self.batch_size : (rank + 1) * self.batch_size]
         per_epoch = length // self.chunk_length
-        if self.trainer is not None and (n := overfitted(self.trainer, per_epoch)):
-            per_epoch = n
+        if self.trainer is not None and overfits(self.trainer):
+            per_epoch = overfitted(self.trainer, per_epoch)
         while True:
             at = done % per_epoch
             yield {

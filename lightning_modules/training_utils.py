@@ -163,21 +163,23 @@ def image_batch(batch: Any) -> dict[str, Any]:
     Raises:
         InputError: If it is neither.
     """
+    parts: dict[str, Any] = batch if isinstance(batch, dict) else {}
     if isinstance(batch, Tensor):
-        batch = {"image": batch}
-    elif isinstance(batch, list | tuple) and all(isinstance(x, Tensor) for x in batch[:2]):
-        batch = dict(zip(("image", "label"), batch, strict=False))
-    images = batch.get("image") if isinstance(batch, dict) else None
+        parts = {"image": batch}
+    elif isinstance(batch, list | tuple):
+        parts = dict(zip(("image", "label"), batch, strict=False))
+    images = parts.get("image")
     if not isinstance(images, Tensor) or images.ndim != 4:
-        found = list(batch) if isinstance(batch, dict) else type(batch).__name__
-        shape = "" if not isinstance(images, Tensor) else f", image of {tuple(images.shape)}"
+        found = type(batch).__name__
+        if isinstance(images, Tensor):
+            found = f"images of {tuple(images.shape)}"
+        elif isinstance(batch, dict):
+            found = f"a mapping with {', '.join(map(str, batch))}"
         raise InputError(
-            f"a batch must be images (b, c, h, w), a pair of images and labels, or a mapping with"
-            f" image and label, not {found}{shape}"
+            "a batch must be images (b, c, h, w), a pair of images and labels, or a mapping with"
+            f" image and label, not {found}"
         )
-    if images.dtype == torch.uint8:
-        batch = batch | {"image": uint8_to_signed(images)}
-    return batch
+    return parts | {"image": uint8_to_signed(images)} if images.dtype == torch.uint8 else parts
 
 
 def keep_freed_memory() -> None:

@@ -144,6 +144,15 @@ class SaveFitConfig(SaveConfigCallback):
             config.write_text(text + sign(text), encoding="utf-8")
 
 
+def _complete_linked(model: Any) -> None:
+    """A network all of whose arguments come from the data needs a place for them."""
+    arguments = model.get("init_args") if model is not None else None
+    for name in LINKED if arguments is not None else ():
+        network = arguments.get(name)
+        if hasattr(network, "class_path") and "init_args" not in network:
+            network.init_args = Namespace()
+
+
 class Linked:
     """Builds the model as Lightning does, without links that it does not accept."""
 
@@ -280,6 +289,7 @@ class TrainCLI(LightningCLI):
         if config.trainer.get("logger") is True:
             config.trainer.logger = self._default_logger()
         apply_flags(config, str(self.subcommand))
+        _complete_linked(config.get("model"))
         shares = isinstance(config.trainer.get("val_check_interval"), float)
         if shares and config.trainer.get("check_val_every_n_epoch") is None:
             config.trainer.check_val_every_n_epoch = 1  # a share of an epoch
@@ -304,7 +314,8 @@ class TrainCLI(LightningCLI):
             return None
         asked = config.get("ckpt_path")
         if asked in ("last", "best"):
-            folder = last_run(root, experiment, version, self._settings(config))
+            settings = self._settings(config) if self.subcommand == "fit" else None
+            folder = last_run(root, experiment, version, settings)
             if self.subcommand != "fit" or asked == "best":
                 config.ckpt_path = self._of_run(folder, asked, Path(root, experiment))
                 if self.subcommand == "fit":
@@ -394,12 +405,12 @@ def run(trusted_texts: list[str] | None = None, made_of: Mapping[str, str] | Non
     try:
         with one_line_errors(), fence, _misconfigurations():
             _train(made_of or {})
-    except SystemExit:
-        TrainCLI.forget_empty()
-        raise
     except Preempted:
         for name in SIGNALS:  # ignore repeated signals
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+        raise
+    except SystemExit:
+        TrainCLI.forget_empty()
         raise
 
 

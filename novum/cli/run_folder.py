@@ -86,10 +86,13 @@ def asked_place(trainer: Any, config_name: str) -> tuple[str, str, str | None]:
     return root or str(trainer.get("default_root_dir") or RUNS), name or config_name, version
 
 
-def last_run(root: str, experiment: str, version: str | None, now: dict[str, Any]) -> Path | None:
+def last_run(
+    root: str, experiment: str, version: str | None, now: dict[str, Any] | None
+) -> Path | None:
     """Folder of the run that `--ckpt_path last` goes on with; None if there is none yet.
 
-    The run of that version; else the newest of the experiment with the same settings.
+    The run of that version; else the newest of the experiment with the same settings, or with any
+    if these are None.
 
     Raises:
         InputError: If runs of the experiment have other settings only.

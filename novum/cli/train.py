@@ -1,6 +1,7 @@
 """Train, validate, test and sample: `python train.py fit --config configs/dcgan_digits.yaml`."""
 
 import difflib
+import json
 import os
 import re
 import sys
@@ -211,6 +212,11 @@ def expand_arguments(
     if expanded and expanded[0] != "fit" and "--config" not in expanded:
         if checkpoint and (config := config_of_run(Path(checkpoint))):
             expanded[1:1] = ["--config", configs.of_run(config)]
+        elif checkpoint:
+            stop(
+                program_name(),
+                f"{checkpoint} has no config of a run beside it: give --config NAME as well",
+            )
     return expanded, configs.trusted_texts()
 
 
@@ -219,9 +225,14 @@ def _name_loggers(arguments: list[str]) -> None:
     for i, option in enumerate(arguments[:-1]):
         if option in ("--trainer.logger", "--trainer.logger+"):
             names = [x.strip(" '\"") for x in arguments[i + 1].strip("[]").split(",")]
-            known = [LOGGERS.get(name.lower(), "") for name in names]
-            if all(known):
-                arguments[i + 1] = known[0] if len(known) == 1 else f"[{','.join(known)}]"
+            known = [LOGGERS.get(name.lower().removesuffix("logger"), "") for name in names]
+            if not all(known):
+                continue
+            if option.endswith("+") or len(known) > 1:
+                whole = [{"class_path": x, "init_args": {"save_dir": "runs"}} for x in known]
+                arguments[i + 1] = json.dumps(whole if len(known) > 1 else whole[0])
+            else:  # a class alone keeps the name and the version that are given
+                arguments[i + 1] = known[0]
 
 
 def _check_command(arguments: Sequence[str]) -> None:

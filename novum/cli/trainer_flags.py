@@ -86,7 +86,7 @@ def _refuse_of_other_loops(config: Namespace) -> None:
                 f" --model.init_args.{own} instead"
             )
     batches, epochs = trainer.get("limit_train_batches"), trainer.get("max_epochs")
-    if batches not in (None, 1.0) and epochs in (None, -1) and isinstance(batches, int):
+    if isinstance(batches, int) and epochs in (None, -1):
         raise InputError(
             f"trainer.limit_train_batches is {batches}, which makes epochs shorter, but this run"
             " counts steps: give --trainer.max_epochs too, or --trainer.max_steps instead"

@@ -52,10 +52,15 @@ def batches_done(trainer: "Trainer") -> int:
     return cast(Any, trainer.fit_loop.epoch_loop.batch_progress.total).processed
 
 
+def overfits(trainer: "Trainer") -> bool:
+    """Return True if training repeats a few batches (overfit_batches)."""
+    return bool(cast(Any, trainer).overfit_batches)
+
+
 def overfitted(trainer: "Trainer", epoch: int) -> int:
-    """Batches of an epoch that training repeats (overfit_batches); 0 for all of them."""
-    asked = trainer.overfit_batches
-    return min(epoch, asked) if isinstance(asked, int) else int(asked * epoch)
+    """Number of those batches, of an epoch of so many; at least 1."""
+    asked = cast(Any, trainer).overfit_batches
+    return max(1, min(epoch, asked) if isinstance(asked, int) else int(asked * epoch))
 
 
 def disable_sigterm_broadcast(trainer: "Trainer") -> None:
@@ -97,7 +102,7 @@ def counts_epochs(trainer: "Trainer | None") -> bool:
     return (
         trainer.max_epochs not in (None, -1)
         or trainer.check_val_every_n_epoch is not None
-        or trainer.overfit_batches > 0
+        or overfits(trainer)
         or any(isinstance(x, float) and x != 1.0 for x in shares)
     )
 

@@ -199,7 +199,7 @@ class Floats(Yours):
         (Yours, TextSamples, loader(IMAGES), "TextSamples needs a module with sample_text"),
         (tiny_gan, SampleGrid, TinyImages(), "SampleGrid would never be called: the training data"),
         (tiny_gan, SampleGrid, DataLoader(list("abcd")), "a batch must be images"),
-        (tiny_gan, SampleGrid, loader(IMAGES[:, 0]), "image of"),
+        (tiny_gan, SampleGrid, loader(IMAGES[:, 0]), "not images of"),
     ],
 )  # fmt: skip
 def test_what_cannot_fire_says_why(tmp_path, module, callback, data, says):

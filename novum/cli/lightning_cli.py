@@ -144,15 +144,6 @@ class SaveFitConfig(SaveConfigCallback):
             config.write_text(text + sign(text), encoding="utf-8")
 
 
-def _complete_linked(model: Any) -> None:
-    """A network all of whose arguments come from the data needs a place for them."""
-    arguments = model.get("init_args") if model is not None else None
-    for name in LINKED if arguments is not None else ():
-        network = arguments.get(name)
-        if hasattr(network, "class_path") and "init_args" not in network:
-            network.init_args = Namespace()
-
-
 class Linked:
     """Builds the model as Lightning does, without links that it does not accept."""
 
@@ -209,6 +200,14 @@ class TrainCLI(LightningCLI):
         self.parser.add_instantiator(
             Linked(model_instantiator(self)), LightningModule, subclasses=True, prepend=True
         )
+
+    def _dump_config(self) -> None:
+        """With a place for the links to networks all of whose arguments come from the data."""
+        super()._dump_config()
+        arguments = (self.config_dump.get("model") or {}).get("init_args") or {}
+        for name in LINKED:
+            if isinstance(arguments.get(name), dict):
+                arguments[name].setdefault("init_args", {})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:
@@ -289,7 +288,6 @@ class TrainCLI(LightningCLI):
         if config.trainer.get("logger") is True:
             config.trainer.logger = self._default_logger()
         apply_flags(config, str(self.subcommand))
-        _complete_linked(config.get("model"))
         shares = isinstance(config.trainer.get("val_check_interval"), float)
         if shares and config.trainer.get("check_val_every_n_epoch") is None:
             config.trainer.check_val_every_n_epoch = 1  # a share of an epoch

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # keys that the CLI adds to a module's saved arguments
 CLI_KEYS = ("_class_path", "_instantiator", "_instantiator_path")
 # methods of LightningCLI that novum.cli.lightning_cli overrides
-CLI_HOOKS = ("_add_instantiators", "_parse_ckpt_path")
+CLI_HOOKS = ("_add_instantiators", "_dump_config", "_parse_ckpt_path")
 
 
 def built_by_cli() -> bool:
@@ -82,7 +82,9 @@ def ensure_validation(trainer: "Trainer", module: "LightningModule") -> None:
 
     if not trainer.enable_validation and trainer.limit_val_batches:
         module.validation_step = without_validation
-        trainer.fit_loop.epoch_loop.val_loop._data_source = _DataLoaderSource([0], "")
+        loop = trainer.fit_loop.epoch_loop.val_loop
+        if not loop._data_source.is_defined():
+            loop._data_source = _DataLoaderSource([0], "")
 
 
 def never_validates(trainer: "Trainer") -> bool:

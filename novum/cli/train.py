@@ -212,7 +212,7 @@ def expand_arguments(
     if expanded and expanded[0] != "fit" and "--config" not in expanded:
         if checkpoint and (config := config_of_run(Path(checkpoint))):
             expanded[1:1] = ["--config", configs.of_run(config)]
-        elif checkpoint:
+        elif checkpoint and not any(option.startswith("--model") for option in expanded):
             stop(
                 program_name(),
                 f"{checkpoint} has no config of a run beside it: give --config NAME as well",

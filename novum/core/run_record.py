@@ -80,7 +80,9 @@ def _listed(value: Any) -> Iterator[Any]:
 
 
 def sorted_changes(before: Any, now: Any) -> list[Change]:
-    """`changes`, those of data and seed first, else by name."""
+    """`changes`, those of data and seed first, else by name; none where nothing is known (None)."""
+    if before is None or now is None:
+        return []
     return sorted(changes(before, now), key=lambda change: (not change.fixed, change.key))
 
 

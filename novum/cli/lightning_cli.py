@@ -17,6 +17,7 @@ from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.accelerators import CPUAccelerator
+from pytorch_lightning.callbacks import BasePredictionWriter
 from pytorch_lightning.cli import (
     LightningArgumentParser,
     LightningCLI,
@@ -30,6 +31,7 @@ import novum.lightning_modules
 from novum.callbacks.checkpointing import LAST, use_atomic_checkpoints
 from novum.callbacks.preemption import SIGNALS, Preempted
 from novum.callbacks.run_record import RunRecord
+from novum.callbacks.summary import WriteSamples
 from novum.cli.lightning_errors import COMPLAINTS, complains, explain_lightning, explain_value
 from novum.cli.program import CONFIGS, one_line_errors, program_name, stop
 from novum.cli.run_folder import (
@@ -259,6 +261,10 @@ class TrainCLI(LightningCLI):
                 "trainer.sync_batchnorm is for GPUs: torch has none for CPUs; leave it"
             )
         use_atomic_checkpoints(self.trainer)
+        writers = (WriteSamples, BasePredictionWriter)
+        if self.subcommand == "predict" and is_rank_zero():
+            if not any(isinstance(x, writers) for x in callbacks_of(self.trainer)):
+                print("predict writes nothing without WriteSamples among trainer.callbacks")
         if self.subcommand == "predict" and is_overridden("predict_dataloader", self.model):
             self.datamodule = None  # a generator says itself what to make
 

@@ -148,6 +148,11 @@ def require_facts_of(data: object, networks: dict[str, nn.Module]) -> None:
             own = getattr(network, fact, None)
             without_labels = fact == "num_classes" and own == 0
             if isinstance(given, int) and isinstance(own, int) and own != given:
+                if fact == "num_classes" and given == 0:
+                    raise InputError(
+                        f"the {role} has num_classes: {own}, but the data has no labels; set"
+                        " num_classes: 0 or give a labelled set"
+                    )
                 if not without_labels:
                     raise InputError(f"the {role} has {fact} {own}, the data {given}")
     counts = {role: getattr(x, "num_classes", None) for role, x in networks.items()}

@@ -254,6 +254,7 @@ def test_config_names_and_runs_are_found(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "config.yaml").touch()
     checkpoint = str(tmp_path / "checkpoints" / "best.ckpt")
+    Path(checkpoint).touch()
     (*_, config), trusted = expand_arguments(["fit", "--config=dcgan_digits"])
     assert config.endswith("configs/dcgan_digits.yaml") and trusted is None
     (_, _, config, *rest), trusted = expand_arguments(["test", "--ckpt_path", checkpoint])
@@ -279,7 +280,7 @@ class TestMistakes:
             ("max_time=foo", "give --trainer.max_time=00:12:00:00 for twelve hours"),
             ("limit_train_batches=1.5", "give --trainer.limit_train_batches a whole number of"),
             ("overfit_batches=-1", "give --trainer.overfit_batches a whole number of batches"),
-            ("val_check_interval=1.5", "give a whole number of batches"),
+            ("val_check_interval=1.5", "a whole number of batches, or a share from 0.0 to 1.0"),
             ("gradient_clip_val=1", "give --model.init_args.clip_gradient_norm instead"),
             ("gradient_clip_algorithm=abc", "Allowed algorithms: ['value', 'norm']"),
             ("accumulate_grad_batches=2", "give --model.init_args.accumulate instead"),

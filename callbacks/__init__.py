@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         PrecisionRecall,
         SetMetrics,
     )
+    from novum.callbacks.run_record import RunRecord
     from novum.callbacks.samples import FilmStrip, Interpolation, SampleGrid
     from novum.callbacks.stop_on_copying import StopOnCopying
     from novum.callbacks.style_sheets import StyleInterpolation, StyleMixing, TruncationSweep
@@ -55,6 +56,7 @@ __all__ = [
     "Preemption",
     "ProgressBar",
     "Robustness",
+    "RunRecord",
     "RunSummary",
     "SampleGrid",
     "SetMetrics",

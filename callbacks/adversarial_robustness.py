@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 
-from novum.callbacks.evaluation import EvaluationCallback, lacks
+from novum.callbacks.evaluation import EvaluationCallback, lacks, reference
 from novum.callbacks.logging import log_metrics, log_picture
 from novum.core.errors import InputError
-from novum.core.lightning_compat import datamodule, fast_dev_run
+from novum.core.lightning_compat import fast_dev_run
 from novum.core.protocols import AttackedClassifier, AttackedImage, seen
 from novum.report.attack_figures import attack_figure, draw_class_flow, draw_robustness
 from novum.report.pictures import encode, to_rgb
@@ -42,7 +42,7 @@ class Robustness(EvaluationCallback):
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, AttackedClassifier):
             raise lacks(self, pl_module, "under_attack")
-        heldout = datamodule(trainer).heldout_reference()
+        heldout = reference(trainer, "heldout")
         n = min(self.num_images, len(heldout)) if not fast_dev_run(trainer) else 8
         labels = heldout.labels[:n].cpu()
         epsilons = torch.tensor(self.epsilons)

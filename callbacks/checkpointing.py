@@ -15,13 +15,14 @@ from tqdm.auto import tqdm
 
 from novum.callbacks.nearest_neighbours import last_judgement
 from novum.callbacks.preemption import Preempted
-from novum.core.checkpoints import read_checkpoint
+from novum.core.checkpoints import KEPT_PATHS, read_checkpoint
 from novum.core.distributed import is_rank_zero
 from novum.core.errors import InputError
 from novum.core.files import remove_partial_files, whole_file
 from novum.core.lightning_compat import evaluation_due, fast_dev_run
 from novum.core.protocols import Recovering
 
+OF_SPAWNED = ".temp.ckpt"  # weights that Lightning takes over from a process that it spawned
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
@@ -53,7 +54,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
             raise OSError(cause.errno, cause.strerror, str(path)) from error
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        if "://" not in str(path):
+        if "://" not in str(path) and Path(path).name != OF_SPAWNED:
             read_checkpoint(path)
         return super().load_checkpoint(path, *args, **kwargs)
 
@@ -76,14 +77,37 @@ def use_atomic_checkpoints(trainer: Trainer) -> None:
 class AtomicCheckpoint(ModelCheckpoint):
     """ModelCheckpoint that writes through `AtomicCheckpoints`, unless the trainer has a plugin."""
 
+    _came_from = ""  # folder of the checkpoint that a run goes on from
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        folder = getattr(trainer, "run_folder", None)  # which loggers do not change
+        if folder is not None and self.dirpath is None:
+            self.dirpath = str(folder / "checkpoints")
         super().setup(trainer, pl_module, stage)
         use_atomic_checkpoints(trainer)
 
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._came_from = _folder_of(trainer.ckpt_path) if trainer.ckpt_path else ""
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing of another folder, not even the path of the best checkpoint, which is read."""
-        if state_dict.get("dirpath") == self.dirpath:
-            super().load_state_dict(state_dict)
+        """Scores of this run's own checkpoints, wherever its folder lay before.
+
+        Nothing of another run: neither its best score, nor the path of its best checkpoint.
+        """
+        if self.dirpath is None or self._came_from != _folder_of(f"{self.dirpath}/x"):
+            return
+        best = self._here(state_dict["best_model_path"])
+        if best and (os.path.exists(best) or "://" in best):
+            kept = {self._here(k): v for k, v in state_dict.get("best_k_models", {}).items()}
+            paths = {k: self._here(state_dict[k]) for k in KEPT_PATHS if k in state_dict}
+            moved = {"dirpath": self.dirpath, "best_k_models": kept}
+            super().load_state_dict(state_dict | paths | moved)
+
+    def _here(self, path: str) -> str:
+        """The file of that name in this run's folder."""
+        return f"{self.dirpath}/{path.rpartition('/')[2]}" if path else ""
 
 
 class BestCheckpoint(AtomicCheckpoint):

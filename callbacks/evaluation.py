@@ -1,19 +1,28 @@
 """One evaluation for all callbacks of a trainer: samples once, features once, references once."""
 
+import inspect
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from novum.callbacks.logging import wait_for_pictures
 from novum.core import distributed
-from novum.core.errors import InputError
-from novum.core.lightning_compat import datamodule, fast_dev_run
-from novum.core.protocols import BLOCK, ImageGenerator
+from novum.core.errors import InputError, first_line
+from novum.core.lightning_compat import (
+    callbacks_of,
+    datamodule,
+    ensure_validation,
+    fast_dev_run,
+    never_validates,
+)
+from novum.core.protocols import BLOCK, ImageGenerator, Images, seen
+from novum.datamodules.sources.image_sources import ImageArray
 from novum.metrics.features import (
     cache_together,
     extract_features,
@@ -24,6 +33,7 @@ from novum.metrics.features import (
 )
 from novum.metrics.functional import Moments
 
+SPLITS = {"train": "training", "heldout": "held-out"}
 _evaluations: "WeakKeyDictionary[Trainer, Evaluation]" = WeakKeyDictionary()
 
 
@@ -47,10 +57,11 @@ class Evaluation:
     def of(cls, trainer: Trainer, generator: ImageGenerator) -> "Evaluation":
         """The trainer's evaluation of the generator as it is now."""
         evaluation = _evaluations.setdefault(trainer, cls(trainer))
-        if evaluation.images_seen != generator.images_seen:
+        done = seen(cast(LightningModule, generator))
+        if evaluation.images_seen != done:
             evaluation._samples.clear()
             evaluation._features.clear()
-            evaluation.images_seen = generator.images_seen
+            evaluation.images_seen = done
         evaluation.generator = generator
         return evaluation
 
@@ -99,18 +110,79 @@ class Evaluation:
 
     def source(self, split: str) -> Any:
         """The images of `train` or `heldout`."""
-        data = datamodule(self.trainer)
-        return data.train_reference() if split == "train" else data.heldout_reference()
+        return reference(self.trainer, split)
 
     def _sample_block(self, block: int) -> Tensor:
         if block not in self._samples:
             assert self.generator is not None  # set by `of`
-            self._samples[block] = self.generator.sample(BLOCK, seed=block).cpu()
+            images = self.generator.sample(BLOCK, seed=block).cpu()
+            if images.dtype != torch.uint8 or images.ndim != 4 or len(images) != BLOCK:
+                raise InputError(
+                    f"{type(self.generator).__name__}.sample({BLOCK}) must give uint8 images (n, c,"
+                    f" h, w), not {images.dtype} {tuple(images.shape)}"
+                )
+            self._samples[block] = images
         return self._samples[block]
 
 
+def reference(trainer: Trainer, split: str) -> Any:
+    """The set named `train` or `heldout`: given to a callback, or of the DataModule."""
+    for callback in callbacks_of(trainer):
+        if isinstance(callback, EvaluationCallback) and split in callback.references:
+            return callback.references[split]
+    find = getattr(datamodule(trainer), f"{split}_reference", None)
+    if find is None:
+        raise InputError(
+            f"the {SPLITS[split]} set is needed, and this run's data has no {split}_reference: give"
+            f" it to one of the callbacks that compare with it, as {split}=images, uint8 (n, c, h,"
+            " w), or use a DataModule of novum"
+        )
+    return find()
+
+
 class EvaluationCallback(Callback):
-    """A callback that does its work in `evaluate`, after validation and in `test`."""
+    """A callback that does its work in `evaluate`, after validation and in `test`.
+
+    It fires in a run without a validation step or loader as well, when validation would.
+    """
+
+    requires: tuple[str, ...] = ()  # methods of the module
+    needs: tuple[str, ...] = ()  # of train and heldout, what it compares with
+    references: dict[str, Any] = {}  # those that were given to it
+
+    def _refer_to(self, train: Images | None, heldout: Images | None) -> None:
+        """Keep the sets that are given: a tensor, or a source of images by row."""
+        given = {"train": train, "heldout": heldout}
+        self.references = {
+            name: ImageArray(images) if isinstance(images, Tensor) else images
+            for name, images in given.items()
+            if images is not None
+        }
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            ensure_validation(trainer, pl_module)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Fail before training if the evaluation would."""
+        if any(not callable(getattr(pl_module, method, None)) for method in self.requires):
+            raise lacks(self, pl_module, " and ".join(self.requires))
+        if "sample" in self.requires:
+            _check_sample(pl_module)
+        for split in self.needs:
+            reference(trainer, split)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if never_validates(trainer):
+            raise InputError(
+                f"{type(self).__name__} would never be called: the training data has no end, and"
+                " validation waits for the end of an epoch; give the Trainer val_check_interval=N,"
+                " check_val_every_n_epoch=None and max_steps"
+            )
+        every = [x for x in callbacks_of(trainer) if isinstance(x, EvaluationCallback)]
+        if not trainer.limit_val_batches and self is every[0]:
+            names = ", ".join(type(x).__name__ for x in every)
+            rank_zero_info(f"limit_val_batches is 0, so these are never called: {names}")
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         raise NotImplementedError
@@ -127,6 +199,17 @@ class EvaluationCallback(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         wait_for_pictures()
+
+
+def _check_sample(pl_module: LightningModule) -> None:
+    sample = cast(Any, pl_module).sample
+    try:
+        inspect.signature(sample).bind(1, seed=0)
+    except TypeError as error:
+        raise InputError(
+            f"{type(pl_module).__name__}.sample must take (n, *, seed=None, labels=None):"
+            f" {first_line(error)}"
+        ) from error
 
 
 def lacks(callback: Callback, pl_module: LightningModule, methods: str) -> InputError:

@@ -11,7 +11,14 @@ from torch import Tensor
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_text
 from novum.callbacks.text_health import text_figures
-from novum.core.protocols import BLOCK, Discriminator, ImageGenerator, TextGenerator, seen, unit
+from novum.core.protocols import (
+    BLOCK,
+    Discriminator,
+    ImageGenerator,
+    TextGenerator,
+    seen,
+    unit,
+)
 from novum.metrics.neighbours import knn, knn_together
 from novum.report.events import literal
 
@@ -65,9 +72,20 @@ class TrainingHealth(EvaluationCallback):
     Args:
         features: Feature extractor of the first three.
         num_samples: Samples they are computed on.
+        train: Training images, uint8 (n, c, h, w); null for the data's own.
+        heldout: Held-out images, likewise.
     """
 
-    def __init__(self, features: str = "efficientnet_lite0", num_samples: int = 1000) -> None:
+    needs = ("train", "heldout")
+
+    def __init__(
+        self,
+        features: str = "efficientnet_lite0",
+        num_samples: int = 1000,
+        train: Tensor | None = None,
+        heldout: Tensor | None = None,
+    ) -> None:
+        self._refer_to(train, heldout)
         self.features, self.num_samples = features, num_samples
         self.best: dict[str, tuple[float, int]] = {}  # Fréchet tag -> best value, images_seen
         self.verdict = ""
@@ -94,7 +112,7 @@ class TrainingHealth(EvaluationCallback):
             "diversity": diversity(train, fake),
             "duplicate_rate": duplicate_rate(train, fake),
         }
-        labels = evaluation.source("train").labels
+        labels = getattr(evaluation.source("train"), "labels", None)
         if labels is not None:
             figures["class_coverage"] = class_coverage(train, labels, fake)
         return figures
@@ -109,7 +127,8 @@ class TrainingHealth(EvaluationCallback):
             source = evaluation.source(split)
             n = min(self.num_samples, len(source))
             rows = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))[:n]
-            labels = source.labels[rows] if source.labels is not None else None
+            known = getattr(source, "labels", None)
+            labels = known[rows] if known is not None else None
             scores[split] = float(pl_module.discriminate(source[rows], labels=labels).mean())
         spread = scores["train"] - scores["generated"]
         gap = (scores["train"] - scores["heldout"]) / spread if spread > 1e-3 else 0.0
@@ -141,6 +160,7 @@ class TrainingHealth(EvaluationCallback):
         self.best, self.verdict = dict(state_dict["best"]), state_dict["verdict"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
         self.clock.start(seen(pl_module))
 
     def on_train_batch_start(

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from novum.callbacks.evaluation import EvaluationCallback
+from novum.callbacks.evaluation import EvaluationCallback, reference
 from novum.callbacks.logging import log_metrics, log_picture
-from novum.core.lightning_compat import datamodule, fast_dev_run
+from novum.core.lightning_compat import fast_dev_run
 from novum.core.protocols import ClassImages, SingleImage, seen
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.metrics.features import load_extractor
@@ -68,7 +68,7 @@ class SourceDistance(EvaluationCallback):
         self.features = tuple(features)
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        source = datamodule(trainer).train_reference()[:].cpu()
+        source = reference(trainer, "train")[:].cpu()
         result = cast(SingleImage, pl_module).sample(1).cpu()
         distances = {name: source_distance(name, source, result) for name in self.features}
         tag = "novelty/source_distance"

@@ -4,9 +4,9 @@ from typing import Literal
 
 from pytorch_lightning import LightningModule, Trainer
 
-from novum.callbacks.evaluation import EvaluationCallback
+from novum.callbacks.evaluation import EvaluationCallback, reference
 from novum.callbacks.logging import log_metrics
-from novum.core.lightning_compat import datamodule, fast_dev_run
+from novum.core.lightning_compat import fast_dev_run
 from novum.core.protocols import require_styles
 from novum.evaluation.latent_figures import space_figures
 from novum.lightning_modules.stylegan.style_space import recover
@@ -62,8 +62,7 @@ class LatentRecovery(EvaluationCallback):
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module = require_styles(pl_module, "LatentRecovery")
-        data = datamodule(trainer)
-        sources = {"train": data.train_reference(), "heldout": data.heldout_reference()}
+        sources = {split: reference(trainer, split) for split in ("train", "heldout")}
         steps = 2 if fast_dev_run(trainer) else self.steps
         figures = recover(module, sources, self.num_images, self.space, steps)[1]
         log_metrics(

@@ -1,12 +1,22 @@
-"""Writing scalars, pictures and text, the encoding off the training thread."""
+"""Scalars, pictures and text for every logger of a run, the encoding off the training thread.
 
-from collections.abc import Callable, Mapping
+TensorBoard, W&B and MLflow show pictures and text themselves. For any other logger, as CSV, and in
+a run without one they are files: `pictures/TAG/STEP.png` and `text/TAG/STEP.md` in its folder.
+"""
+
+import html
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, cast
 
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from torch.utils.tensorboard import SummaryWriter
 
+from novum.core.files import write_text
+from novum.core.lightning_compat import fast_dev_run
 from novum.core.protocols import seen
 from novum.report.events import add_encoded
 
@@ -31,6 +41,106 @@ def writer(trainer: Trainer) -> SummaryWriter | None:
     return None
 
 
+class Files:
+    """Pictures and texts as files in a run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def picture(self, tag: str, encoded: bytes, step: int) -> Path:
+        place = self.folder / "pictures" / tag / f"{step}.{_suffix(encoded)}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(encoded)
+        return place
+
+    def text(self, tag: str, markdown: str, step: int) -> None:
+        write_text(self.folder / "text" / tag / f"{step}.md", markdown)
+
+
+class TensorBoard:
+    def __init__(self, logger: TensorBoardLogger) -> None:
+        self.writer: SummaryWriter = logger.experiment
+
+    def picture(self, tag: str, encoded: bytes, step: int) -> None:
+        add_encoded(self.writer, tag, encoded, step)
+
+    def text(self, tag: str, markdown: str, step: int) -> None:
+        self.writer.add_text(tag, markdown, step)
+
+
+class WeightsAndBiases:
+    """Pictures are files that W&B takes a copy of, an animation one that it plays; a text is a
+    table of one row."""
+
+    def __init__(self, logger: WandbLogger, files: Files) -> None:
+        self.run, self.files = cast(Any, logger.experiment), files
+
+    def picture(self, tag: str, encoded: bytes, step: int) -> None:
+        import wandb  # pyright: ignore[reportMissingImports]
+
+        place = self.files.picture(tag, encoded, step)
+        moving = place.suffix == ".gif"
+        shown = wandb.Video(str(place), format="gif") if moving else wandb.Image(str(place))
+        self.run.log({tag: shown, "trainer/global_step": step})
+
+    def text(self, tag: str, markdown: str, step: int) -> None:
+        import wandb  # pyright: ignore[reportMissingImports]
+
+        table = wandb.Table(columns=["step", "text"], data=[[step, html.unescape(markdown)]])
+        self.run.log({tag: table, "trainer/global_step": step})
+
+
+class MLflow:
+    """Artifacts of the run: pictures/TAG/STEP.png, text/TAG/STEP.md."""
+
+    def __init__(self, logger: MLFlowLogger) -> None:
+        self.client, self.run_id = cast(Any, logger.experiment), cast(str, logger.run_id)
+
+    def picture(self, tag: str, encoded: bytes, step: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"{step}.{_suffix(encoded)}"
+            file.write_bytes(encoded)
+            self.client.log_artifact(self.run_id, str(file), f"pictures/{tag}")
+
+    def text(self, tag: str, markdown: str, step: int) -> None:
+        self.client.log_text(self.run_id, markdown, f"text/{tag}/{step}.md")
+
+
+def _suffix(encoded: bytes) -> str:
+    """By the first bytes of a file."""
+    kinds = {b"\x89PNG": "png", b"GIF8": "gif", b"\xff\xd8\xff\xe0": "jpg"}
+    return kinds.get(encoded[:4], "png")
+
+
+Sink = Files | TensorBoard | WeightsAndBiases | MLflow
+
+
+def sinks(trainer: Trainer) -> Iterator[Sink]:
+    """What shows pictures and texts of this run, on rank 0."""
+    if not trainer.is_global_zero or fast_dev_run(trainer):
+        return
+    files = False
+    for logger in trainer.loggers or [None]:
+        if isinstance(logger, TensorBoardLogger):
+            yield TensorBoard(logger)
+        elif isinstance(logger, WandbLogger):
+            yield WeightsAndBiases(logger, Files(folder_of(trainer)))
+        elif isinstance(logger, MLFlowLogger):
+            yield MLflow(logger)
+        elif not files:
+            files = True
+            yield Files(folder_of(trainer))
+
+
+def folder_of(trainer: Trainer) -> Path:
+    """The run's folder, on one rank alone: trainer.log_dir is a collective."""
+    folder = getattr(trainer, "run_folder", None)
+    if folder is None:
+        known = [getattr(x, "log_dir", None) or x.save_dir for x in trainer.loggers]
+        folder = next((x for x in known if x), trainer.default_root_dir)
+    return Path(folder)
+
+
 def log_picture(
     trainer: Trainer,
     tag: str,
@@ -38,12 +148,17 @@ def log_picture(
     step: int,
 ) -> None:
     """Encoded image bytes (PNG, JPEG or GIF) under a tag; `draw` runs in a thread of its own."""
-    experiment = writer(trainer)
-    if experiment is None:
+    shown = list(sinks(trainer))
+    if not shown:
         return
 
+    def show() -> None:
+        encoded = draw()
+        for sink in shown:
+            sink.picture(tag, encoded, step)
+
     wait_for_pictures(at_most=8)
-    _pending.append(_encoder.submit(lambda: add_encoded(experiment, tag, draw(), step)))
+    _pending.append(_encoder.submit(show))
 
 
 def wait_for_pictures(at_most: int = 0) -> None:
@@ -53,7 +168,18 @@ def wait_for_pictures(at_most: int = 0) -> None:
 
 
 def log_text(trainer: Trainer, tag: str, markdown: str, step: int) -> None:
-    """Markdown in TensorBoard's Text tab."""
-    experiment = writer(trainer)
-    if experiment is not None:
-        experiment.add_text(tag, markdown, step)
+    """Markdown in TensorBoard's Text tab, and where other loggers show texts."""
+    for sink in sinks(trainer):
+        sink.text(tag, markdown, step)
+
+
+def where_to_look(logger: Logger | None, folder: Path) -> str:
+    """The command, or place, that shows what a logger has."""
+    if isinstance(logger, TensorBoardLogger):
+        return f"tensorboard --logdir {folder.parent}"
+    if isinstance(logger, WandbLogger):
+        run = cast(Any, logger.experiment)
+        return f"wandb sync {Path(run.dir).parent}" if run.offline else str(run.url)
+    if isinstance(logger, MLFlowLogger):
+        return f"mlflow ui --backend-store-uri {logger._tracking_uri}"
+    return str(folder / "pictures")

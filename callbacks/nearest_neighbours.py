@@ -6,6 +6,7 @@ from typing import cast
 import numpy as np
 import torch
 from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor
 
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.logging import log_metrics, log_picture
@@ -49,14 +50,21 @@ class NearestNeighbours(EvaluationCallback):
         features: Spaces to search in; `pixels` and any feature extractor.
         num_samples: Samples to search for.
         rows: Samples shown.
+        train: Training images, uint8 (n, c, h, w); null for the data's own.
+        heldout: Held-out images, likewise.
     """
+
+    requires, needs = ("sample",), ("train", "heldout")
 
     def __init__(
         self,
         features: tuple[str, ...] = ("pixels", "efficientnet_lite0"),
         num_samples: int = 1000,
         rows: int = 8,
+        train: Tensor | None = None,
+        heldout: Tensor | None = None,
     ) -> None:
+        self._refer_to(train, heldout)
         self.features, self.num_samples, self.rows = tuple(features), num_samples, rows
         self.found: Report | None = None  # facts, controls and the gate of the last evaluation
         self._pool: Pool | None = None

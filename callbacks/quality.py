@@ -30,12 +30,21 @@ class QualityCallback(EvaluationCallback):
     Args:
         features: Names of feature extractors; `inception` gives the customary FID.
         num_samples: Samples to judge; never compare figures of different numbers.
+        train: Training images, uint8 (n, c, h, w); null for the data's own.
+        heldout: Held-out images, likewise.
     """
 
+    requires, needs = ("sample",), ("train",)
+
     def __init__(
-        self, features: tuple[str, ...] = ("efficientnet_lite0",), num_samples: int = 10_000
+        self,
+        features: tuple[str, ...] = ("efficientnet_lite0",),
+        num_samples: int = 10_000,
+        train: Tensor | None = None,
+        heldout: Tensor | None = None,
     ) -> None:
         self.features, self.num_samples = tuple(features), num_samples
+        self._refer_to(train, heldout)
 
     def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
         """Metric -> value, in the feature space of that name."""
@@ -102,15 +111,21 @@ class SetMetrics(QualityCallback):
         metrics: Names, such as clipped_density and clipped_coverage.
         features: Names of feature extractors.
         num_samples: Samples to judge; never compare figures of different numbers.
+        train: Training images, uint8 (n, c, h, w); null for the data's own.
+        heldout: Held-out images, likewise.
     """
+
+    needs = ("train", "heldout")
 
     def __init__(
         self,
         metrics: tuple[str, ...],
         features: tuple[str, ...] = ("efficientnet_lite0",),
         num_samples: int = 10_000,
+        train: Tensor | None = None,
+        heldout: Tensor | None = None,
     ) -> None:
-        super().__init__(features, num_samples)
+        super().__init__(features, num_samples, train, heldout)
         self.metrics = tuple(metrics)
         self._measures = measures_of(self.metrics)  # a wrong name is an error before training
 
@@ -144,10 +159,14 @@ class ParzenLogLikelihood(EvaluationCallback):
 
     Args:
         num_samples: Samples that carry a window; 10,000 in the paper.
+        heldout: Held-out images, uint8 (n, c, h, w); null for the data's own.
     """
 
-    def __init__(self, num_samples: int = 10_000) -> None:
+    requires, needs = ("sample",), ("heldout",)
+
+    def __init__(self, num_samples: int = 10_000, heldout: Tensor | None = None) -> None:
         self.num_samples = num_samples
+        self._refer_to(None, heldout)
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         evaluation = Evaluation.of(trainer, cast(ImageGenerator, pl_module))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from novum.callbacks.evaluation import EvaluationCallback, lacks
 from novum.callbacks.logging import log_picture
-from novum.core.protocols import ImageGenerator, LatentGenerator
+from novum.core.protocols import ImageGenerator, LatentGenerator, seen
 from novum.report.pictures import captioned_table, encode, encode_gif, enlarge, tile, to_rgb
 
 
@@ -21,6 +21,8 @@ class SampleGrid(EvaluationCallback):
         columns: Samples per row.
         seed: Of the latents.
     """
+
+    requires = ("sample",)
 
     def __init__(self, rows: int = 8, columns: int = 8, seed: int = 0) -> None:
         self.rows, self.columns, self.seed = rows, columns, seed
@@ -37,7 +39,7 @@ class SampleGrid(EvaluationCallback):
             trainer,
             "samples/grid",
             lambda: encode(tile(enlarge(to_rgb(images)), self.columns)),
-            generator.images_seen,
+            seen(pl_module),
         )
 
 
@@ -53,6 +55,8 @@ class FilmStrip(EvaluationCallback):
         seed: Of the latents.
     """
 
+    requires = ("sample",)
+
     def __init__(self, rows: int = 8, columns: int = 12, seed: int = 0) -> None:
         self.rows, self.columns, self.seed = rows, columns, seed
         self.history: dict[int, Tensor] = {}  # images_seen -> uint8 (rows, c, h, w)
@@ -60,7 +64,7 @@ class FilmStrip(EvaluationCallback):
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         generator = cast(ImageGenerator, pl_module)
         images = generator.sample(self.rows, seed=self.seed).cpu()  # on all ranks: part of state
-        self.history[generator.images_seen] = images
+        self.history[seen(pl_module)] = images
         if len(self.history) > self.columns:
             del self.history[most_crowded(sorted(self.history))]
         strip = dict(sorted(self.history.items()))
@@ -102,6 +106,8 @@ class Interpolation(EvaluationCallback):
         seed: Of the latents.
     """
 
+    requires = ("sample_latents", "decode")
+
     def __init__(self, rows: int = 6, stops: int = 3, frames: int = 12, seed: int = 0) -> None:
         self.rows, self.stops, self.frames, self.seed = rows, stops, frames, seed
 
@@ -125,7 +131,7 @@ class Interpolation(EvaluationCallback):
             trainer,
             "samples/interpolation",
             lambda: encode_gif([tile(enlarge(to_rgb(f)), self.rows) for f in frames]),
-            pl_module.images_seen,
+            seen(pl_module),
         )
 
 

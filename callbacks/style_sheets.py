@@ -4,7 +4,7 @@ from pytorch_lightning import LightningModule, Trainer
 
 from novum.callbacks.evaluation import EvaluationCallback
 from novum.callbacks.logging import log_picture
-from novum.core.protocols import require_styles
+from novum.core.protocols import require_styles, seen
 from novum.report.pictures import (
     encode,
     encode_gif,
@@ -29,7 +29,7 @@ class StyleMixing(EvaluationCallback):
         if trainer.is_global_zero:
             module = require_styles(pl_module, "StyleMixing")
             sheet = mixing_sheet(module, self.rows, self.columns, self.seed, self.psi)
-            log_picture(trainer, "samples/style_mixing", lambda: encode(sheet), module.images_seen)
+            log_picture(trainer, "samples/style_mixing", lambda: encode(sheet), seen(pl_module))
 
 
 class TruncationSweep(EvaluationCallback):
@@ -47,7 +47,7 @@ class TruncationSweep(EvaluationCallback):
         if trainer.is_global_zero:
             module = require_styles(pl_module, "TruncationSweep")
             sheet = truncation_sheet(module, self.rows, seed=self.seed)
-            log_picture(trainer, "samples/truncation", lambda: encode(sheet), module.images_seen)
+            log_picture(trainer, "samples/truncation", lambda: encode(sheet), seen(pl_module))
 
 
 class StyleInterpolation(EvaluationCallback):
@@ -71,5 +71,5 @@ class StyleInterpolation(EvaluationCallback):
                 trainer,
                 "samples/style_interpolation",
                 lambda: encode_gif(frames),
-                module.images_seen,
+                seen(pl_module),
             )

@@ -8,7 +8,7 @@ from novum.callbacks.evaluation import EvaluationCallback
 from novum.callbacks.image_results import source_distance
 from novum.callbacks.logging import log_metrics, log_picture
 from novum.core.lightning_compat import datamodule
-from novum.core.protocols import ImageGenerator
+from novum.core.protocols import ImageGenerator, seen
 from novum.report.pictures import encode, fit_height, to_rgb
 
 
@@ -41,5 +41,5 @@ class StyleSources(EvaluationCallback):
         log_metrics(trainer, pl_module, distances)
         images = [*data.contents, *data.styles, *results]
         pixels = [to_rgb(image[None])[0] for image in images]
-        step = module.images_seen
+        step = seen(pl_module)
         log_picture(trainer, "samples/style", lambda: encode(fit_height(pixels)), step)

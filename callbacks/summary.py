@@ -14,15 +14,15 @@ from rich.text import Text
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
-from novum.callbacks.evaluation import Evaluation
+from novum.callbacks.evaluation import Evaluation, reference
 from novum.callbacks.health import TrainingHealth
-from novum.callbacks.logging import log_text, writer
+from novum.callbacks.logging import log_text, where_to_look, writer
 from novum.callbacks.nearest_neighbours import last_judgement
 from novum.callbacks.stop_on_copying import StopOnCopying
-from novum.core.errors import printable
+from novum.core.errors import InputError, printable
 from novum.core.files import write_text
-from novum.core.lightning_compat import callbacks_of, datamodule, fast_dev_run
-from novum.core.protocols import ImageGenerator, axis, seen, unit
+from novum.core.lightning_compat import callbacks_of, ensure_validation, fast_dev_run
+from novum.core.protocols import AXES, ImageGenerator, axis, seen, unit
 from novum.datamodules.sources.image_sources import ImageArray
 from novum.evaluation.evidence import GRID, fact_pairs
 from novum.evaluation.image_verdict import image_verdict
@@ -48,6 +48,10 @@ class RunSummary(Callback):
     def __init__(self) -> None:
         self.history: list[tuple[int, dict[str, float]]] = []  # (seen, tag -> value)
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            ensure_validation(trainer, pl_module)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
             self.history.append((seen(pl_module), _shown_metrics(trainer)))
@@ -72,18 +76,17 @@ class RunSummary(Callback):
         write_text(folder / "report.html", page(report, _exhibits(trainer, pl_module, report)))
         console.print(f"Report:      {folder / 'report.html'}", soft_wrap=True, markup=False)
         console.print(f"Checkpoints: {folder / 'checkpoints'}", soft_wrap=True, markup=False)
-        console.print(
-            f"Look at it:  tensorboard --logdir {folder.parent}", soft_wrap=True, markup=False
-        )
+        for logger in trainer.loggers or [None]:
+            where = where_to_look(logger, folder)
+            console.print(f"Look at it:  {where}", soft_wrap=True, markup=False)
 
     def _report(self, trainer: Trainer, counted: str) -> Report:
         """Report of the last evaluation, with the history of all."""
         done, last = self.history[-1]
-        data = datamodule(trainer)
         report = Report(
-            replace(SetSummary(), **{counted: done}),
-            SetSummary(n=len(data.train_reference())),
-            SetSummary(n=len(data.heldout_reference())),
+            replace(SetSummary(), **({counted: done} if counted in AXES else {})),
+            _size_of(trainer, "train"),
+            _size_of(trainer, "heldout"),
             spaces_of_tags(last),
             "text" if counted == "tokens_seen" else "image",
             history=[{counted: n, **values} for n, values in self.history],
@@ -117,8 +120,18 @@ def _exhibits(trainer: Trainer, pl_module: LightningModule, report: Report) -> E
         return Exhibits()
     evaluation = Evaluation.of(trainer, pl_module)
     samples = ImageArray(evaluation.samples(max(report.samples.n or 0, GRID)))
-    images = {"samples": samples, "train": evaluation.source("train")}
-    return Exhibits(samples=to_rgb(samples[:GRID]), facts=fact_pairs(report, images))
+    facts = []
+    if report.facts:  # so there are training images
+        facts = fact_pairs(report, {"samples": samples, "train": evaluation.source("train")})
+    return Exhibits(samples=to_rgb(samples[:GRID]), facts=facts)
+
+
+def _size_of(trainer: Trainer, split: str) -> SetSummary:
+    """Of a set that the run has; plain loaders have none."""
+    try:
+        return SetSummary(n=len(reference(trainer, split)))
+    except InputError:
+        return SetSummary()
 
 
 def _shown_metrics(trainer: Trainer) -> dict[str, float]:

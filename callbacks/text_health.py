@@ -4,8 +4,8 @@ from typing import cast
 
 from pytorch_lightning import LightningModule, Trainer
 
+from novum.callbacks.evaluation import reference
 from novum.callbacks.text_samples import as_rows, spread
-from novum.core.lightning_compat import datamodule
 from novum.core.protocols import TextGenerator, TextScorer
 
 WINDOWS, LENGTH = 64, 256  # of training and of held-out text
@@ -18,10 +18,10 @@ def text_figures(trainer: Trainer, pl_module: LightningModule) -> dict[str, floa
         "repetition": repetition(cast(TextGenerator, pl_module).sample_text(TEXTS, 500, seed=0))
     }
     if isinstance(pl_module, TextScorer):
-        data = datamodule(trainer)
+        sources = (reference(trainer, split) for split in ("train", "heldout"))
         train, heldout = (
             float(pl_module.surprisal(as_rows(spread(source, WINDOWS, LENGTH))).mean())
-            for source in (data.train_reference(), data.heldout_reference())
+            for source in sources
         )
         figures["heldout_gap"] = heldout - train
     return figures

@@ -2,11 +2,10 @@
 
 from pytorch_lightning import LightningModule, Trainer
 
-from novum.callbacks.evaluation import EvaluationCallback, lacks
+from novum.callbacks.evaluation import EvaluationCallback, lacks, reference
 from novum.callbacks.logging import log_metrics, log_picture, log_text
 from novum.core import distributed
 from novum.core.errors import InputError
-from novum.core.lightning_compat import datamodule
 from novum.core.protocols import TextGenerator, seen
 from novum.evaluation.text_records import copy_records, figures
 from novum.metrics.novelty.text import TextReferences, judge_text
@@ -28,6 +27,8 @@ class TextNovelty(EvaluationCallback):
         temperature: At which they are drawn.
         seed: Of the texts.
     """
+
+    requires, needs = ("sample_text",), ("train", "heldout")
 
     def __init__(
         self, num_texts: int = 64, length: int = 1000, temperature: float = 1.0, seed: int = 0
@@ -64,8 +65,8 @@ class TextNovelty(EvaluationCallback):
     def _indexed(self, trainer: Trainer) -> TextReferences:
         """Made by one rank of each host; the others then find it in the cache."""
         if self._references is None:
-            data = datamodule(trainer)
-            references = TextReferences(data.train_reference(), data.heldout_reference())
+            sides = (reference(trainer, split) for split in ("train", "heldout"))
+            references = TextReferences(*sides)
             with distributed.local_rank_zero_first("indices of text"):
                 references.prepare()
             self._references = references

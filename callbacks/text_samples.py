@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from novum.callbacks.evaluation import EvaluationCallback, lacks
+from novum.callbacks.evaluation import EvaluationCallback, lacks, reference
 from novum.callbacks.logging import log_picture, log_text
-from novum.core.lightning_compat import datamodule
 from novum.core.protocols import TextGenerator, TextScorer, seen
 from novum.datamodules.sources.corpus import TextSource
 from novum.report.passages import passage_picture, shades
@@ -31,6 +30,8 @@ class TextSamples(EvaluationCallback):
         prime: What they go on with.
         seed: Of the random numbers.
     """
+
+    requires = ("sample_text",)
 
     def __init__(
         self,
@@ -75,7 +76,7 @@ class SurprisalText(EvaluationCallback):
         if not trainer.is_global_zero:
             return
         scorer = _require_scorer(self, pl_module)
-        source = datamodule(trainer).heldout_reference()
+        source = reference(trainer, "heldout")
         start = int(self.offset * max(len(source) - self.length - 1, 0))
         tokens = source.tokens[start : start + self.length + 1]
         bits = scorer.surprisal(as_rows([tokens]))[0].cpu().numpy() / np.log(2)
@@ -108,7 +109,7 @@ class LossByPosition(EvaluationCallback):
         if not trainer.is_global_zero:
             return
         scorer = _require_scorer(self, pl_module)
-        rows = spread(datamodule(trainer).heldout_reference(), self.windows, self.length + 1)
+        rows = spread(reference(trainer, "heldout"), self.windows, self.length + 1)
         nats = scorer.surprisal(as_rows(rows)).double().mean(0).cpu().numpy()
         log_picture(trainer, "val/loss_by_position", lambda: _curve(nats), seen(pl_module))
 

@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pytorch_lightning import LightningModule, Trainer
 
-from novum.callbacks.evaluation import EvaluationCallback, lacks
+from novum.callbacks.evaluation import EvaluationCallback, lacks, reference
 from novum.callbacks.logging import log_metrics, log_picture
 from novum.callbacks.text_samples import as_rows, characters, spread
-from novum.core.lightning_compat import datamodule
 from novum.core.protocols import Introspective, seen
 from novum.report.passages import passage_picture, shades
 from novum.report.pictures import encode
@@ -96,7 +95,7 @@ class InterpretableUnits(EvaluationCallback):
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, Introspective):
             raise lacks(self, pl_module, "activations")
-        source = datamodule(trainer).heldout_reference()
+        source = reference(trainer, "heldout")
         rows = spread(source, self.windows, self.length)
         if len(rows) < 2 or len(rows[0]) <= WARM_UP:
             return

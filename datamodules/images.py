@@ -1,14 +1,14 @@
 """Images for training, and the held-out ones that novelty is measured against."""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from novum.core.errors import InputError
-from novum.core.lightning_compat import batches_done
+from novum.core.lightning_compat import batches_done, counts_epochs, overfits, overfitted
 from novum.core.memory import memory_bytes
 from novum.datamodules.dataloaders import Batch, Batches, CountedBatches, cut
 from novum.datamodules.sampler import InfiniteSampler
@@ -213,12 +213,35 @@ class ImageDataModule(LightningDataModule):
             self._heldout = self._stream.reference(True, self._fitting(self.heldout_fraction))
         return self._heldout
 
+    def fingerprints(self) -> dict[str, str]:
+        """Digest of either side: of the pixels in memory, else of names and sizes of what is read.
+
+        A stream is read as it is trained on: it has the digest of its shards.
+        """
+        self.setup()
+        if self._stream:
+            return {"train": self._stream.identity()}
+        sides = {"train": self.train_reference(), "heldout": self.heldout_reference()}
+        return {
+            k: v.fingerprint if isinstance(v, ImageArray) else f"names {cast(LazyImages, v).names}"
+            for k, v in sides.items()
+        }
+
     def _fitting(self, share: float) -> int:
         budget = min(self.memory_budget, memory_bytes() / 2)
         return max(1, int(budget * share / self._image_bytes()))
 
     def train_dataloader(self) -> Batches:
-        return Batches(self._train_batches)
+        """Endless; of an epoch's length where the trainer's arguments are about epochs."""
+        if not counts_epochs(self.trainer):
+            return Batches(self._train_batches)
+        return CountedBatches(self._train_batches, self._epoch_length())
+
+    def _epoch_length(self) -> int:
+        """Batches in which every training image is drawn."""
+        size = len(self._stream.train) if self._stream else len(self.train_reference())
+        world_size = self.trainer.world_size if self.trainer else 1
+        return -(-size // (self.batch_size * world_size))
 
     def _train_batches(self) -> Iterator[Batch]:
         """Starts at the batch that the trainer has reached, which is the whole of exact resume."""
@@ -245,7 +268,10 @@ class ImageDataModule(LightningDataModule):
         """Rank, number of ranks, and batches done (a checkpoint's loops know it on resume)."""
         if self.trainer is None:
             return 0, 1, 0
-        return self.trainer.global_rank, self.trainer.world_size, batches_done(self.trainer)
+        done = batches_done(self.trainer)
+        if overfits(self.trainer):
+            done %= overfitted(self.trainer, self._epoch_length())
+        return self.trainer.global_rank, self.trainer.world_size, done
 
     def _on_device(self, source: ImageSource) -> ImageSource:
         """Moves images to the GPU when they take at most half of its free memory."""
@@ -258,7 +284,10 @@ class ImageDataModule(LightningDataModule):
         return ImageArray(source.images.to(device), labels)
 
     def val_dataloader(self) -> CountedBatches:
-        """Held-out images in their own order, every rank its share, each image once."""
+        """Held-out images in their own order, each batch shared out by the ranks, each image once.
+
+        So as many batches are the same images on any number of ranks.
+        """
         rank, world_size, _ = self._position()
         heldout = self.heldout_reference()
         if len(heldout) < world_size:
@@ -266,7 +295,9 @@ class ImageDataModule(LightningDataModule):
                 f"{len(heldout)} held-out images are too few for {world_size} processes: each"
                 " needs one, so hold out more or take fewer"
             )
-        indices = torch.arange(rank, len(heldout), world_size).split(self.batch_size)
+        batches = torch.arange(len(heldout)).split(self.batch_size)
+        shares = [batch[batch % world_size == rank] for batch in batches]
+        indices = [share for share in shares if len(share)]
         return CountedBatches(lambda: cut(heldout, indices, self.num_workers), len(indices))
 
     def test_dataloader(self) -> CountedBatches:

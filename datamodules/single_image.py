@@ -14,6 +14,7 @@ from torch import Tensor
 
 from novum.core.errors import InputError, first_line
 from novum.core.files import check_regular
+from novum.core.memory import available_bytes, require_memory
 from novum.datamodules.dataloaders import Batches
 from novum.datamodules.sources.decode import decoded, to_gray_or_rgb
 from novum.datamodules.sources.image_sources import ImageArray
@@ -115,6 +116,10 @@ def _decode(path: Path) -> Image.Image:
 def _pixels(image: Image.Image, size: int | None) -> Tensor:
     if size is not None and size != max(image.size):
         scale = size / max(image.size)
+        # Pillow's row of each pass, an array and a tensor
+        needed = 12 * image.width * image.height * max(scale, 1.0) ** 2
+        fits = int(size * (available_bytes() / needed) ** 0.5)
+        require_memory(needed, f"an image of {size} px", f"give a size of {fits} px or less")
         image = image.resize(
             [max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS
         )

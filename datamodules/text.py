@@ -8,12 +8,13 @@ import torch
 from pytorch_lightning import LightningDataModule
 
 from novum.core.errors import InputError
-from novum.core.lightning_compat import batches_done
+from novum.core.lightning_compat import batches_done, counts_epochs, overfits, overfitted
 from novum.datamodules.dataloaders import Batch, Batches, CountedBatches
 from novum.datamodules.sources import text_protocols as splits
 from novum.datamodules.sources.corpus import TextSource
 from novum.datamodules.sources.text_files import TEXT_SETS, open_text
 
+WINDOWS = 64  # of a batch of all ranks
 VALIDATION_STREAMS = 50  # as in char-rnn and torch-rnn; the same on any number of ranks
 
 
@@ -108,8 +109,17 @@ class TextDataModule(LightningDataModule):
         """The text of validation, never trained on."""
         return self.heldout
 
+    def fingerprints(self) -> dict[str, str]:
+        """Digests of the text that is trained on and of that of validation."""
+        return {"train": self.train.fingerprint, "heldout": self.heldout.fingerprint}
+
     def train_dataloader(self) -> Batches:
-        return Batches(self._train_batches)
+        """Endless; of an epoch's length where the trainer's arguments are about epochs."""
+        if not counts_epochs(self.trainer):
+            return Batches(self._train_batches)
+        streams = self.batch_size * self._position()[1]
+        _, length = self._streams(self.train, streams, self.chunk_length)
+        return CountedBatches(self._train_batches, length // self.chunk_length)
 
     def _train_batches(self) -> Iterator[Batch]:
         """Starts at the batch that the trainer has reached, which is the whole of exact resume."""
@@ -121,6 +131,8 @@ class TextDataModule(LightningDataModule):
         starts, length = self._streams(self.train, streams, self.chunk_length)
         mine = starts[rank * self.batch_size : (rank + 1) * self.batch_size]
         per_epoch = length // self.chunk_length
+        if self.trainer is not None and overfits(self.trainer):
+            per_epoch = overfitted(self.trainer, per_epoch)
         while True:
             at = done % per_epoch
             yield {
@@ -140,6 +152,7 @@ class TextDataModule(LightningDataModule):
 
     def _evaluation(self, text: TextSource) -> CountedBatches:
         rank, world_size = self._position()
+        idle: Batch = {}
         if self.stateful:
             streams = max(1, min(VALIDATION_STREAMS, (len(text) - 1) // self.chunk_length))
             starts, length = self._streams(text, streams, 1)
@@ -150,9 +163,14 @@ class TextDataModule(LightningDataModule):
         else:
             window = min(self.window, len(text) - 1)
             starts = np.arange(0, len(text) - window, window)
-            mine, idle = _part(starts, rank, world_size)
-            parts = [mine[i : i + 64] for i in range(0, len(mine), 64)]
-            plan = [(part, window, True) for part in parts]
+            parts = [(starts[i : i + WINDOWS], window) for i in range(0, len(starts), WINDOWS)]
+            if rest := (len(text) - 1) % window:  # a last, shorter window
+                parts.append((np.array([len(text) - 1 - rest]), rest))
+            # each batch is shared out, so that as many batches are the same text on any ranks
+            shared = [(part[rank::world_size], length, True) for part, length in parts]
+            plan = [part for part in shared if len(part[0])]
+            if not plan:
+                plan, idle = [(starts[:1], window, True)], {"idle": True}
 
         def batches() -> Iterator[Batch]:
             for starts, length, restart in plan:

@@ -1,5 +1,7 @@
 """Adversarial examples of one image: a change too small to see that changes what a network sees."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
@@ -42,7 +44,8 @@ class Adversarial(SingleImageModule):
         self.label = None if named is None else backbone.class_index(named)
         self.targeted = target is not None
         self.delta = nn.Parameter(torch.zeros(self.attack.restarts, 3, 1, 1))
-        self.velocity = torch.zeros(())
+        self.velocity = torch.zeros(())  # the gradient that momentum accumulates
+        self._restored = False
 
     @property
     def total_steps(self) -> int:
@@ -56,7 +59,9 @@ class Adversarial(SingleImageModule):
         self.clean = image.expand(self.attack.restarts, -1, -1, -1)  # (restarts, 3, h, w)
         if self.label is None:
             self.label = int(self.logits(image).argmax())
-        if self.global_step == 0:
+        if self._restored:  # global_step is not, as yet
+            self.velocity = self.velocity.to(self.device)
+        else:
             self.delta.data = self.attack.start(self.clean, self.attack.epsilon, self.seed)
             self.velocity = torch.zeros_like(self.clean)
 
@@ -92,3 +97,13 @@ class Adversarial(SingleImageModule):
         labels = torch.full((len(attacked),), self.label, device=self.device)
         best = attack_loss(self.logits(attacked), labels, self.targeted).argmax()
         return attacked[best][None]
+
+    # -- checkpoints ---------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["velocity"] = self.velocity
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._restored = True
+        self.velocity = checkpoint.get("velocity", torch.zeros(()))  # of older ones: no momentum

@@ -9,7 +9,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from novum.core.errors import InputError
-from novum.core.lightning_compat import log_interval, raw_optimizer, wrapped_optimizer
+from novum.core.lightning_compat import (
+    datamodule,
+    log_interval,
+    raw_optimizer,
+    wrapped_optimizer,
+)
 from novum.core.pixels import uint8_to_signed
 from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.ada import AdaptiveAugment
@@ -19,7 +24,9 @@ from novum.lightning_modules.training_utils import (
     average_gradients,
     broadcast_buffers,
     ema_decay,
+    image_batch,
     log_losses,
+    require_facts_of,
     require_finite,
     require_same_model,
     update_ema,
@@ -53,6 +60,8 @@ class AlternatingTraining(LatentSampling):
     # -- training ------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        require_facts_of(datamodule(self.trainer), networks)
         if self.compile_networks:
             for network in self.networks_to_compile():
                 network.compile()  # in place: names in checkpoints stay the same
@@ -60,7 +69,8 @@ class AlternatingTraining(LatentSampling):
     def networks_to_compile(self) -> tuple[nn.Module, ...]:
         return self.generator, self.discriminator
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        batch = image_batch(batch)
         self._seed_draws()
         images = batch["image"]
         parts = list(zip(images.chunk(self.accumulate), self._label_parts(batch), strict=True))
@@ -206,8 +216,9 @@ class AlternatingTraining(LatentSampling):
         if self.trainer.world_size > 1:  # batch norms keep a rank's own running statistics
             broadcast_buffers(self)
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
         """The discriminator's loss on held-out images: above its training loss, it memorises."""
+        batch = image_batch(batch)
         labels = batch["label"] if self.num_classes else None
         z = torch.randn(
             len(batch["image"]), self.latent_dim, generator=random_generator(batch_idx)
@@ -218,7 +229,7 @@ class AlternatingTraining(LatentSampling):
         )
         self.log("val/discriminator_loss", loss, logger=False, sync_dist=True, batch_size=len(z))
 
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int) -> None:
         self.validation_step(batch, batch_idx)
 
     @torch.inference_mode()

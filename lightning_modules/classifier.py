@@ -14,6 +14,9 @@ from novum.lightning_modules.attacks import PGD, fgsm
 from novum.lightning_modules.module import Module
 from novum.lightning_modules.training_utils import (
     LossWindow,
+    image_batch,
+    require_attributes,
+    require_facts_of,
     require_finite,
     require_same_model,
     save_plain_hyperparameters,
@@ -54,6 +57,9 @@ class Classifier(Module):
     ) -> None:
         super().__init__()
         save_plain_hyperparameters(self)
+        facts = ("image_size", "channels", "num_classes")
+        call = "(images (b, c, h, w) in [-1, 1]) -> logits (b, num_classes)"
+        require_attributes(network, "network", facts, call)
         if not network.num_classes:
             raise InputError("the data has no labels to learn: give a labelled set")
         self.network = network
@@ -72,7 +78,10 @@ class Classifier(Module):
         return self.network(images * 2 - 1)
 
     def on_fit_start(self) -> None:
-        names = datamodule(self.trainer).train_reference().class_names
+        data = datamodule(self.trainer)
+        require_facts_of(data, {"network": self.network})
+        find = getattr(data, "train_reference", None)
+        names = getattr(find(), "class_names", None) if find is not None else None
         self.class_names = list(names or self.class_names)
 
     # -- training ------------------------------------------------------------------------------
@@ -90,9 +99,10 @@ class Classifier(Module):
         )
         return [sgd], [{"scheduler": schedule, "interval": "step"}]
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         seed = derived_seed(self.seed, self.global_step, self.global_rank)
         torch.manual_seed(seed)
+        batch = labelled_batch(batch)
         images, labels = self.augment(batch["image"]), batch["label"]
         loss = self._loss(images, labels)
         self.losses.add(self.global_step, train=loss)
@@ -120,7 +130,8 @@ class Classifier(Module):
     def on_validation_epoch_start(self) -> None:
         self._sums = torch.zeros(3, device=self.device, dtype=torch.float64)  # images, hits, loss
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        batch = labelled_batch(batch)
         logits, labels = self.network(batch["image"]).float(), batch["label"]
         hits = (logits.argmax(1) == labels).sum()
         loss = F.cross_entropy(logits, labels, reduction="sum")
@@ -180,3 +191,11 @@ class Classifier(Module):
         require_same_model(self, checkpoint)
         self.images_seen = checkpoint["images_seen"]
         self.class_names = checkpoint["class_names"]
+
+
+def labelled_batch(batch: Any) -> dict[str, Tensor]:
+    """`image_batch`; InputError if it has no labels."""
+    batch = image_batch(batch)
+    if "label" not in batch:
+        raise InputError("a batch has no labels to learn: give pairs of images and labels")
+    return batch

@@ -9,6 +9,7 @@ from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from novum.core.errors import InputError
 from novum.core.lightning_compat import datamodule
 from novum.lightning_modules.adversarial_training import AlternatingTraining
 from novum.lightning_modules.losses import (
@@ -18,7 +19,7 @@ from novum.lightning_modules.losses import (
     wasserstein_gradient_penalty,
 )
 from novum.lightning_modules.networks.maxout import MaxoutGenerator
-from novum.lightning_modules.training_utils import save_plain_hyperparameters
+from novum.lightning_modules.training_utils import require_attributes, save_plain_hyperparameters
 
 
 class GAN(AlternatingTraining):
@@ -75,6 +76,8 @@ class GAN(AlternatingTraining):
     ) -> None:
         super().__init__()
         save_plain_hyperparameters(self)
+        call = "(z (b, latent_dim), labels) -> images (b, c, h, w) in [-1, 1]"
+        require_attributes(generator, "generator", ("latent_dim", "num_classes"), call)
         self.generator, self.discriminator = generator, discriminator
         self.augment = augment if augment is not None else nn.Identity()
         self.ema = deepcopy(generator).requires_grad_(False)  # what sample() uses
@@ -103,7 +106,13 @@ class GAN(AlternatingTraining):
     def on_fit_start(self) -> None:
         super().on_fit_start()
         if self.images_seen == 0 and hasattr(self.generator, "initialise_from_data"):
-            reference = datamodule(self.trainer).train_reference()
+            find = getattr(datamodule(self.trainer), "train_reference", None)
+            if find is None:
+                raise InputError(
+                    f"{type(self.generator).__name__} starts from training images: fit it with a"
+                    " DataModule that has a train_reference, as novum's have"
+                )
+            reference = find()
             cast(MaxoutGenerator, self.generator).initialise_from_data(reference[:10_000])
             self.ema.load_state_dict(self.generator.state_dict())
 

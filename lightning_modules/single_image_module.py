@@ -59,6 +59,8 @@ class SingleImageModule(Module):
             )
         if stage == "fit" and self.trainer.max_steps < 0:  # the config leaves it to the module
             self.trainer.fit_loop.epoch_loop.max_steps = self.total_steps
+        if stage == "fit" and self.trainer.val_check_interval > self.total_steps:
+            self.trainer.val_check_interval = self.total_steps  # looked at once, at the end
 
     @property
     def images_seen(self) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from novum.core.errors import InputError, TrainingError
 from novum.core.lightning_compat import built_by_cli
+from novum.core.pixels import uint8_to_signed
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of malloc.h
 MEND = (
@@ -118,6 +119,72 @@ def log_losses(module: LightningModule, losses: LossWindow, step: int, **others:
     module.log_dict(tags, prog_bar=True, logger=False)  # for the bar and the callbacks
     for logger in module.loggers:
         logger.log_metrics(tags, step=step)
+
+
+def require_attributes(network: nn.Module, role: str, names: Iterable[str], call: str) -> None:
+    """Name the class of a network that lacks an attribute, and what one of its role is called as.
+
+    Raises:
+        InputError: If it lacks one.
+    """
+    cls = type(network)
+    missing = [name for name in names if not hasattr(network, name)]
+    if missing:
+        raise InputError(
+            f"{cls.__name__} of {cls.__module__}.py has no {missing[0]}: a {role} has"
+            f" {' and '.join(names)}, and is called as {call}"
+        )
+
+
+def require_facts_of(data: object, networks: dict[str, nn.Module]) -> None:
+    """Size, channels and classes that networks were built for are those of the data.
+
+    Raises:
+        InputError: If they are not; 0 classes is a network without labels.
+    """
+    for fact in ("image_size", "channels", "num_classes"):
+        given = getattr(data, fact, None)
+        for role, network in networks.items():
+            own = getattr(network, fact, None)
+            without_labels = fact == "num_classes" and own == 0
+            if isinstance(given, int) and isinstance(own, int) and own != given:
+                if fact == "num_classes" and given == 0:
+                    raise InputError(
+                        f"the {role} has num_classes: {own}, but the data has no labels; set"
+                        " num_classes: 0 or give a labelled set"
+                    )
+                if not without_labels:
+                    raise InputError(f"the {role} has {fact} {own}, the data {given}")
+    counts = {role: getattr(x, "num_classes", None) for role, x in networks.items()}
+    known = {role: n for role, n in counts.items() if isinstance(n, int)}
+    if len(set(known.values())) > 1:
+        told = ", ".join(f"the {role} has num_classes {n}" for role, n in known.items())
+        raise InputError(f"{told}: give both the same")
+
+
+def image_batch(batch: Any) -> dict[str, Any]:
+    """A batch of novum's, or of any loader: images, or images and labels; uint8, or in [-1, 1].
+
+    Raises:
+        InputError: If it is neither.
+    """
+    parts: dict[str, Any] = batch if isinstance(batch, dict) else {}
+    if isinstance(batch, Tensor):
+        parts = {"image": batch}
+    elif isinstance(batch, list | tuple):
+        parts = dict(zip(("image", "label"), batch, strict=False))
+    images = parts.get("image")
+    if not isinstance(images, Tensor) or images.ndim != 4:
+        found = type(batch).__name__
+        if isinstance(images, Tensor):
+            found = f"images of {tuple(images.shape)}"
+        elif isinstance(batch, dict):
+            found = f"a mapping with {', '.join(map(str, batch))}"
+        raise InputError(
+            "a batch must be images (b, c, h, w), a pair of images and labels, or a mapping with"
+            f" image and label, not {found}"
+        )
+    return parts | {"image": uint8_to_signed(images)} if images.dtype == torch.uint8 else parts
 
 
 def keep_freed_memory() -> None:

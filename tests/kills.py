@@ -17,7 +17,7 @@ import torch
 from pytorch_lightning import LightningDataModule, LightningModule
 
 from novum.callbacks import LastCheckpoint, Preemption
-from novum.cli.lightning_cli import newest_whole
+from novum.cli.run_folder import newest_whole
 from novum.datamodules.dataloaders import CountedBatches
 from tests.tiny import TinyImages, states_equal, tiny_gan, tiny_trainer
 from tests.tiny_text import text_data, tiny_char_lstm

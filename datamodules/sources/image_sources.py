@@ -126,6 +126,12 @@ class LazyImages:
     def _ids(self) -> list[int | str]:
         return [self.rows.ids[row] for row in self.index.tolist()]
 
+    @property
+    def names(self) -> str:
+        """sha256 of the names of the rows and of how they are decoded; reads no image."""
+        text = "\n".join([self.transform.spec, *map(str, self.ids)])
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
     def select(self, index: Tensor) -> "LazyImages":
         labels = None if self.labels is None else self.labels[index]
         return LazyImages(self.rows, self.transform, labels, self.class_names, self.index[index])

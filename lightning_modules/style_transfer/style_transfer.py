@@ -2,6 +2,7 @@
 of a third."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from torch.optim import LBFGS, Optimizer
 
 from novum.core.errors import InputError
 from novum.core.lightning_compat import datamodule, wrapped_optimizer
+from novum.core.memory import free_bytes, require_memory
 from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.single_image_module import SingleImageModule
@@ -31,6 +33,9 @@ from novum.lightning_modules.style_transfer.style_scales import (
 from novum.lightning_modules.style_transfer.style_sources import Init, StyleSources
 from novum.lightning_modules.training_utils import save_plain_hyperparameters
 
+PROBE = 128  # px of the image whose memory is measured
+WHOLE_IMAGES = 8  # of float32 beside the network: image, average, moments, gradient, content
+MARGIN = 1.4  # 0.98 GB were taken at 1,024 px on a CPU, 0.70 counted
 STATISTICS = {"wasserstein": WassersteinStyle, "gram": GramStyle}
 
 
@@ -123,6 +128,7 @@ class StyleTransfer(SingleImageModule):
 
     def on_fit_start(self) -> None:
         data = datamodule(self.trainer)
+        self._require_memory(data.contents)
         self.contents = data.contents.to(self.device) / 255
         self.sources = StyleSources(
             [style[None].to(self.device) / 255 for style in data.styles],
@@ -213,6 +219,33 @@ class StyleTransfer(SingleImageModule):
                 terms[name] = Term(loss, layer, weight * share)
         terms["tv"] = Term(TotalVariation(), "image", self.tv_weight)
         self.objective = Objective(terms)
+
+    def _require_memory(self, contents: Tensor) -> None:
+        """Fail before the first step if the last scale does not fit, by the memory of a small one.
+
+        What a step keeps for its gradient grows with the pixels; the image, its average and the
+        optimizer's state are of its size.
+        """
+        small = contents[:1, :, :PROBE, :PROBE].to(self.device) / 255
+        kept: dict[int, int] = {}
+
+        def count(tensor: Tensor) -> Tensor:
+            kept[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        layers = self.content_layers + self.style_layers
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            self.seen(small.requires_grad_(), layers)
+        for weight in self.backbone.parameters():
+            kept.pop(weight.data_ptr(), None)
+        per_pixel = sum(kept.values()) / small[0, 0].numel() + 12 * WHOLE_IMAGES
+        n, _, h, w = contents.shape
+        free = partial(free_bytes, self.device)
+        needed = MARGIN * per_pixel * n * h * w
+        size = int(max(h, w) * (0.9 * free() / needed) ** 0.5)
+        require_memory(
+            needed, f"a style transfer of {n} x {w} x {h} px", f"give --data.size {size}", free
+        )
 
     # -- what callbacks see ----------------------------------------------------------------------
 

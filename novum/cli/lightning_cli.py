@@ -1,19 +1,23 @@
 """The LightningCLI behind train.py."""
 
 import contextlib
+import copy
 import inspect
 import logging
 import re
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
+import yaml
+from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.accelerators import CPUAccelerator
+from pytorch_lightning.callbacks import BasePredictionWriter
 from pytorch_lightning.cli import (
     LightningArgumentParser,
     LightningCLI,
@@ -24,15 +28,31 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 import novum.callbacks
 import novum.datamodules
 import novum.lightning_modules
-from novum.callbacks.checkpointing import LAST, PREVIOUS, use_atomic_checkpoints
+from novum.callbacks.checkpointing import LAST, use_atomic_checkpoints
 from novum.callbacks.preemption import SIGNALS, Preempted
-from novum.cli.lightning_errors import explain_lightning, explain_value
+from novum.callbacks.run_record import RunRecord
+from novum.callbacks.summary import WriteSamples
+from novum.cli.lightning_errors import COMPLAINTS, complains, explain_lightning, explain_value
 from novum.cli.program import CONFIGS, one_line_errors, program_name, stop
+from novum.cli.run_folder import (
+    NAMED,
+    Place,
+    RunTrainer,
+    asked_place,
+    check_changes,
+    claim,
+    kind,
+    last_run,
+    loggers_of,
+    newest_whole,
+    place_loggers,
+)
+from novum.cli.trainer_flags import apply_flags
 from novum.core.checkpoints import read_checkpoint
 from novum.core.distributed import is_rank_zero
 from novum.core.errors import InputError, NovumError, first_line, out_of_memory
-from novum.core.lightning_compat import model_instantiator
-from novum.core.protocols import AXES
+from novum.core.lightning_compat import callbacks_of, drop_events_after, model_instantiator
+from novum.core.run_record import settings_of
 from novum.core.security.configs import MEND_LINKS, check_links, config_of_run
 from novum.core.security.fence import fenced
 from novum.core.security.signature import sign
@@ -56,7 +76,9 @@ class Parser(LightningArgumentParser):
 
 
 PACKAGES = (novum.callbacks, novum.datamodules, novum.lightning_modules, networks)
-BARE_NAME = re.compile(r"""(?:^|class_path:\s*)["']?([A-Z]\w*)["']?\s*$""", re.MULTILINE)
+BARE_NAME = re.compile(
+    r"""(?:^|class_path["']?:\s*|[\[,]\s*)["']?([A-Z]\w*)["']?\s*(?=$|[],}])""", re.MULTILINE
+)
 
 
 def import_named(arguments: Sequence[str]) -> None:
@@ -76,12 +98,21 @@ def import_named(arguments: Sequence[str]) -> None:
                 getattr(package, name)
 
 
-def _known_names() -> set[str]:
-    """Our classes, and every argument of theirs and of the trainer."""
-    classes = [getattr(package, name) for package in PACKAGES for name in package.__all__]
-    names = {name for c in (Trainer, *classes) for name in inspect.signature(c).parameters}
-    names |= {name for package in PACKAGES for name in package.__all__}
-    return names | {"init_args", "class_path", "trainer", "model", "data", "ckpt_path", "config"}
+def _known_names() -> dict[str, str]:
+    """Our classes, and every argument of theirs and of the trainer; each with its key in a config.
+
+    The key is '' for a class, and for arguments of callbacks and networks, of which there may be
+    several.
+    """
+    known = {name: "" for package in PACKAGES for name in package.__all__}
+    for package, key in zip(PACKAGES, ("", "data.", "model.", ""), strict=True):
+        for cls in (getattr(package, name) for name in package.__all__):
+            of = key if issubclass(cls, LightningModule | LightningDataModule) else ""
+            for name in inspect.signature(cls).parameters:
+                known[name] = known.get(name) or (of and f"{of}{name}")
+    known |= {name: f"trainer.{name}" for name in inspect.signature(Trainer).parameters}
+    top = ("trainer", "model", "data", "ckpt_path", "config", "seed_everything")
+    return known | dict.fromkeys(("init_args", "class_path"), "") | {name: name for name in top}
 
 
 def _taken(link: str, cls: type, arguments: dict[str, Any]) -> bool:
@@ -99,17 +130,54 @@ class SaveFitConfig(SaveConfigCallback):
     """Writes a signed config.yaml for `fit` alone: `test` would write one that `fit` refuses."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage != "fit" or self.already_saved:
+        """Not here: a run that cannot go on is refused before its config is overwritten."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.already_saved:
             return
-        super().setup(trainer, pl_module, stage)
+        if isinstance(trainer, RunTrainer):
+            self.config = self.config.clone()
+            self.config.trainer.logger = trainer.asked_logger
+            self.config.ckpt_path = None
+        super().setup(trainer, pl_module, "fit")
         config = Path(trainer.log_dir or ".") / self.config_filename
         if trainer.is_global_zero and config.is_file():
             text = config.read_text(encoding="utf-8")
             config.write_text(text + sign(text), encoding="utf-8")
 
 
+class Linked:
+    """Builds the model as Lightning does, without links that it does not accept."""
+
+    def __init__(self, build: Any) -> None:
+        self.build = build
+
+    def __call__(
+        self, cls: type, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any
+    ) -> LightningModule:
+        links = {k: v for k, v in applied_instantiation_links.items() if _taken(k, cls, kwargs)}
+        return self.build(cls, *args, applied_instantiation_links=links, **kwargs)
+
+
 class TrainCLI(LightningCLI):
     """Links data to networks, names a run after its config, and finds its last checkpoint."""
+
+    made_of: Mapping[str, str] = {}
+    claimed: Path | None = None
+
+    @classmethod
+    def forget_empty(cls) -> None:
+        """Remove the folder of a run that never began."""
+        if cls.claimed is not None:
+            with contextlib.suppress(OSError):  # it is not empty
+                cls.claimed.rmdir()
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The one that is asked for, if it is: a parser for each takes its time."""
+        every = LightningCLI.subcommands()
+        asked = sys.argv[1] if len(sys.argv) > 1 else ""
+        return {asked: every[asked]} if asked in every else every
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("seed_everything", "data.init_args.seed")
@@ -131,15 +199,17 @@ class TrainCLI(LightningCLI):
     def _add_instantiators(self) -> None:
         """Skip links that the model does not accept."""
         super()._add_instantiators()
-        lightnings = model_instantiator(self)
+        self.parser.add_instantiator(
+            Linked(model_instantiator(self)), LightningModule, subclasses=True, prepend=True
+        )
 
-        def instantiate(
-            cls: type, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any
-        ) -> LightningModule:
-            links = {k: v for k, v in applied_instantiation_links.items() if _taken(k, cls, kwargs)}
-            return lightnings(cls, *args, applied_instantiation_links=links, **kwargs)
-
-        self.parser.add_instantiator(instantiate, LightningModule, subclasses=True, prepend=True)
+    def _dump_config(self) -> None:
+        """With a place for the links to networks all of whose arguments come from the data."""
+        super()._dump_config()
+        arguments = (self.config_dump.get("model") or {}).get("init_args") or {}
+        for name in LINKED:
+            if isinstance(arguments.get(name), dict):
+                arguments[name].setdefault("init_args", {})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:
@@ -166,44 +236,140 @@ class TrainCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except NovumError:
             raise
         except (TypeError, ValueError) as error:  # Lightning's checks of its arguments
             raise InputError(explain_lightning(error)) from error
+        if self.subcommand == "fit":
+            record = RunRecord()
+            record.settings = self._settings(self.config[str(self.subcommand)])
+            callbacks_of(trainer).insert(0, record)
+        return trainer
 
     def after_instantiate_classes(self) -> None:
+        self._check_images()
+        trainer = cast(RunTrainer, self.trainer)
+        trainer.run_folder = self._place.folder if self._place is not None else None
+        trainer.asked_logger = self._asked_logger
+        if self._place is not None and (done := self._place.done) is not None:
+            for logger in trainer.loggers:
+                drop_events_after(logger, done)
         on_cpu = isinstance(self.trainer.accelerator, CPUAccelerator)
         if self.config[str(self.subcommand)].trainer.sync_batchnorm and on_cpu:
             raise InputError(
                 "trainer.sync_batchnorm is for GPUs: torch has none for CPUs; leave it"
             )
         use_atomic_checkpoints(self.trainer)
+        writers = (WriteSamples, BasePredictionWriter)
+        if self.subcommand == "predict" and is_rank_zero():
+            if not any(isinstance(x, writers) for x in callbacks_of(self.trainer)):
+                print("predict writes nothing without WriteSamples among trainer.callbacks")
         if self.subcommand == "predict" and is_overridden("predict_dataloader", self.model):
             self.datamodule = None  # a generator says itself what to make
 
+    def _check_images(self) -> None:
+        """A picture is repeated from the images that it was made of."""
+        now = getattr(self.datamodule, "fingerprints", dict)() if self.made_of else {}
+        if changed := [x for x, digest in self.made_of.items() if now.get(x, digest) != digest]:
+            raise InputError(
+                f"the picture was made of another {changed[0]}: its pixels have the sha256"
+                f" {self.made_of[changed[0]][:12]}..., those of now {now[changed[0]][:12]}...; give"
+                " the file that it was, or name the images yourself with --data"
+            )
+
     def before_instantiate_classes(self) -> None:
         config = self.config[str(self.subcommand)]
-        if config.get("ckpt_path") not in (None, "last"):
+        given = config.get("ckpt_path")
+        if given is None and self.subcommand != "fit":
+            raise InputError(
+                f"{self.subcommand} needs trained weights: give --ckpt_path FILE, or last or best"
+                " of the runs of this config"
+            )
+        if given not in (None, "last", "best"):
             # fail before data is loaded; Lightning would unpickle one at a URL
-            read_checkpoint(config.ckpt_path)
-        loggers = _named_loggers(config.trainer.get("logger"))
-        if not loggers:
-            return
+            checkpoint = read_checkpoint(given)
+            if self.subcommand == "fit":
+                check_changes(given, checkpoint, self._settings(config))
+        if config.trainer.get("logger") is True:
+            config.trainer.logger = self._default_logger()
+        apply_flags(config, str(self.subcommand))
+        shares = isinstance(config.trainer.get("val_check_interval"), float)
+        if shares and config.trainer.get("check_val_every_n_epoch") is None:
+            config.trainer.check_val_every_n_epoch = 1  # a share of an epoch
+        self._place = None if config.trainer.get("fast_dev_run") else self._find_place(config)
+        self._asked_logger = copy.deepcopy(config.trainer.get("logger"))
+        for logger in loggers_of(Namespace(logger=self._asked_logger)):
+            if "version" in logger.init_args:  # another run has one of its own
+                logger.init_args.version = None
+        if self._place is not None:
+            place_loggers(config.trainer, self._place)
+
+    def _find_place(self, config: Namespace) -> Place | None:
+        """Folder of the run; None if it is not on a disk of this machine."""
         files = config.get("config") or []
-        for logger in loggers:
-            if logger.name is None:
-                logger.name = Path(str(files[-1])).stem if files else "default"
-        if config.get("ckpt_path") == "last":
-            config.ckpt_path = _continue_last_run(loggers)
+        root, experiment, version = asked_place(
+            config.trainer, Path(files[-1]).stem if files else "default"
+        )
+        for logger in loggers_of(config.trainer):
+            if kind(logger) in NAMED:
+                logger.init_args.name = experiment
+        if "://" in root:
+            return None
+        asked = config.get("ckpt_path")
+        if asked in ("last", "best"):
+            settings = self._settings(config) if self.subcommand == "fit" else None
+            folder = last_run(root, experiment, version, settings)
+            if self.subcommand != "fit" or asked == "best":
+                config.ckpt_path = self._of_run(folder, asked, Path(root, experiment))
+                if self.subcommand == "fit":
+                    return self._claim(root, experiment, version)
+                assert folder is not None
+                _check_links(folder)
+                return Place(root, experiment, folder.name)
+            if folder is not None:
+                path, checkpoint = newest_whole(folder / "checkpoints")
+                config.ckpt_path = str(path)
+                if self.subcommand == "fit":
+                    check_changes(str(path), checkpoint, self._settings(config))
+                return Place(root, experiment, folder.name, checkpoint)
+            config.ckpt_path = None
+            if is_rank_zero():
+                print(f"no {LAST} under {Path(root, experiment)}: starting from the beginning")
         elif config.get("ckpt_path") and self.subcommand != "fit":
             run = Path(config.ckpt_path).parent.parent
             if config_of_run(Path(config.ckpt_path)):
                 _check_links(run)
                 # what is found out about a checkpoint goes into the folder of its run
-                for logger in loggers:
-                    logger.save_dir = str(run.parent.parent)
-                    logger.name, logger.version = run.parent.name, run.name
+                return Place(str(run.parent.parent), run.parent.name, run.name)
+        return self._claim(root, experiment, version)
+
+    def _claim(self, root: str, experiment: str, version: str | None) -> Place:
+        place = claim(root, experiment, version)
+        if version is None and is_rank_zero():
+            type(self).claimed = place.folder
+        return place
+
+    def _of_run(self, folder: Path | None, name: str, runs: Path) -> str:
+        """best.ckpt or last.ckpt of a run."""
+        path = folder / "checkpoints" / f"{name}.ckpt" if folder is not None else None
+        if path is None or not path.is_file():
+            where = runs if folder is None else folder
+            raise InputError(f"there is no {name}.ckpt under {where}: train with fit first")
+        read_checkpoint(path)
+        return str(path)
+
+    def _settings(self, config: Namespace) -> dict[str, Any]:
+        """What the result depends on, as plain values."""
+        text = self._parser(self.subcommand).dump(config, skip_none=False, skip_validation=True)
+        return settings_of(yaml.safe_load(text))
+
+    def _default_logger(self) -> Namespace:
+        """The logger of configs/default.yaml, which `true` stands for."""
+        logger = yaml.safe_load(DEFAULT_CONFIG.read_text())["trainer"]["logger"]
+        return Namespace(
+            class_path=logger["class_path"], init_args=Namespace(**logger["init_args"])
+        )
 
 
 def _check_links(run: Path) -> None:
@@ -216,53 +382,6 @@ def _check_links(run: Path) -> None:
         raise InputError(f"{run} {error}: {MEND_LINKS}") from error
 
 
-def _named_loggers(configured: Any) -> list[Any]:
-    """The arguments of those loggers that name a run."""
-    loggers = configured if isinstance(configured, list) else [configured]
-    arguments = [getattr(logger, "init_args", None) or {} for logger in loggers]
-    return [given for given in arguments if "name" in given]
-
-
-def _continue_last_run(loggers: list[Any]) -> str | None:
-    """The newest checkpoint of the run, whose folder and curves then go on; None starts afresh."""
-    runs = Path(loggers[0].save_dir, loggers[0].name)
-    found = [path for name in (LAST, PREVIOUS) for path in runs.glob(f"*/checkpoints/{name}")]
-    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
-    if newest is None:
-        if is_rank_zero():
-            print(f"no {LAST} under {runs}: starting from the beginning")
-        return None
-    path, checkpoint = newest_whole(newest.parent)
-    for logger in loggers:
-        logger.version = path.parent.parent.name
-        for axis in AXES.keys() & checkpoint.keys() if "purge_step" in logger else ():
-            logger.purge_step = checkpoint[axis] + 1  # drop what was logged after the checkpoint
-    return str(path)
-
-
-def newest_whole(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Read last.ckpt; if it is damaged, fall back to previous.ckpt and warn."""
-    damages = []
-    for path in (folder / LAST, folder / PREVIOUS):
-        if not path.is_file():
-            continue
-        try:
-            checkpoint = read_checkpoint(path)
-        except ValueError as error:
-            damages.append((path.stat().st_mtime, str(error)))
-            continue
-        for written, damage in damages:
-            lost = max(0.0, written - path.stat().st_mtime)
-            print(
-                f"{damage}; going on from {path}, step {checkpoint['global_step']}, which was"
-                f" written {lost:.0f} s earlier",
-                file=sys.stderr,
-            )
-        return path, checkpoint
-    told = "; ".join(damage for _, damage in damages)
-    raise InputError(f"{told}: give another --ckpt_path, such as {folder / 'best.ckpt'}, or none")
-
-
 def _quiet() -> None:
     """Lightning's advertising, and warnings of it about what we do on purpose or cannot mend."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
@@ -270,7 +389,6 @@ def _quiet() -> None:
     )
     for message in (
         ".*treespec",
-        "The dirpath has changed",
         "Checkpoint directory .* exists and is not empty",
         ".*does not have many workers",
         "Precision .* is not supported by the model summary",
@@ -278,36 +396,46 @@ def _quiet() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-def run(trusted_texts: list[str] | None = None) -> None:
+def run(trusted_texts: list[str] | None = None, made_of: Mapping[str, str] | None = None) -> None:
     """Parse sys.argv and do what it says.
 
     Args:
         trusted_texts: None if all configs are the user's; else what is, beside untrusted ones.
+        made_of: Digests by name of the images that a picture was made of, which is to be repeated.
     """
     _quiet()
     import_named(sys.argv[1:])
     fence = contextlib.nullcontext() if trusted_texts is None else fenced(trusted_texts)
     try:
         with one_line_errors(), fence, _misconfigurations():
-            _train()
+            _train(made_of or {})
     except Preempted:
         for name in SIGNALS:  # ignore repeated signals
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+        raise
+    except SystemExit:
+        TrainCLI.forget_empty()
         raise
 
 
 @contextlib.contextmanager
 def _misconfigurations() -> Iterator[None]:
-    """Lightning's complaints about the trainer's arguments become one line with the mend."""
+    """Complaints of Lightning, and of torch's optimizers, become one line with the mend."""
     try:
         yield
     except MisconfigurationException as error:
         raise InputError(explain_lightning(error)) from error
+    except COMPLAINTS as error:
+        if isinstance(error, NovumError) or not complains(error):
+            raise
+        raise InputError(explain_lightning(error)) from error
 
 
-def _train() -> None:
+def _train(made_of: Mapping[str, str]) -> None:
+    TrainCLI.made_of = made_of
     TrainCLI(
         datamodule_class=LightningDataModule,
+        trainer_class=RunTrainer,
         subclass_mode_data=True,
         save_config_callback=SaveFitConfig,
         save_config_kwargs={"overwrite": True},
@@ -315,7 +443,6 @@ def _train() -> None:
         auto_configure_optimizers=False,
         parser_class=Parser,
         parser_kwargs={
-            name: {"default_config_files": [str(DEFAULT_CONFIG)]}
-            for name in LightningCLI.subcommands()
+            name: {"default_config_files": [str(DEFAULT_CONFIG)]} for name in TrainCLI.subcommands()
         },
     )

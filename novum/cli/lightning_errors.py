@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Collection
+import traceback
+from collections.abc import Collection, Mapping
 
 UNION = "Does not validate against any of the Union subtypes"
 KINDS = {
@@ -14,11 +15,31 @@ KINDS = {
     "dict": "a mapping",
     "collections.abc.Iterable": "a list",
 }
+ALIASES = {  # what other programs call it -> what to write here
+    "epochs": "trainer.max_epochs",
+    "gpus": "trainer.devices",
+    "learning_rate": "model.lr",
+    "resume": "ckpt_path last",
+    "resume_from_checkpoint": "ckpt_path",
+    "checkpoint": "ckpt_path",
+    "steps": "trainer.max_steps",
+    "workers": "data.num_workers",
+}
+NO_CLASS = re.compile(
+    r"class_path '([\w.]+)': (?:module '[\w.]+' has no attribute '\w+'|No module named '([\w.]+)')"
+)
 UNKNOWN = re.compile(r"Option '([\w.]+)' is not|arguments?: --([\w.]+)|Key ['\"]([\w.]+)['\"] is")
 
 # what Lightning's messages match, and what to do
 MENDS = (
     (r"`(?:CUDA|MPS|XLA)Accelerator` can not run", "use --trainer.accelerator=auto or cpu"),
+    (r"No supported gpu backend found", "use --trainer.accelerator=auto or cpu"),
+    (r"torch_xla", "use --trainer.accelerator=auto or cpu"),
+    (r"returned \d+, but learning rate finder", "leave LearningRateFinder out, and set model.lr"),
+    (r"SWA currently works with", "leave it out: this technique averages its generator itself"),
+    (r"Early stopping conditioned on metric", "set its monitor to one of them"),
+    (r"multiple progress bar callbacks", "set trainer.callbacks to a list with one of them"),
+    (r"Invalid learning rate", "give --model.init_args.lr a number from 0 up"),
     (r"invalid accelerator name", "use --trainer.accelerator=auto"),
     (r"requires a GPU accelerator", "use --trainer.strategy=ddp on CPUs"),
     (r"invalid strategy name", "use --trainer.strategy=auto or ddp"),
@@ -51,6 +72,17 @@ MENDS = (
 )
 
 
+# what Lightning raises itself when settings do not fit together
+COMPLAINTS = (RuntimeError, ValueError, TypeError, ImportError, NotImplementedError)
+LIGHTNING = re.compile(r"[/\\](pytorch_lightning|lightning_fabric|torch[/\\]optim)[/\\]")
+
+
+def complains(error: BaseException) -> bool:
+    """Return True if Lightning, or an optimizer of torch, raised an error on purpose."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return bool(LIGHTNING.search(frame.filename)) and (frame.line or "").startswith("raise ")
+
+
 def explain_lightning(error: BaseException) -> str:
     """First sentence of Lightning's message and the mend, where one is known."""
     text = " ".join(str(error).split())
@@ -61,7 +93,7 @@ def explain_lightning(error: BaseException) -> str:
     return text
 
 
-def explain_value(message: str, known_names: Collection[str]) -> str:
+def explain_value(message: str, known_names: Mapping[str, str]) -> str:
     """jsonargparse's message: the key, what it takes, what it got; for an unknown one a near name.
 
     Messages of another form keep their words, without the types that were tried and the whole text
@@ -77,10 +109,24 @@ def explain_value(message: str, known_names: Collection[str]) -> str:
     if key and (expected := _expected(lines[1:], given, known_names)):
         return f"{key[1]}: {expected}"
     text = " ".join(x for x in lines if "<class 'NoneType'>" not in x)
+    if found := NO_CLASS.search(text):
+        key = re.match(r'Parser key "([^"]+)"', text)
+        where = f"{key[1]}: " if key else ""
+        if found[2]:
+            mend = f": no module {found[2]} is installed or in the current folder"
+        else:
+            mend = did_you_mean(found[1].rsplit(".", 1)[-1], known_names, ": ")
+        return f"{where}there is no class {found[1]}{mend}"
     unknown = UNKNOWN.search(text)
     if unknown is None:
         return text
-    name = next(group for group in unknown.groups() if group).rsplit(".", 1)[-1]
+    path = next(group for group in unknown.groups() if group)
+    name = path.rsplit(".", 1)[-1]
+    if unknown[2] and name in ALIASES:
+        return f"{text}; did you mean --{ALIASES[name]}?"
+    if unknown[2] and "." not in path:  # it stands at the top, where few keys are
+        near = difflib.get_close_matches(name, [n for n, key in known_names.items() if key], 1)
+        return f"{text}; did you mean --{known_names[near[0]]}?" if near else text
     if name == "class_path":  # so it says where a key beside class_path is misspelt
         return f"{text} here: beside class_path only init_args can stand, is a key misspelt?"
     return text + did_you_mean(name, known_names, "; ")

@@ -3,6 +3,7 @@
 import _thread
 import argparse
 import contextlib
+import os
 import re
 import signal
 import sys
@@ -24,7 +25,9 @@ from novum.core.errors import (
 
 EXIT_COPYING = 3
 EXIT_CANNOT_JUDGE = 4
+EXIT_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: run me again
 EXIT_INTERRUPTED = 130
+STOPS = ("SIGINT", "SIGTERM", "SIGUSR1")
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FOLLOW_LINKS = "follow links that lead out of a folder of images or texts"
 TRUST = "the checkpoint and its config are yours: build whatever classes they name"
@@ -40,6 +43,33 @@ def stop(program: str, message: str, code: int = EXIT_BAD_INPUT) -> NoReturn:
     """Print one line to stderr and exit."""
     print(f"{program}: {printable(' '.join(message.split()))}", file=sys.stderr)
     raise SystemExit(code)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """End in one line on SIGTERM, SIGUSR1 or Ctrl-C, also while libraries are imported.
+
+    Exit code 75, "run me again", or 130 after Ctrl-C. At once: an exception raised in the middle of
+    an import may be swallowed there. Training has handlers of its own, which write a checkpoint.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(signum: int, _: object) -> None:
+        name = signal.Signals(signum).name
+        text = "interrupted" if name == "SIGINT" else f"stopped by {name}"
+        with contextlib.suppress(OSError):
+            os.write(2, f"{program_name()}: {text}\n".encode())
+        os._exit(EXIT_INTERRUPTED if name == "SIGINT" else EXIT_AGAIN)
+
+    numbers = [getattr(signal, name) for name in STOPS if hasattr(signal, name)]
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Parser(argparse.ArgumentParser):

@@ -1,5 +1,8 @@
 """Train, validate, test and sample: `python train.py fit --config configs/dcgan_digits.yaml`."""
 
+import difflib
+import json
+import os
 import re
 import sys
 import tempfile
@@ -8,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from novum.cli.program import CONFIGS, program_name, stop
+from novum.cli.program import CONFIGS, program_name, stop, stoppable
 from novum.core.errors import first_line
 from novum.core.security.configs import Config, config_of_run
 from novum.core.security.trust import trusting
@@ -30,6 +33,20 @@ experiments:
 """
 
 
+LOGGERS = {
+    name: f"pytorch_lightning.loggers.{cls}"
+    for name, cls in {
+        "tensorboard": "TensorBoardLogger",
+        "wandb": "WandbLogger",
+        "mlflow": "MLFlowLogger",
+        "csv": "CSVLogger",
+    }.items()
+} | {"none": "false"}
+COMMANDS = ("fit", "validate", "test", "predict")
+MEANT = {"train": "fit", "eval": "validate", "evaluate": "test", "sample": "predict",
+         "generate": "predict", "resume": "fit --ckpt_path last"}  # fmt: skip
+
+
 def print_help(program: str) -> None:
     """Answers at once: the full parser needs seconds to import Lightning."""
     lines = []
@@ -48,6 +65,7 @@ class Configs:
     def __init__(self, typed: Sequence[str] = ()) -> None:
         self.typed, self.untrusted = typed, False
         self.files: list[str] = []  # of the user
+        self.made_of: dict[str, str] = {}  # name -> digest of the images that a picture was made of
 
     def resolve(self, name: str) -> str:
         """Resolve a path, the recipe inside one of our PNGs, or the name of a bundled config."""
@@ -56,9 +74,17 @@ class Configs:
         if Path(name).is_file():
             self.files.append(_text(name))
             return name
+        if name == "null":
+            return name
         stem = f"{Path(name).stem}.yaml"
         places = (CONFIGS / stem, CONFIGS / "cluster" / stem)
-        return next((str(place) for place in places if place.is_file()), name)
+        found = next((str(place) for place in places if place.is_file()), None)
+        if found is None:
+            names = [path.stem for path in CONFIGS.rglob("*.yaml")]
+            near = difflib.get_close_matches(Path(name).stem, names, 1)
+            hint = f"did you mean {near[0]}?" if near else f"{program_name()} --help lists ours"
+            stop(program_name(), f"there is no config {name}: {hint}")
+        return found
 
     def _recipe_in(self, picture: Path) -> str:
         """A file with the config that made a picture; the results of repeating it go where they
@@ -81,6 +107,8 @@ class Configs:
             config = parse_config(recipe)
             values, logger = without_logger(config.values)
             self._check(config, values, picture.absolute().parent)
+        if not any(a.startswith(("--data", "--seed_everything")) for a in self.typed):
+            self.made_of = images_of_recipe(recipe)
         name = _name_of_run(logger) or _plain(picture.stem) or "picture"
         return _write_config(values, name)
 
@@ -120,6 +148,13 @@ class Configs:
             stop(program_name(), f"{what} {error}: add --trust if you trust it as code")
 
 
+def images_of_recipe(recipe: str) -> dict[str, str]:
+    """Name -> sha256 of the pixels of each image that a picture was made of (report/recipes.py)."""
+    head = "".join(line for line in recipe.splitlines(True) if line.startswith("# "))
+    found = re.findall(r"^# image (.+): sha256 of its pixels ([0-9a-f]{64})$", head, re.MULTILINE)
+    return dict(found)
+
+
 def _text(name: str) -> str:
     """The path of a file that is text."""
     try:
@@ -156,40 +191,108 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w. -]", "_", name)[:60].strip(". ")
 
 
-def expand_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:
+def expand_arguments(
+    arguments: Sequence[str], configs: Configs | None = None
+) -> tuple[list[str], list[str] | None]:
     """Config names become paths; a checkpoint without a config brings that of its own run.
 
     The second value is None, or what the user wrote if one of the configs is untrusted.
     """
-    configs = Configs(arguments)
+    configs = configs or Configs(arguments)
     expanded = [part for a in arguments for part in _split_option(a)]
+    _check_command(expanded)
+    _name_loggers(expanded)
     for i, option in enumerate(expanded[:-1]):
         if option == "--config":
             expanded[i + 1] = configs.resolve(expanded[i + 1])
+    options = zip(expanded, expanded[1:], strict=False)
+    checkpoint = next((value for option, value in options if option == "--ckpt_path"), None)
+    if checkpoint and checkpoint not in ("last", "best", "null") and "://" not in checkpoint:
+        _check_checkpoint(Path(checkpoint))
     if expanded and expanded[0] != "fit" and "--config" not in expanded:
-        options = zip(expanded, expanded[1:], strict=False)
-        checkpoint = next((value for option, value in options if option == "--ckpt_path"), None)
         if checkpoint and (config := config_of_run(Path(checkpoint))):
             expanded[1:1] = ["--config", configs.of_run(config)]
+        elif checkpoint and not any(option.startswith("--model") for option in expanded):
+            stop(
+                program_name(),
+                f"{checkpoint} has no config of a run beside it: give --config NAME as well",
+            )
     return expanded, configs.trusted_texts()
+
+
+def _name_loggers(arguments: list[str]) -> None:
+    """wandb, mlflow, csv and tensorboard, or a list of them, as classes; none is no logger."""
+    for i, option in enumerate(arguments[:-1]):
+        if option in ("--trainer.logger", "--trainer.logger+"):
+            names = [x.strip(" '\"") for x in arguments[i + 1].strip("[]").split(",")]
+            known = [LOGGERS.get(name.lower().removesuffix("logger"), "") for name in names]
+            if not all(known):
+                continue
+            if option.endswith("+") or len(known) > 1:
+                whole = [{"class_path": x, "init_args": {"save_dir": "runs"}} for x in known]
+                arguments[i + 1] = json.dumps(whole if len(known) > 1 else whole[0])
+            else:  # a class alone keeps the name and the version that are given
+                arguments[i + 1] = known[0]
+
+
+def _check_command(arguments: Sequence[str]) -> None:
+    """Stop with what may have been meant by a command or a config without its option."""
+    command, *rest = arguments or [""]
+    if command not in COMMANDS and not command.startswith("-"):
+        near = difflib.get_close_matches(command, COMMANDS) or ["fit"]
+        meant = MEANT.get(command, near[0])
+        stop(program_name(), f"there is no command {command}: did you mean {meant}?")
+    if rest and not rest[0].startswith("-"):
+        stop(program_name(), f"{rest[0]} is no option: did you mean --config {rest[0]}?")
+
+
+def _check_checkpoint(path: Path) -> None:
+    """Stop if there is no such file, naming those in a run's folder."""
+    if path.is_file():
+        return
+    found = sorted(path.glob("checkpoints/*.ckpt")) or sorted(path.glob("*.ckpt"))
+    found = found or sorted(path.parent.glob("*.ckpt"))
+    hint = f"did you mean {found[0]}?" if found else "give a .ckpt file of a run, last or best"
+    stop(program_name(), f"there is no checkpoint {path}: {hint}")
 
 
 def _split_option(argument: str) -> list[str]:
     option, equals, value = argument.partition("=")
+    if option in ("--trainer.logger", "--trainer.logger+") and equals:
+        return [option, value]
+    if option == "-c":
+        option = "--config"
+        argument = argument.replace("-c", "--config", 1)
     return [option, value] if equals and option in ("--config", "--ckpt_path") else [argument]
+
+
+def _from_environment(arguments: list[str]) -> list[str]:
+    """Options that Lightning's variables give, such as PL_FIT__CONFIG; those typed come later."""
+    if not arguments or arguments[0] not in COMMANDS:
+        return arguments
+    start = f"PL_{arguments[0].upper()}__"
+    found = sorted((k, v) for k, v in os.environ.items() if k.startswith(start) and v)
+    keys = [(key.removeprefix(start).lower().replace("__", "."), value) for key, value in found]
+    keys.sort(key=lambda pair: pair[0] != "config")  # the config first, which others change
+    options = [part for key, value in keys for part in (f"--{key}", value)]
+    return [arguments[0], *options, *arguments[1:]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; a user's mistake ends in one line and exit code 2."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = _from_environment(list(sys.argv[1:] if arguments is None else arguments))
     if not given or given[0] in ("-h", "--help"):
         print_help(program_name())
         return
-    with trusting("--trust" in given):
-        sys.argv[1:], trusted_texts = expand_arguments([a for a in given if a != "--trust"])
+    with stoppable(), trusting("--trust" in given):
+        arguments = [a for a in given if a != "--trust"]
+        configs = Configs(arguments)
+        sys.argv[1:], trusted_texts = expand_arguments(arguments, configs)
+        if trusted_texts is None:  # classes of one's own; behind all that is installed
+            sys.path.append(os.getcwd())
         from novum.cli.lightning_cli import run  # imports Lightning
 
-        run(trusted_texts)
+        run(trusted_texts, configs.made_of)
 
 
 if __name__ == "__main__":

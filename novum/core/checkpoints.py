@@ -1,6 +1,7 @@
 """Our checkpoints: their contents and the module in them. Loads weights only; never unpickles."""
 
 import importlib
+import inspect
 import os
 import pickletools
 import zipfile
@@ -56,6 +57,12 @@ def build_module(
         saved = checkpoint.get("hyper_parameters") or {}
         arguments = {k: v for k, v in saved.items() if k not in (*CLI_KEYS, *given)}
         security.check_size(arguments)
+        if missing := _missing(cls, arguments | given):
+            named = ", ".join(f"{name}=..." for name in missing)
+            raise InputError(
+                f"{path} holds a {cls.__name__} that was built in Python, of which it knows plain"
+                f" values alone: load it with {cls.__name__}.load_from_checkpoint(path, {named})"
+            )
         places = within(security.run_folder(Path(path)))
         spec = parse_arguments(cls, arguments, cls.__name__, places)
         module = construct(spec._replace(arguments=spec.arguments | given))
@@ -71,6 +78,16 @@ def build_module(
             f"{path} is a damaged checkpoint: {cls.__name__} cannot be built from it"
             f" ({type(error).__name__}: {first_line(error)})"
         ) from error
+
+
+def _missing(cls: type, given: dict[str, Any]) -> list[str]:
+    """Arguments of a class that are neither given nor have a default."""
+    plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [
+        name
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if parameter.kind in plain and parameter.default is parameter.empty and name not in given
+    ]
 
 
 def _trusted_module(

@@ -4,6 +4,7 @@ Everything here has a test of its own in tests/core/test_lightning_compat.py: wh
 changes one of them, that test says which.
 """
 
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -11,12 +12,13 @@ if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningModule, Trainer
     from pytorch_lightning.cli import LightningCLI
     from pytorch_lightning.core.optimizer import LightningOptimizer
+    from pytorch_lightning.loggers import Logger
     from torch.optim import Optimizer
 
 # keys that the CLI adds to a module's saved arguments
 CLI_KEYS = ("_class_path", "_instantiator", "_instantiator_path")
 # methods of LightningCLI that novum.cli.lightning_cli overrides
-CLI_HOOKS = ("_add_instantiators", "_parse_ckpt_path")
+CLI_HOOKS = ("_add_instantiators", "_dump_config", "_parse_ckpt_path")
 
 
 def built_by_cli() -> bool:
@@ -50,6 +52,17 @@ def batches_done(trainer: "Trainer") -> int:
     return cast(Any, trainer.fit_loop.epoch_loop.batch_progress.total).processed
 
 
+def overfits(trainer: "Trainer") -> bool:
+    """Return True if training repeats a few batches (overfit_batches)."""
+    return bool(cast(Any, trainer).overfit_batches)
+
+
+def overfitted(trainer: "Trainer", epoch: int) -> int:
+    """Number of those batches, of an epoch of so many; at least 1."""
+    asked = cast(Any, trainer).overfit_batches
+    return max(1, min(epoch, asked) if isinstance(asked, int) else int(asked * epoch))
+
+
 def disable_sigterm_broadcast(trainer: "Trainer") -> None:
     """Stop Lightning from agreeing on SIGTERM at every step.
 
@@ -57,6 +70,51 @@ def disable_sigterm_broadcast(trainer: "Trainer") -> None:
     wait for the device at every step. Preemption agrees about once a second instead.
     """
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+
+
+def without_validation(batch: Any, batch_idx: int) -> None:
+    """The validation_step of a module that has none."""
+
+
+def ensure_validation(trainer: "Trainer", module: "LightningModule") -> None:
+    """Let a run without a validation step or loader have an empty validation, where hooks fire."""
+    from pytorch_lightning.trainer.connectors.data_connector import _DataLoaderSource
+
+    if not trainer.enable_validation and trainer.limit_val_batches:
+        module.validation_step = without_validation
+        loop = trainer.fit_loop.epoch_loop.val_loop
+        if not loop._data_source.is_defined():
+            loop._data_source = _DataLoaderSource([0], "")
+
+
+def never_validates(trainer: "Trainer") -> bool:
+    """Return True if training goes on without end, and validation waits for an epoch's end."""
+    endless = cast(Any, trainer.fit_loop).max_batches == float("inf")
+    return endless and trainer.check_val_every_n_epoch is not None
+
+
+def counts_epochs(trainer: "Trainer | None") -> bool:
+    """Return True if a trainer's arguments are about epochs, so that data must say how long one is.
+
+    Otherwise, as the command line has it, max_steps alone ends a run.
+    """
+    if trainer is None:
+        return False
+    shares = (trainer.limit_train_batches, trainer.val_check_interval)
+    return (
+        trainer.max_epochs not in (None, -1)
+        or trainer.check_val_every_n_epoch is not None
+        or overfits(trainer)
+        or any(isinstance(x, float) and x != 1.0 for x in shares)
+    )
+
+
+def drop_events_after(logger: "Logger", step: int) -> None:
+    """Let TensorBoard forget what was logged after a step, before a run goes on from there."""
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    if isinstance(logger, TensorBoardLogger):
+        logger._kwargs["purge_step"] = step + 1
 
 
 def cluster_environment(trainer: "Trainer") -> "ClusterEnvironment":
@@ -73,8 +131,8 @@ def datamodule(trainer: "Trainer") -> Any:
 
 
 def log_interval(trainer: "Trainer") -> int:
-    """Steps between two logs: the argument log_every_n_steps."""
-    return cast(Any, trainer).log_every_n_steps
+    """Steps between two logs: the argument log_every_n_steps, of which 0 is never."""
+    return cast(Any, trainer).log_every_n_steps or sys.maxsize
 
 
 def fast_dev_run(trainer: "Trainer") -> bool:
@@ -84,7 +142,7 @@ def fast_dev_run(trainer: "Trainer") -> bool:
 
 def callbacks_of(trainer: "Trainer") -> "list[Callback]":
     """Callbacks of a trainer, in their order."""
-    return cast(Any, trainer).callbacks
+    return getattr(trainer, "callbacks", [])
 
 
 def wrapped_optimizer(module: "LightningModule", index: int = 0) -> "LightningOptimizer":

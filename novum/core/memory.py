@@ -5,9 +5,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from novum.core.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -37,6 +40,35 @@ def available_bytes() -> int:
     machine = _fields(PROC / "meminfo").get("MemAvailable:")
     free = memory_bytes() // 2 if machine is None else machine * 1024  # not every system says
     return max(0, min([free, *(limit - used for limit, used in _groups())]))
+
+
+def free_bytes(device: "torch.device") -> int:
+    """Bytes that are free on a GPU, or `available_bytes`."""
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_bytes()
+
+
+def require_memory(
+    needed: float, what: str, mend: str, available: Callable[[], int] = available_bytes
+) -> None:
+    """Refuse work before it begins, where the system would end the process in its middle.
+
+    Args:
+        needed: Bytes that it is estimated to take.
+        what: The work, as the subject of the sentence.
+        mend: What to do instead.
+        available: Bytes that are free.
+
+    Raises:
+        InputError: If there are fewer.
+    """
+    free = available()
+    if needed > free:
+        raise InputError(
+            f"{what} takes about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free:"
+            f" {mend}"
+        )
 
 
 def _groups() -> Iterator[tuple[int, int]]:

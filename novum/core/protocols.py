@@ -22,9 +22,11 @@ class Images(Protocol):
 
 @runtime_checkable
 class ImageGenerator(Protocol):
-    """Makes uint8 images (n, c, h, w), the same for the same seed."""
+    """Makes uint8 images (n, c, h, w), the same for the same seed.
 
-    images_seen: int  # real images trained on so far: the x axis of everything logged
+    An integer `images_seen`, real images trained on so far, is the x axis of everything logged;
+    without one Lightning's global_step is.
+    """
 
     def sample(
         self, n: int, *, seed: int | None = None, labels: Tensor | None = None

@@ -25,8 +25,9 @@ class Trainer:
     datamodule, fast_dev_run, is_global_zero, loggers = Heldout(), False, True, []
 
 
-def test_error_and_confidence(monkeypatch):
+def test_error_and_confidence(tmp_path, monkeypatch):
     logged = {}
+    monkeypatch.setattr(Trainer, "default_root_dir", tmp_path, raising=False)
     monkeypatch.setattr(
         "novum.callbacks.adversarial_robustness.log_metrics", lambda _, __, m: logged.update(m)
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from novum.callbacks import LastCheckpoint, Preemption
-from novum.cli.lightning_cli import newest_whole
+from novum.cli.run_folder import newest_whole
 from novum.core.checkpoints import read_checkpoint
 from novum.core.files import remove_partial_files, whole_file
 from tests.kills import Images, char_lstm, gan, kill_over_and_over

@@ -54,6 +54,21 @@ def test_a_dream_is_repeated_bit_for_bit_from_its_png(run, tmp_path):
         assert image.tobytes() == pixels
 
 
+@pytest.mark.slow
+def test_a_picture_of_a_changed_image_is_not_repeated(run, tmp_path, capsys):
+    for shade, name in ((90, "mine.png"), (200, "guide.png")):
+        Image.new("RGB", (48, 48), (shade, 80, 120)).save(tmp_path / name)
+    named = ["--data.init_args.image=mine.png", "--data.init_args.guide=guide.png"]
+    run("fit", "--config", "deep_dream", *DREAM, *named)
+    picture = str(tmp_path / "runs/deep_dream/version_0/mine.png")
+    Image.new("RGB", (48, 48), (10, 80, 120)).save(tmp_path / "guide.png")
+    with pytest.raises(SystemExit) as exit_:
+        run("fit", "--config", picture)
+    assert exit_.value.code == 2
+    assert "the picture was made of another guide.png" in capsys.readouterr().err
+    run("fit", "--config", picture, "--data.init_args.guide=guide.png")  # which the user names
+
+
 OTHERS = {  # config: the picture's name, what makes it small
     "style_transfer": (
         "china-flower",

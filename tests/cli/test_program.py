@@ -1,10 +1,14 @@
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from novum.cli.program import one_line_errors, repeat_sigint
+from tests.project import ROOT
 
 
 @pytest.mark.slow
@@ -33,3 +37,26 @@ def test_other_threads_are_left_alone():
     thread.start()
     thread.join()
     assert done
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="sees an import in /proc")
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_before_training_ends_in_one_line(tmp_path, signum, code):
+    """While torch and Lightning are imported, which takes seconds."""
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "train.py", "fit", "--config", "dcgan_digits"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    mapped = Path(f"/proc/{process.pid}/maps")
+    end = time.monotonic() + 60
+    while "libtorch" not in mapped.read_text():  # in the middle of importing it
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.01)
+    process.send_signal(signum)
+    assert process.wait(10) == code
+    assert process.stderr is not None
+    with process.stderr:
+        (line,) = process.stderr.read().splitlines()
+    assert line.endswith("stopped by SIGTERM" if code == 75 else "interrupted")

@@ -1,6 +1,7 @@
 """What we rely on in Lightning, one by one."""
 
 import inspect
+import time
 
 import pytest
 import torch
@@ -104,3 +105,30 @@ def test_modules_know_that_the_cli_builds_them():
 
     with _given_hyperparameters_context(hparams={}, instantiator="x"):
         assert compat.built_by_cli() is True
+
+
+def test_events_after_a_step_are_dropped(tmp_path):
+    from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    compat.drop_events_after(CSVLogger(tmp_path), 7)  # has none
+    for steps in ((5, 7, 9), ()):
+        logger = TensorBoardLogger(tmp_path, "run", "version_0")
+        if not steps:
+            compat.drop_events_after(logger, 7)
+        for step in steps:
+            logger.log_metrics({"x": 1.0}, step)
+        logger.experiment.close()
+        time.sleep(1.1)  # a file of events is named by its second
+    found = EventAccumulator(str(tmp_path / "run" / "version_0")).Reload()
+    assert [event.step for event in found.Scalars("x")] == [5, 7]
+
+
+def test_a_run_without_validation_gets_an_empty_one(tmp_path):
+    made = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, max_steps=1,
+                   default_root_dir=tmp_path)  # fmt: skip
+    module = LightningModule()
+    made.strategy.connect(module)
+    assert not made.enable_validation
+    compat.ensure_validation(made, module)
+    assert made.enable_validation

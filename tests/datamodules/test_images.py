@@ -25,6 +25,11 @@ def on_rank(data: ImageDataModule, rank: int, world: int, done: int = 0) -> Imag
     data.trainer = SimpleNamespace(
         global_rank=rank,
         world_size=world,
+        max_epochs=-1,
+        check_val_every_n_epoch=None,
+        val_check_interval=1000,
+        overfit_batches=0.0,
+        limit_train_batches=1.0,
         fit_loop=SimpleNamespace(epoch_loop=progress),
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
     )

@@ -3,6 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
+from novum.core.errors import InputError
 from novum.datamodules import SingleImageDataModule
 from novum.datamodules.single_image import read_image
 
@@ -73,3 +74,8 @@ def test_the_data_module_gives_steps_and_references():
     assert SingleImageDataModule(size=32).guide_reference() is None
     assert len(data.train_reference().fingerprint) == 64
     assert next(iter(data.train_dataloader())) == 0
+
+
+def test_a_size_that_does_not_fit_is_refused_with_one_that_does():
+    with pytest.raises(InputError, match=r"an image of 9999999 px takes about .* give a size of"):
+        read_image("china.jpg", 9_999_999)

@@ -49,15 +49,26 @@ class TestStreams:
     def test_ranks_share_what_is_validated(self, tmp_path, validation):
         data = text_data(tmp_path, small_text(4000), validation=validation, window=16)
 
-        def targets(rank, ranks):
+        def targets(rank, ranks, most=None):
             data._position = lambda: (rank, ranks)
             batches = list(data.val_dataloader())
             assert len(batches) == len(data.val_dataloader())
-            return sum(batch["tokens"][:, 1:].numel() for batch in batches)
+            return sum(x["tokens"][:, 1:].numel() for x in batches[:most] if not x.get("idle"))
 
-        whole = targets(0, 1)
-        assert whole == targets(0, 3) + targets(1, 3) + targets(2, 3)
-        assert len(data.heldout) - whole <= 50
+        for most in (None, 1):
+            whole = targets(0, 1, most)
+            assert whole == targets(0, 3, most) + targets(1, 3, most) + targets(2, 3, most)
+        dropped = len(data.heldout) - 1 - targets(0, 1)
+        assert dropped == 0 if validation == "windowed" else dropped < 50
+
+    def test_a_last_shorter_window_is_read_to_its_end(self, tmp_path):
+        data = text_data(tmp_path, small_text(4990), validation="windowed", window=256)
+        windows, rest = divmod(len(data.heldout) - 1, 256)
+        sizes = [tuple(batch["tokens"].shape) for batch in data.val_dataloader()]
+        assert rest and sizes == [(windows, 257), (1, rest + 1)]
+        data._position = lambda: (windows, windows + 1)  # has no window of its own
+        (batch,) = data.val_dataloader()
+        assert batch["idle"]
 
     def test_heldout_text_is_read_once_in_order(self, tmp_path):
         data = text_data(tmp_path, "abc" * 3001, batch_size=4)

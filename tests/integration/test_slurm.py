@@ -47,7 +47,8 @@ def test_a_job_goes_on_where_the_last_stopped(job, tmp_path):
     (line,) = calls(tmp_path)
     assert line.startswith("srun --kill-on-bad-exit=1 python train.py fit --config")
     assert line.endswith(
-        "--trainer.num_nodes 2 --config configs/dcgan_digits.yaml --ckpt_path last"
+        "--trainer.num_nodes 2 --trainer.logger.init_args.version slurm_7"
+        " --config configs/dcgan_digits.yaml --ckpt_path last"
     )
 
 

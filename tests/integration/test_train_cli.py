@@ -254,6 +254,7 @@ def test_config_names_and_runs_are_found(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "config.yaml").touch()
     checkpoint = str(tmp_path / "checkpoints" / "best.ckpt")
+    Path(checkpoint).touch()
     (*_, config), trusted = expand_arguments(["fit", "--config=dcgan_digits"])
     assert config.endswith("configs/dcgan_digits.yaml") and trusted is None
     (_, _, config, *rest), trusted = expand_arguments(["test", "--ckpt_path", checkpoint])
@@ -279,17 +280,15 @@ class TestMistakes:
             ("max_time=foo", "give --trainer.max_time=00:12:00:00 for twelve hours"),
             ("limit_train_batches=1.5", "give --trainer.limit_train_batches a whole number of"),
             ("overfit_batches=-1", "give --trainer.overfit_batches a whole number of batches"),
-            ("val_check_interval=1.5", "give a whole number of batches"),
-            ("gradient_clip_val=1", "steps its networks itself: leave out trainer.gradient_clip"),
+            ("val_check_interval=1.5", "a whole number of batches, or a share from 0.0 to 1.0"),
+            ("gradient_clip_val=1", "give --model.init_args.clip_gradient_norm instead"),
             ("gradient_clip_algorithm=abc", "Allowed algorithms: ['value', 'norm']"),
-            ("accumulate_grad_batches=2", "leave out trainer.accumulate_grad_batches, raise batch"),
+            ("accumulate_grad_batches=2", "give --model.init_args.accumulate instead"),
             ("profiler=advancd", "can only be one of ['simple', 'advanced', 'pytorch', 'xla']"),
             ("deterministic=maybe", "trainer.deterministic: expected true or false or warn, got"),
             ("detect_anomaly=3", "trainer.detect_anomaly: expected true or false, got 3"),
             ("callbacks=[EarlyStoping]", "no class EarlyStoping"),
             ("barebones=true", "leave out trainer.barebones"),
-            ("enable_checkpointing=false", "leave out --trainer.enable_checkpointing=false"),
-            ("enable_progress_bar=false", "remove ProgressBar from trainer.callbacks"),
             ("fast_dev_run=-2", "It should be >= 0"),
         ],
     )

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.fixture(autouse=True)
 def _here(tmp_path, monkeypatch):
     """A working folder beside one of the user's."""
-    (tmp_path / "here").mkdir()
+    (tmp_path / "here").mkdir(exist_ok=True)
     (tmp_path / "home").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
@@ -84,8 +84,11 @@ def test_the_best_checkpoint_of_another_folder_is_forgotten(tmp_path):
     callback.load_state_dict(kept | {"dirpath": str(tmp_path / "home")})
     callback.load_state_dict(kept)
     assert callback.best_model_path == ""
-    callback.load_state_dict(kept | {"dirpath": callback.dirpath})
-    assert callback.best_model_path == kept["best_model_path"]
+    callback._came_from = callback.dirpath  # its own checkpoint, which names another place
+    (tmp_path / "here").mkdir(exist_ok=True)
+    (tmp_path / "here" / "x.ckpt").touch()
+    callback.load_state_dict(kept)
+    assert callback.best_model_path == str(tmp_path / "here" / "x.ckpt")
 
 
 # -- where is written ----------------------------------------------------------------------------

@@ -1,0 +1,127 @@
+"""Some two hundred command lines of ordinary habits: each works, or is refused in one line.
+
+No traceback, and nothing that silently does not happen: where a line of habits.txt names words,
+they are in what is printed, or in the one line that refuses it.
+"""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests import programs
+from tests.integration.commands import TINY, fit, write_tiny
+from tests.project import ROOT
+from tests.tiny_text import small_text
+
+pytestmark = pytest.mark.slow
+SHORT = (
+    "--trainer.accelerator cpu --trainer.max_steps 2 --trainer.val_check_interval 2"
+    " --trainer.limit_val_batches 1 --trainer.callbacks [novum.callbacks.LastCheckpoint]"
+)
+IMAGES = "--data.dataset digits --data.image_size 8 --data.batch_size 8"
+TECHNIQUES = {
+    "@gan": f"--config tiny.yaml {SHORT}",
+    "@own": "--config tiny.yaml --model.generator mine.Generator"
+    f" --model.discriminator mine.Critic {SHORT}",
+    "@text": "--config char_lstm_stdlib --data.dataset files --data.files text.txt"
+    f" --data.chunk_length 10 --data.batch_size 4 --model.network.hidden_size 8 {SHORT}",
+    "@classes": f"--config classifier_fashion_mnist {IMAGES} --model.network.width 4 {SHORT}",
+    "@style": f"--config stylegan_fashion_mnist {IMAGES} --model.generator.max_width 8"
+    f" --model.discriminator.max_width 8 {SHORT}",
+    "@dream": f"--config deep_dream --data.size 48 --model.octaves [0,0] --model.steps 2 {SHORT}",
+    "@attack": f"--config adversarial --data.size 48 --model.attack.steps 2 {SHORT}",
+    "@transfer": f"--config style_transfer --data.size 48 --model.min_scale 48 {SHORT}",
+}
+OWN = """
+from torch import nn
+
+class Generator(nn.Module):
+    def __init__(self, image_size: int, channels: int, latent_dim: int = 4) -> None:
+        super().__init__()
+        self.latent_dim, self.num_classes = latent_dim, 0
+        self.shape = channels, image_size, image_size
+        self.net = nn.Sequential(nn.Linear(latent_dim, channels * image_size**2), nn.Tanh())
+
+    def forward(self, z, labels=None):
+        return self.net(z).unflatten(1, self.shape)
+
+class NoLatent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_classes = 0
+
+class Critic(nn.Module):
+    def __init__(self, image_size: int, channels: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size**2, 1))
+
+    def forward(self, images, labels=None):
+        return self.net(images)[:, 0]
+"""
+
+
+def read_habits() -> dict[str, list[tuple[str, str]]]:
+    """Section -> (what is expected, command line)."""
+    found = defaultdict(list)
+    section = ""
+    for line in Path(__file__).with_name("habits.txt").read_text().splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif line and not line.startswith("#"):
+            expected, _, command = line.partition(" | ")
+            found[section].append((expected.strip(), command.strip()))
+    return found
+
+
+HABITS = read_habits()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """What the command lines name: a config, a text, images, a run, a module of one's own."""
+    folder = tmp_path_factory.mktemp("habits")
+    write_tiny(folder, TINY)
+    (folder / "mine.py").write_text(OWN)
+    (folder / "text.txt").write_text(small_text(4000), encoding="utf-8")
+    (folder / "images").mkdir()
+    for i in range(12):
+        Image.new("L", (8, 8), 20 * i).save(folder / "images" / f"{i}.png")
+    best = "--trainer.callbacks+=novum.callbacks.BestCheckpoint"
+    done = fit(folder, best, "--trainer.callbacks.monitor=val/discriminator_loss",
+               "--trainer.logger.init_args.name=done", "--trainer.max_steps=2")  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+@pytest.mark.parametrize("section", HABITS)
+def test_habits(folder, section):
+    commands = []
+    for _, command in HABITS[section]:
+        for name, arguments in TECHNIQUES.items():
+            command = command.replace(name, arguments)
+        commands.append([str(folder), command])
+    (folder / f"{section}.json").write_text(json.dumps(commands))
+    runner, lines = ROOT / "tests/integration/command_runner.py", folder / f"{section}.json"
+    env = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    ran = programs.run(runner, lines, timeout=1200, env=env)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    wrong = []
+    for (expected, command), (code, out, err, _) in zip(
+        HABITS[section], json.loads(ran.stdout), strict=True
+    ):
+        kind, _, words = expected.partition(": ")
+        told = [line for line in err.splitlines() if line.startswith("python train.py: ")]
+        if "Traceback" in err or code not in (0, 2):
+            wrong.append((command, code, err[-600:]))
+        elif kind == "ok" and (code or words not in out + err):
+            wrong.append((command, code, told or (out + err)[-300:]))
+        elif kind == "no" and (code != 2 or len(told) != 1 or words not in told[0]):
+            wrong.append((command, code, told or err[-300:]))
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+def test_there_are_about_two_hundred():
+    assert sum(map(len, HABITS.values())) >= 190

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from novum.core.cache import cache_folder
 from novum.core.errors import InputError
@@ -75,6 +76,28 @@ class TextSource:
 
     def text(self, start: int = 0, stop: int | None = None) -> str:
         return self.vocabulary.decode(self.tokens[start:stop])
+
+    def code_points(self, start: int = 0, stop: int | None = None) -> NDArray[np.uint32]:
+        """Unicode code points of the characters there; not of a vocabulary of bytes."""
+        return self.vocabulary.code_points(self.tokens[start:stop])
+
+    def as_characters(self) -> "TextSource":
+        """The same text in characters, if it is in bytes."""
+        if not self.vocabulary.is_bytes:
+            return self
+        stops = [*self._starts[1:], len(self)]
+        texts = [
+            self.tokens[piece.start : stop].tobytes().decode("utf-8", "surrogateescape")
+            for piece, stop in zip(self.pieces, stops, strict=True)
+        ]
+        starts = np.cumsum([0, *map(len, texts)]).tolist()
+        pieces = [
+            Piece(start, piece.name, piece.offset)
+            for start, piece in zip(starts, self.pieces, strict=False)
+        ]
+        text = "".join(texts)
+        vocabulary = Vocabulary.of_text(text)
+        return TextSource(vocabulary.encode(text), vocabulary, pieces)
 
     def place(self, offset: int) -> tuple[str, int]:
         """The file that a token comes from, and its offset there."""

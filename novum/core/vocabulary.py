@@ -84,6 +84,10 @@ class Vocabulary:
         codes = self._codes[np.asarray(tokens, np.int64)]
         return codes.tobytes().decode("utf-32-le", "surrogatepass")
 
+    def code_points(self, tokens: Tokens) -> NDArray[np.uint32]:
+        """Unicode code points of tokens (n,), of a vocabulary of characters."""
+        return self._codes[tokens]
+
     def unknown(self, text: str) -> str:
         """The characters of `text` that have no token, each once, in order."""
         if self.alphabet is None:

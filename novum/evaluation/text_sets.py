@@ -65,7 +65,8 @@ def open_texts(options: argparse.Namespace) -> Texts:
             f"{options.samples} holds {sum(map(len, samples))} characters:"
             f" at least {LEAST} are needed, and 100,000 tell more"
         )
-    return Texts(samples, train, heldout, {"samples": options.samples} | places, seen)
+    places = {"samples": options.samples} | places
+    return Texts(samples, train.as_characters(), heldout and heldout.as_characters(), places, seen)
 
 
 def open_references(
@@ -91,8 +92,7 @@ def open_references(
     train = open_source(options.train, as_bytes, options.follow_links)
     if options.heldout == "none":
         return train, None, places
-    heldout = open_source(options.heldout, as_bytes, options.follow_links)
-    return train, recoded(heldout, train.vocabulary), places
+    return train, open_source(options.heldout, as_bytes, options.follow_links), places
 
 
 def split_text(place: str, as_bytes: bool, follow_links: bool = False) -> TextDataModule:
@@ -147,14 +147,6 @@ def text_hint() -> Iterator[None]:
     except InputError as error:
         what = re.split(r"[:;] (?:name its|take it)", str(error))[0]
         raise InputError(f"{what}: give text in UTF-8") from error
-
-
-def recoded(source: TextSource, vocabulary: Vocabulary) -> TextSource:
-    """The same text in the tokens of another vocabulary."""
-    if source.vocabulary == vocabulary:
-        return source
-    tokens = vocabulary.encode(source.text())
-    return TextSource(tokens, vocabulary, source.pieces)
 
 
 def read_samples(place: str, follow_links: bool = False) -> list[str]:

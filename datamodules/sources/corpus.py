@@ -26,7 +26,7 @@ from novum.core.vocabulary import (
 from novum.datamodules.sources.threads import bar
 
 BLOCK = 1 << 22  # bytes read at once
-VERSION = 1  # of the files in the cache
+VERSION = 2  # of the files in the cache
 
 Span = tuple[int, int]  # from, to: tokens of the corpus
 
@@ -214,7 +214,8 @@ def _tokens(file: Path, vocabulary: Vocabulary, encoding: str | None) -> Iterato
 
 
 def _texts(file: Path, encoding: str) -> Iterator[str]:
-    decode = Decoder(encoding, str(file))
+    utf8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8")  # a byte-order mark is no text
+    decode = Decoder("utf-8-sig" if utf8 else encoding, str(file))
     for block in read_blocks(file, BLOCK):
         yield decode(block)
     yield decode(b"", final=True)

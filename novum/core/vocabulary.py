@@ -120,8 +120,9 @@ class Decoder:
             text = self._decoder.decode(block, final)
         except UnicodeDecodeError as error:
             at = self._bytes - pending + error.start
+            name = self.encoding.removesuffix("-sig")
             raise InputError(
-                f"{self.where} is not {self.encoding} text: byte {error.object[error.start]:#04x}"
+                f"{self.where} is not {name} text: byte {error.object[error.start]:#04x}"
                 f" at offset {at:,}; name its encoding (such as latin-1), or train on bytes"
                 " (vocabulary: bytes)"
             ) from None

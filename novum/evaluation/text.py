@@ -6,9 +6,11 @@ import time
 from pathlib import Path
 
 from novum.core import distributed
+from novum.core.errors import printable
 from novum.core.files import prepare_output, write_text
 from novum.core.vocabulary import Tokens, Vocabulary
 from novum.datamodules.sources.corpus import TextSource
+from novum.evaluation.contamination import contaminated, contamination_verdict
 from novum.evaluation.outputs import cost, show
 from novum.evaluation.text_records import copy_records, evidence, facts, figures, novel_ngrams
 from novum.evaluation.text_sets import Texts, open_texts
@@ -22,6 +24,7 @@ from novum.report.schema import write_report
 from novum.report.text_copies import copies_markdown, copies_picture
 from novum.report.text_page import text_page
 
+MOST_LISTED = 50  # contaminated documents that are printed; report.json has all
 REPEATED = 0.02  # share of training text that stands elsewhere in it, from which it is said
 
 
@@ -42,6 +45,12 @@ def run(options: argparse.Namespace) -> Verdict:
     card = text_power(references, judged.judgement, seed=options.seed, together=True)
     report.power = [Recall(edit, r.value, r.low, r.high) for edit, r in card.items()]
     report.verdict = text_verdict(report)
+    if options.contamination:
+        report.contamination = contaminated(judged, texts.names)
+        report.verdict = contamination_verdict(report.contamination, len(texts.names))
+        if distributed.is_rank_zero():
+            for found in report.contamination[:MOST_LISTED]:
+                print(printable(f"{found.document}: {found.share:.0%} {found.how} in training"))
     report.cost = cost(time.perf_counter() - start, characters=texts.characters)
     if distributed.is_rank_zero():
         write(report, texts, judged, options.output)

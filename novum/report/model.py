@@ -315,6 +315,17 @@ class TextEvidence:
 
 
 @dataclass(frozen=True)
+class Contaminated:
+    """A held-out document that stands in training text."""
+
+    document: str
+    how: str  # exactly, nearly (altered), or partly
+    share: float  # of its characters
+    exact_share: float  # word for word
+    train: int  # offset of the first passage in all training text
+
+
+@dataclass(frozen=True)
 class Recall:
     """Share of copies, altered by one edit, that the detector would have found."""
 
@@ -354,6 +365,7 @@ class Report:
     copies: list[Copy] | None = None  # of images; None: not searched for
     passages: list[Passage] = field(default_factory=list)  # of text
     text_evidence: TextEvidence | None = None
+    contamination: list[Contaminated] = field(default_factory=list)
     power: list[Recall] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
     identical: Identical | None = None

@@ -94,6 +94,8 @@ def dump(report: Report) -> dict[str, Any]:
         content["identical"] = _known(asdict(report.identical))
     if report.text_evidence is not None:
         content["text_evidence"] = _known(asdict(report.text_evidence))
+    if report.contamination:
+        content["contamination"] = [asdict(found) for found in report.contamination]
     if report.gate is not None:
         content["gate"] = asdict(report.gate)
     content["controls"] = {

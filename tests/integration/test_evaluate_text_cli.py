@@ -179,3 +179,25 @@ def test_bad_input_ends_in_one_line(texts, fails, arguments, message):
     assert message in line
     if "binary" in line or "utf-8" in line:
         assert line.endswith("give text in UTF-8")
+
+
+def test_heldout_documents_that_stand_in_training_are_named(texts, capsys):
+    train = Path("train.txt").read_text()
+    folder = Path("benchmark")
+    folder.mkdir()
+    documents = {
+        "exact.txt": train[5000:8000],
+        "wrapped.txt": " ".join(train[20_000:23_000].upper().split()),
+        "partly.txt": train[30_000:31_000] + chain(2000, seed=40),
+        "fresh.txt": chain(3000, seed=41),
+    }
+    for name, text in documents.items():
+        (folder / name).write_text(text)
+    main(["--kind", "text", "--contamination", "--train", "train.txt", "--heldout", "benchmark"])
+    report = json.loads(Path("evaluation/report.json").read_text())
+    found = {c["document"]: c["how"] for c in report["contamination"]}
+    assert found == {"exact.txt": "exactly", "wrapped.txt": "nearly", "partly.txt": "partly"}
+    assert report["verdict"].startswith("Held-out text stands in training text: 3 of 4 documents")
+    page = read(Path("evaluation/report.html").read_text(encoding="utf-8"))
+    assert "Documents that stand in training text" in page.sections
+    assert "wrapped.txt: " in capsys.readouterr().out

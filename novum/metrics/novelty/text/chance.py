@@ -18,7 +18,7 @@ from novum.metrics.novelty.text.near_copies import LEAST, STEP, Passages, Pool
 EXCESS_ERROR = 0.002  # p-value of an excess from which there are copies
 FACT_ERROR = 0.005  # passages expected above the threshold of facts in innocent samples
 MODEL_MARGIN = 6.0  # bits above which n-gram models of the pool do not come
-FACT_MARGIN = 8.0  # bits more that a fact has
+FACT_MARGIN = 12.0  # bits more that a fact has
 TAIL = 40  # scores of the null, at most, that its tail is fitted to
 PRIOR_SCORES, PRIOR_EXCESS = 3, 4.0  # bits of the mean excess, as if so many scores had it
 MANY_DOCUMENTS = 30  # from which a document is what passages are counted by

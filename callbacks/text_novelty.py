@@ -17,9 +17,9 @@ from novum.report.text_copies import copies_markdown, copies_picture
 class TextNovelty(EvaluationCallback):
     """novelty/copies, and scalars that say whether passages are copied from training text.
 
-    The picture colours what stands in the training text word for word, or but for case and white
-    space; the Text tab has the longest passages beside their sources. docs/novelty.md explains the
-    scalars, novelty/<metric>/verbatim and novelty/<metric>/folded.
+    The picture colours what stands in the training text, altered or not; the Text tab has the
+    passages with most information beside their sources, their differences marked. docs/novelty.md
+    explains the scalars, novelty/<metric>/verbatim and novelty/<metric>/folded.
 
     Args:
         num_texts: Texts to write and judge.
@@ -52,14 +52,14 @@ class TextNovelty(EvaluationCallback):
         log_metrics(trainer, pl_module, scalars(figures(judged)))
         if trainer.is_global_zero:
             train = references.train
-            copies = copy_records(judged, texts, train)
+            copies = copy_records(judged, train)
             log_picture(
                 trainer,
                 "novelty/copies",
-                lambda: encode(copies_picture(copies, judged.queries, train)),
+                lambda: encode(copies_picture(copies, judged.text)),
                 seen(pl_module),
             )
-            markdown = copies_markdown(copies, judged, train)
+            markdown = copies_markdown(copies, judged.text, train)
             log_text(trainer, "novelty/copies", markdown, seen(pl_module))
 
     def _indexed(self, trainer: Trainer) -> TextReferences:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from novum.core.cache import cache_folder
 from novum.core.errors import InputError
@@ -25,7 +26,7 @@ from novum.core.vocabulary import (
 from novum.datamodules.sources.threads import bar
 
 BLOCK = 1 << 22  # bytes read at once
-VERSION = 1  # of the files in the cache
+VERSION = 2  # of the files in the cache
 
 Span = tuple[int, int]  # from, to: tokens of the corpus
 
@@ -75,6 +76,28 @@ class TextSource:
 
     def text(self, start: int = 0, stop: int | None = None) -> str:
         return self.vocabulary.decode(self.tokens[start:stop])
+
+    def code_points(self, start: int = 0, stop: int | None = None) -> NDArray[np.uint32]:
+        """Unicode code points of the characters there; not of a vocabulary of bytes."""
+        return self.vocabulary.code_points(self.tokens[start:stop])
+
+    def as_characters(self) -> "TextSource":
+        """The same text in characters, if it is in bytes."""
+        if not self.vocabulary.is_bytes:
+            return self
+        stops = [*self._starts[1:], len(self)]
+        texts = [
+            self.tokens[piece.start : stop].tobytes().decode("utf-8", "surrogateescape")
+            for piece, stop in zip(self.pieces, stops, strict=True)
+        ]
+        starts = np.cumsum([0, *map(len, texts)]).tolist()
+        pieces = [
+            Piece(start, piece.name, piece.offset)
+            for start, piece in zip(starts, self.pieces, strict=False)
+        ]
+        text = "".join(texts)
+        vocabulary = Vocabulary.of_text(text)
+        return TextSource(vocabulary.encode(text), vocabulary, pieces)
 
     def place(self, offset: int) -> tuple[str, int]:
         """The file that a token comes from, and its offset there."""
@@ -191,7 +214,8 @@ def _tokens(file: Path, vocabulary: Vocabulary, encoding: str | None) -> Iterato
 
 
 def _texts(file: Path, encoding: str) -> Iterator[str]:
-    decode = Decoder(encoding, str(file))
+    utf8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8")  # a byte-order mark is no text
+    decode = Decoder("utf-8-sig" if utf8 else encoding, str(file))
     for block in read_blocks(file, BLOCK):
         yield decode(block)
     yield decode(b"", final=True)

@@ -28,7 +28,8 @@ for --samples, which are never split, a checkpoint (.ckpt) of train.py, whose tr
 data are then known. A NAME is digits, mnist, fashion_mnist, cifar10 or celeba. One place given for
 both --train and --heldout is split as training splits it.
 
-With --kind text a PATH is a text file in UTF-8, a folder or a glob of these, or, for --samples, a
+With --kind text a PATH is a text file in UTF-8, a table of texts (.jsonl, also .gz and .zst, or
+.parquet; a row is a document), a folder or a glob of these, or, for --samples, a
 checkpoint of a text model; the NAME is stdlib, the source of Python's standard library.
 """
 EPILOG = """\
@@ -49,10 +50,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; what contradicts itself is an error."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    if options.contamination:
+        if options.kind != "text" or options.samples or options.heldout in (None, "none"):
+            parser.error("--contamination needs --kind text, --train and --heldout, no --samples")
+        options.samples = options.heldout
     if bool(options.samples) == bool(options.compare):
         parser.error("--samples or --compare is needed, one of them")
     if options.kind == "text" and options.features:
         parser.error("--features are of images: leave it out with --kind text")
+    if options.kind == "image" and options.text_column:
+        parser.error("--text-column is of text: leave it out without --kind text")
     of_images = (
         options.groups or options.image_column or options.split or options.on_bad_image == "skip"
     )
@@ -85,6 +92,12 @@ def _parser() -> Parser:
         help="exit code 3 if so, 4 if unknown",
     )
     add("--follow-links", action="store_true", help=FOLLOW_LINKS)
+    add(
+        "--contamination",
+        action="store_true",
+        help="of text: which documents of --heldout stand in --train? Without --samples",
+    )
+    add("--text-column", metavar="NAME", help="of JSON lines and parquet; else it is found")
     add("--image-column", metavar="NAME", help="of tables and archives; else it is found")
     add("--split", metavar="NAME", help="of tables: the one to read, for all sets")
     add(

@@ -84,6 +84,10 @@ class Vocabulary:
         codes = self._codes[np.asarray(tokens, np.int64)]
         return codes.tobytes().decode("utf-32-le", "surrogatepass")
 
+    def code_points(self, tokens: Tokens) -> NDArray[np.uint32]:
+        """Unicode code points of tokens (n,), of a vocabulary of characters."""
+        return self._codes[tokens]
+
     def unknown(self, text: str) -> str:
         """The characters of `text` that have no token, each once, in order."""
         if self.alphabet is None:
@@ -116,8 +120,9 @@ class Decoder:
             text = self._decoder.decode(block, final)
         except UnicodeDecodeError as error:
             at = self._bytes - pending + error.start
+            name = self.encoding.removesuffix("-sig")
             raise InputError(
-                f"{self.where} is not {self.encoding} text: byte {error.object[error.start]:#04x}"
+                f"{self.where} is not {name} text: byte {error.object[error.start]:#04x}"
                 f" at offset {at:,}; name its encoding (such as latin-1), or train on bytes"
                 " (vocabulary: bytes)"
             ) from None

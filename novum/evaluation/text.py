@@ -6,19 +6,26 @@ import time
 from pathlib import Path
 
 from novum.core import distributed
+from novum.core.errors import printable
 from novum.core.files import prepare_output, write_text
+from novum.core.vocabulary import Tokens, Vocabulary
 from novum.datamodules.sources.corpus import TextSource
+from novum.evaluation.contamination import contaminated, contamination_verdict
 from novum.evaluation.outputs import cost, show
-from novum.evaluation.text_records import copy_records, figures, novel_ngrams
+from novum.evaluation.text_records import copy_records, evidence, facts, figures, novel_ngrams
 from novum.evaluation.text_sets import Texts, open_texts
 from novum.evaluation.text_verdict import text_verdict
 from novum.metrics.novelty.text import JudgedTexts, TextReferences, exchangeability_test, judge_text
+from novum.metrics.novelty.text.power import text_power
 from novum.report.events import add_encoded, events
-from novum.report.model import Report, SetSummary, Verdict
+from novum.report.model import Recall, Report, SetSummary, Verdict
 from novum.report.pictures import encode
 from novum.report.schema import write_report
 from novum.report.text_copies import copies_markdown, copies_picture
 from novum.report.text_page import text_page
+
+MOST_LISTED = 50  # contaminated documents that are printed; report.json has all
+REPEATED = 0.02  # share of training text that stands elsewhere in it, from which it is said
 
 
 def run(options: argparse.Namespace) -> Verdict:
@@ -32,8 +39,18 @@ def run(options: argparse.Namespace) -> Verdict:
         references.prepare()
     judged = judge_text(references, texts.samples, seed=options.seed, together=True)
     report = new_report(texts, judged, options.seed)
-    report.passages = copy_records(judged, texts.samples, texts.train)
+    report.passages = copy_records(judged, texts.train)
+    report.facts = facts(report.passages)
+    report.text_evidence = evidence(judged)
+    card = text_power(references, judged.judgement, seed=options.seed, together=True)
+    report.power = [Recall(edit, r.value, r.low, r.high) for edit, r in card.items()]
     report.verdict = text_verdict(report)
+    if options.contamination:
+        report.contamination = contaminated(judged, texts.names)
+        report.verdict = contamination_verdict(report.contamination, len(texts.names))
+        if distributed.is_rank_zero():
+            for found in report.contamination[:MOST_LISTED]:
+                print(printable(f"{found.document}: {found.share:.0%} {found.how} in training"))
     report.cost = cost(time.perf_counter() - start, characters=texts.characters)
     if distributed.is_rank_zero():
         write(report, texts, judged, options.output)
@@ -47,7 +64,7 @@ def new_report(texts: Texts, judged: JudgedTexts, seed: int) -> Report:
     joined = "\0".join(texts.samples).encode("utf-8", "surrogatepass")
     samples = SetSummary(
         texts.places["samples"],
-        len(judged.queries.tokens),
+        len(judged.text),
         texts=len(texts.samples),
         fingerprint=hashlib.sha256(joined).hexdigest(),
     )
@@ -74,11 +91,15 @@ def describe(texts: Texts, side: str) -> SetSummary:
 
 def check_heldout(summary: SetSummary, train: TextSource, heldout: TextSource) -> None:
     """Test whether training and held-out text are exchangeable."""
-    found = exchangeability_test(train.tokens, heldout.tokens)
+    found = exchangeability_test(train.tokens, in_vocabulary(heldout, train.vocabulary))
     if found is not None:
         summary.exchangeability_distance = found.distance
         summary.exchangeability_usual_distance = found.usual_distance
         summary.exchangeability_p = found.p
+
+
+def in_vocabulary(text: TextSource, vocabulary: Vocabulary) -> Tokens:
+    return text.tokens if text.vocabulary == vocabulary else vocabulary.encode(text.text())
 
 
 def notes(texts: Texts, judged: JudgedTexts) -> list[str]:
@@ -86,8 +107,14 @@ def notes(texts: Texts, judged: JudgedTexts) -> list[str]:
     unknown = texts.train.vocabulary.unknown("".join(texts.samples))
     if unknown:
         found.append(
-            f"{len(unknown)} characters of the samples are not in the training text, such as"
-            f" {unknown[:10]!r}: no copy goes across them."
+            f"{len(unknown)} different characters of the samples are not in the training text, such"
+            f" as {unknown[:10]!r}; texts are compared in normal forms, and passages go on beyond"
+            " such characters."
+        )
+    if judged.judgement.train_repeated >= REPEATED:
+        found.append(
+            f"{judged.judgement.train_repeated:.1%} of the training text stands elsewhere in it,"
+            " word for word or nearly: generators recite most what is repeated."
         )
     if judged.quality["self_bleu"] is None:
         found.append("Variety was not measured: it needs 200 words.")
@@ -101,8 +128,8 @@ def write(report: Report, texts: Texts, judged: JudgedTexts, folder: Path) -> No
     write_text(folder / "report.html", page)
     step = texts.tokens_seen
     with events(report, folder, step) as writer:
-        picture = copies_picture(report.passages, judged.queries, texts.train)
+        picture = copies_picture(report.passages, judged.text)
         add_encoded(writer, "novelty/copies", encode(picture), step)
         writer.add_text(
-            "novelty/copies", copies_markdown(report.passages, judged, texts.train), step
+            "novelty/copies", copies_markdown(report.passages, judged.text, texts.train), step
         )

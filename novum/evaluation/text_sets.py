@@ -5,7 +5,7 @@ import contextlib
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -19,8 +19,9 @@ from novum.core.protocols import TextGenerator
 from novum.core.security import arguments_of_run
 from novum.core.seeds import derived_seed
 from novum.core.vocabulary import Decoder, Vocabulary
-from novum.datamodules.sources.corpus import Corpus, TextSource
+from novum.datamodules.sources.corpus import Corpus, Piece, TextSource
 from novum.datamodules.sources.text_files import open_text
+from novum.datamodules.sources.text_tables import is_table, read_table
 from novum.datamodules.sources.walk import glob_files, walk
 from novum.datamodules.text import TextDataModule
 
@@ -39,6 +40,7 @@ class Texts(NamedTuple):
     heldout: TextSource | None
     places: dict[str, str]  # of samples, train and heldout
     tokens_seen: int = 0  # by the checkpoint that drew the samples
+    names: Sequence[str] = ()  # of held-out documents, if these are judged
 
     @property
     def characters(self) -> int:
@@ -48,6 +50,8 @@ class Texts(NamedTuple):
 
 def open_texts(options: argparse.Namespace) -> Texts:
     """References first: they are read into the vocabulary of training text."""
+    if options.contamination:
+        return open_benchmark(options)
     if options.samples.endswith(".ckpt"):
         generator = load_module(Path(options.samples), "sample_text", "text generator").eval()
         known = None
@@ -59,13 +63,29 @@ def open_texts(options: argparse.Namespace) -> Texts:
         seen = int(cast(TextGenerator, generator).tokens_seen)
     else:
         train, heldout, places = open_references(options, None, None)
-        samples, seen = read_samples(options.samples, options.follow_links), 0
+        samples, seen = read_samples(options.samples, options.follow_links, options.text_column), 0
     if sum(map(len, samples)) < LEAST:
         raise InputError(
             f"{options.samples} holds {sum(map(len, samples))} characters:"
             f" at least {LEAST} are needed, and 100,000 tell more"
         )
-    return Texts(samples, train, heldout, {"samples": options.samples} | places, seen)
+    places = {"samples": options.samples} | places
+    return Texts(samples, train.as_characters(), heldout and heldout.as_characters(), places, seen)
+
+
+def open_benchmark(options: argparse.Namespace) -> Texts:
+    """Held-out documents in the place of samples."""
+    if not options.train or options.train == options.heldout:
+        raise InputError("--contamination needs --train, and --heldout of another place")
+    column = options.text_column
+    train = open_source(options.train, False, options.follow_links, column).as_characters()
+    heldout = open_source(options.heldout, False, options.follow_links, column).as_characters()
+    stops = [*(piece.start for piece in heldout.pieces[1:]), len(heldout)]
+    texts = [
+        heldout.text(piece.start, stop) for piece, stop in zip(heldout.pieces, stops, strict=True)
+    ]
+    places = {"samples": options.heldout, "train": options.train}
+    return Texts(texts, train, None, places, names=[piece.name for piece in heldout.pieces])
 
 
 def open_references(
@@ -88,11 +108,11 @@ def open_references(
     if options.heldout == options.train:
         data = split_text(options.train, as_bytes, options.follow_links)
         return data.train_reference(), data.heldout_reference(), places
-    train = open_source(options.train, as_bytes, options.follow_links)
+    column = options.text_column
+    train = open_source(options.train, as_bytes, options.follow_links, column)
     if options.heldout == "none":
         return train, None, places
-    heldout = open_source(options.heldout, as_bytes, options.follow_links)
-    return train, recoded(heldout, train.vocabulary), places
+    return train, open_source(options.heldout, as_bytes, options.follow_links, column), places
 
 
 def split_text(place: str, as_bytes: bool, follow_links: bool = False) -> TextDataModule:
@@ -100,22 +120,46 @@ def split_text(place: str, as_bytes: bool, follow_links: bool = False) -> TextDa
     vocabulary = "bytes" if as_bytes else "characters"
     if place in NAMES:
         return TextDataModule(place, vocabulary=vocabulary)
-    files = [glob.escape(str(file)) for file in text_files(place, follow_links)]
+    found = text_files(place, follow_links)
+    if any(map(is_table, found)):
+        raise InputError(f"{place} is a table: give --heldout another one than --train")
+    files = [glob.escape(str(file)) for file in found]
     with text_hint():  # which links are followed has been decided
         return TextDataModule("files", files, vocabulary=vocabulary, follow_links=True)
 
 
-def open_source(place: str, as_bytes: bool, follow_links: bool = False) -> TextSource:
-    """All of the text at a place."""
+def open_source(
+    place: str, as_bytes: bool, follow_links: bool = False, column: str | None = None
+) -> TextSource:
+    """All of the text at a place; each row of a table is a document."""
     if place in NAMES:
         corpus = open_text(place, as_bytes=as_bytes)
     else:
         files = text_files(place, follow_links)
+        if any(map(is_table, files)):
+            return table_source(files, column)
         root = Path(os.path.commonpath([file.resolve().parent for file in files]))
         names = [file.resolve().relative_to(root).as_posix() for file in files]
         with text_hint():
             corpus = Corpus.of_files(files, names, "utf-8", as_bytes)
     return corpus.source([(0, len(corpus.tokens))])
+
+
+def table_source(files: list[Path], column: str | None) -> TextSource:
+    """The rows of tables as documents."""
+    texts, pieces, at = [], [], 0
+    for file in files:
+        if not is_table(file):
+            raise InputError(f"{file} is no table as the others are: give tables or texts alone")
+        for number, text in read_table(file, column):
+            texts.append(f"{text}\n")
+            pieces.append(Piece(at, f"{file.name}, row {number}", 0))
+            at += len(texts[-1])
+    text = "".join(texts)
+    if not text:
+        raise InputError(f"{', '.join(map(str, files[:3]))}: there is no text")
+    vocabulary = Vocabulary.of_text(text)
+    return TextSource(vocabulary.encode(text), vocabulary, pieces)
 
 
 def text_files(place: str, follow_links: bool = False) -> list[Path]:
@@ -149,21 +193,16 @@ def text_hint() -> Iterator[None]:
         raise InputError(f"{what}: give text in UTF-8") from error
 
 
-def recoded(source: TextSource, vocabulary: Vocabulary) -> TextSource:
-    """The same text in the tokens of another vocabulary."""
-    if source.vocabulary == vocabulary:
-        return source
-    tokens = vocabulary.encode(source.text())
-    return TextSource(tokens, vocabulary, source.pieces)
-
-
-def read_samples(place: str, follow_links: bool = False) -> list[str]:
-    """One text for each file."""
+def read_samples(place: str, follow_links: bool = False, column: str | None = None) -> list[str]:
+    """One text for each file, or row of a table."""
     texts = []
     for file in text_files(place, follow_links):
+        if is_table(file):
+            texts += [text for _, text in read_table(file, column)]
+            continue
         data = read_regular(file, available_bytes() // 8)  # a character may take 4 bytes
         with text_hint():
-            texts.append(Decoder("utf-8", str(file))(data, final=True))
+            texts.append(Decoder("utf-8-sig", str(file))(data, final=True))
     return texts
 
 

@@ -1,130 +1,191 @@
 """The verdict on texts: which passages are copied, and is that more than chance gives?"""
 
-from novum.evaluation.text_records import NAMED
-from novum.metrics.novelty.text import LONG
-from novum.report.model import Finding, Passage, Report, Space, Verdict
+from collections.abc import Iterator
+
+from novum.metrics.novelty.text.chance import EXCESS_ERROR
+from novum.metrics.novelty.text.near_copies import STEP
+from novum.metrics.novelty.text.texts import NAMED
+from novum.report.model import Estimate, Finding, Passage, Recall, Report, Verdict
 
 HARDLY_CHANCE = 0.01  # p-value below which samples are said to favour training data
 ANOTHER_KIND = 0.01  # p-value below which held-out text is said to differ from training text
+SHARED = 0.02  # share of held-out text in training text from which the verdict says so
+SEEN, UNSEEN = 0.8, 0.5  # recall from which alterations count as seen, and below which as missed
+LOOK = "look at the passages below, then train with more data, fewer repeats of it or fewer steps"
 
 
 def text_verdict(report: Report) -> Verdict:
-    """Return the verdict that the figures and copies of a report support."""
-    remarks = tuple(filter(None, (_leaning(report), _variety(report))))
-    if report.heldout is None:
-        reason = (
-            "without held-out text it cannot be distinguished from what any such text has in"
-            f" common. {_account(report)}"
-        )
-        return Verdict(Finding.CANNOT_JUDGE, "Copying was not judged", (reason,), remarks=remarks)
-    copied = spaces_with_copying(report)
-    if copied:
-        finding, headline, found = Finding.COPYING, "Copying found", f"{_named(report)}."
-    elif _value(report, "copies_found"):
-        finding, found = Finding.TOO_LITTLE_EVIDENCE, _account(report)
-        headline = "Verbatim passages, but no more than chance may give"
-    else:
-        finding, headline, found = Finding.NONE_FOUND, "No copying found", _account(report)
-    caveat = _heldout_caveat(report)
+    """Return the verdict that the facts, figures and passages of a report support."""
+    finding, headline, details, todo = _finding(report)
+    caveats = tuple(_caveats(report))
     return Verdict(
         finding,
         headline,
-        (found, _usual(report)),
-        (caveat,) if caveat else (),
-        bool(caveat),
-        remarks=remarks,
-        spaces=copied,
+        tuple(filter(None, details)),
+        caveats,
+        bool(caveats),
+        remarks=tuple(filter(None, (_leaning(report, finding), _variety(report)))),
+        spaces=("folded",) if finding is Finding.COPYING else (),
+        next=f"Next: {todo}.",
     )
 
 
-def spaces_with_copying(report: Report) -> tuple[str, ...]:
-    """Readings in which passages are named as copies, or some are though none can be named."""
-    return tuple(
-        name
-        for name, space in report.features.items()
-        if _positive(space, "copies_flagged")
-        or (_positive(space, "drawn_to_training") and adjusted_p(report, name) <= HARDLY_CHANCE)
-    )
+def _finding(report: Report) -> tuple[Finding, str, tuple[str, ...], str]:
+    """The finding, its headline, sentences that continue it, and what to do next."""
+    facts = [p for p in report.passages if p.fact]
+    named = [p for p in report.passages if not p.fact and p.q <= NAMED]
+    rest = (_shares(report), *_power(report), _common(report))
+    if report.heldout is None and not facts:
+        reason = (
+            "without held-out text passages cannot be distinguished from what any such text has in"
+            f" common. {_account(report)}"
+        )
+        todo = "put text aside before training, and give it as --heldout"
+        return Finding.CANNOT_JUDGE, "Copying was not judged", (reason,), todo
+    if facts or _in_excess(report) or _is_drawn(report):
+        details = (f"{_copying(report, facts, named)}.", *rest)
+        return Finding.COPYING, "Copying found", details, LOOK
+    if any(p.is_copy for p in report.passages):
+        headline = "Passages of training text, but no more than chance may give"
+        todo = "look at the passages below; judge more samples, against more held-out text"
+        return Finding.TOO_LITTLE_EVIDENCE, headline, (_account(report), *rest), todo
+    todo = "nothing, as far as these copies go"
+    return Finding.NONE_FOUND, "No copying found", (_account(report), *rest), todo
 
 
-def _positive(space: Space, metric: str) -> bool:
-    estimate = space.novelty.get(metric)
-    return estimate is not None and bool(estimate.value)
+def _in_excess(report: Report) -> bool:
+    p = report.text_evidence and report.text_evidence.excess_p
+    return p is not None and p <= EXCESS_ERROR
 
 
-def adjusted_p(report: Report, name: str) -> float:
-    """p-value of the permutation test of a reading, by Bonferroni for all that have one."""
-    found = {r: space.novelty.get("permutation_p") for r, space in report.features.items()}
-    known = {r: p.value for r, p in found.items() if p is not None and p.value is not None}
-    return min(1.0, known[name] * len(known)) if name in known else 1.0
+def _is_drawn(report: Report) -> bool:
+    """Are some windows owed to training though none can be named?"""
+    p = _value(report, "permutation_p")
+    return bool(_value(report, "drawn_to_training")) and p is not None and p <= HARDLY_CHANCE
 
 
-def _value(report: Report, metric: str) -> float:
-    """A figure of the verbatim reading; 0 if unknown."""
-    estimate = report.features["verbatim"].novelty.get(metric)
-    return 0.0 if estimate is None or estimate.value is None else estimate.value
+def _value(report: Report, metric: str, reading: str = "folded") -> float | None:
+    space = report.features.get(reading)
+    estimate = space and space.novelty.get(metric)
+    return estimate.value if estimate else None
 
 
-def _named(report: Report) -> str:
-    """Count the copied passages by kind, and give the bound that names none."""
-    flagged = [c for c in report.passages if c.q <= NAMED]
+def _copying(report: Report, facts: list[Passage], named: list[Passage]) -> str:
     parts = []
-    if flagged:  # not kept in training
-        parts.append(_passages(flagged))
-    elif _value(report, "copies_flagged"):
-        count = int(_value(report, "copies_flagged"))
-        parts.append(f"{count:,} passages named as copies of training text")
+    if facts:
+        bits = report.text_evidence.fact_bits if report.text_evidence else 0
+        has = "has" if len(facts) == 1 else "each have"
+        parts.append(
+            f"{_passages(facts)} {has} more than {bits:.0f} bits in common with training text,"
+            " which no innocent text of this size has"
+        )
+    if named:
+        also = "more " if facts else ""
+        parts.append(f"{also}{_passages(named)} named as copies of training text (q <= {NAMED:g})")
+    if not facts and _in_excess(report) and report.text_evidence:
+        parts.append(
+            "passages in common with training text are more than held-out text explains"
+            f" (p = {report.text_evidence.excess_p:.2g})"
+        )
     if at_least := _value(report, "drawn_to_training"):
         parts.append(
-            f"at least {at_least:.2%} of the passages owe their words to it (95% confidence)"
+            f"at least {at_least:.2%} of the windows of {2 * STEP} letters owe their words to it"
+            " (95% confidence)"
         )
-    share = _value(report, "copied_share")
-    return f"{'; '.join(parts)}; {share:.2%} of all characters stand word for word in such passages"
+    return "; ".join(parts)
 
 
-def _passages(flagged: list[Passage]) -> str:
-    near = sum(c.kind == "near" for c in flagged)
-    counts = [(len(flagged) - near, "word for word"), (near, "but for case and space")]
-    many = " and ".join(f"{n:,} passage{'s' * (n > 1)} {how}" for n, how in counts if n)
-    longest = max(c.length for c in flagged)
-    return f"{many} named as copies of training text, the longest of {longest:,} characters"
+def _passages(found: list[Passage]) -> str:
+    """`40 passages (38 word for word, 2 altered), the longest of 700 characters,`"""
+    kinds = {
+        "word for word": sum(p.features == "verbatim" for p in found),
+        "but for case, spaces and punctuation": sum(p.features == "folded" for p in found),
+        "altered": sum(p.features == "near" for p in found),
+    }
+    how = ", ".join(f"{n:,} {words}" for words, n in kinds.items() if n)
+    longest = max(p.length for p in found)
+    count = f"{len(found):,} passage{'s' * (len(found) > 1)}"
+    return f"{count} ({how}; the longest of {longest:,} characters)"
 
 
 def _account(report: Report) -> str:
-    found, longest = _value(report, "copies_found"), int(_value(report, "longest_copy"))
-    if not found:
+    """What the samples have in common with training text."""
+    own = [p for p in report.passages if p.is_copy]
+    longest = int(_value(report, "longest_copy", "verbatim") or 0)
+    if not own:
         return (
-            f"no passage of {LONG} characters stands in the training text, the longest has"
-            f" {longest:,}."
+            "no passage stands in the training text, altered or not, but what chance or set"
+            f" phrases give; the longest word for word has {longest:,} characters."
         )
     return (
-        f"{int(found):,} of {LONG} characters or more stand in the training text, the longest has"
-        f" {longest:,}; {_value(report, 'copied_share'):.2%} of all characters."
+        f"{_passages(own)} in common with the training text; the longest word for word has"
+        f" {longest:,} characters."
     )
 
 
-def _usual(report: Report) -> str:
-    """Held-out text against the same training text."""
+def _shares(report: Report) -> str:
+    """Share of the samples inside passages, beside that of held-out text."""
+    share = _value(report, "copied_share") or 0.0
+    words = f"{share:.2%} of the characters stand in such passages"
+    usual = _value(report, "copied_share_heldout")
+    if usual is None:
+        return f"{words}."
+    longest = int(_value(report, "longest_copy_heldout", "verbatim") or 0)
     return (
-        f"In held-out text {_value(report, 'copied_share_heldout'):.2%} of the characters stand in"
-        f" such passages, and the longest has {int(_value(report, 'longest_copy_heldout')):,}."
+        f"{words}; in held-out text {usual:.2%}, and its longest word for word has {longest:,}"
+        " characters."
     )
 
 
-def _heldout_caveat(report: Report) -> str:
+def _common(report: Report) -> str:
+    counts = {k: sum(p.kind == k for p in report.passages) for k in ("common", "boilerplate")}
+    parts = []
+    if counts["common"]:
+        parts.append(f"{counts['common']:,} that held-out text has too")
+    if counts["boilerplate"]:
+        parts.append(f"{counts['boilerplate']:,} that ten documents or more share (boilerplate)")
+    return f"Not counted as copies: {' and '.join(parts)}." if parts else ""
+
+
+def _power(report: Report) -> Iterator[str]:
+    """What was planted and found."""
+    if not report.power:
+        return
+    seen = [r for r in report.power if r.recall is not None and r.recall >= SEEN]
+    missed = [r for r in report.power if r.recall is not None and r.recall < UNSEEN]
+    if seen:
+        low = min(r.low or 0 for r in seen)
+        yield (
+            f"Planted passages of 300 characters were named at a rate of {low:.0%} or more (95%"
+            f" confidence, each) if they are {_listed(seen)}."
+        )
+    if missed:
+        yield f"Would mostly not have been named: passages that are {_listed(missed)}."
+
+
+def _listed(recalls: list[Recall]) -> str:
+    words = [r.edit for r in recalls]
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+
+
+def _caveats(report: Report) -> Iterator[str]:
     p = report.heldout and report.heldout.exchangeability_p
-    if p is None or p > ANOTHER_KIND:
-        return ""
-    return (
-        f"Held-out text differs in kind from training text (p = {p:.2g}), so what is chance is not"
-        " calibrated: put passages from all over the text aside before training."
-    )
+    if p is not None and p <= ANOTHER_KIND:
+        yield (
+            f"Held-out text differs in kind from training text (p = {p:.2g}), so what is chance is"
+            " not calibrated: put passages from all over the text aside before training."
+        )
+    found = report.text_evidence
+    if report.heldout is not None and found is not None and found.heldout_shared >= SHARED:
+        yield (
+            f"{found.heldout_shared:.1%} of the held-out text stands in training text, word for"
+            " word or nearly: it hides copies of that. Take it out of one of them."
+        )
 
 
-def _leaning(report: Report) -> str:
-    estimate = report.features["verbatim"].novelty.get("permutation_p")
-    p = estimate and estimate.value
-    if p is None or p > HARDLY_CHANCE or spaces_with_copying(report):
+def _leaning(report: Report, finding: Finding) -> str:
+    p = _value(report, "permutation_p")
+    if p is None or p > HARDLY_CHANCE or finding is Finding.COPYING:
         return ""
     return (
         f"Short passages favour training text over held-out text (p = {p:.2g}), as any model does"
@@ -133,7 +194,8 @@ def _leaning(report: Report) -> str:
 
 
 def _variety(report: Report) -> str:
-    quality = report.features["verbatim"].quality
+    space = report.features.get("verbatim")
+    quality: dict[str, Estimate] = space.quality if space else {}
     known = [quality[n].value for n in ("self_bleu", "self_bleu_heldout") if n in quality]
     if len(known) < 2 or known[0] is None or known[1] is None:
         return ""

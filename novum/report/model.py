@@ -215,11 +215,16 @@ class Copy:
 class Fact:
     """A sample so like a training image that it needs no test to be listed."""
 
-    kind: str  # identical or near_identical
-    sample: str | int
-    train: str | int
-    measure: float | None = None  # -log10 of the share of fresh images as near; None if identical
+    kind: str  # identical or near_identical; of text passage
+    sample: str | int  # of text: offset in all samples joined
+    train: str | int  # of text: offset in all training text
+    # -log10 of the share of fresh images as near; None if identical. Of a passage: bits
+    measure: float | None = None
     heldout_as_near: int = 0  # held-out images, as many as there are samples, of which it is true
+    length: int | None = None  # of a passage, characters
+    train_length: int | None = None
+    file: str | None = None  # of training text
+    file_offset: int | None = None
 
 
 @dataclass(frozen=True)
@@ -263,9 +268,9 @@ class Gate:
 
 @dataclass(frozen=True)
 class Passage:
-    """A passage of a sample that the training text has too.
+    """A passage of a sample that the training text has too, altered or not.
 
-    Offsets count characters from 0.
+    Offsets count characters from 0, of the files as they are.
     """
 
     sample: int  # offset in all samples joined
@@ -278,14 +283,46 @@ class Passage:
     text_offset: int
     file: str  # of the training text
     file_offset: int
-    features: str  # the reading of text that found it
+    # verbatim; folded: but for case, spaces and punctuation; or near: altered otherwise
+    features: str
+    bits: float | None = None  # information that it has in common with its source
+    fact: bool = False  # more of it than any innocent text would
+    documents: int = 0  # that share it, if it is boilerplate
+    identity: float | None = None  # share that is the same
+    edits: int | None = None  # stretches that differ
 
     @property
     def kind(self) -> str:
-        """One of verbatim, near, and common, which held-out text has too."""
+        """verbatim, folded or near; common, which held-out text has too; or boilerplate."""
         if self.in_heldout:
             return "common"
-        return "verbatim" if self.features == "verbatim" else "near"
+        return "boilerplate" if self.documents else self.features
+
+    @property
+    def is_copy(self) -> bool:
+        return self.kind not in ("common", "boilerplate")
+
+
+@dataclass(frozen=True)
+class TextEvidence:
+    """What the verdict on a text rests on."""
+
+    fact_bits: float  # of a passage that is a fact
+    named_bits: float  # below which none is named
+    excess_p: float | None = None  # of "innocent text shares as many passages with training text"
+    heldout_shared: float = 0.0  # share of held-out text that stands in training text
+    train_repeated: float = 0.0  # share of training text that stands elsewhere in it
+
+
+@dataclass(frozen=True)
+class Contaminated:
+    """A held-out document that stands in training text."""
+
+    document: str
+    how: str  # exactly, nearly (altered), or partly
+    share: float  # of its characters
+    exact_share: float  # word for word
+    train: int  # offset of the first passage in all training text
 
 
 @dataclass(frozen=True)
@@ -327,6 +364,8 @@ class Report:
     overlap: Overlap | None = None
     copies: list[Copy] | None = None  # of images; None: not searched for
     passages: list[Passage] = field(default_factory=list)  # of text
+    text_evidence: TextEvidence | None = None
+    contamination: list[Contaminated] = field(default_factory=list)
     power: list[Recall] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
     identical: Identical | None = None

@@ -92,6 +92,10 @@ def dump(report: Report) -> dict[str, Any]:
     content["facts"] = [_known(asdict(fact)) for fact in report.facts]
     if report.identical is not None:
         content["identical"] = _known(asdict(report.identical))
+    if report.text_evidence is not None:
+        content["text_evidence"] = _known(asdict(report.text_evidence))
+    if report.contamination:
+        content["contamination"] = [asdict(found) for found in report.contamination]
     if report.gate is not None:
         content["gate"] = asdict(report.gate)
     content["controls"] = {

@@ -7,13 +7,15 @@ import numpy as np
 from markupsafe import Markup
 
 from novum.datamodules.sources.corpus import TextSource
+from novum.metrics.novelty.text.differences import Piece, differences
 from novum.report.figures import line_chart
 from novum.report.formatting import number
 from novum.report.image_page import metric_table, settings
-from novum.report.model import Passage, Report
+from novum.report.model import Passage, Recall, Report
 from novum.report.rendering import render
 
-MOST_BESIDE = 12  # copies shown beside their source
+MOST_BESIDE = 20  # copies shown beside their source
+MOST_SHARED = 5  # set phrases, and what held-out text has too
 MOST_LISTED = 30
 CONTEXT = 60  # characters shown around a copy
 PASSAGE = 600  # characters of a long copy that are shown
@@ -21,8 +23,10 @@ MOST_TEXT = 20_000  # characters of the samples
 SIDES = {"samples": "samples", "train": "training text", "heldout": "held-out text"}
 KINDS = {
     "verbatim": "verbatim in the training text",
-    "near": "but for case and white space",
+    "folded": "but for case, spaces and punctuation",
+    "near": "altered",
     "common": "in held-out text too",
+    "boilerplate": "shared by ten documents or more",
 }
 
 
@@ -30,7 +34,7 @@ class Marked(NamedTuple):
     """A copy with the text around it."""
 
     before: str
-    copied: str
+    copied: list[Piece]
     after: str
     kind: str
 
@@ -65,7 +69,7 @@ def text_page(report: Report, texts: Sequence[str], train: TextSource) -> str:
     """Render the whole page."""
     joined = _Joined(texts, train)
     copies = report.passages
-    shown = min(MOST_TEXT, len(joined.tokens))
+    shown = min(MOST_TEXT, len(joined.text))
     curve_names, curves = _ngrams(report)
     return render(
         "text.html",
@@ -76,11 +80,13 @@ def text_page(report: Report, texts: Sequence[str], train: TextSource) -> str:
         quality=metric_table(report, "quality"),
         kinds=KINDS,
         kind_classes=[f"copied {kind}" for kind in KINDS],
-        pairs=[_pair(copy, joined) for copy in copies[:MOST_BESIDE]],
+        pairs=[_pair(copy, joined) for copy in copies if copy.is_copy][:MOST_BESIDE],
+        shared=[_pair(copy, joined) for copy in copies if not copy.is_copy][:MOST_SHARED],
+        power=[_power_row(r) for r in report.power],
         curve_names=curve_names,
         curves=curves,
         runs=_runs(copies, joined, shown),
-        not_shown=len(joined.tokens) - shown,
+        not_shown=len(joined.text) - shown,
         tables=_tables(copies),
         **settings(report),
     )
@@ -90,17 +96,8 @@ class _Joined:
     """Samples joined, and the training text, by the offsets of `copies`."""
 
     def __init__(self, texts: Sequence[str], train: TextSource) -> None:
-        self.vocabulary, self.train = train.vocabulary, train
-        encoded = [self.vocabulary.encode(text) for text in texts]
-        self.tokens = np.concatenate(encoded)
-        self.stops = np.cumsum([len(tokens) for tokens in encoded])
-        self.originals = None if self.vocabulary.is_bytes else "".join(texts)
-
-    def sample(self, start: int, stop: int) -> str:
-        """Text of the samples as written, with characters that the training text lacks."""
-        if self.originals is not None:
-            return self.originals[start:stop]
-        return self.vocabulary.decode(self.tokens[start:stop])
+        self.text, self.train = "".join(texts), train
+        self.stops = np.cumsum([len(text) for text in texts])
 
     def around(self, start: int, stop: int) -> tuple[int, int]:
         """Some context, inside the same text."""
@@ -122,29 +119,58 @@ def _pair(copy: Passage, joined: _Joined) -> Pair:
     place, place_stop = copy.train, copy.train + copy.train_length
     first, last = joined.around(start, stop)
     train = joined.train
-    own = joined.sample(first, start), joined.sample(start, stop), joined.sample(stop, last)
-    source = (
-        train.text(max(0, place - CONTEXT), place),
-        train.text(place, place_stop),
-        train.text(place_stop, min(len(train), place_stop + CONTEXT)),
-    )
+    end = min(len(train), place_stop + CONTEXT)
+    found = differences(joined.text[start:stop], train.text(place, place_stop))
+    own = joined.text[first:start], found.own, joined.text[stop:last]
+    source = train.text(max(0, place - CONTEXT), place), found.source, train.text(place_stop, end)
     return Pair(
         copy.text,
         f"{copy.text_offset:,}",
-        f"{copy.length:,} characters, q {number(copy.q)}",
-        _marked(*own, copy.kind),
+        _caption(copy),
+        Marked(own[0], _shortened(own[1]), own[2], copy.kind),
         copy.file,
         f"{copy.file_offset:,}",
-        _marked(*source, copy.kind),
+        Marked(source[0], _shortened(source[1]), source[2], copy.kind),
     )
 
 
-def _marked(before: str, copied: str, after: str, kind: str) -> Marked:
-    """Shorten a long copy in the middle."""
-    if len(copied) > PASSAGE:
-        left_out = f" … {len(copied) - PASSAGE:,} more characters … "
-        copied = copied[: PASSAGE // 2] + left_out + copied[-PASSAGE // 2 :]
-    return Marked(before, copied, after, kind)
+def _caption(copy: Passage) -> str:
+    sure = "a fact" if copy.fact else f"q {number(copy.q)}"
+    words = [f"{copy.length:,} characters", f"{copy.bits or 0:,.0f} bits", sure]
+    if copy.features != "verbatim" and copy.identity is not None:
+        words.append(f"{copy.identity:.0%} the same")
+    if copy.documents:
+        words[2] = f"in {copy.documents:,} documents or more"
+    elif copy.in_heldout:
+        words[2] = "in held-out text too"
+    return ", ".join(words)
+
+
+def _shortened(pieces: list[Piece]) -> list[Piece]:
+    """The beginning of a long copy and its end."""
+    total = sum(len(p.text) for p in pieces)
+    if total <= PASSAGE:
+        return pieces
+    left_out = f" … {total - PASSAGE:,} more characters … "
+    return [
+        *_first(pieces, PASSAGE // 2),
+        Piece(left_out, True),
+        *[Piece(p.text[::-1], p.same) for p in _first(_reversed(pieces), PASSAGE // 2)][::-1],
+    ]
+
+
+def _reversed(pieces: list[Piece]) -> list[Piece]:
+    return [Piece(p.text[::-1], p.same) for p in reversed(pieces)]
+
+
+def _first(pieces: list[Piece], count: int) -> list[Piece]:
+    kept = []
+    for piece in pieces:
+        if count <= 0:
+            break
+        kept.append(Piece(piece.text[:count], piece.same))
+        count -= len(piece.text)
+    return kept
 
 
 def _ngrams(report: Report) -> tuple[list[str], Markup]:
@@ -171,7 +197,7 @@ def _runs(copies: Sequence[Passage], joined: _Joined, shown: int) -> list[Run]:
     edges = sorted({0, shown, *breaks.tolist(), *(stop for stop in stops if stop < shown)})
     return [
         Run(
-            joined.sample(first, last),
+            joined.text[first:last],
             names[kinds[first] - 1] if kinds[first] else "",
             last in stops and last < shown,
         )
@@ -180,25 +206,34 @@ def _runs(copies: Sequence[Passage], joined: _Joined, shown: int) -> list[Run]:
 
 
 def _tables(copies: Sequence[Passage]) -> list[CopyTable]:
-    """Longest copies of each reading."""
+    """Passages with most bits, copies and others."""
     tables = []
-    for title, reading in (("Longest copies", "verbatim"), ("Near-copies", "folded")):
-        found = sorted(
-            (c for c in copies if c.features == reading), key=lambda c: c.length, reverse=True
-        )
+    for title, is_copy in (("Copies", True), ("Set phrases, and what held-out text has", False)):
+        found = [c for c in copies if c.is_copy == is_copy]
         if found:
             rows = [_row(copy) for copy in found[:MOST_LISTED]]
             tables.append(CopyTable(title, rows, len(found) - len(rows)))
     return tables
 
 
+def _power_row(recall: Recall) -> list[str]:
+    ends = (
+        ""
+        if recall.low is None or recall.high is None
+        else f"{recall.low:.0%} to {recall.high:.0%}"
+    )
+    return [recall.edit, "" if recall.recall is None else f"{recall.recall:.0%}", ends]
+
+
 def _row(copy: Passage) -> list[str]:
     return [
         copy.file,
+        "a fact" if copy.fact else KINDS[copy.kind],
+        number(copy.bits or 0),
         number(copy.length),
         str(copy.sample),
         str(copy.train),
         str(copy.file_offset),
+        "" if copy.identity is None else f"{copy.identity:.0%}",
         number(copy.q),
-        "yes" if copy.in_heldout else "no",
     ]

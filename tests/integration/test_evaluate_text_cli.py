@@ -48,7 +48,7 @@ def fails(monkeypatch, capsys):
 
 def test_fresh_text_is_not_called_a_copy(texts, capsys):
     report = evaluate("--samples", "fresh.txt", "--fail-on-copying")
-    assert report["verdict"].startswith("No copying found: no passage of 50 characters stands")
+    assert report["verdict"].startswith("No copying found: no passage stands in the training")
     assert report["copies"] == []
     out = capsys.readouterr().out
     assert " ".join(report["verdict"].split()) in " ".join(out.split())
@@ -60,9 +60,12 @@ def test_planted_copies_are_found_with_their_offsets(texts):
         evaluate("--samples", "copies.txt", "--fail-on-copying")
     assert exit_.value.code == 3
     report = evaluate("--samples", "copies.txt")  # code 0: judged
-    assert report["verdict"].startswith("Copying found: 40 passages word for word named")
+    assert report["verdict"].startswith("Copying found: 40 passages (40 word for word; the longest")
     found = {(c["sample"], c["length"], c["train"]) for c in report["copies"]}
     assert found == set(texts.copies)
+    assert {(f["sample"], f["length"], f["train"]) for f in report["facts"]} == found
+    assert all(f["kind"] == "passage" and f["measure"] > 30 for f in report["facts"])
+    assert {p["edit"]: p["recall"] for p in report["power"]}["in capitals"] == 1
     first = report["copies"][0]
     assert first["length"] == 700 and first["q"] <= 0.1 and first["file"] == "train.txt"
     assert first["file_offset"] == first["train"] and first["text_offset"] == first["sample"]
@@ -84,8 +87,9 @@ def test_all_of_it_is_written(texts):
     report = evaluate("--samples", "copies.txt")
     assert report["schema"] == 2 and report["kind"] == "text"
     assert list(report["features"]) == ["verbatim", "folded"]
-    for space in report["features"].values():
-        assert {"copy_rate", "copies_flagged", "permutation_p"} <= set(space["novelty"])
+    novelty = report["features"]["folded"]["novelty"]
+    assert {"copy_rate", "copies_flagged", "permutation_p", "excess_p"} <= set(novelty)
+    assert report["text_evidence"]["fact_bits"] >= report["text_evidence"]["named_bits"] > 20
     assert len(report["novel_ngrams"]["samples"]) == len(report["novel_ngrams"]["heldout"]) == 50
     assert report["samples"]["n"] == len(texts.text)
     page = read(Path("evaluation/report.html").read_text(encoding="utf-8"))
@@ -95,7 +99,7 @@ def test_all_of_it_is_written(texts):
     assert texts.text[start : start + length] in page.text and "<&>" in page.text
     events = EventAccumulator("evaluation/tensorboard")
     events.Reload()
-    assert "novelty/drawn_to_training/verbatim" in events.Tags()["scalars"]
+    assert "novelty/drawn_to_training/folded" in events.Tags()["scalars"]
     assert events.Tags()["images"] == ["novelty/copies"]
     tables = events.Tensors("novelty/copies/text_summary")[0].tensor_proto.string_val[0].decode()
     assert tables.count("\n") == 11 and "| train&#46;txt, " in tables
@@ -111,10 +115,12 @@ def test_a_folder_of_samples_and_one_place_for_both_references(texts):
     assert (report["train"]["n"], report["heldout"]["n"]) == (54_000, 6000)
 
 
-def test_without_heldout_text_copying_is_not_judged(texts):
+def test_without_heldout_text_facts_alone_decide(texts):
     report = evaluate("--samples", "copies.txt", heldout="none")
+    assert report["finding"] == "copying" and report["heldout"] is None
+    assert len(report["copies"]) == 40 and "power" not in report
+    report = evaluate("--samples", "fresh.txt", heldout="none")
     assert report["verdict"].startswith("Copying was not judged")
-    assert len(report["copies"]) == 40 and report["heldout"] is None
     assert "unjudged" in Path("evaluation/report.html").read_text(encoding="utf-8")
 
 
@@ -132,7 +138,7 @@ def test_the_index_is_kept_and_found_again(texts, monkeypatch):
 def test_a_damaged_index_is_built_again(texts, tmp_path):
     first = evaluate("--samples", "copies.txt")
     kept = list((tmp_path / "cache" / "text_indices").glob("*.npy"))
-    assert len(kept) == 4
+    assert len(kept) == 1
     for path in kept:
         path.write_bytes(path.read_bytes()[:-100])
     assert evaluate("--samples", "copies.txt")["copies"] == first["copies"]
@@ -173,3 +179,25 @@ def test_bad_input_ends_in_one_line(texts, fails, arguments, message):
     assert message in line
     if "binary" in line or "utf-8" in line:
         assert line.endswith("give text in UTF-8")
+
+
+def test_heldout_documents_that_stand_in_training_are_named(texts, capsys):
+    train = Path("train.txt").read_text()
+    folder = Path("benchmark")
+    folder.mkdir()
+    documents = {
+        "exact.txt": train[5000:8000],
+        "wrapped.txt": " ".join(train[20_000:23_000].upper().split()),
+        "partly.txt": train[30_000:31_000] + chain(2000, seed=40),
+        "fresh.txt": chain(3000, seed=41),
+    }
+    for name, text in documents.items():
+        (folder / name).write_text(text)
+    main(["--kind", "text", "--contamination", "--train", "train.txt", "--heldout", "benchmark"])
+    report = json.loads(Path("evaluation/report.json").read_text())
+    found = {c["document"]: c["how"] for c in report["contamination"]}
+    assert found == {"exact.txt": "exactly", "wrapped.txt": "nearly", "partly.txt": "partly"}
+    assert report["verdict"].startswith("Held-out text stands in training text: 3 of 4 documents")
+    page = read(Path("evaluation/report.html").read_text(encoding="utf-8"))
+    assert "Documents that stand in training text" in page.sections
+    assert "wrapped.txt: " in capsys.readouterr().out

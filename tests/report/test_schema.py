@@ -21,6 +21,7 @@ from novum.report.model import (
     Report,
     SetSummary,
     Space,
+    TextEvidence,
     Tone,
     Verdict,
 )
@@ -69,8 +70,8 @@ def test_a_report_is_read_as_it_was_written(found):
 
 
 def test_passages_of_text_too(tmp_path):
-    passage = Passage(5, 70, 60, 61, 0.01, False, 0, 5, "a.py", 7, "verbatim")
-    found = Report(kind="text", passages=[passage], novel_ngrams={"samples": [0.0, None, 1.0]})
+    passage = Passage(5, 70, 60, 61, 0.01, False, 0, 5, "a.py", 7, "near", 80.5, True, 0, 0.9, 3)
+    found = Report(kind="text", passages=[passage], text_evidence=TextEvidence(40.0, 30.0))
     write_report(tmp_path / "report.json", found)
     assert read_report(tmp_path / "report.json") == found
     assert json.loads((tmp_path / "report.json").read_text())["copies"][0]["file_offset"] == 7

@@ -41,7 +41,7 @@ class Words:
     """
 
     def __init__(self, tokens: Tokens) -> None:
-        if tokens.ndim != 1 or tokens.dtype not in (np.uint8, np.uint16):
+        if tokens.ndim != 1 or tokens.dtype.kind != "u" or tokens.itemsize > 2:
             raise InputError(
                 f"tokens are {tokens.dtype} {tokens.shape}: one row of uint8 or uint16 is needed"
             )
@@ -163,20 +163,6 @@ def _near(index: TextIndex, queries: Words, starts: Places, length: int) -> tupl
     least = _bisect(low, high, lambda rank, which: seconds[rank] < second[which])
     high = np.where(seconds[np.minimum(least, len(seconds) - 1)] == second, high, least)
     return least, _bisect(least, high, lambda rank, which: seconds[rank] <= second[which])
-
-
-def occurrences(
-    index: TextIndex, queries: Words, starts: Places, lengths: Places, most: int
-) -> tuple[Places, Places]:
-    """The suffixes order[low:high] that begin with each passage, or its first `most` tokens."""
-    rows = np.arange(most)[None] < lengths[:, None]
-    tokens = queries.tokens[np.minimum(starts[:, None] + np.arange(most), len(queries) - 1)]
-    dtype = f"u{queries.width}"
-    least = np.where(rows, tokens, 0).astype(dtype).ravel()
-    largest = np.where(rows, tokens, np.iinfo(dtype).max).astype(dtype).ravel()
-    places = np.arange(len(starts)) * most
-    low = insertion_points(index, Words(least), places, most, right=False)
-    return low, insertion_points(index, Words(largest), places, most)
 
 
 def compare(text: Words, places: Places, queries: Words, starts: Places, steps: int) -> NDArray:

@@ -58,10 +58,17 @@ def copied_spans(found: Matching, at_least: int = LONG) -> Spans:
 
 def copied(found: Matching, at_least: int = LONG) -> NDArray[np.bool_]:
     """(m,) Whether a token lies inside a passage of so many tokens that the corpus has too."""
-    edges = np.zeros(len(found.length) + 1, np.int64)
     starts = np.flatnonzero(found.length >= at_least)
-    edges[starts] += 1
-    edges -= np.bincount(starts + found.length[starts], minlength=len(edges))
+    return inside_of(starts, found.length[starts], len(found.length))
+
+
+def inside_of(
+    starts: NDArray[np.int64], lengths: NDArray[np.int64], size: int
+) -> NDArray[np.bool_]:
+    """(size,) Whether a place lies inside of some passage."""
+    edges = np.bincount(starts, minlength=size + 1) - np.bincount(
+        starts + lengths, minlength=size + 1
+    )
     return np.cumsum(edges[:-1]) > 0
 
 
@@ -82,19 +89,3 @@ def novel_ngrams(
         for x in (room, found.length)
     )
     return np.where(longer > 0, (longer - known) / np.maximum(longer, 1), np.nan)
-
-
-def covering(found: Matching, centres: NDArray[np.int64]) -> Spans:
-    """The longest match that covers each of these positions; of length 0 where there is none."""
-    matches = maximal_matches(found)
-    if not len(matches.start):
-        return Spans(centres, *np.zeros((2, len(centres)), np.int64))
-    low = np.searchsorted(matches.stop, centres, "right")
-    high = np.searchsorted(matches.start, centres, "right")
-    size = len(matches.start)
-    value = np.append(matches.length * size + np.arange(size), -1)  # the number rides along
-    pairs = np.stack([low, np.maximum(high, low)], 1).ravel()
-    best = np.maximum.reduceat(value, pairs)[::2] % size
-    none = high <= low
-    spans = matches.at(best)
-    return Spans(np.where(none, centres, spans.start), np.where(none, 0, spans.length), spans.place)

@@ -1,77 +1,357 @@
-"""Metrics of texts: novelty in each reading, and diversity."""
+"""Metrics of texts: what they share with training text, how much of that is chance, diversity."""
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
-from novum.datamodules.sources.corpus import TextSource
-from novum.metrics.novelty.text.judging import (
-    READINGS,
-    Queries,
-    Reference,
-    TextJudgement,
-    judge_reading,
-    prepare,
+from novum.core.vocabulary import code_points
+from novum.metrics.novelty.copying import copy_rate_from_matches, drawn_to_training
+from novum.metrics.novelty.nearest_matches import HELDOUT, TRAIN, Matches
+from novum.metrics.novelty.permutation import permutation_test_from_matches
+from novum.metrics.novelty.text.chance import (
+    EXCESS_ERROR,
+    ITEM,
+    MANY_DOCUMENTS,
+    Null,
+    excess_p,
+    fact_threshold,
+    items_of,
+    model_threshold,
+    q_values,
 )
+from novum.metrics.novelty.text.differences import differences
+from novum.metrics.novelty.text.matching import Matching, match
+from novum.metrics.novelty.text.near_copies import BOILERPLATE, Found, Passages, Pool, search
+from novum.metrics.novelty.text.normal_form import fold, normalise
+from novum.metrics.novelty.text.readings import ReadTexts, read_samples
+from novum.metrics.novelty.text.references import TextReferences
 from novum.metrics.novelty.text.repetition import Document, distinct_n, documents, self_bleu
-from novum.metrics.novelty.text.spans import Spans
+from novum.metrics.novelty.text.spans import inside_of, novel_ngrams
+from novum.metrics.record import Measure, Metric
 
-WORDS_READ = 400_000  # characters of held-out text that words are taken from
-NEW = 0.5  # share of a near-copy that no verbatim copy covers
+NAMED = 0.1  # false discovery rate of the copies said to be some
+COPY_BITS = 100.0  # of a passage word for word from which it counts as copied
+SHOWN_NGRAM = 10
+EXTENDED = 200  # characters that a passage grows by at each end
+MOSTLY = 0.85  # share of a passage that is word for word the same, to which it is then cut
 
 
-class TextReferences:
-    """Training and held-out text, indexed once for any number of evaluations."""
+class TextCopy(NamedTuple):
+    """A passage of the samples and its source in training text.
 
-    def __init__(self, train: TextSource, heldout: TextSource | None) -> None:
-        self.train, self.heldout = train, heldout
-        self._prepared: dict[str, Reference] = {}
+    Offsets count characters of the samples one after another, and of training text, as they are.
+    """
 
-    def reading(self, name: str) -> Reference:
-        if name not in self._prepared:
-            self._prepared[name] = prepare(name, self.train, self.heldout)
-        return self._prepared[name]
+    start: int
+    length: int
+    place: int
+    source_length: int
+    kind: str  # verbatim, folded (but for case, spaces and punctuation) or near
+    bits: float  # beyond what many documents or held-out text have
+    q: float  # 1 without held-out text
+    is_fact: bool
+    common: bool  # held-out text has it too
+    documents: int  # of training text that share it, if they are BOILERPLATE or more; else 0
+    identity: float  # share that is the same
+    edits: int
 
-    def prepare(self) -> None:
-        """All readings, now."""
-        for name in READINGS:
-            self.reading(name)
 
-    @cached_property
-    def documents(self) -> list[Document]:
-        """Passages of held-out text for figures of diversity."""
-        if self.heldout is None:
-            return []
-        return [*documents([self.heldout.text(0, WORDS_READ)])]
+class TextJudgement(NamedTuple):
+    """What chance gives, and what is beyond it."""
+
+    fact_bits: float  # from which a passage is a fact
+    named_bits: float  # below which none is named
+    excess_p: float | None  # of "held-out text shares as much"
+    tokens: int  # of the samples, in the folded reading
+    heldout_shared: float  # share of held-out text that stands in training text
+    train_repeated: float  # share of training text that stands elsewhere in it
 
 
 class JudgedTexts(NamedTuple):
     """Metrics of some texts."""
 
-    readings: dict[str, TextJudgement]
+    novelty: dict[str, dict[str, Any]]  # of each reading
     quality: dict[str, float | None]
-    queries: Queries
+    copies: list[TextCopy]  # most bits first
+    judgement: TextJudgement
+    novel: NDArray[np.float64]  # (50,) share of n-grams that training text lacks
+    usually_novel: NDArray[np.float64] | None  # of held-out text
+    text: str  # the samples, one after another
+    stops: NDArray[np.int64]  # (t,) where each ends
 
 
 def judge_text(
     references: TextReferences, texts: Sequence[str], seed: int = 0, *, together: bool = False
 ) -> JudgedTexts:
-    """Novelty and diversity of texts, in the vocabulary of the references.
+    """Novelty and diversity of texts.
 
     `together`: all ranks ask for the same at once, and search in parts.
     """
-    vocabulary = references.train.vocabulary
-    queries = Queries.of([vocabulary.encode(text) for text in texts], vocabulary)
-    readings = {
-        name: judge_reading(references.reading(name), queries, seed, together=together)
-        for name in READINGS
+    read = read_samples(texts, references.alphabets)
+    exact = match(
+        references.index,
+        read.readings["verbatim"].tokens,
+        read.ends["verbatim"],
+        together=together,
+    )
+    verbatim, novel = _word_for_word(references, read, exact)
+    folded = read.readings["folded"]
+    found = search(
+        references.pool, folded.tokens, read.ends["folded"], read.inner_stops, together=together
+    )
+    judgement, q = _judge(references, found.passages, len(folded.tokens))
+    copies = _copies(references, read, found.passages, exact, q, judgement)
+    figures = _folded_figures(references, read, found, copies, judgement, seed)
+    return JudgedTexts(
+        {"verbatim": verbatim, "folded": figures},
+        diversity(texts, references.documents),
+        copies,
+        judgement,
+        novel,
+        references.usually_novel,
+        read.text,
+        read.stops,
+    )
+
+
+def _word_for_word(
+    references: TextReferences, read: ReadTexts, found: Matching
+) -> tuple[dict[str, Any], NDArray[np.float64]]:
+    """Figures of the verbatim reading, and the share of n-grams that training text lacks."""
+    tokens = read.readings["verbatim"].tokens
+    stops = read.readings["verbatim"].inside(read.stops)
+    novel = novel_ngrams(found, np.repeat(stops, np.diff(stops, prepend=0)))
+    figures = _account(references, found, tokens, novel)
+    usual, usually = references.usual_matching, references.usually_novel
+    if usual is not None and usually is not None and references.read_heldout is not None:
+        other = references.read_heldout.readings["verbatim"].tokens
+        of_heldout = _account(references, usual, other, usually, "_heldout")
+        pairs = zip(figures.items(), of_heldout.items(), strict=True)
+        figures = dict(figure for both in pairs for figure in both)
+    return figures, novel
+
+
+def _account(
+    references: TextReferences, found: Matching, tokens: NDArray, novel: NDArray, end: str = ""
+) -> dict[str, Any]:
+    """Figures of what a text shares with training text; `end` is a suffix of their names."""
+    share = float(novel[SHOWN_NGRAM - 1])
+    sums = np.append(0, np.cumsum(references.information.bits(tokens), dtype=np.float64))
+    places = np.arange(len(tokens))
+    long = sums[places + found.length] - sums[places] >= COPY_BITS
+    copied = inside_of(places[long], found.length[long], len(tokens))
+    return {
+        f"longest_copy{end}": int(found.length.max(initial=0)),
+        f"copied_share{end}": float(copied.mean()) if len(tokens) else 0.0,
+        f"novel_{SHOWN_NGRAM}grams{end}": share if np.isfinite(share) else None,
     }
-    near = readings["folded"]
-    readings["folded"] = near.keep(_not_covered(near.copies, readings["verbatim"].copies))
-    return JudgedTexts(readings, diversity(texts, references.documents), queries)
+
+
+def _judge(
+    references: TextReferences, found: Passages, tokens: int
+) -> tuple[TextJudgement, NDArray[np.float64]]:
+    """Thresholds, and q of each passage."""
+    pool = references.pool
+    training, heldout = references.usual_training, references.usual_heldout
+    least = model_threshold(tokens)
+    p, q = None, np.ones(len(found.score))
+    if heldout is not None:
+        p, q = name_passages(found, pool, tokens, heldout.null)
+    return TextJudgement(
+        fact_threshold(training.null, heldout and heldout.null, tokens),
+        least,
+        p,
+        tokens,
+        0.0 if heldout is None else _shared(heldout.passages, heldout.looked_at, least),
+        _shared(training.passages, training.looked_at, least),
+    ), q
+
+
+def name_passages(
+    found: Passages, pool: Pool, tokens: int, heldout: Null
+) -> tuple[float, NDArray[np.float64]]:
+    """p-value of an excess of passages over held-out text, and q of each passage."""
+    args = found.score, items_of(found.place, pool), tokens, heldout, model_threshold(tokens)
+    p = excess_p(*args)
+    return p, q_values(*args, 0.5 if p <= EXCESS_ERROR else 1.0)
+
+
+def _shared(found: Passages, tokens: int, least: float) -> float:
+    """Share of some text that stands in training text."""
+    rows = found.whole_score >= least
+    return float(np.minimum(found.matched[rows].sum() / max(tokens, 1), 1))
+
+
+def _copies(
+    references: TextReferences,
+    read: ReadTexts,
+    found: Passages,
+    exact: Matching,
+    q: NDArray[np.float64],
+    judgement: TextJudgement,
+) -> list[TextCopy]:
+    rows = np.flatnonzero(found.whole_score >= judgement.named_bits)
+    if not len(rows):
+        return []
+    found, q = found.at(rows), q[rows]
+    own, source = _places(references, read, found, exact)
+    train = references.train
+    copies = []
+    for i in range(len(rows)):
+        start, stop = (int(x[i]) for x in own)
+        place, place_stop = (int(x[i]) for x in source)
+        passage = read.text[start:stop], train.text(place, place_stop)
+        kind, identity, edits = _compared(*passage, int(found.matched[i]))
+        score, documents = float(found.score[i]), int(found.documents[i])
+        beyond = score >= judgement.named_bits
+        boilerplate = not beyond and documents >= BOILERPLATE
+        copies.append(
+            TextCopy(
+                start,
+                stop - start,
+                place,
+                place_stop - place,
+                kind,
+                score if beyond else float(found.whole_score[i]),
+                float(q[i]) if beyond else 1.0,
+                bool(score >= judgement.fact_bits),
+                bool(not beyond and found.common[i] and not boilerplate),
+                documents if boilerplate else 0,
+                identity,
+                edits,
+            )
+        )
+    return sorted(copies, key=lambda c: (not c.is_fact, c.q > NAMED, -c.bits))
+
+
+def _compared(own: str, source: str, matched: int) -> tuple[str, float, int]:
+    """Kind, identity and edits of a passage."""
+    a, b = (normalise(code_points(x)) for x in (own, source))
+    if np.array_equal(a.codes, b.codes):
+        return "verbatim", 1.0, 0
+    letters = [fold(x).codes for x in (a, b)]
+    found = differences(own, source)
+    if np.array_equal(letters[0], letters[1]):
+        return "folded", found.identity, found.edits
+    shared = matched / max(len(letters[0]), len(letters[1]), 1)  # in another order, too
+    return "near", min(max(found.identity, shared), 1.0), found.edits
+
+
+def _places(
+    references: TextReferences, read: ReadTexts, found: Passages, exact: Matching
+) -> tuple[tuple[NDArray, NDArray], tuple[NDArray, NDArray]]:
+    """Starts and stops, in the originals, of passages and their sources.
+
+    Both grow at each end by what is word for word the same, such as punctuation. A passage that is
+    nearly all of it word for word the same is cut to that.
+    """
+    texts, train = read.readings, references.read_train.readings
+    sides = []
+    for reading, start, stop in (
+        (texts, found.start, found.stop),
+        (train, found.place, found.place_stop),
+    ):
+        first = reading["verbatim"].inside(reading["folded"].place(start))
+        last = reading["verbatim"].inside(reading["folded"].place(stop - 1)) + 1
+        sides.append((first, last))
+    (start, stop), (place, place_stop) = sides
+    own, source = texts["verbatim"].tokens, train["verbatim"].tokens
+    stops = texts["verbatim"].inside(read.stops)
+    text = np.searchsorted(stops, start, "right")
+    last = stops[text]
+    first = np.append(0, stops)[text]
+    for _ in range(EXTENDED):
+        more = (start > first) & (place > 0)
+        more &= own[start - 1] == source[place - 1]
+        more &= own[start - 1] != 0
+        if not more.any():
+            break
+        start, place = start - more, place - more
+    for _ in range(EXTENDED):
+        more = (stop < last) & (place_stop < len(source))
+        at, at_source = np.minimum(stop, len(own) - 1), np.minimum(place_stop, len(source) - 1)
+        more &= (own[at] == source[at_source]) & (own[at] != 0)
+        if not more.any():
+            break
+        stop, place_stop = stop + more, place_stop + more
+    for i, (low, high) in enumerate(zip(start.tolist(), stop.tolist(), strict=True)):
+        best = low + int(np.argmax(exact.length[low:high]))
+        length = int(exact.length[best])
+        if length >= MOSTLY * (high - low):
+            start[i], stop[i] = best, best + length
+            place[i], place_stop[i] = exact.place[best], exact.place[best] + length
+    return (
+        _original(texts["verbatim"].origin, start, stop, int(read.stops[-1])),
+        _original(train["verbatim"].origin, place, place_stop, len(references.train)),
+    )
+
+
+def _original(
+    origin: NDArray, start: NDArray, stop: NDArray, end: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places in the original; what follows a character, as a combining mark does, goes with it."""
+    after = np.append(origin, end)
+    return origin[start].astype(np.int64), after[stop].astype(np.int64)
+
+
+def _folded_figures(
+    references: TextReferences,
+    read: ReadTexts,
+    found: Found,
+    copies: Sequence[TextCopy],
+    judgement: TextJudgement,
+    seed: int,
+) -> dict[str, Any]:
+    """Figures of passages, altered or not."""
+    size = int(read.stops[-1]) if len(read.stops) else 0
+    starts, lengths = (np.array([c[i] for c in copies], np.int64) for i in (0, 1))
+    figures: dict[str, Any] = {
+        "copies_found": sum(not (c.common or c.documents) for c in copies),
+        "facts_found": sum(c.is_fact for c in copies),
+        "copied_share": float(inside_of(starts, lengths, size).mean()) if size else 0.0,
+    }
+    if references.heldout is None:
+        return figures
+    matches = _matches(references.pool, found)
+    return figures | {
+        "copied_share_heldout": judgement.heldout_shared,
+        "excess_p": judgement.excess_p,
+        "copies_flagged": sum(c.q <= NAMED for c in copies),
+        "copy_rate": copy_rate_from_matches(matches, judgement.named_bits)._asdict(),
+        "drawn_to_training": drawn_to_training(matches, (math.exp(judgement.named_bits),)),
+        "permutation_p": permutation_test_from_matches(matches, seed=seed),
+    }
+
+
+def _matches(pool: Pool, found: Found) -> Matches:
+    """Each window's best match in training and held-out text together, found without labels.
+
+    Its document is the item, or of few documents its thousand tokens; the margin is in bits.
+    """
+    windows, size = found.windows, len(pool.tokens)
+    trained = int((pool.documents < pool.train_size).sum())
+    others = len(pool.documents) - trained
+    place = np.clip(windows.place, 0, size - 1)
+    side = np.where(place < pool.train_size, TRAIN, HELDOUT)
+    side = np.where(windows.place < 0, 0, side).astype(np.int8)
+    if min(trained, others) >= MANY_DOCUMENTS:
+        item, counts = pool.document(place), (trained, others)
+    else:
+        own = max(1, pool.train_size // ITEM)
+        inside = np.where(place < pool.train_size, place, place - pool.train_size) // ITEM
+        counts = own, max(1, (size - pool.train_size) // ITEM)
+        item = np.where(
+            place < pool.train_size,
+            np.minimum(inside, own - 1),
+            own + np.minimum(inside, counts[1] - 1),
+        )
+    margin = np.maximum(windows.score, 0)
+    tensors = [torch.from_numpy(x) for x in (item.astype(np.int64), side, margin)]
+    return Matches(tensors[0], tensors[1], tensors[2], *counts)
 
 
 def diversity(texts: Sequence[str], heldout: Sequence[Document]) -> dict[str, float | None]:
@@ -96,16 +376,82 @@ def distinct_3(found: Sequence[Document]) -> float:
     return distinct_n(found, 3)
 
 
-def _not_covered(spans: Spans, by: Spans) -> np.ndarray:
-    """Mask of spans that are mostly outside of others; neither set overlaps within itself."""
-
-    def before(places: np.ndarray) -> np.ndarray:
-        """Positions inside `by` up to there."""
-        last = np.searchsorted(by.start, places, "right") - 1
-        whole = np.append(0, np.cumsum(by.length))[np.maximum(last, 0)]
-        if not len(by.start):
-            return np.zeros(len(places))
-        inside = np.clip(places - by.start[last], 0, by.length[last])
-        return np.where(last < 0, 0, whole + inside)
-
-    return before(spans.stop) - before(spans.start) <= (1 - NEW) * spans.length
+MEASURES = (
+    Measure(
+        (
+            Metric(
+                "facts_found",
+                "Passages that are facts",
+                "They have more bits in common with training text than any innocent text of this"
+                " size would.",
+                "novelty",
+                "0",
+                unit="count",
+            ),
+            Metric(
+                "copies_found",
+                "Copies found",
+                "Passages that no n-gram model of the texts would share with training text; set"
+                " phrases and what held-out text has are left out.",
+                "novelty",
+                "0",
+                unit="count",
+            ),
+            Metric(
+                "longest_copy",
+                "Longest copy",
+                "Characters of the longest passage that the training text has too.",
+                "novelty",
+                "as in held-out text",
+                unit="characters",
+            ),
+            Metric(
+                "longest_copy_heldout",
+                "Longest copy in held-out text",
+                "The same of held-out text: what chance gives.",
+                "novelty",
+                unit="characters",
+            ),
+            Metric(
+                "copied_share",
+                "Copied share",
+                "Characters inside passages that training text has: word for word, of 100 bits or"
+                " more (some 50 letters of English); folded, altered ones too.",
+                "novelty",
+                "as in held-out text",
+                unit="share",
+            ),
+            Metric(
+                "copied_share_heldout",
+                "Copied share of held-out text",
+                "What chance gives.",
+                "novelty",
+                unit="share",
+            ),
+            Metric(
+                "excess_p",
+                "Excess p",
+                "How often text that copies nothing shares as many passages with training text.",
+                "novelty",
+                "not near 0",
+                unit="p-value",
+            ),
+            Metric(
+                "novel_10grams",
+                "New 10-grams",
+                "Ten characters in a row that training text has nowhere.",
+                "novelty",
+                "as in held-out text",
+                unit="share",
+            ),
+            Metric(
+                "novel_10grams_heldout",
+                "New 10-grams of held-out text",
+                "What chance gives.",
+                "novelty",
+                unit="share",
+            ),
+        ),
+        position=206,
+    ),
+)

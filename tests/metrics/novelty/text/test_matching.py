@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from novum.metrics.novelty.text import build_index, match
 from novum.metrics.novelty.text import matching as module
-from novum.metrics.novelty.text.index import Words, occurrences
 
 
 def by_definition(train, text):
@@ -83,19 +82,6 @@ def test_passages_end_where_they_must():
 
 def test_an_empty_text_has_no_matches():
     assert len(match(build_index(np.zeros(3, np.uint8)), np.zeros(0, np.uint8)).length) == 0
-
-
-@given(st.binary(min_size=1, max_size=80), st.data())
-def test_occurrences_are_counted(train, data):
-    start = data.draw(st.integers(0, len(train) - 1))
-    length = data.draw(st.integers(0, min(16, len(train) - start)))
-    tokens = np.frombuffer(train, np.uint8)
-    index = build_index(tokens)
-    low, high = occurrences(index, Words(tokens), np.array([start]), np.array([length]), 16)
-    wanted = train[start : start + length]
-    places = [i for i in range(len(train)) if train[i : i + length] == wanted]
-    if 0 not in wanted and 255 not in train:  # at the very end zeros and what follows are alike
-        assert sorted(index.order[low[0] : high[0]].tolist()) == places[: len(train)]
 
 
 @pytest.mark.parametrize("tokens", [np.zeros((2, 2), np.uint8), np.zeros(3, np.int64)])

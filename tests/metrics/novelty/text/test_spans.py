@@ -3,7 +3,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from novum.metrics.novelty.text import build_index, copied, copied_spans, match, novel_ngrams
-from novum.metrics.novelty.text.spans import covering
 from tests.metrics.novelty.text.markov import VOCABULARY, chain, plant
 
 
@@ -64,14 +63,3 @@ def test_new_ngrams_are_those_of_the_sets(train, text):
             assert share == sum(gram not in train for gram in grams) / len(grams)
         else:
             assert np.isnan(share)
-
-
-@given(st.text("ab", min_size=1, max_size=30), st.text("abc", min_size=1, max_size=30))
-def test_the_longest_match_that_covers_a_position(train, text):
-    found = found_in(train, text)
-    spans = covering(found, np.arange(len(text)))
-    for at in range(len(text)):
-        over = [found.length[i] for i in range(at + 1) if i + found.length[i] > at]
-        assert spans.length[at] == max(over, default=0)
-        if over:
-            assert spans.start[at] <= at < spans.stop[at]

@@ -1,0 +1,490 @@
+"""Passages that a text shares with a pool, altered or not, each with a score in bits.
+
+n-grams that both have, each long enough to single out a place, are joined into runs along
+diagonals. The runs between a window of the text and a window of the pool are evidence that one was
+copied from the other, in whatever order they stand. A run counts for as many bits as a fresh author
+would need luck to write it, or, if that is less, as an n-gram model of the pool would: the bits of
+the place to go on from, and of each choice after it. Gaps cost nothing but what they do not have.
+"""
+
+import math
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from novum.core import distributed
+from novum.core.vocabulary import Tokens
+from novum.metrics.novelty.text.index import Words
+from novum.metrics.novelty.text.information import LONGEST, Scale
+from novum.metrics.novelty.text.seeds import Hits, Seeds, find_seeds, index_seeds
+
+STEP = 200  # tokens from one window to the next; a window is two of them
+CHUNK = 160 * STEP  # tokens of the text that are searched for at once
+BOILERPLATE = 10  # documents that share a passage from which it is a set phrase
+LEAST = 15.0  # bits of a passage that is looked at
+SOURCES = 64  # of a window, at most
+GAP_BITS = 0.1  # a token between two runs of a passage
+NEIGHBOURS = 20_000  # tokens around a passage of a single document that go with it
+REPEATED = 1.3  # times as long as its source, from which a passage has it more than once
+STRAY_BITS, STRAY = 10.0, 40  # bits, tokens off the best diagonal: of runs no passage ends with
+NONE = -99.0  # score of a window that shares nothing
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class Pool(NamedTuple):
+    """Training text, then held-out text, in one row, indexed by n-grams."""
+
+    seeds: Seeds
+    scale: Scale
+    train_size: int  # tokens
+    documents: Ints  # (d,) where documents begin
+    whole: tuple[bool, bool]  # training, held-out text: is it a single document?
+
+    @property
+    def tokens(self) -> Tokens:
+        return self.seeds.text.tokens
+
+    @property
+    def jump(self) -> float:
+        """Bits of another place in the same window: one of those that runs begin at hits it."""
+        size = len(self.tokens)
+        return max(0.0, math.log2(max(size / (2 * STEP), 2)) - math.log2(2 * STEP / self.usual))
+
+    @property
+    def usual(self) -> float:
+        """Tokens of an n-gram."""
+        wanted = math.log2(max(len(self.tokens), 2)) + 1
+        return min(max(wanted / max(self.scale.usual, 0.1), 2), LONGEST)
+
+    def document(self, places: Ints) -> Ints:
+        return np.searchsorted(self.documents, places, "right") - 1
+
+
+class Runs(NamedTuple):
+    """Passages in common, without gaps; of windows of a text, in ascending order of `start`."""
+
+    start: Ints  # in the text
+    place: Ints  # in the pool
+    length: Ints
+    unit: Ints  # its document of the pool and its text: a passage stays within one of each
+    bits: Floats  # what it counts for
+    own_bits: Floats  # the same, 0 if it is a set phrase or stands in held-out text too
+
+
+class Windows(NamedTuple):
+    """The best match in the pool of each window, one for each STEP tokens of a text."""
+
+    score: Floats  # (w,) bits; NONE: it shares nothing
+    place: Ints  # (w,) in the pool; -1
+
+
+class Passages(NamedTuple):
+    """Passages of a text and where they stand in training text. Scores descend."""
+
+    start: Ints
+    stop: Ints
+    place: Ints  # in training text
+    place_stop: Ints
+    score: Floats  # bits beyond what it shares with many documents or held-out text
+    whole_score: Floats  # with these
+    documents: Ints  # that have it, as far as was looked; the least over its runs
+    common: NDArray[np.bool_]  # held-out text has it too
+    matched: Ints  # tokens inside of runs
+
+    def at(self, rows: NDArray) -> "Passages":
+        return passages_of(column[rows] for column in self)
+
+
+def passages_of(columns: Iterable[NDArray]) -> Passages:
+    return Passages(*columns)  # pyright: ignore[reportArgumentType]
+
+
+def joined(parts: Iterable[Passages]) -> Passages:
+    """Passages of several parts of a text."""
+    return passages_of(map(np.concatenate, zip(*parts, strict=True)))
+
+
+class Found(NamedTuple):
+    windows: Windows
+    passages: Passages
+
+
+def build_pool(
+    train: Tokens, heldout: Tokens, train_documents: Ints, heldout_documents: Ints, seed: int = 0
+) -> Pool:
+    """Index training and held-out text (maybe empty), both of uint8 or both of uint16.
+
+    Args:
+        train_documents: Where documents begin in it; likewise of held-out text.
+    """
+    tokens = np.concatenate([train, heldout])
+    scale = Scale([train, heldout] if len(heldout) else [train])
+    documents = np.concatenate([train_documents, len(train) + heldout_documents])
+    whole = len(train_documents) < 2, len(heldout_documents) < 2
+    seeds = index_seeds(tokens, scale, seed)
+    return Pool(seeds, scale, len(train), documents.astype(np.int64), whole)
+
+
+def search(
+    pool: Pool,
+    tokens: Tokens,
+    ends: Ints | None = None,
+    stops: Ints | None = None,
+    at: int | None = None,
+    *,
+    together: bool = False,
+) -> Found:
+    """What a text shares with the pool.
+
+    Args:
+        tokens: (m,)
+        ends: (m,) where each n-gram has to end at the latest.
+        stops: (t,) where each of several texts ends.
+        at: Where the text itself stands in the pool, if it is of it: it is then compared with the
+            other documents, or, if there is but one, with what is not near it.
+        together: All ranks search at once, each for a part.
+    """
+    queries = Words(tokens)
+    whole = np.array([len(tokens)])
+    limits = np.repeat(whole, len(tokens)) if ends is None else ends
+    texts = whole if stops is None else stops
+    sums = _sums(pool.scale.bits(tokens)), _sums(pool.scale.decisions(tokens))
+    chunks = range(0, len(tokens), CHUNK)
+    own = range(len(chunks))
+    if together:
+        own = own[distributed.shard(len(chunks))]
+
+    def chunk(number: int) -> tuple[Windows, list[Passages]]:
+        return _search_chunk(pool, queries, limits, texts, sums, chunks[number], at)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        found = list(threads.map(chunk, own))
+    if together:
+        found = [x for part in distributed.all_gather_objects(found, "near copies") for x in part]
+    windows = [w for w, _ in found] or [Windows(np.zeros(0), np.zeros(0, np.int64))]
+    candidates = [p for _, part in found for p in part]
+    return Found(
+        Windows(*map(np.concatenate, zip(*windows, strict=True))),
+        _merged(_stacked(candidates), pool, texts),
+    )
+
+
+def _sums(bits: NDArray) -> Floats:
+    return np.append(0, np.cumsum(bits, dtype=np.float64))
+
+
+def _search_chunk(
+    pool: Pool,
+    queries: Words,
+    ends: Ints,
+    stops: Ints,
+    sums: tuple[Floats, Floats],
+    begin: int,
+    at: int | None,
+) -> tuple[Windows, list[Passages]]:
+    first = max(0, begin - STEP)
+    stop = min(begin + CHUNK + STEP, len(queries))
+    hits = find_seeds(pool.seeds, queries, pool.scale, first, stop, ends)
+    if at is not None:
+        hits = Hits(*(x[_elsewhere(pool, hits, at)] for x in hits))
+    runs, documents, common = _runs(pool, hits, sums, stops, first, stop)
+    count = -(-(min(begin + CHUNK, len(queries)) - begin) // STEP)
+    windows = range(begin // STEP, begin // STEP + count)
+    keyed = _by_windows(runs, pool, windows)
+    return (
+        _best(keyed, pool, windows),
+        _candidates(runs, documents, common, keyed, pool, windows),
+    )
+
+
+def _elsewhere(pool: Pool, hits: Hits, at: int) -> NDArray[np.bool_]:
+    """Mask of hits that are not of the text's own document."""
+    own = hits.start + at
+    same = pool.document(own) == pool.document(hits.place)
+    single = pool.whole[0] if at < pool.train_size else pool.whole[1]
+    if not single:
+        return ~same
+    size = pool.train_size if at < pool.train_size else len(pool.tokens) - pool.train_size
+    return ~same | (np.abs(hits.place - own) >= min(NEIGHBOURS, size // 8))
+
+
+def _runs(
+    pool: Pool, hits: Hits, sums: tuple[Floats, Floats], stops: Ints, first: int, stop: int
+) -> tuple[Runs, Ints, NDArray[np.bool_]]:
+    """Runs, the number of documents that share each, and whether held-out text has it too.
+
+    They are cut where a step ends.
+    """
+    start, place, length = hits
+    among, known = _shared(pool, hits, first, stop)
+    order = np.lexsort((start, place - start))
+    start, place, length = (x[order] for x in hits)
+    diagonal = place - start
+    follows = np.zeros(len(start), bool)
+    follows[1:] = (diagonal[1:] == diagonal[:-1]) & (start[1:] == start[:-1] + 1)
+    begins = np.flatnonzero(~follows | (start % STEP == 0))
+    goes_on = follows[begins]
+    if not len(begins):
+        empty = np.zeros(0, np.int64)
+        none = Runs(empty, empty, empty, empty, np.zeros(0), np.zeros(0))
+        return none, empty, np.zeros(0, bool)
+    last = np.append(begins[1:], len(start)) - 1
+    end = np.maximum.reduceat(start + length, begins)
+    end = np.where(np.append(goes_on[1:], False), start[last] + 1, end)
+    begin, seed = start[begins], length[begins]
+    informed, decided = sums
+    fresh = informed[end] - informed[begin]
+    recited = decided[end] - decided[np.minimum(np.where(goes_on, begin, begin + seed), end)]
+    bits = np.where(
+        goes_on,
+        np.minimum(fresh, recited),
+        np.minimum(fresh - math.log2(2 * STEP), recited + pool.jump),
+    )
+    bits = np.maximum(bits, 0)
+    documents = np.minimum.reduceat(among[start - first], begins)
+    common = np.minimum.reduceat(known[start - first].astype(np.int8), begins) > 0
+    own = np.where(common | (documents >= BOILERPLATE), 0, bits)
+    texts = np.searchsorted(stops, begin, "right")
+    unit = texts * len(pool.documents) + pool.document(place[begins])
+    unit = np.unique(unit, return_inverse=True)[1]
+    return Runs(begin, place[begins], end - begin, unit, bits, own), documents, common
+
+
+def _shared(pool: Pool, hits: Hits, first: int, stop: int) -> tuple[Ints, NDArray[np.bool_]]:
+    """Documents that have each position's n-gram, and whether held-out text has it."""
+    size = stop - first
+    known = np.zeros(size, bool)
+    known[hits.start[hits.place >= pool.train_size] - first] = True
+    documents = pool.document(hits.place)
+    pairs = (hits.start - first) * len(pool.documents) + documents
+    starts = np.unique(pairs) // len(pool.documents)
+    return np.bincount(starts, minlength=size), known
+
+
+class _Keyed(NamedTuple):
+    """Runs by window of the text and window of the pool, each run in up to four pairs of these.
+
+    Of pairs with less than LEAST bits the best one of each window is kept.
+    """
+
+    run: Ints
+    pair: Ints  # number of its pair, ascending
+    window: Ints  # (p,) of each pair
+    place: Ints  # (p,) where the pool's window begins
+    score: Floats  # (p,) bits
+
+
+def _by_windows(runs: Runs, pool: Pool, windows: range) -> _Keyed:
+    width = len(pool.tokens) // STEP + 2
+    units = int(runs.unit.max(initial=0)) + 1
+    keys, which = [], []
+    for more in (0, 1):
+        window = runs.start // STEP - more
+        inside = np.flatnonzero((window >= windows.start) & (window < windows.stop))
+        for more_place in (0, 1):
+            place = runs.place[inside] // STEP - more_place + 1
+            pair = (window[inside] - windows.start) * width + place
+            keys.append(pair * units + runs.unit[inside])
+            which.append(inside)
+    key, run = np.concatenate(keys), np.concatenate(which)
+    order = np.argsort(key, kind="stable")
+    key, run = key[order], run[order]
+    first = np.flatnonzero(np.append(True, key[1:] != key[:-1])) if len(key) else key
+    pairs, sizes = key[first], np.diff(first, append=len(key))
+    most = np.add.reduceat(runs.bits[run], first) if len(key) else np.zeros(0)
+    window = pairs // units // width
+    best = np.zeros(len(windows))
+    np.maximum.at(best, window, most)
+    kept = (most - pool.jump >= LEAST) | (most >= best[window])
+    run, pairs, sizes = run[np.repeat(kept, sizes)], pairs[kept], sizes[kept]
+    pair = np.repeat(np.arange(len(pairs)), sizes)
+    start = np.maximum((pairs // units % width - 1) * STEP, 0)
+    score = _totals(runs, run, pair, len(pairs)) - pool.jump
+    return _Keyed(run, pair, window[kept] + windows.start, start, score)
+
+
+def _discounted(group: Ints, start: Ints, length: Ints, bits: Floats) -> Floats:
+    """Bits of runs, less the share of each that an earlier one of its group covers."""
+    order = np.lexsort((-length, start, group))
+    number, begin, size = group[order], start[order], length[order]
+    apart = int((start + length).max(initial=0)) + 1
+    reached = np.maximum.accumulate(begin + size + number * apart)
+    before = np.append(0, reached[:-1]) - number * apart
+    covered = np.clip(before - begin, 0, size)
+    out = np.empty_like(bits)
+    out[order] = bits[order] * (1 - covered / np.maximum(size, 1))
+    return out
+
+
+def _totals(runs: Runs, run: Ints, pair: Ints, pairs: int) -> Floats:
+    """Bits of each pair, what is covered twice on either side counted once."""
+    counted = _discounted(pair, runs.start[run], runs.length[run], runs.bits[run])
+    counted = _discounted(pair, runs.place[run], runs.length[run], counted)
+    return np.bincount(pair, counted, minlength=pairs).astype(np.float64)
+
+
+def _best(keyed: _Keyed, pool: Pool, windows: range) -> Windows:
+    scores, places = np.full(len(windows), NONE), np.full(len(windows), -1)
+    # of equal ones any, but the same whatever the labels are
+    chance = (keyed.place // STEP * 2654435761) % (1 << 32)
+    order = np.lexsort((chance, keyed.score, keyed.window))
+    best = order[np.append(np.diff(keyed.window[order]) > 0, True)] if len(order) else order
+    rows = keyed.window[best] - windows.start
+    scores[rows], places[rows] = keyed.score[best], keyed.place[best] + STEP
+    return Windows(scores, np.minimum(places, len(pool.tokens) - 1))
+
+
+def _candidates(
+    runs: Runs,
+    documents: Ints,
+    common: NDArray[np.bool_],
+    keyed: _Keyed,
+    pool: Pool,
+    windows: range,
+) -> list[Passages]:
+    """Passages of training text, the best first, none in runs of a better one."""
+    rows = np.flatnonzero(keyed.score >= LEAST)
+    if not len(rows):
+        return []
+    edges = np.searchsorted(keyed.pair, np.append(rows, rows + 1)).reshape(2, -1)
+    trained = runs.place[keyed.run[edges[0]]] < pool.train_size
+    rows, edges = rows[trained], edges[:, trained]
+    order = np.lexsort((-keyed.score[rows], keyed.window[rows]))
+    window = keyed.window[rows[order]]
+    order = order[np.arange(len(order)) - np.searchsorted(window, window) < SOURCES]
+    order = order[np.argsort(-keyed.score[rows[order]], kind="stable")]
+    taken = np.zeros((len(windows) + 3) * STEP + LONGEST, bool)
+    offset = windows.start * STEP
+    found = []
+    for low, high in edges[:, order].T.tolist():
+        own = keyed.run[low:high]
+        own = own[np.argsort(runs.start[own], kind="stable")]
+        spans = zip((runs.start[own] - offset).tolist(), runs.length[own].tolist(), strict=True)
+        fresh = [not taken[s : s + n].any() for s, n in spans]
+        if float(runs.bits[own[fresh]].sum()) - pool.jump < LEAST:
+            continue
+        passage = _passage(runs, own[fresh], documents, common, pool.jump)
+        if passage is not None:
+            for s, n in passage[1]:
+                taken[s - offset : s - offset + n] = True
+            found.append(passage[0])
+    return found
+
+
+def _passage(
+    runs: Runs, own: Ints, documents: Ints, common: NDArray[np.bool_], jump: float
+) -> tuple[Passages, list[tuple[int, int]]] | None:
+    """The passage of some runs (ascending), without those too far from the others."""
+    if not len(own):
+        return None
+    start, place, length = runs.start[own], runs.place[own], runs.length[own]
+    span = (place + length).max() - place.min()
+    if (start + length).max() - start.min() > REPEATED * span:  # the source, more than once
+        diagonal = place - start
+        best = diagonal[np.argmax(runs.bits[own])]
+        own = own[np.abs(diagonal - best) <= span // 2]
+        start, place, length = runs.start[own], runs.place[own], runs.length[own]
+    group = np.zeros(len(own), np.int64)
+
+    def discounted(bits: Floats) -> Floats:
+        return _discounted(group, place, length, _discounted(group, start, length, bits))
+
+    bits, own_bits = discounted(runs.bits[own]), discounted(runs.own_bits[own])
+    low, high = _densest(start, start + length, place - start, bits)
+    part = slice(low, high)
+    score, whole = float(own_bits[part].sum()) - jump, float(bits[part].sum()) - jump
+    if whole < LEAST:
+        return None
+    start, place, length = start[part], place[part], length[part]
+    covers = _discounted(group[part], start, length, length.astype(float))
+    weight = bits[part] > 0
+    shared = documents[own[part]][weight]
+    row = (
+        start[0],
+        (start + length).max(),
+        place.min(),
+        (place + length).max(),
+        score,
+        whole,
+        int(np.median(shared)) if len(shared) else 0,
+        bool(np.average(common[own[part]], weights=np.maximum(bits[part], 1e-9)) > 0.5),
+        int(round(covers.sum())),
+    )
+    used = list(zip(start.tolist(), length.tolist(), strict=True))
+    return passages_of(np.array([x]) for x in row), used
+
+
+def _densest(start: Ints, stop: Ints, diagonal: Ints, bits: Floats) -> tuple[int, int]:
+    """Which runs in a row have the most bits, less those of gaps and of other diagonals.
+
+    To go to another diagonal than that of the run before, or of the best one, costs as many bits as
+    say how far it is.
+    """
+    moved = np.abs(np.diff(diagonal, prepend=diagonal[0]))
+    moved = np.minimum(moved, np.abs(diagonal - diagonal[np.argmax(bits)]))
+    value = bits - np.log2(1 + moved)
+    best, low_best, high_best, total, low, reached = -math.inf, 0, 1, 0.0, 0, 0
+    for i, (begin, end, more) in enumerate(
+        zip(start.tolist(), stop.tolist(), value.tolist(), strict=True)
+    ):
+        total -= GAP_BITS * max(begin - reached, 0)
+        if i == 0 or total <= 0:
+            total, low, reached = 0.0, i, begin
+            more = float(bits[i])
+        total, reached = total + more, max(reached, end)
+        if total > best:
+            best, low_best, high_best = total, low, i + 1
+    stray = (bits < STRAY_BITS) & (np.abs(diagonal - diagonal[np.argmax(bits)]) > STRAY)
+    while high_best - low_best > 1 and stray[high_best - 1]:
+        high_best -= 1
+    while high_best - low_best > 1 and stray[low_best]:
+        low_best += 1
+    return low_best, high_best
+
+
+def _stacked(parts: list[Passages]) -> Passages:
+    kinds = (int, int, int, int, float, float, int, bool, int)
+    return joined(parts) if parts else passages_of(np.zeros(0, kind) for kind in kinds)
+
+
+def _merged(found: Passages, pool: Pool, stops: Ints) -> Passages:
+    """Passages that go on in one another made one: they follow in the text and in the source."""
+    order = np.lexsort((found.place, found.start))
+    found = found.at(order)
+    units = np.searchsorted(stops, found.start, "right"), pool.document(found.place)
+    rows: list[list] = []
+    last: dict[tuple[int, int], list[list]] = {}
+    for unit, *new in zip(
+        zip(*(x.tolist() for x in units), strict=True),
+        *(column.tolist() for column in found),
+        strict=True,
+    ):
+        recent = last.setdefault(unit, [])
+        near = next((old for old in reversed(recent[-SOURCES:]) if _goes_on(old, new)), None)
+        if near is None:
+            rows.append(new)
+            recent.append(new)
+            continue
+        overlap = max(0, near[1] - new[0]) / max(new[1] - new[0], 1)
+        near[1], near[2] = max(near[1], new[1]), min(near[2], new[2])
+        near[3] = max(near[3], new[3])
+        near[4] += max(new[4], 0) * (1 - min(overlap, 1))
+        near[5] += new[5] * (1 - min(overlap, 1))
+        near[6], near[7] = min(near[6], new[6]), near[7] and new[7]
+        near[8] = min(near[8] + new[8], near[1] - near[0])
+    columns = zip(*rows, strict=True) if rows else [()] * len(found)
+    merged = passages_of(np.array(c, old.dtype) for c, old in zip(columns, found, strict=True))
+    return merged.at(np.argsort(-merged.score, kind="stable"))
+
+
+def _goes_on(old: list, new: list) -> bool:
+    follows = new[0] <= old[1] + STEP // 2
+    length, source = (max(old[i], new[i]) - min(old[i - 1], new[i - 1]) for i in (1, 3))
+    follows = follows and length <= REPEATED * source + STEP // 2
+    return follows and new[2] <= old[3] + STEP and new[3] >= old[2] - STEP

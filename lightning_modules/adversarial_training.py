@@ -76,7 +76,7 @@ class AlternatingTraining(LatentSampling):
         self.images_seen += len(images) * self.trainer.world_size
         if isinstance(self.augment, AdaptiveAugment) and self.augment.due(step):
             batch_size = len(images) * self.trainer.world_size
-            self.augment.adjust(float(self.augment.mean_sign()), batch_size)
+            self.augment.adjust(self.augment.mean_sign(), batch_size)
         if (step + 1) % log_interval(self.trainer) == 0:
             self._log_losses()
 

@@ -96,7 +96,8 @@ class WassersteinStyle(nn.Module):
 class GramStyle(nn.Module):
     """Squared difference of Gram matrices, features^T features over places (Gatys et al., 2016).
 
-    The mean over a matrix's entries; with `relative`, over the target's sum of squares instead.
+    The mean over a matrix's entries, 4 times the paper's E_l (equation 4); with `relative`, over
+    the target's sum of squares instead.
     """
 
     gram: Tensor
@@ -117,7 +118,10 @@ class GramStyle(nn.Module):
 
 
 class Content(nn.Module):
-    """Mean squared difference of features; with `relative`, over the target's mean square."""
+    """Mean squared difference of features; with `relative`, over the target's mean square.
+
+    The first is 2 / (channels * places) times equation 1 of Gatys et al. (2016), half a sum.
+    """
 
     target: Tensor
     scale: Tensor

@@ -7,7 +7,6 @@ float32 and then in float64.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from novum.core import distributed
 from novum.core.errors import InputError, NotComputable
+from novum.core.precision import full_precision
 from novum.metrics.candidate_filter import (
     MARGIN,
     Candidates,
@@ -50,7 +50,7 @@ def knn(queries: Tensor, reference: Tensor, k: int, *, max_bytes: int = MAX_BYTE
         raise NotComputable(f"k = {k} neighbours asked of {len(reference)} reference rows")
     if queries.device != reference.device:
         queries = queries.to(reference.device)
-    with _full_precision(queries.device):
+    with torch.no_grad(), full_precision(queries.device):
         squared, indices, certain = _search(queries, reference, k, max_bytes)
         redo = (~certain).nonzero()[:, 0]
         if len(redo):
@@ -132,7 +132,7 @@ def sphere_sides(
         rows = slice(i, min(i + tile, len(queries)))
         for j in range(0, len(centres), tile):
             columns = slice(j, min(j + tile, len(centres)))
-            with _full_precision(queries.device):
+            with torch.no_grad(), full_precision(queries.device):
                 sides = _sphere_tile(queries[rows], centres[columns], radii[columns], centre)
             yield rows, columns, sides
 
@@ -191,18 +191,6 @@ def _rows(x: Tensor, name: str) -> Tensor:
     if isinstance(x, Tensor) and x.ndim > 2:
         x = x.flatten(1)
     return check_features(x, name)
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """Real float32 products, whatever the caller allows (TF32, bfloat16, autocast)."""
-    allowed = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(allowed)
 
 
 def _search(

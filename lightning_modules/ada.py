@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from novum.core.constants import constant
+from novum.core.devices import constant
 from novum.core.errors import InputError
 from novum.lightning_modules.affine import (
     moved,
@@ -99,8 +99,10 @@ class AdaptiveAugment(nn.Module):
         if images.device.type == "cpu" and self.p == 0:  # to look at p is free there
             return images
         self._p = self._p.to(images.device)
-        # the published transformations at p 0 change nothing but rounding; so nothing at all is
-        return torch.where(self._p > 0, self._augmented(images), images)
+        # no autocast: it would compute places of pixels in half precision
+        with torch.autocast(images.device.type, enabled=False):
+            # the published transformations at p 0 change nothing but rounding; here nothing at all
+            return torch.where(self._p > 0, self._augmented(images), images)
 
     def _augmented(self, images: Tensor) -> Tensor:
         draw = Draw(self._p, images)
@@ -114,7 +116,7 @@ class AdaptiveAugment(nn.Module):
             images = _filter_bands(images, draw)
         if "noise" in self.groups:
             sigma = draw.normal().abs() * 0.1 * draw.chosen()
-            images = images + torch.randn_like(images) * sigma[:, None, None, None]
+            images = images + torch.randn_like(images) * sigma[:, None, None, None].to(images)
         if "cutout" in self.groups:
             images = _cut_out(images, draw)
         return images
@@ -192,10 +194,12 @@ def _recolor(images: Tensor, draw: Draw) -> Tensor:
 
 def _hue_matrix(angle: Tensor) -> Tensor:
     """Turns colors about the gray axis by `angle` (b,) and drops their gray part: (b, 3, 3)."""
-    gray = torch.full((3, 3), 1 / 3, device=angle.device)
+    gray = torch.full((3, 3), 1 / 3, device=angle.device, dtype=angle.dtype)
     cross = constant((0.0, -1, 1, 1, 0, -1, -1, 1, 0), angle).view(3, 3) / 3**0.5
     c, s = angle.cos()[:, None, None], angle.sin()[:, None, None]
-    return (torch.eye(3, device=angle.device) - gray) * c + cross * s  # Rodrigues
+    return (
+        torch.eye(3, device=angle.device, dtype=angle.dtype) - gray
+    ) * c + cross * s  # Rodrigues
 
 
 @cache
@@ -222,7 +226,7 @@ def filter_bank() -> tuple[float, ...]:
 def _filter_bands(images: Tensor, draw: Draw) -> Tensor:
     """Amplifies or damps each band of frequencies, at equal expected power."""
     power = constant(BAND_POWER, images, torch.float32)
-    gains = torch.ones(len(images), 4, device=images.device)
+    gains = torch.ones(len(images), 4, device=images.device, dtype=torch.float32)
     for band in range(4):
         factor = torch.ones_like(gains)
         factor[:, band] = draw.power(1.0)
@@ -242,7 +246,7 @@ def _cut_out(images: Tensor, draw: Draw) -> Tensor:
     x, y, cut = draw.uniform(), draw.uniform(), draw.chosen()
 
     def inside(center: Tensor, n: int) -> Tensor:
-        pixels = (torch.arange(n, device=images.device) + 0.5) / n
+        pixels = (torch.arange(n, device=images.device, dtype=torch.float32) + 0.5) / n
         return (pixels - center[:, None]).abs() < 0.25  # (b, n)
 
     hole = inside(y, h)[:, None, :, None] & inside(x, w)[:, None, None, :]

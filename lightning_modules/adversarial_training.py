@@ -9,9 +9,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from novum.core.errors import InputError
-from novum.core.lightning_compat import log_interval, raw_optimizer, wrapped_optimizer
+from novum.core.lightning_compat import (
+    grad_scaler,
+    log_interval,
+    raw_optimizer,
+    wrapped_optimizer,
+)
 from novum.core.pixels import uint8_to_signed
-from novum.core.seeds import derived_seed, random_generator
+from novum.core.precision import widened
+from novum.core.seeds import derived_seed
 from novum.lightning_modules.ada import AdaptiveAugment
 from novum.lightning_modules.sampling import LatentSampling
 from novum.lightning_modules.training_utils import (
@@ -62,7 +68,7 @@ class AlternatingTraining(LatentSampling):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         self._seed_draws()
-        images = batch["image"]
+        images = batch["image"].to(self.dtype)
         parts = list(zip(images.chunk(self.accumulate), self._label_parts(batch), strict=True))
         update_generator = (self.global_step + 1) % self.discriminator_steps == 0
         # one generator pass serves both updates, unless the batch is computed in parts
@@ -145,7 +151,7 @@ class AlternatingTraining(LatentSampling):
         return self.ema_kimg
 
     def _logits(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        return self.discriminator(self.augment(images), labels).float()
+        return widened(self.discriminator(self.augment(images.to(self.dtype)), labels))
 
     def _latents(self, n: int) -> Tensor:
         """This rank's rows of the latents of the whole batch, alike for any number of ranks."""
@@ -183,12 +189,13 @@ class AlternatingTraining(LatentSampling):
 
     def _step_raw(self, optimizer: Optimizer) -> None:
         """Step as LightningOptimizer does, without advancing global_step."""
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)  # fp16 only
+        scaler = grad_scaler(self.trainer)
         if scaler is not None:
             scaler.unscale_(optimizer)
         self.on_before_optimizer_step(optimizer)
         if scaler is not None:
             scaler.step(optimizer)
+            scaler.update()  # after each step, as Lightning's plugin does
         else:
             optimizer.step()
 
@@ -209,12 +216,11 @@ class AlternatingTraining(LatentSampling):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """The discriminator's loss on held-out images: above its training loss, it memorises."""
         labels = batch["label"] if self.num_classes else None
-        z = torch.randn(
-            len(batch["image"]), self.latent_dim, generator=random_generator(batch_idx)
-        ).to(self.device)
+        images = batch["image"].to(self.dtype)
+        z = self.sample_latents(len(images), seed=batch_idx).to(self.device, self.ema_dtype)
         loss = self.discriminator_loss(
-            self.discriminator(batch["image"], labels).float(),
-            self.discriminator(self.ema(z, labels), labels).float(),
+            widened(self.discriminator(images, labels)),
+            widened(self.discriminator(self.ema(z, labels).to(self.dtype), labels)),
         )
         self.log("val/discriminator_loss", loss, logger=False, sync_dist=True, batch_size=len(z))
 
@@ -227,7 +233,8 @@ class AlternatingTraining(LatentSampling):
         was_training = self.discriminator.training
         self.discriminator.eval()
         labels = labels.to(self.device) if self.num_classes and labels is not None else None
-        logits = self.discriminator(uint8_to_signed(images.to(self.device)), labels).float()
+        real = uint8_to_signed(images.to(self.device)).to(self.dtype)
+        logits = self.discriminator(real, labels).float()
         self.discriminator.train(was_training)
         return logits
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from novum.core.constants import constant
+from novum.core.devices import constant
 from novum.lightning_modules.networks.stylegan_ops import upfirdn2d
 
 # an orthonormal low-pass filter: Daubechies' least asymmetric wavelet, with six moments
@@ -75,7 +75,7 @@ def rearrange(images: Tensor, matrices: Tensor) -> Tensor:
 
 def _grid(h: int, w: int, device: torch.device) -> Tensor:
     """Pixels (x, y, 1) counted from the image's centre: (3, h w)."""
-    y, x = (torch.arange(n, device=device) - (n - 1) / 2 for n in (h, w))
+    y, x = (torch.arange(n, device=device, dtype=torch.float32) - (n - 1) / 2 for n in (h, w))
     y, x = torch.meshgrid(y, x, indexing="ij")
     return torch.stack([x.flatten(), y.flatten(), torch.ones_like(x).flatten()])
 
@@ -93,10 +93,11 @@ def transform(images: Tensor, matrices: Tensor) -> Tensor:
     fine = upfirdn2d(pad_reflected(images, 6), taps, up=2, padding=(11, 10))
 
     def grid(n: int) -> Tensor:  # fine output pixels, in output pixels from the centre
-        return (torch.arange(2 * n + 10, device=taps.device) - DELAY) / 2 - (n - 1) / 2
+        fine = torch.arange(2 * n + 10, device=taps.device, dtype=torch.float32)
+        return (fine - DELAY) / 2 - (n - 1) / 2
 
     y, x = torch.meshgrid(grid(h), grid(w), indexing="ij")
-    points = torch.stack([x.flatten(), y.flatten(), torch.ones(x.numel(), device=x.device)])
+    points = torch.stack([x.flatten(), y.flatten(), torch.ones_like(x).flatten()])
     place = matrices.float() @ points  # (b, 3, pixels)
     column = _fine_position(place[:, 0] + (w - 1) / 2, w)
     row = _fine_position(place[:, 1] + (h - 1) / 2, h)

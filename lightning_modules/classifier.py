@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from novum.core.errors import InputError
 from novum.core.lightning_compat import datamodule, log_interval
+from novum.core.precision import widened
 from novum.core.seeds import derived_seed
 from novum.lightning_modules.attacks import PGD, fgsm
 from novum.lightning_modules.module import Module
@@ -93,7 +94,7 @@ class Classifier(Module):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         seed = derived_seed(self.seed, self.global_step, self.global_rank)
         torch.manual_seed(seed)
-        images, labels = self.augment(batch["image"]), batch["label"]
+        images, labels = self.augment(batch["image"].to(self.dtype)), batch["label"]
         loss = self._loss(images, labels)
         self.losses.add(self.global_step, train=loss)
         if self.attack is not None:
@@ -109,7 +110,7 @@ class Classifier(Module):
         return loss
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        logits = self.network(images).float()
+        logits = widened(self.network(images))
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
     def _log(self, means: dict[str, float]) -> None:
@@ -121,7 +122,7 @@ class Classifier(Module):
         self._sums = torch.zeros(3, device=self.device, dtype=torch.float64)  # images, hits, loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        logits, labels = self.network(batch["image"]).float(), batch["label"]
+        logits, labels = widened(self.network(batch["image"].to(self.dtype))), batch["label"]
         hits = (logits.argmax(1) == labels).sum()
         loss = F.cross_entropy(logits, labels, reduction="sum")
         self._sums += torch.stack([hits.new_tensor(len(labels)), hits, loss])
@@ -162,7 +163,7 @@ class Classifier(Module):
 
     def prepare(self, images: Tensor) -> Tensor:
         """uint8 (n, 1 or 3, h, w) -> floats in [0, 1] with the network's size and channels."""
-        x = images.to(self.device).float() / 255
+        x = (images.to(self.device).float() / 255).to(self.dtype)
         if x.shape[1] == 3 and self.channels == 1:
             x = x.mean(1, keepdim=True)
         size = (self.image_size,) * 2

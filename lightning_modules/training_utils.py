@@ -42,9 +42,13 @@ def broadcast_buffers(module: nn.Module) -> None:
 
 @torch.no_grad()
 def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """average <- decay * average + (1 - decay) * network; buffers are copied."""
+    """average <- decay * average + (1 - decay) * network; buffers are copied.
+
+    The average may be in a higher precision than the network.
+    """
     averages: list[Tensor] = [*average.parameters()]
-    weights: list[Tensor] = [*network.parameters()]
+    pairs = zip(averages, network.parameters(), strict=True)
+    weights: list[Tensor] = [weight.to(average.dtype) for average, weight in pairs]
     torch._foreach_lerp_(averages, weights, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
     for copy, buffer in zip(average.buffers(), network.buffers(), strict=True):
         copy.copy_(buffer)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from novum.core.constants import constant
+from novum.core.devices import constant
 
 TAPS = (1.0, 3.0, 3.0, 1.0)  # the published low-pass filter, along each axis
 GAIN = math.sqrt(2)  # a leaky ReLU about halves the variance

@@ -1,6 +1,7 @@
 """StyleGAN (Karras et al., 2019 and 2020), with the training recipe of StyleGAN2-ADA."""
 
 import math
+from collections.abc import Iterable
 from copy import deepcopy
 from typing import Literal, cast
 
@@ -11,6 +12,7 @@ from torch.optim import Optimizer
 from novum.core.errors import InputError
 from novum.core.lightning_compat import raw_optimizer
 from novum.core.pixels import signed_to_uint8
+from novum.core.precision import widened
 from novum.lightning_modules.losses import (
     logistic_discriminator_loss,
     nonsaturating_generator_loss,
@@ -148,6 +150,9 @@ class StyleGAN(RollBack):
         if self.transfer is not None and self.images_seen == 0:
             transfer_weights(self, self.transfer)
 
+    def averages(self) -> Iterable[Tensor]:
+        return (*super().averages(), self.generator.mean_w, self.path_length_mean)
+
     def networks_to_compile(self) -> tuple[nn.Module, ...]:
         return self.generator.synthesis, self.discriminator
 
@@ -200,7 +205,7 @@ class StyleGAN(RollBack):
             images = self.generator.synthesis.forward(ws)  # .forward: differentiated twice
             y = torch.randn_like(images) / math.sqrt(math.prod(images.shape[2:]))
             (gradient,) = torch.autograd.grad((images * y).sum(), ws, create_graph=True)
-        return gradient.square().sum(2).mean(1).sqrt()
+            return widened(gradient).square().sum(2).mean(1).sqrt()
 
     def _mean_of_ranks(self, value: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(value, reduce_op="mean")
@@ -246,7 +251,7 @@ class StyleGAN(RollBack):
         """Styles (b, num_styles, w_dim) -> float images about in [-1, 1], neither rounded nor
         truncated, in one batch."""
         self.ema.eval()
-        return self.ema.synthesis(ws.to(self.device))
+        return self.ema.synthesis(ws.to(self.device, self.ema_dtype))
 
     def decode(self, latents: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """Latents (n, latent_dim) -> uint8 images (n, c, h, w), truncated as configured.

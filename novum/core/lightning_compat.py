@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningModule, Trainer
     from pytorch_lightning.cli import LightningCLI
     from pytorch_lightning.core.optimizer import LightningOptimizer
+    from torch.amp.grad_scaler import GradScaler
     from torch.optim import Optimizer
 
 # keys that the CLI adds to a module's saved arguments
@@ -80,6 +81,16 @@ def log_interval(trainer: "Trainer") -> int:
 def fast_dev_run(trainer: "Trainer") -> bool:
     """Return True in a trial run of one step."""
     return bool(cast(Any, trainer).fast_dev_run)
+
+
+def grad_scaler(trainer: "Trainer") -> "GradScaler | None":
+    """What scales losses and gradients in 16-mixed; None in any other precision."""
+    return getattr(trainer.precision_plugin, "scaler", None)
+
+
+def mixed_precision(trainer: "Trainer") -> bool:
+    """Return True if weights are float32 and forward passes are under autocast."""
+    return "mixed" in str(trainer.precision_plugin.precision)
 
 
 def callbacks_of(trainer: "Trainer") -> "list[Callback]":

@@ -1,4 +1,4 @@
-"""Small constants that are kept on the device they are used on."""
+"""Numbers of the host on their way to a device, without waiting for it."""
 
 from functools import cache
 
@@ -15,6 +15,12 @@ def constant(values: tuple[float, ...], like: Tensor, dtype: torch.dtype | None 
     if torch.compiler.is_compiling():  # then it is a constant of the compiled code
         return torch.tensor(values, device=like.device, dtype=dtype or like.dtype)
     return _kept(values, like.device, dtype or like.dtype)
+
+
+def to_device(x: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """x of the host's memory on a device; from pinned memory, which the copy need not wait for."""
+    x = x.to(dtype or x.dtype)
+    return x if device.type == "cpu" else x.pin_memory().to(device, non_blocking=True)
 
 
 @cache

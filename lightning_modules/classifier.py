@@ -38,6 +38,7 @@ class Classifier(Module):
         attack: Adversarial training: an attack on every batch (null: off).
         clean_share: Weight of the loss on clean images in adversarial training; 0.5 as Goodfellow
             et al. (2015), 0 as Madry et al. (2018).
+        compile_network: Run the network through torch.compile.
         seed: Of all random numbers drawn in training.
     """
 
@@ -51,6 +52,7 @@ class Classifier(Module):
         augment: nn.Module | None = None,
         attack: PGD | None = None,
         clean_share: float = 0.5,
+        compile_network: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -61,7 +63,7 @@ class Classifier(Module):
         self.augment = augment if augment is not None else nn.Identity()
         self.lr, self.weight_decay, self.optimizer = lr, weight_decay, optimizer
         self.label_smoothing, self.attack, self.clean_share = label_smoothing, attack, clean_share
-        self.seed, self.images_seen = seed, 0
+        self.compile_network, self.seed, self.images_seen = compile_network, seed, 0
         self.image_size = cast(int, network.image_size)
         self.channels = cast(int, network.channels)
         classes = range(cast(int, network.num_classes))
@@ -75,6 +77,8 @@ class Classifier(Module):
     def on_fit_start(self) -> None:
         names = datamodule(self.trainer).train_reference().class_names
         self.class_names = list(names or self.class_names)
+        if self.compile_network:
+            self.network.compile()  # in place: names in checkpoints stay the same
 
     # -- training ------------------------------------------------------------------------------
 
@@ -87,7 +91,7 @@ class Classifier(Module):
         )
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            sgd, self.lr, total_steps=max(steps, 2), pct_start=0.2, cycle_momentum=False
+            sgd, self.lr, total_steps=max(steps, 6), pct_start=0.2, cycle_momentum=False
         )
         return [sgd], [{"scheduler": schedule, "interval": "step"}]
 

@@ -9,10 +9,14 @@ from torch import Tensor
 
 from novum.core.checkpoints import build_module, read_checkpoint
 from novum.core.errors import InputError
+from novum.core.lightning_compat import require_whole_model
 
 
 class Module(LightningModule):
     """A LightningModule whose checkpoints are data, in programs and from code alike."""
+
+    def setup(self, stage: str) -> None:
+        require_whole_model(self.trainer)
 
     def averages(self) -> Iterable[Tensor]:
         """Running averages, which stay in float32 at least: half precision loses small moves."""

@@ -15,6 +15,8 @@ from novum.lightning_modules.module import Module
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.training_utils import LossWindow, require_finite
 
+PRECISIONS = ("32-true", "bf16-mixed")
+
 
 class SingleImageModule(Module):
     """An image (or a few) improved step by step against a frozen network.
@@ -53,6 +55,13 @@ class SingleImageModule(Module):
         return [PurePath(source).stem]
 
     def setup(self, stage: str) -> None:
+        super().setup(stage)
+        precision = str(self.trainer.precision_plugin.precision)
+        if precision not in PRECISIONS:
+            raise InputError(
+                f"trainer.precision is {precision}: the image itself is what is optimised, and its"
+                f" pixels and their gradients need {' or '.join(PRECISIONS)}"
+            )
         if self.trainer.world_size > 1:
             raise InputError(
                 "one image is not shared out: set trainer.devices to 1, and run one job per image"

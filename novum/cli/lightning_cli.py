@@ -108,6 +108,19 @@ class SaveFitConfig(SaveConfigCallback):
             config.write_text(text + sign(text), encoding="utf-8")
 
 
+class ModelInstantiator:
+    """Builds the model with the links that it accepts; a class, which ddp_spawn can pickle."""
+
+    def __init__(self, lightnings: Any) -> None:
+        self.lightnings = lightnings
+
+    def __call__(
+        self, cls: type, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any
+    ) -> LightningModule:
+        links = {k: v for k, v in applied_instantiation_links.items() if _taken(k, cls, kwargs)}
+        return self.lightnings(cls, *args, applied_instantiation_links=links, **kwargs)
+
+
 class TrainCLI(LightningCLI):
     """Links data to networks, names a run after its config, and finds its last checkpoint."""
 
@@ -131,14 +144,7 @@ class TrainCLI(LightningCLI):
     def _add_instantiators(self) -> None:
         """Skip links that the model does not accept."""
         super()._add_instantiators()
-        lightnings = model_instantiator(self)
-
-        def instantiate(
-            cls: type, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any
-        ) -> LightningModule:
-            links = {k: v for k, v in applied_instantiation_links.items() if _taken(k, cls, kwargs)}
-            return lightnings(cls, *args, applied_instantiation_links=links, **kwargs)
-
+        instantiate = ModelInstantiator(model_instantiator(self))
         self.parser.add_instantiator(instantiate, LightningModule, subclasses=True, prepend=True)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:

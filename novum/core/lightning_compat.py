@@ -6,6 +6,8 @@ changes one of them, that test says which.
 
 from typing import TYPE_CHECKING, Any, cast
 
+from novum.core.errors import InputError
+
 if TYPE_CHECKING:
     from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
     from pytorch_lightning import Callback, LightningModule, Trainer
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 # keys that the CLI adds to a module's saved arguments
 CLI_KEYS = ("_class_path", "_instantiator", "_instantiator_path")
+# file in which ddp_spawn hands a model's weights back, which is no checkpoint
+SPAWN_RESULT = ".temp.ckpt"
 # methods of LightningCLI that novum.cli.lightning_cli overrides
 CLI_HOOKS = ("_add_instantiators", "_parse_ckpt_path")
 
@@ -91,6 +95,26 @@ def grad_scaler(trainer: "Trainer") -> "GradScaler | None":
 def mixed_precision(trainer: "Trainer") -> bool:
     """Return True if weights are float32 and forward passes are under autocast."""
     return "mixed" in str(trainer.precision_plugin.precision)
+
+
+def require_whole_model(trainer: "Trainer") -> None:
+    """Refuse strategies that split a model's weights over devices.
+
+    Raises:
+        InputError: With the strategies to use instead.
+    """
+    from pytorch_lightning.strategies import (
+        DeepSpeedStrategy,
+        FSDPStrategy,
+        ModelParallelStrategy,
+    )
+
+    strategy = trainer.strategy
+    if isinstance(strategy, DeepSpeedStrategy | FSDPStrategy | ModelParallelStrategy):
+        raise InputError(
+            f"trainer.strategy is {type(strategy).__name__}, which splits a model's weights over"
+            " devices: every network here fits into one, so use trainer.strategy=ddp"
+        )
 
 
 def callbacks_of(trainer: "Trainer") -> "list[Callback]":

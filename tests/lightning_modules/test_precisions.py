@@ -5,8 +5,9 @@ import torch
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.plugins import MixedPrecision
 
-from novum.lightning_modules import PGD, AdaptiveAugment, Classifier, DiffAugment
-from novum.lightning_modules.networks import SmallCNN
+from novum.datamodules import SingleImageDataModule
+from novum.lightning_modules import PGD, AdaptiveAugment, Classifier, DeepDream, DiffAugment
+from novum.lightning_modules.networks import Backbone, SmallCNN
 from novum.lightning_modules.training_utils import update_ema
 from tests.lightning_modules.test_classifier import Halves
 from tests.tiny import TinyImages, tiny_gan, tiny_stylegan, tiny_trainer
@@ -117,3 +118,11 @@ def test_float16_skips_what_overflows_and_takes_the_other_steps(tmp_path):
     skipped = 2 * 5 - sum(steps)
     assert scaler.get_scale() == SCALE / 2**skipped
     assert min(steps) > 2
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_an_image_is_not_optimised_in_other_precisions(precision, tmp_path):
+    module = DeepDream(Backbone("efficientnet_lite0", "none"), ["blocks.1"])
+    trainer = tiny_trainer(tmp_path, precision=precision)
+    with pytest.raises(ValueError, match=f"precision is {precision}.*32-true or bf16-mixed"):
+        trainer.fit(module, SingleImageDataModule("flower.jpg", size=32))

@@ -95,6 +95,7 @@ class AlternatingTraining(LatentSampling):
         optimizer.zero_grad()
         images = sum(len(real) for real, _ in parts)
         fake: Tensor | None = None
+        signs: list[Tensor] = []
         for real, labels in parts:
             with torch.set_grad_enabled(share):
                 fake = self._fakes(len(real), labels)
@@ -102,11 +103,13 @@ class AlternatingTraining(LatentSampling):
             loss = self.discriminator_loss(logits, self._logits(fake.detach(), labels))
             self.losses.add(step, discriminator=loss)
             if isinstance(self.augment, AdaptiveAugment):
-                mean_sign = logits.detach().sign().mean()  # of all ranks, as checkpoints hold it
-                self.augment.observe(self.trainer.strategy.reduce(mean_sign, reduce_op="mean"))
+                signs.append(logits.detach().sign().mean())
             loss = loss + self._penalties(real, fake, labels, step)
             self.manual_backward(loss * (len(real) / images))
-        self._average(self.discriminator)
+        self._average(self.discriminator, *signs)
+        if isinstance(self.augment, AdaptiveAugment):
+            for mean_sign in signs:  # of all ranks by now, as checkpoints hold it
+                self.augment.observe(mean_sign)
         optimizer.step()
         assert fake is not None  # a batch has one part or more
         return fake
@@ -183,9 +186,10 @@ class AlternatingTraining(LatentSampling):
         no_sync = getattr(self.trainer.model, "no_sync", contextlib.nullcontext)
         return no_sync()
 
-    def _average(self, network: nn.Module) -> None:
+    def _average(self, network: nn.Module, *others: Tensor) -> None:
+        """Gradients and other tensors become their means over the ranks, in place."""
         if self.trainer.world_size > 1:
-            average_gradients(network.parameters())
+            average_gradients(network.parameters(), *others)
 
     def _step_raw(self, optimizer: Optimizer) -> None:
         """Step as LightningOptimizer does, without advancing global_step."""

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from novum.core.errors import InputError
 from novum.core.lightning_compat import (
     attached_trainer,
+    log_figures,
     log_interval,
     mixed_precision,
     raw_optimizer,
@@ -145,7 +146,7 @@ class CharLSTM(Module):
             "val/nats_per_char": per_character,
             "val/bits_per_char": per_character / math.log(2),
         }
-        self.log_dict(figures, logger=False, prog_bar=True)
+        log_figures(self, figures)
         if not self.trainer.sanity_checking:
             for logger in self.loggers:
                 logger.log_metrics(figures, step=self.tokens_seen)

@@ -8,13 +8,14 @@ from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from novum.core.errors import InputError
-from novum.core.lightning_compat import datamodule, log_interval
+from novum.core.lightning_compat import datamodule, log_figures, log_interval
 from novum.core.precision import widened
 from novum.core.seeds import derived_seed
 from novum.lightning_modules.attacks import PGD, fgsm
 from novum.lightning_modules.module import Module
 from novum.lightning_modules.training_utils import (
     LossWindow,
+    log_losses,
     require_finite,
     require_same_model,
     save_plain_hyperparameters,
@@ -110,17 +111,12 @@ class Classifier(Module):
             loss = self.clean_share * loss + (1 - self.clean_share) * adversarial
         self.images_seen += len(images) * self.trainer.world_size
         if (self.global_step + 1) % log_interval(self.trainer) == 0:
-            self._log({f"loss/{name}": mean for name, mean in self.losses.pop().items()})
+            log_losses(self, self.losses, self.images_seen)
         return loss
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
         logits = widened(self.network(images))
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-
-    def _log(self, means: dict[str, float]) -> None:
-        self.log_dict(means, prog_bar=True, logger=False, sync_dist=True)  # bar and callbacks
-        for logger in self.loggers:
-            logger.log_metrics(means, step=self.images_seen)
 
     def on_validation_epoch_start(self) -> None:
         self._sums = torch.zeros(3, device=self.device, dtype=torch.float64)  # images, hits, loss
@@ -133,7 +129,10 @@ class Classifier(Module):
 
     def on_validation_epoch_end(self) -> None:
         images, hits, loss = self.trainer.strategy.reduce(self._sums, reduce_op="sum").tolist()
-        self._log({"val/accuracy": hits / images, "val/loss": loss / images})
+        figures = {"val/accuracy": hits / images, "val/loss": loss / images}
+        log_figures(self, figures)
+        for logger in self.loggers:
+            logger.log_metrics(figures, step=self.images_seen)
 
     on_test_epoch_start = on_validation_epoch_start
     test_step = validation_step

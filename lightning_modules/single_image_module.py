@@ -9,7 +9,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from novum.core.errors import InputError
-from novum.core.lightning_compat import attached_trainer, datamodule, log_interval
+from novum.core.lightning_compat import (
+    attached_trainer,
+    datamodule,
+    log_figures,
+    log_interval,
+)
 from novum.core.pixels import unit_to_uint8
 from novum.lightning_modules.module import Module
 from novum.lightning_modules.networks.backbones import Backbone
@@ -85,7 +90,7 @@ class SingleImageModule(Module):
         self.losses.add(step, **losses)
         if step % log_interval(self.trainer) == 0 or step == self.trainer.max_steps:
             means = {f"loss/{name}": value for name, value in self.losses.pop().items()}
-            self.log_dict(means, prog_bar=True, logger=False)
+            log_figures(self, means)
             for logger in self.loggers:
                 logger.log_metrics(means, step=step)
 

@@ -81,15 +81,16 @@ class WassersteinStyle(nn.Module):
         super().__init__()
         gaussian = Gaussian.of(*target)
         self.region = region
-        for name, tensor in gaussian._asdict().items():
-            self.register_buffer(name, tensor)
+        self.spread = gaussian.spread
+        for name in ("mean", "values", "vectors"):
+            self.register_buffer(name, getattr(gaussian, name))
         total = gaussian.mean.square().sum(1) + gaussian.values.sum(1)
         scale = total if relative else torch.full_like(total, gaussian.mean.shape[1])
         self.register_buffer("scale", scale.to(gaussian.mean))
 
     def forward(self, features: Tensor) -> Tensor:
         shares = self.region.shares(features)
-        target = (self.mean, self.values, self.vectors)
+        target = (self.mean, self.values, self.vectors, self.spread)
         return Wasserstein.apply(places(features), shares, *target) / self.scale
 
 

@@ -20,7 +20,9 @@ def constant(values: tuple[float, ...], like: Tensor, dtype: torch.dtype | None 
 def to_device(x: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
     """x of the host's memory on a device; from pinned memory, which the copy need not wait for."""
     x = x.to(dtype or x.dtype)
-    return x if device.type == "cpu" else x.pin_memory().to(device, non_blocking=True)
+    if device.type in ("cpu", "mps"):  # which share the host's memory
+        return x.to(device)
+    return x.pin_memory().to(device, non_blocking=True)
 
 
 @cache

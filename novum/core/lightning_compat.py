@@ -4,6 +4,7 @@ Everything here has a test of its own in tests/core/test_lightning_compat.py: wh
 changes one of them, that test says which.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from novum.core.errors import InputError
@@ -115,6 +116,17 @@ def require_whole_model(trainer: "Trainer") -> None:
             f"trainer.strategy is {type(strategy).__name__}, which splits a model's weights over"
             " devices: every network here fits into one, so use trainer.strategy=ddp"
         )
+
+
+def log_figures(module: "LightningModule", figures: Mapping[str, float]) -> None:
+    """Figures for the progress bar and for callbacks, the same on every rank.
+
+    Lightning reads what a bar shows at every step, so they are tensors of the host's memory.
+    """
+    from torch import tensor
+
+    on_host = {name: tensor(value) for name, value in figures.items()}
+    module.log_dict(on_host, prog_bar=True, logger=False)
 
 
 def callbacks_of(trainer: "Trainer") -> "list[Callback]":

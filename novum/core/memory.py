@@ -5,9 +5,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from novum.core.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -37,6 +40,16 @@ def available_bytes() -> int:
     machine = _fields(PROC / "meminfo").get("MemAvailable:")
     free = memory_bytes() // 2 if machine is None else machine * 1024  # not every system says
     return max(0, min([free, *(limit - used for limit, used in _groups())]))
+
+
+def free_device_bytes(device: "torch.device") -> int:
+    """Bytes that are free on a GPU, or can be freed at once; 0 for a device that does not say."""
+    import torch
+
+    if device.type != "cuda":
+        return 0
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + cached
 
 
 def _groups() -> Iterator[tuple[int, int]]:

@@ -19,7 +19,8 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from novum.core.errors import InputError
 from novum.metrics.checks import check_features
-from novum.metrics.features import as_uint8, extract_features, load_extractor
+from novum.metrics.features import as_uint8, load_extractor
+from novum.metrics.features.extraction import batch_features
 from novum.metrics.functional import (
     Interval,
     Moments,
@@ -348,7 +349,8 @@ def _embed(extractor: nn.Module, images: Tensor) -> Tensor:
         raise InputError("the extractor is in training mode, so its features vary: call its eval()")
     seen, features = _last.get(extractor, (None, None))
     if seen is None or seen.device != images.device or not torch.equal(seen, images):
-        features = extract_features(extractor, images, progress=False, device=images.device)
+        # a clone, for inference tensors cannot leave inference mode
+        features = batch_features(extractor.to(images.device), images).clone()
         _last[extractor] = images.clone(), features
     assert features is not None
     return features

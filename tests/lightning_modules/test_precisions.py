@@ -18,18 +18,25 @@ SCALE = 256.0  # of losses in 16-mixed: at torch's 65,536 it takes some steps to
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true")
 
 
+class Validated(TinyImages):
+    """With a loader of held-out batches; a list of one would be a list of loaders."""
+
+    def val_dataloader(self):
+        return self.train_dataloader()
+
+
 def gan(tmp_path) -> tuple[LightningModule, LightningDataModule]:
     """With everything that computes penalties, clips and augments."""
     module = tiny_gan(
         2, r1_gamma=1.0, gradient_penalty=1.0, augment=DiffAugment(), clip_gradient_norm=1.0
     )
-    return module, TinyImages(num_classes=2)
+    return module, Validated(num_classes=2)
 
 
 def stylegan(tmp_path) -> tuple[LightningModule, LightningDataModule]:
     augment = AdaptiveAugment("bgc", p=0.5, interval=2, speed_kimg=1.0)
     lazy = dict(r1_interval=2, path_length_interval=2, clip_gradient_norm=1.0)
-    return tiny_stylegan(2, augment=augment, **lazy), TinyImages(4, num_classes=2)
+    return tiny_stylegan(2, augment=augment, **lazy), Validated(4, num_classes=2)
 
 
 def classifier(tmp_path) -> tuple[LightningModule, LightningDataModule]:

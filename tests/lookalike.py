@@ -14,7 +14,7 @@ uses it is a program of its own: tests/integration/device_steps.py.
 
 import traceback
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import ContextDecorator
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,17 @@ _setup_privateuseone_for_python_backend("lookalike", Backend())
 torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=...) passes the mode
 
 
+class _Nothing(ContextDecorator):
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
 def _inference_mode(mode: Any = True) -> Any:
     """In place of torch's, whose tensors cannot be wrapped; set before the project is imported."""
     if callable(mode):
         return torch.no_grad()(mode)
-    return torch.no_grad() if mode else nullcontext()
+    return torch.no_grad() if mode else _Nothing()
 
 
 torch.inference_mode = _inference_mode

@@ -19,10 +19,9 @@ from novum.core.checkpoints import KEPT_PATHS, read_checkpoint
 from novum.core.distributed import is_rank_zero
 from novum.core.errors import InputError
 from novum.core.files import remove_partial_files, whole_file
-from novum.core.lightning_compat import evaluation_due, fast_dev_run
+from novum.core.lightning_compat import SPAWN_RESULT, evaluation_due, fast_dev_run
 from novum.core.protocols import Recovering
 
-OF_SPAWNED = ".temp.ckpt"  # weights that Lightning takes over from a process that it spawned
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
@@ -54,7 +53,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
             raise OSError(cause.errno, cause.strerror, str(path)) from error
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        if "://" not in str(path) and Path(path).name != OF_SPAWNED:
+        if "://" not in str(path) and Path(path).name != SPAWN_RESULT:
             read_checkpoint(path)
         return super().load_checkpoint(path, *args, **kwargs)
 

@@ -65,6 +65,11 @@ class Evaluation:
         evaluation.generator = generator
         return evaluation
 
+    @property
+    def device(self) -> torch.device:
+        """The trainer's, on which metrics are computed."""
+        return self.trainer.strategy.root_device
+
     def samples(self, n: int) -> Tensor:
         """The first n samples, uint8 (n, c, h, w) on the CPU, made whole on every rank."""
         return torch.cat([self._sample_block(b) for b in range(-(-n // BLOCK))])[:n]
@@ -74,7 +79,7 @@ class Evaluation:
         n = min(n, self._limit)
         known = self._features.setdefault(name, {})
         missing = [b for b in range(-(-n // BLOCK)) if b not in known]
-        extractor = load_extractor(name).to(self.trainer.strategy.root_device)
+        extractor = load_extractor(name).to(self.device)
         mine = {
             b: extract_features(extractor, self._sample_block(b)).cpu()
             for i, b in enumerate(missing)
@@ -99,7 +104,7 @@ class Evaluation:
     def _once(self, compute: Callable[..., Any], name: str, split: str, *size: int) -> Any:
         key = (compute.__name__, name, split, *size)
         if key not in self._references:
-            extractor = load_extractor(name).to(self.trainer.strategy.root_device)
+            extractor = load_extractor(name).to(self.device)
             source = self.source(split)
             if fast_dev_run(self.trainer):
                 source = source[: self._limit]

@@ -78,8 +78,8 @@ class NearestNeighbours(EvaluationCallback):
             train, heldout = (evaluation.reference(name, s) for s in ("train", "heldout"))
             if self._pool is None or len(self._pool.of_row) != len(train) + len(heldout):
                 self._pool, self._matched = draw_pool(train, heldout), {}
-            found[name] = find_neighbours(fake, train, heldout, search=knn_together)
-            sets = FeatureSets(train, heldout, fake)
+            sets = FeatureSets(train, heldout, fake).to(trainer.strategy.root_device)
+            found[name] = find_neighbours(sets.fake, sets.train, sets.heldout, search=knn_together)
             matched = match_space(sets, self._pool, self._matched.get(name))
             self._matched[name] = matched
             copying = judge_copying(matched.samples, math.log(RATIO))

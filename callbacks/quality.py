@@ -17,6 +17,7 @@ from novum.metrics.functional import (
     parzen_sigma,
     precision_recall,
 )
+from novum.metrics.functional.frechet import known_moments
 from novum.metrics.record import FeatureSets
 from novum.metrics.registry import describe, measures_of
 from novum.metrics.subsets import equal_sizes
@@ -50,10 +51,11 @@ class QualityCallback(EvaluationCallback):
         """Metric -> value, in the feature space of that name."""
         raise NotImplementedError
 
-    def sets(self, evaluation: Evaluation, name: str) -> tuple[Tensor, Tensor]:
-        """Real and generated features, as many of each (n, d)."""
+    def sets(self, evaluation: Evaluation, name: str, near: Tensor | None = None) -> FeatureSets:
+        """Real and generated features, as many of each (n, d), on the trainer's device."""
         real = evaluation.reference(name, "train")
-        return equal_sizes(real, evaluation.features(name, self.num_samples))
+        real, fake = equal_sizes(real, evaluation.features(name, self.num_samples))
+        return FeatureSets(real, None, fake, near=near).to(evaluation.device)
 
     def near(self, evaluation: Evaluation, name: str) -> Tensor | None:
         """Distances of these real features to their nearest others, found once."""
@@ -74,32 +76,37 @@ class FrechetDistanceCallback(QualityCallback):
     """quality/frechet_distance/<features>: Fréchet distance to the training set (FID)."""
 
     def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
-        fake = Moments().update(evaluation.features(name, self.num_samples))
-        distance = evaluation.reference_moments(name, "train").frechet_distance(fake)
-        return {"frechet_distance": distance}
+        fake, moments = (
+            evaluation.features(name, self.num_samples),
+            evaluation.reference_moments(name, "train"),
+        )
+        sets = FeatureSets(fake[:0], None, fake, moments).to(evaluation.device)
+        real = known_moments(sets)
+        return {"frechet_distance": real.frechet_distance(Moments().update(sets.fake))}
 
 
 class KernelDistance(QualityCallback):
     """quality/kernel_distance/<features>: the exact unbiased MMD^2 of KID."""
 
     def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
-        return {"kernel_distance": kernel_distance(*self.sets(evaluation, name))}
+        sets = self.sets(evaluation, name)
+        return {"kernel_distance": kernel_distance(sets.train, sets.fake)}
 
 
 class PrecisionRecall(QualityCallback):
     """quality/precision and quality/recall: shares inside the other set's manifold, k = 3."""
 
     def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
-        near = self.near(evaluation, name)
-        return precision_recall(*self.sets(evaluation, name), near=near)._asdict()
+        sets = self.sets(evaluation, name, self.near(evaluation, name))
+        return precision_recall(sets.train, sets.fake, near=sets.near)._asdict()
 
 
 class DensityCoverage(QualityCallback):
     """quality/density and quality/coverage: how densely, how widely the real set is met, k = 5."""
 
     def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
-        near = self.near(evaluation, name)
-        return density_coverage(*self.sets(evaluation, name), near=near)._asdict()
+        sets = self.sets(evaluation, name, self.near(evaluation, name))
+        return density_coverage(sets.train, sets.fake, near=sets.near)._asdict()
 
 
 class SetMetrics(QualityCallback):
@@ -141,7 +148,7 @@ class SetMetrics(QualityCallback):
             evaluation.features(name, self.num_samples),
             evaluation.reference_moments(name, "train"),
             self.near(evaluation, name),
-        )
+        ).to(evaluation.device)
         space = Space()
         for measure in self._measures:
             values, _ = compute(measure, sets)

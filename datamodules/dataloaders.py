@@ -10,9 +10,20 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from novum.core.devices import to_device
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource
 
 Batch = dict[str, Any]  # tensors, and of text a flag and the passes over it
+
+
+def transferred(batch: Batch, device: torch.device) -> Batch:
+    """The batch on a device, which nothing waits for."""
+    return {
+        key: to_device(value, device) if isinstance(value, Tensor) and value.is_cpu else value
+        for key, value in batch.items()
+    }
+
+
 T = TypeVar("T")
 
 TO_A_JOB = {getattr(signal, name) for name in ("SIGINT", "SIGUSR1") if hasattr(signal, name)}
@@ -27,6 +38,8 @@ class Cut(Dataset):
         self.source = source
 
     def __getitem__(self, indices: Tensor) -> Batch:
+        if isinstance(self.source, ImageArray):  # maybe in a device's memory
+            indices = to_device(indices, self.source.images.device)
         batch = {"image": self.source[indices]}
         if self.source.labels is not None:
             batch["label"] = self.source.labels[indices]

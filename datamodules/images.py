@@ -7,10 +7,10 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
+from novum.core import memory
 from novum.core.errors import InputError
 from novum.core.lightning_compat import batches_done, counts_epochs, overfits, overfitted
-from novum.core.memory import memory_bytes
-from novum.datamodules.dataloaders import Batch, Batches, CountedBatches, cut
+from novum.datamodules.dataloaders import Batch, Batches, CountedBatches, cut, transferred
 from novum.datamodules.sampler import InfiniteSampler
 from novum.datamodules.sources import builtin_datasets as loaders
 from novum.datamodules.sources.decode import ImageTransform
@@ -228,7 +228,7 @@ class ImageDataModule(LightningDataModule):
         }
 
     def _fitting(self, share: float) -> int:
-        budget = min(self.memory_budget, memory_bytes() / 2)
+        budget = min(self.memory_budget, memory.memory_bytes() / 2)
         return max(1, int(budget * share / self._image_bytes()))
 
     def train_dataloader(self) -> Batches:
@@ -276,9 +276,9 @@ class ImageDataModule(LightningDataModule):
     def _on_device(self, source: ImageSource) -> ImageSource:
         """Moves images to the GPU when they take at most half of its free memory."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        if device.type != "cuda" or not isinstance(source, ImageArray):
+        if device.type == "cpu" or not isinstance(source, ImageArray):
             return source
-        if source.images.numel() > torch.cuda.mem_get_info(device)[0] / 2:
+        if source.images.numel() > memory.free_device_bytes(device) / 2:
             return source
         labels = None if source.labels is None else source.labels.to(device)
         return ImageArray(source.images.to(device), labels)
@@ -302,6 +302,11 @@ class ImageDataModule(LightningDataModule):
 
     def test_dataloader(self) -> CountedBatches:
         return self.val_dataloader()
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        return transferred(batch, device)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """To float32 in [-1, 1], and mirrored where the batch says so (training only)."""

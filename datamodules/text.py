@@ -9,7 +9,7 @@ from pytorch_lightning import LightningDataModule
 
 from novum.core.errors import InputError
 from novum.core.lightning_compat import batches_done, counts_epochs, overfits, overfitted
-from novum.datamodules.dataloaders import Batch, Batches, CountedBatches
+from novum.datamodules.dataloaders import Batch, Batches, CountedBatches, transferred
 from novum.datamodules.sources import text_protocols as splits
 from novum.datamodules.sources.corpus import TextSource
 from novum.datamodules.sources.text_files import TEXT_SETS, open_text
@@ -141,6 +141,11 @@ class TextDataModule(LightningDataModule):
                 "epoch": done / per_epoch,
             }
             done += 1
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        return transferred(batch, device)
 
     def val_dataloader(self) -> CountedBatches:
         """Held-out text once, every rank its share of the streams or windows."""

@@ -8,8 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from novum.core.devices import constant
 from novum.core.errors import InputError
-from novum.lightning_modules.affine import moved, pad_reflected, scaled, transform, turned
+from novum.lightning_modules.affine import (
+    moved,
+    pad_reflected,
+    rearrange,
+    scaled,
+    transform,
+    turned,
+)
 
 # an orthonormal low-pass filter of Daubechies' wavelets, with two moments
 SYM2 = (-0.12940952255092145, 0.22414386804185735, 0.836516303737469, 0.48296291314469025)
@@ -50,13 +58,19 @@ class AdaptiveAugment(nn.Module):
             raise InputError(f"p is {p}: it is a probability, from 0 to 1")
         self.groups = ORDER[: len(pipe)] if pipe in LETTERS else (pipe,)
         self.target, self.speed_kimg, self.interval = target, speed_kimg, interval
-        self.p = p
+        # on the images' device, so that no step waits; no buffers, which change their precision
+        self._p = torch.tensor(float(p))
         self._signs = torch.zeros(())  # sum of batches' mean signs since p moved
         self._batches = 0
 
+    @property
+    def p(self) -> float:
+        """The probability; to read it waits for the device."""
+        return float(self._p)
+
     def observe(self, mean_sign: Tensor) -> None:
         """Takes a batch's mean sign of the real images' logits, over all ranks."""
-        self._signs = self._signs.to(mean_sign.device) + mean_sign
+        self._signs = self._signs.to(mean_sign.device) + mean_sign.float()
         self._batches += 1
 
     def due(self, step: int) -> bool:
@@ -66,32 +80,43 @@ class AdaptiveAugment(nn.Module):
         """Since the last adjustment."""
         return self._signs / self._batches
 
-    def adjust(self, mean_sign: float, batch_size: int) -> None:
+    def adjust(self, mean_sign: Tensor, batch_size: int) -> None:
         by = batch_size * self.interval / (1000 * self.speed_kimg)
-        self.p = min(max(self.p + math.copysign(by, mean_sign - self.target), 0.0), 1.0)
-        self._signs, self._batches = torch.zeros(()), 0
+        up = (mean_sign >= self.target).float() * 2 - 1
+        self._p = (self._p.to(up.device) + by * up).clamp(0, 1)
+        self._signs, self._batches = torch.zeros_like(self._signs), 0
 
     def get_extra_state(self) -> Tensor:
         """p, and the signs seen since it moved, for checkpoints."""
         return torch.tensor([self.p, float(self._signs), self._batches], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
-        self.p, signs, batches = state.tolist()
+        p, signs, batches = state.tolist()
+        self._p = torch.tensor(p, dtype=torch.float32)
         self._signs, self._batches = torch.tensor(signs, dtype=torch.float32), int(batches)
 
     def forward(self, images: Tensor) -> Tensor:
-        if self.p == 0:
+        if images.device.type == "cpu" and self.p == 0:  # to look at p is free there
             return images
-        draw = Draw(self.p, images)
-        if "blit" in self.groups or "geom" in self.groups:
-            images = transform(images, _geometry(draw, self.groups, images.shape[2:]))
+        self._p = self._p.to(images.device)
+        # no autocast: it would compute places of pixels in half precision
+        with torch.autocast(images.device.type, enabled=False):
+            # the published transformations at p 0 change nothing but rounding; here nothing at all
+            return torch.where(self._p > 0, self._augmented(images), images)
+
+    def _augmented(self, images: Tensor) -> Tensor:
+        draw = Draw(self._p, images)
+        if "blit" in self.groups:  # moves whole pixels: a filter would blur what is exact
+            images = rearrange(images, _pixel_moves(draw, images.shape[2:]))
+        if "geom" in self.groups:
+            images = transform(images, _geometry(draw, images.shape[2:]))
         if "color" in self.groups:
             images = _recolor(images, draw)
         if "filter" in self.groups:
             images = _filter_bands(images, draw)
         if "noise" in self.groups:
             sigma = draw.normal().abs() * 0.1 * draw.chosen()
-            images = images + torch.randn_like(images) * sigma[:, None, None, None]
+            images = images + torch.randn_like(images) * sigma[:, None, None, None].to(images)
         if "cutout" in self.groups:
             images = _cut_out(images, draw)
         return images
@@ -100,8 +125,9 @@ class AdaptiveAugment(nn.Module):
 class Draw:
     """Random numbers (b,), one for each image; what is chosen happens with probability p."""
 
-    def __init__(self, p: float, images: Tensor) -> None:
-        self.p, self._like = p, images[:, 0, 0, 0].detach().float()
+    def __init__(self, p: Tensor | float, images: Tensor) -> None:
+        self._like = images[:, 0, 0, 0].detach().float()
+        self.p = p if isinstance(p, Tensor) else torch.full_like(self._like[0], p)
 
     def uniform(self) -> Tensor:
         return torch.rand_like(self._like)
@@ -109,44 +135,43 @@ class Draw:
     def normal(self) -> Tensor:
         return torch.randn_like(self._like)
 
-    def chosen(self, p: float | None = None) -> Tensor:
+    def chosen(self, p: Tensor | None = None) -> Tensor:
         """1 or 0."""
         return (self.uniform() < (self.p if p is None else p)).float()
 
-    def power(self, deviation: float, p: float | None = None) -> Tensor:
+    def power(self, deviation: float) -> Tensor:
         """2 to a normal, or 1."""
-        return torch.exp2(self.normal() * deviation * self.chosen(p))
+        return torch.exp2(self.normal() * deviation * self.chosen())
 
 
 # -- geometry ----------------------------------------------------------------------------------
 
 
-def _geometry(draw: Draw, groups: tuple[str, ...], size: torch.Size) -> Tensor:
-    """Matrices (b, 3, 3) from output to input pixels, both counted from the image's centre."""
+# Matrices (b, 3, 3) from output to input pixels, both counted from the image's centre.
+
+
+def _pixel_moves(draw: Draw, size: torch.Size) -> Tensor:
+    """Mirroring, quarter turns, whole-pixel shifts."""
     h, w = size
-    one = torch.ones_like(draw.uniform())
-    parts = []
-    if "blit" in groups:
-        parts.append(scaled(1 - 2 * (draw.uniform() < 0.5) * draw.chosen(), one))
-        quarter = (draw.uniform() * 4).floor() * draw.chosen()
-        parts.append(turned(quarter * (math.pi / 2)))
-        x, y, moves = draw.uniform(), draw.uniform(), draw.chosen()
-        shift = [((2 * t - 1) * 0.125 * n * moves).round() for t, n in ((x, w), (y, h))]
-        parts.append(moved(*shift))
-    if "geom" in groups:
-        turns = 1 - math.sqrt(1 - draw.p)  # twice, so that some turn has probability p
-        scale = draw.power(0.2)
-        parts.append(scaled(scale, scale))
-        parts.append(turned((2 * draw.uniform() - 1) * math.pi * draw.chosen(turns)))
-        stretch = draw.power(0.2)
-        parts.append(scaled(stretch, 1 / stretch))
-        parts.append(turned((2 * draw.uniform() - 1) * math.pi * draw.chosen(turns)))
-        moves = draw.chosen()
-        parts.append(moved(*(draw.normal() * 0.125 * n * moves for n in (w, h))))
-    total = parts[0]
-    for part in parts[1:]:
-        total = total @ part
-    return total
+    flip = 1 - 2 * (draw.uniform() < 0.5) * draw.chosen()
+    quarter = (draw.uniform() * 4).floor() * draw.chosen()
+    x, y, moves = draw.uniform(), draw.uniform(), draw.chosen()
+    shift = (((2 * t - 1) * 0.125 * n * moves).round() for t, n in ((x, w), (y, h)))
+    return scaled(flip, torch.ones_like(flip)) @ turned(quarter * (math.pi / 2)) @ moved(*shift)
+
+
+def _geometry(draw: Draw, size: torch.Size) -> Tensor:
+    """Scaling, turns before and after a stretch, fractional shifts."""
+    h, w = size
+    turns = 1 - (1 - draw.p).sqrt()  # twice, so that some turn has probability p
+    scale = draw.power(0.2)
+    total = scaled(scale, scale)
+    total = total @ turned((2 * draw.uniform() - 1) * math.pi * draw.chosen(turns))
+    stretch = draw.power(0.2)
+    total = total @ scaled(stretch, 1 / stretch)
+    total = total @ turned((2 * draw.uniform() - 1) * math.pi * draw.chosen(turns))
+    moves = draw.chosen()
+    return total @ moved(*(draw.normal() * 0.125 * n * moves for n in (w, h)))
 
 
 # -- color, bands, cutout ----------------------------------------------------------------------
@@ -169,15 +194,17 @@ def _recolor(images: Tensor, draw: Draw) -> Tensor:
 
 def _hue_matrix(angle: Tensor) -> Tensor:
     """Turns colors about the gray axis by `angle` (b,) and drops their gray part: (b, 3, 3)."""
-    gray = torch.full((3, 3), 1 / 3, device=angle.device)
-    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=angle.device) / 3**0.5
+    gray = torch.full((3, 3), 1 / 3, device=angle.device, dtype=angle.dtype)
+    cross = constant((0.0, -1, 1, 1, 0, -1, -1, 1, 0), angle).view(3, 3) / 3**0.5
     c, s = angle.cos()[:, None, None], angle.sin()[:, None, None]
-    return (torch.eye(3, device=angle.device) - gray) * c + cross * s  # Rodrigues
+    return (
+        torch.eye(3, device=angle.device, dtype=angle.dtype) - gray
+    ) * c + cross * s  # Rodrigues
 
 
 @cache
-def filter_bank() -> Tensor:
-    """Four symmetric band-pass filters (4, 43), coarsest first, whose sum is the identity."""
+def filter_bank() -> tuple[float, ...]:
+    """Four symmetric band-pass filters of 43 taps, coarsest first, whose sum is the identity."""
     low = torch.tensor(SYM2, dtype=torch.float64)
     high = low * torch.tensor([1.0, -1, 1, -1])
 
@@ -193,18 +220,19 @@ def filter_bank() -> Tensor:
         bank = convolve(wide, low2)
         middle = bank.shape[1] // 2
         bank[band, middle - 3 : middle + 4] += high2
-    return bank.float()
+    return tuple(bank.flatten().tolist())
 
 
 def _filter_bands(images: Tensor, draw: Draw) -> Tensor:
     """Amplifies or damps each band of frequencies, at equal expected power."""
-    power = torch.tensor(BAND_POWER, device=images.device)
-    gains = torch.ones(len(images), 4, device=images.device)
+    power = constant(BAND_POWER, images, torch.float32)
+    gains = torch.ones(len(images), 4, device=images.device, dtype=torch.float32)
     for band in range(4):
         factor = torch.ones_like(gains)
         factor[:, band] = draw.power(1.0)
         gains = gains * factor / (factor.square() @ power).sqrt()[:, None]
-    taps = (gains @ filter_bank().to(images.device)).to(images.dtype)  # (b, 43)
+    bank = constant(filter_bank(), images, torch.float32).view(4, -1)
+    taps = (gains @ bank).to(images.dtype)  # (b, 43)
     b, c, h, w = images.shape
     x = pad_reflected(images, 21).reshape(1, b * c, h + 42, w + 42)
     taps = taps.repeat_interleave(c, dim=0)
@@ -218,7 +246,7 @@ def _cut_out(images: Tensor, draw: Draw) -> Tensor:
     x, y, cut = draw.uniform(), draw.uniform(), draw.chosen()
 
     def inside(center: Tensor, n: int) -> Tensor:
-        pixels = (torch.arange(n, device=images.device) + 0.5) / n
+        pixels = (torch.arange(n, device=images.device, dtype=torch.float32) + 0.5) / n
         return (pixels - center[:, None]).abs() < 0.25  # (b, n)
 
     hole = inside(y, h)[:, None, :, None] & inside(x, w)[:, None, None, :]

@@ -11,12 +11,14 @@ from torch.optim import Optimizer
 from novum.core.errors import InputError
 from novum.core.lightning_compat import (
     datamodule,
+    grad_scaler,
     log_interval,
     raw_optimizer,
     wrapped_optimizer,
 )
 from novum.core.pixels import uint8_to_signed
-from novum.core.seeds import derived_seed, random_generator
+from novum.core.precision import widened
+from novum.core.seeds import derived_seed
 from novum.lightning_modules.ada import AdaptiveAugment
 from novum.lightning_modules.sampling import LatentSampling
 from novum.lightning_modules.training_utils import (
@@ -72,7 +74,7 @@ class AlternatingTraining(LatentSampling):
     def training_step(self, batch: Any, batch_idx: int) -> None:
         batch = image_batch(batch)
         self._seed_draws()
-        images = batch["image"]
+        images = batch["image"].to(self.dtype)
         parts = list(zip(images.chunk(self.accumulate), self._label_parts(batch), strict=True))
         update_generator = (self.global_step + 1) % self.discriminator_steps == 0
         # one generator pass serves both updates, unless the batch is computed in parts
@@ -86,7 +88,7 @@ class AlternatingTraining(LatentSampling):
         self.images_seen += len(images) * self.trainer.world_size
         if isinstance(self.augment, AdaptiveAugment) and self.augment.due(step):
             batch_size = len(images) * self.trainer.world_size
-            self.augment.adjust(float(self.augment.mean_sign()), batch_size)
+            self.augment.adjust(self.augment.mean_sign(), batch_size)
         if (step + 1) % log_interval(self.trainer) == 0:
             self._log_losses()
 
@@ -99,6 +101,7 @@ class AlternatingTraining(LatentSampling):
         optimizer.zero_grad()
         images = sum(len(real) for real, _ in parts)
         fake: Tensor | None = None
+        signs: list[Tensor] = []
         for real, labels in parts:
             with torch.set_grad_enabled(share):
                 fake = self._fakes(len(real), labels)
@@ -106,11 +109,13 @@ class AlternatingTraining(LatentSampling):
             loss = self.discriminator_loss(logits, self._logits(fake.detach(), labels))
             self.losses.add(step, discriminator=loss)
             if isinstance(self.augment, AdaptiveAugment):
-                mean_sign = logits.detach().sign().mean()  # of all ranks, as checkpoints hold it
-                self.augment.observe(self.trainer.strategy.reduce(mean_sign, reduce_op="mean"))
+                signs.append(logits.detach().sign().mean())
             loss = loss + self._penalties(real, fake, labels, step)
             self.manual_backward(loss * (len(real) / images))
-        self._average(self.discriminator)
+        self._average(self.discriminator, *signs)
+        if isinstance(self.augment, AdaptiveAugment):
+            for mean_sign in signs:  # of all ranks by now, as checkpoints hold it
+                self.augment.observe(mean_sign)
         optimizer.step()
         assert fake is not None  # a batch has one part or more
         return fake
@@ -155,7 +160,7 @@ class AlternatingTraining(LatentSampling):
         return self.ema_kimg
 
     def _logits(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        return self.discriminator(self.augment(images), labels).float()
+        return widened(self.discriminator(self.augment(images.to(self.dtype)), labels))
 
     def _latents(self, n: int) -> Tensor:
         """This rank's rows of the latents of the whole batch, alike for any number of ranks."""
@@ -187,18 +192,20 @@ class AlternatingTraining(LatentSampling):
         no_sync = getattr(self.trainer.model, "no_sync", contextlib.nullcontext)
         return no_sync()
 
-    def _average(self, network: nn.Module) -> None:
+    def _average(self, network: nn.Module, *others: Tensor) -> None:
+        """Gradients and other tensors become their means over the ranks, in place."""
         if self.trainer.world_size > 1:
-            average_gradients(network.parameters())
+            average_gradients(network.parameters(), *others)
 
     def _step_raw(self, optimizer: Optimizer) -> None:
         """Step as LightningOptimizer does, without advancing global_step."""
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)  # fp16 only
+        scaler = grad_scaler(self.trainer)
         if scaler is not None:
             scaler.unscale_(optimizer)
         self.on_before_optimizer_step(optimizer)
         if scaler is not None:
             scaler.step(optimizer)
+            scaler.update()  # after each step, as Lightning's plugin does
         else:
             optimizer.step()
 
@@ -220,12 +227,11 @@ class AlternatingTraining(LatentSampling):
         """The discriminator's loss on held-out images: above its training loss, it memorises."""
         batch = image_batch(batch)
         labels = batch["label"] if self.num_classes else None
-        z = torch.randn(
-            len(batch["image"]), self.latent_dim, generator=random_generator(batch_idx)
-        ).to(self.device)
+        images = batch["image"].to(self.dtype)
+        z = self.sample_latents(len(images), seed=batch_idx).to(self.device, self.ema_dtype)
         loss = self.discriminator_loss(
-            self.discriminator(batch["image"], labels).float(),
-            self.discriminator(self.ema(z, labels), labels).float(),
+            widened(self.discriminator(images, labels)),
+            widened(self.discriminator(self.ema(z, labels).to(self.dtype), labels)),
         )
         self.log("val/discriminator_loss", loss, logger=False, sync_dist=True, batch_size=len(z))
 
@@ -238,7 +244,8 @@ class AlternatingTraining(LatentSampling):
         was_training = self.discriminator.training
         self.discriminator.eval()
         labels = labels.to(self.device) if self.num_classes and labels is not None else None
-        logits = self.discriminator(uint8_to_signed(images.to(self.device)), labels).float()
+        real = uint8_to_signed(images.to(self.device)).to(self.dtype)
+        logits = self.discriminator(real, labels).float()
         self.discriminator.train(was_training)
         return logits
 

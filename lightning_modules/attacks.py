@@ -9,7 +9,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from novum.core.devices import to_device
 from novum.core.errors import InputError
+from novum.core.precision import widened
 from novum.core.seeds import random_generator
 
 Model = Callable[[Tensor], Tensor]
@@ -29,8 +31,9 @@ class LInf:
 
     def random(self, like: Tensor, epsilon: Epsilon, seed: int) -> Tensor:
         """Uniform in the ball; a function of the seed and the shape."""
-        unit = torch.rand(like.shape, generator=random_generator(seed)) * 2 - 1
-        return unit.to(like) * _per_image(epsilon, like)
+        generator = random_generator(seed)
+        unit = torch.rand(like.shape, generator=generator, dtype=torch.float32) * 2 - 1
+        return to_device(unit, like.device, like.dtype) * _per_image(epsilon, like)
 
     def largest(self, image: Tensor) -> float:
         """The epsilon that reaches every image from every other; a larger one is meaningless."""
@@ -48,10 +51,11 @@ class L2:
 
     def random(self, like: Tensor, epsilon: Epsilon, seed: int) -> Tensor:
         generator = random_generator(seed)
-        direction = torch.randn(like.shape, generator=generator)
-        radius = torch.rand(len(like), generator=generator) ** (1 / like[0].numel())
+        direction = torch.randn(like.shape, generator=generator, dtype=torch.float32)
+        radius = torch.rand(len(like), generator=generator, dtype=torch.float32)
+        radius = radius ** (1 / like[0].numel())
         unit = direction / _norm(direction) * _per_image(radius, direction)
-        return unit.to(like) * _per_image(epsilon, like)
+        return to_device(unit, like.device, like.dtype) * _per_image(epsilon, like)
 
     def largest(self, image: Tensor) -> float:
         return math.sqrt(image.numel())
@@ -97,6 +101,9 @@ class PGD:
     def start(self, images: Tensor, epsilon: Epsilon, seed: int) -> Tensor:
         """The first delta (b, c, h, w)."""
         check_epsilon(epsilon, self.norm, images)
+        return self._first_delta(images, epsilon, seed)
+
+    def _first_delta(self, images: Tensor, epsilon: Epsilon, seed: int) -> Tensor:
         if not self.random_start:
             return torch.zeros_like(images)
         return (images + self.norm.random(images, epsilon, seed)).clamp(0, 1) - images
@@ -124,28 +131,31 @@ class PGD:
     ) -> Tensor:
         """Adversarial images for labels (b,): away from them, or towards them if targeted.
 
-        A restart goes on with the images that no earlier one has turned.
+        An image keeps the first restart that turns it, or else the one of the largest loss. All
+        images go through all restarts: which are turned is known to the device alone.
         """
-        best, left = images, torch.arange(len(images), device=images.device)
-        epsilon = torch.as_tensor(self.epsilon if epsilon is None else epsilon).to(images)
-        epsilon = epsilon.expand(len(images))
-        losses = torch.full((len(images),), -math.inf, device=images.device)
-        for restart in range(self.restarts):
-            found = self._run(
-                model, images[left], labels[left], targeted, epsilon[left], seed + restart
-            )
-            with torch.no_grad():
-                logits = model(found)
-            gain = attack_loss(logits, labels[left], targeted)
-            better = gain > losses[left]
-            rows = left[better]
-            best, losses = best.index_copy(0, rows, found[better]), losses.clone()
-            losses[rows] = gain[better]
-            turned = (logits.argmax(1) == labels[left]) == targeted
-            left = left[~turned]
-            if not len(left):
-                break
+        epsilon = self.epsilon if epsilon is None else epsilon
+        check_epsilon(epsilon, self.norm, images)
+        epsilon = _per_image(epsilon, images).flatten().expand(len(images))
+        best = self._run(model, images, labels, targeted, epsilon, seed)
+        if self.restarts == 1:
+            return best
+        largest, turned = self._outcome(model, best, labels, targeted)
+        for restart in range(1, self.restarts):
+            found = self._run(model, images, labels, targeted, epsilon, seed + restart)
+            loss, now = self._outcome(model, found, labels, targeted)
+            better = ~turned & (loss > largest)
+            best = torch.where(better[:, None, None, None], found, best)
+            largest, turned = torch.where(better, loss, largest), turned | now
         return best
+
+    @torch.no_grad()
+    def _outcome(
+        self, model: Model, images: Tensor, labels: Tensor, targeted: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Losses (b,) of attacked images, and which of them are turned."""
+        logits = model(images)
+        return attack_loss(logits, labels, targeted), (logits.argmax(1) == labels) == targeted
 
     def _run(
         self,
@@ -156,7 +166,7 @@ class PGD:
         epsilon: Tensor,
         seed: int,
     ) -> Tensor:
-        delta = self.start(images, epsilon, seed)
+        delta = self._first_delta(images, epsilon, seed)
         velocity = torch.zeros_like(images)
         for _ in range(self.steps):
             gradient, _ = input_gradient(model, images + delta, labels, targeted)
@@ -182,8 +192,9 @@ def attack_loss(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
     cross-entropy vanishes where the network is sure, and an attack would seem to fail there.
     """
     own = labels[:, None]
-    rest = logits.float().scatter(1, own, -math.inf).logsumexp(1)
-    odds = rest - logits.float().gather(1, own)[:, 0]
+    logits = widened(logits)
+    rest = logits.scatter(1, own, -math.inf).logsumexp(1)
+    odds = rest - logits.gather(1, own)[:, 0]
     return -odds if targeted else odds
 
 
@@ -217,7 +228,9 @@ def _check_positive(epsilon: float) -> None:
 
 
 def _per_image(value: Epsilon, like: Tensor) -> Tensor:
-    return torch.as_tensor(value).to(like).view(-1, 1, 1, 1)
+    if isinstance(value, Tensor):
+        return value.to(like).view(-1, 1, 1, 1)
+    return torch.full((1, 1, 1, 1), value, device=like.device, dtype=like.dtype)
 
 
 def _norm(x: Tensor) -> Tensor:

@@ -13,7 +13,14 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
 from novum.core.errors import InputError
-from novum.core.lightning_compat import attached_trainer, log_interval, raw_optimizer
+from novum.core.lightning_compat import (
+    attached_trainer,
+    log_figures,
+    log_interval,
+    mixed_precision,
+    raw_optimizer,
+)
+from novum.core.precision import widened
 from novum.core.seeds import derived_seed, random_generator
 from novum.core.vocabulary import Vocabulary
 from novum.lightning_modules.module import Module
@@ -82,7 +89,9 @@ class CharLSTM(Module):
 
     def configure_optimizers(self) -> Optimizer:
         def adam(parameters: Any) -> Optimizer:
-            return torch.optim.Adam(parameters, lr=self.lr, fused=True)
+            # the fused one unscales gradients itself, after Lightning has clipped them
+            clipped = mixed_precision(self.trainer) and self.trainer.gradient_clip_val
+            return torch.optim.Adam(parameters, lr=self.lr, fused=not clipped)
 
         optimizer = (self.optimizer or adam)(list(self.network.parameters()))
         self.rates = [group["lr"] for group in optimizer.param_groups]
@@ -101,7 +110,7 @@ class CharLSTM(Module):
         inputs, targets = _inputs_and_targets(batch["tokens"])
         logits, state = self.network(inputs, None if batch["restart"] else self.state)
         self.state = tuple(part.detach() for part in state)
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+        loss = F.cross_entropy(widened(logits.flatten(0, 1)), targets.flatten())
         self.losses.add(step, nats_per_token=loss)
         self.tokens_seen += targets.numel() * self.trainer.world_size
         if (step + 1) % log_interval(self.trainer) == 0:
@@ -125,7 +134,7 @@ class CharLSTM(Module):
         inputs, targets = _inputs_and_targets(batch["tokens"])
         state = None if batch["restart"] else self.heldout_state
         logits, self.heldout_state = self.network(inputs, state)
-        nats = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
+        nats = F.cross_entropy(widened(logits.flatten(0, 1)), targets.flatten(), reduction="sum")
         characters = self.vocabulary.starts(targets.cpu().numpy()).sum()
         self.nats += torch.stack([nats.double(), nats.new_tensor(characters).double()])
 
@@ -137,7 +146,7 @@ class CharLSTM(Module):
             "val/nats_per_char": per_character,
             "val/bits_per_char": per_character / math.log(2),
         }
-        self.log_dict(figures, logger=False, prog_bar=True)
+        log_figures(self, figures)
         if not self.trainer.sanity_checking:
             for logger in self.loggers:
                 logger.log_metrics(figures, step=self.tokens_seen)
@@ -222,7 +231,7 @@ class CharLSTM(Module):
         with _evaluating(self.network):
             for x, y in chunks:
                 logits, state = self.network(x, state)
-                nats = F.cross_entropy(logits.flatten(0, 1).float(), y.flatten(), reduction="none")
+                nats = F.cross_entropy(widened(logits.flatten(0, 1)), y.flatten(), reduction="none")
                 parts.append(nats.view_as(y))
         return torch.cat(parts).T
 

@@ -8,13 +8,15 @@ from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from novum.core.errors import InputError
-from novum.core.lightning_compat import datamodule, log_interval
+from novum.core.lightning_compat import datamodule, log_figures, log_interval
+from novum.core.precision import widened
 from novum.core.seeds import derived_seed
 from novum.lightning_modules.attacks import PGD, fgsm
 from novum.lightning_modules.module import Module
 from novum.lightning_modules.training_utils import (
     LossWindow,
     image_batch,
+    log_losses,
     require_attributes,
     require_facts_of,
     require_finite,
@@ -40,6 +42,7 @@ class Classifier(Module):
         attack: Adversarial training: an attack on every batch (null: off).
         clean_share: Weight of the loss on clean images in adversarial training; 0.5 as Goodfellow
             et al. (2015), 0 as Madry et al. (2018).
+        compile_network: Run the network through torch.compile.
         seed: Of all random numbers drawn in training.
     """
 
@@ -53,6 +56,7 @@ class Classifier(Module):
         augment: nn.Module | None = None,
         attack: PGD | None = None,
         clean_share: float = 0.5,
+        compile_network: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -66,7 +70,7 @@ class Classifier(Module):
         self.augment = augment if augment is not None else nn.Identity()
         self.lr, self.weight_decay, self.optimizer = lr, weight_decay, optimizer
         self.label_smoothing, self.attack, self.clean_share = label_smoothing, attack, clean_share
-        self.seed, self.images_seen = seed, 0
+        self.compile_network, self.seed, self.images_seen = compile_network, seed, 0
         self.image_size = cast(int, network.image_size)
         self.channels = cast(int, network.channels)
         classes = range(cast(int, network.num_classes))
@@ -83,6 +87,8 @@ class Classifier(Module):
         find = getattr(data, "train_reference", None)
         names = getattr(find(), "class_names", None) if find is not None else None
         self.class_names = list(names or self.class_names)
+        if self.compile_network:
+            self.network.compile()  # in place: names in checkpoints stay the same
 
     # -- training ------------------------------------------------------------------------------
 
@@ -95,7 +101,7 @@ class Classifier(Module):
         )
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            sgd, self.lr, total_steps=max(steps, 2), pct_start=0.2, cycle_momentum=False
+            sgd, self.lr, total_steps=max(steps, 6), pct_start=0.2, cycle_momentum=False
         )
         return [sgd], [{"scheduler": schedule, "interval": "step"}]
 
@@ -103,7 +109,7 @@ class Classifier(Module):
         seed = derived_seed(self.seed, self.global_step, self.global_rank)
         torch.manual_seed(seed)
         batch = labelled_batch(batch)
-        images, labels = self.augment(batch["image"]), batch["label"]
+        images, labels = self.augment(batch["image"].to(self.dtype)), batch["label"]
         loss = self._loss(images, labels)
         self.losses.add(self.global_step, train=loss)
         if self.attack is not None:
@@ -115,31 +121,29 @@ class Classifier(Module):
             loss = self.clean_share * loss + (1 - self.clean_share) * adversarial
         self.images_seen += len(images) * self.trainer.world_size
         if (self.global_step + 1) % log_interval(self.trainer) == 0:
-            self._log({f"loss/{name}": mean for name, mean in self.losses.pop().items()})
+            log_losses(self, self.losses, self.images_seen)
         return loss
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        logits = self.network(images).float()
+        logits = widened(self.network(images))
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-
-    def _log(self, means: dict[str, float]) -> None:
-        self.log_dict(means, prog_bar=True, logger=False, sync_dist=True)  # bar and callbacks
-        for logger in self.loggers:
-            logger.log_metrics(means, step=self.images_seen)
 
     def on_validation_epoch_start(self) -> None:
         self._sums = torch.zeros(3, device=self.device, dtype=torch.float64)  # images, hits, loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         batch = labelled_batch(batch)
-        logits, labels = self.network(batch["image"]).float(), batch["label"]
+        logits, labels = widened(self.network(batch["image"].to(self.dtype))), batch["label"]
         hits = (logits.argmax(1) == labels).sum()
         loss = F.cross_entropy(logits, labels, reduction="sum")
         self._sums += torch.stack([hits.new_tensor(len(labels)), hits, loss])
 
     def on_validation_epoch_end(self) -> None:
         images, hits, loss = self.trainer.strategy.reduce(self._sums, reduce_op="sum").tolist()
-        self._log({"val/accuracy": hits / images, "val/loss": loss / images})
+        figures = {"val/accuracy": hits / images, "val/loss": loss / images}
+        log_figures(self, figures)
+        for logger in self.loggers:
+            logger.log_metrics(figures, step=self.images_seen)
 
     on_test_epoch_start = on_validation_epoch_start
     test_step = validation_step
@@ -173,7 +177,7 @@ class Classifier(Module):
 
     def prepare(self, images: Tensor) -> Tensor:
         """uint8 (n, 1 or 3, h, w) -> floats in [0, 1] with the network's size and channels."""
-        x = images.to(self.device).float() / 255
+        x = (images.to(self.device).float() / 255).to(self.dtype)
         if x.shape[1] == 3 and self.channels == 1:
             x = x.mean(1, keepdim=True)
         size = (self.image_size,) * 2

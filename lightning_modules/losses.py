@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from novum.core.precision import widened
+
 Logits = Callable[[Tensor], Tensor]  # the discriminator, its labels filled in
 
 
@@ -50,12 +52,15 @@ def linear_generator_loss(logits_fake: Tensor) -> Tensor:
 
 
 def _squared_gradient_norm(logits: Logits, images: Tensor) -> Tensor:
-    """|grad_x D(x)|^2 per image, (b,), with a graph for the second derivative."""
-    images = images.detach().float().requires_grad_(True)
-    # float32: squared norms overflow fp16 and drown in bf16
+    """|grad_x D(x)|^2 per image, (b,), with a graph for the second derivative.
+
+    `images` are in the precision of the discriminator's weights.
+    """
+    images = images.detach().requires_grad_(True)
+    # in the weights' precision: squared norms overflow fp16 and drown in bf16
     with torch.autocast(images.device.type, enabled=False):
         (gradient,) = torch.autograd.grad(logits(images).sum(), images, create_graph=True)
-    return gradient.square().flatten(1).sum(1)
+        return widened(gradient).square().flatten(1).sum(1)
 
 
 def r1_penalty(logits: Logits, real: Tensor) -> Tensor:
@@ -65,8 +70,8 @@ def r1_penalty(logits: Logits, real: Tensor) -> Tensor:
 
 def wasserstein_gradient_penalty(logits: Logits, real: Tensor, fake: Tensor) -> Tensor:
     """E (|grad D(x~)| - 1)^2, x~ between real and fake (Gulrajani et al., 2017, eq. 3)."""
-    t = torch.rand(len(real), 1, 1, 1, device=real.device)
-    between = torch.lerp(real.float(), fake.detach().float(), t)
+    t = torch.rand(len(real), 1, 1, 1, device=real.device, dtype=real.dtype)
+    between = torch.lerp(real, fake.detach().to(real.dtype), t)
     # the 1e-12 keeps the square root differentiable at a zero gradient
     norm = (_squared_gradient_norm(logits, between) + 1e-12).sqrt()
     return (norm - 1).square().mean()

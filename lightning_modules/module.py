@@ -1,16 +1,34 @@
 """The LightningModule that all techniques are."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self, cast
 
 from pytorch_lightning import LightningModule
+from torch import Tensor
 
 from novum.core.checkpoints import build_module, read_checkpoint
 from novum.core.errors import InputError
+from novum.core.lightning_compat import require_whole_model
 
 
 class Module(LightningModule):
     """A LightningModule whose checkpoints are data, in programs and from code alike."""
+
+    def setup(self, stage: str) -> None:
+        require_whole_model(self.trainer)
+
+    def averages(self) -> Iterable[Tensor]:
+        """Running averages, which stay in float32 at least: half precision loses small moves."""
+        return ()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        kept = [x.data for x in self.averages()]
+        super()._apply(fn, recurse)
+        for average, value in zip(self.averages(), kept, strict=True):
+            if average.dtype.itemsize < value.dtype.itemsize:
+                average.data = value.to(average.device)
+        return self
 
     @classmethod
     def load_from_checkpoint(  # pyright: ignore[reportIncompatibleMethodOverride]

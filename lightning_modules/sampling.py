@@ -1,6 +1,6 @@
 """Sampling from latents, for every module that keeps an averaged generator."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import torch
@@ -30,9 +30,17 @@ class LatentSampling(Module):
     def num_classes(self) -> int:
         return cast(int, self.ema.num_classes)
 
+    @property
+    def ema_dtype(self) -> torch.dtype:
+        return next(self.ema.parameters()).dtype
+
+    def averages(self) -> Iterable[Tensor]:
+        return (*self.ema.parameters(), *self.ema.buffers())
+
     def sample_latents(self, n: int, *, seed: int | None = None) -> Tensor:
         """n latents (n, latent_dim), a function of the seed alone; fresh ones without a seed."""
-        return torch.randn(n, self.latent_dim, generator=random_generator(seed))
+        shape, generator = (n, self.latent_dim), random_generator(seed)
+        return torch.randn(shape, generator=generator, dtype=torch.float32)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor, *, labels: Tensor | None = None) -> Tensor:
@@ -60,7 +68,8 @@ class LatentSampling(Module):
             if x is None:
                 return [None] * ((n + missing) // SAMPLE_CHUNK)
             padded = F.pad(x, (0, 0) * (x.ndim - 1) + (0, missing))
-            return padded.to(self.device).split(SAMPLE_CHUNK)
+            dtype = self.ema_dtype if x.is_floating_point() else x.dtype
+            return padded.to(self.device, dtype).split(SAMPLE_CHUNK)
 
         return torch.cat([function(*c) for c in zip(*map(chunks, (first, *others)), strict=True)])[
             :n

@@ -9,11 +9,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from novum.core.errors import InputError
-from novum.core.lightning_compat import attached_trainer, datamodule, log_interval
+from novum.core.lightning_compat import (
+    attached_trainer,
+    datamodule,
+    log_figures,
+    log_interval,
+)
 from novum.core.pixels import unit_to_uint8
 from novum.lightning_modules.module import Module
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.training_utils import LossWindow, require_finite
+
+PRECISIONS = ("32-true", "bf16-mixed")
 
 
 class SingleImageModule(Module):
@@ -53,6 +60,13 @@ class SingleImageModule(Module):
         return [PurePath(source).stem]
 
     def setup(self, stage: str) -> None:
+        super().setup(stage)
+        precision = str(self.trainer.precision_plugin.precision)
+        if precision not in PRECISIONS:
+            raise InputError(
+                f"trainer.precision is {precision}: the image itself is what is optimised, and its"
+                f" pixels and their gradients need {' or '.join(PRECISIONS)}"
+            )
         if self.trainer.world_size > 1:
             raise InputError(
                 "one image is not shared out: set trainer.devices to 1, and run one job per image"
@@ -78,7 +92,7 @@ class SingleImageModule(Module):
         self.losses.add(step, **losses)
         if step % log_interval(self.trainer) == 0 or step == self.trainer.max_steps:
             means = {f"loss/{name}": value for name, value in self.losses.pop().items()}
-            self.log_dict(means, prog_bar=True, logger=False)
+            log_figures(self, means)
             for logger in self.loggers:
                 logger.log_metrics(means, step=step)
 

@@ -13,8 +13,9 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from novum.core.errors import InputError, TrainingError
-from novum.core.lightning_compat import built_by_cli
+from novum.core.lightning_compat import built_by_cli, log_figures
 from novum.core.pixels import uint8_to_signed
+from novum.core.precision import widened
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of malloc.h
 MEND = (
@@ -24,14 +25,26 @@ MEND = (
 
 
 @torch.no_grad()
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """One flat all-reduce of the gradients: exact, and half of DDP's traffic for two networks."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.reshape(-1) for g in gradients])
+def average_gradients(parameters: Iterable[nn.Parameter], *others: Tensor) -> None:
+    """Means over the ranks of the gradients and of other tensors, in place, by one all-reduce.
+
+    Exact, and half of DDP's traffic for two networks. In float32 at least.
+    """
+    averaged = [p.grad for p in parameters if p.grad is not None] + list(others)
+    flat = torch.cat([widened(x).reshape(-1) for x in averaged])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(mean.view_as(gradient))
+    for own, mean in zip(averaged, flat.split([x.numel() for x in averaged]), strict=True):
+        own.copy_(mean.view_as(own))
+
+
+def mean_of_ranks(x: Tensor) -> Tensor:
+    """Mean of a tensor over the ranks. Lightning's own waits at a barrier before."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return x
+    x = x.clone()
+    dist.all_reduce(x)
+    return x / dist.get_world_size()
 
 
 @torch.no_grad()
@@ -43,9 +56,13 @@ def broadcast_buffers(module: nn.Module) -> None:
 
 @torch.no_grad()
 def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """average <- decay * average + (1 - decay) * network; buffers are copied."""
+    """average <- decay * average + (1 - decay) * network; buffers are copied.
+
+    The average may be in a higher precision than the network.
+    """
     averages: list[Tensor] = [*average.parameters()]
-    weights: list[Tensor] = [*network.parameters()]
+    pairs = zip(averages, network.parameters(), strict=True)
+    weights: list[Tensor] = [weight.to(average.dtype) for average, weight in pairs]
     torch._foreach_lerp_(averages, weights, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
     for copy, buffer in zip(average.buffers(), network.buffers(), strict=True):
         copy.copy_(buffer)
@@ -114,9 +131,9 @@ def log_losses(module: LightningModule, losses: LossWindow, step: int, **others:
     `others` are values by tag, the same on every rank.
     """
     own = torch.tensor([*(means := losses.pop()).values()], device=module.device)
-    mean = module.trainer.strategy.reduce(own, reduce_op="mean").tolist()
+    mean = mean_of_ranks(own).tolist()
     tags = {f"loss/{name}": value for name, value in zip(means, mean, strict=True)} | others
-    module.log_dict(tags, prog_bar=True, logger=False)  # for the bar and the callbacks
+    log_figures(module, tags)
     for logger in module.loggers:
         logger.log_metrics(tags, step=step)
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
 
+from novum.core.devices import constant, to_device
 from novum.core.errors import InputError
 from novum.core.lightning_compat import wrapped_optimizer
 from novum.core.seeds import derived_seed, random_generator
@@ -101,7 +102,7 @@ class ClassVisualisation(SingleImageModule):
         seen = self.look(images, generator)  # (views * n, 3, s, s)
         layers = [self.layer] + [self.diversity_layer] * (self.diversity > 0)
         found = self.backbone.activations(seen, layers)
-        rows = torch.tensor(self.class_rows, device=self.device).repeat(self.views)
+        rows = constant(tuple(self.class_rows), images, torch.int64).repeat(self.views)
         logit = found[self.layer].gather(1, rows[:, None])[:, 0].view(self.views, -1).mean(0)
         loss = -logit.sum()  # each image its own: no step of one depends on the others
         if self.total_variation:
@@ -126,7 +127,7 @@ class ClassVisualisation(SingleImageModule):
         x, y = between(-1, 1) * room, between(-1, 1) * room
         cosine, sine = scale * angle.cos(), scale * angle.sin()
         rows = (cosine * mirror, -sine, x), (sine * mirror, cosine, y)
-        matrix = torch.stack([torch.stack(row, 1) for row in rows], 1).to(images.device)
+        matrix = to_device(torch.stack([torch.stack(row, 1) for row in rows], 1), images.device)
         grid = F.affine_grid(
             matrix, [n, 3, self.view_size, self.view_size], align_corners=False
         ).to(images.dtype)
@@ -134,8 +135,9 @@ class ClassVisualisation(SingleImageModule):
         seen = F.grid_sample(repeated, grid, padding_mode="reflection", align_corners=False)
         contrast = (self.contrast * torch.randn(n, 1, 1, 1, generator=generator)).exp()
         tint = self.contrast / 3 * torch.randn(n, 3, 1, 1, generator=generator)
-        noise = self.noise * torch.randn(seen.shape, generator=generator)
-        return (seen - 0.5) * contrast.to(seen) + 0.5 + (tint + noise).to(seen)
+        contrast, tint = (to_device(x, seen.device, seen.dtype) for x in (contrast, tint))
+        noise = self.noise * _standard_normal(seen, generator)
+        return (seen - 0.5) * contrast + 0.5 + (tint + noise)
 
     def _likeness(self, x: Tensor) -> Tensor:
         """Sum over classes of the mean cosine between its images' Gram matrices (Lucid)."""
@@ -144,6 +146,15 @@ class ClassVisualisation(SingleImageModule):
         gram = gram.view(self.views, -1, self.per_class, gram.shape[1])
         cosines = gram @ gram.mT  # (views, classes, per_class, per_class)
         return (cosines.sum((2, 3)) - self.per_class).mean(0).sum() / max(1, self.per_class - 1)
+
+
+def _standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise of a shape: by a CPU generator on the CPU, and on a device by the device itself."""
+    if like.device.type != "cpu":
+        seed = int(torch.randint(2**62, (), generator=generator))
+        torch.manual_seed(seed)  # the device's generator; each step begins with a seed of its own
+        return torch.randn_like(like)
+    return torch.randn(like.shape, generator=generator).to(like)
 
 
 def total_variation(images: Tensor) -> Tensor:

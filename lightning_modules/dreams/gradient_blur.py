@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from novum.core.devices import constant
+
 TAPS = 9
 
 
@@ -14,7 +16,7 @@ def smooth(x: Tensor, sigma: float) -> Tensor:
     are separable, so two passes of 9 taps a pixel take the place of three of 81.
     """
     place = torch.arange(TAPS, dtype=torch.float32, device=x.device) - TAPS // 2
-    widths = sigma * torch.tensor([0.5, 1.0, 2.0], device=x.device)
+    widths = sigma * constant((0.5, 1.0, 2.0), x, torch.float32)
     kernels = (-0.5 * (place / widths[:, None]).square()).exp()
     kernels = (kernels / kernels.sum(1, keepdim=True)).to(x.dtype)  # (3, 9)
     c = x.shape[1]

@@ -21,9 +21,11 @@ def _num_blocks(image_size: int) -> int:
 
 
 def _initialise(module: nn.Module) -> None:
-    """Weights N(0, 0.02), batch-norm scales N(1, 0.02), as published."""
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Embedding):
+    """Weights N(0, 0.02), batch-norm scales N(1, 0.02), biases 0, as published."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Embedding):
         nn.init.normal_(module.weight, 0.0, 0.02)
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
+            nn.init.zeros_(module.bias)
     elif isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)
 

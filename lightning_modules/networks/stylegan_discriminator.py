@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from novum.core.precision import widened
 from novum.lightning_modules.networks.stylegan_generator import (
     Architecture,
     Size,
@@ -43,7 +44,7 @@ def minibatch_deviation(x: Tensor, group: int) -> Tensor:
     """
     b, c, h, w = x.shape
     size = math.gcd(b, group)
-    y = x.float().reshape(size, -1, c, h, w)  # images i, i + b/size, ... form a group
+    y = widened(x).reshape(size, -1, c, h, w)  # images i, i + b/size, ... form a group
     y = (y - y.mean(0)).square().mean(0)
     deviation = (y + 1e-8).sqrt().mean((1, 2, 3))  # (b / size,)
     return deviation.to(x.dtype).repeat(size)[:, None, None, None].expand(b, 1, h, w)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from novum.core.errors import InputError
+from novum.core.precision import widened
 from novum.lightning_modules.networks.stylegan_ops import (
     EqualConv2d,
     EqualLinear,
@@ -207,7 +208,7 @@ class Synthesis(nn.Module):
                 own = self.to_image[i - first](x, ws[:, used])
                 image = own if image is None else upsample2d(image) + own
         assert image is not None  # the last block has an exit
-        return image.float()
+        return widened(image)
 
 
 class StyleGANGenerator(nn.Module):

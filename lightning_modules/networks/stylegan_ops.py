@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from novum.core.devices import constant
+
 TAPS = (1.0, 3.0, 3.0, 1.0)  # the published low-pass filter, along each axis
 GAIN = math.sqrt(2)  # a leaky ReLU about halves the variance
 SLOPE = 0.2
@@ -14,7 +16,7 @@ HALF_LIMIT = 256.0  # activations in float16 are clamped here (Karras et al., 20
 
 def low_pass(x: Tensor, gain: float = 1.0) -> Tensor:
     """The published filter with unit sum times `gain`, in x's dtype: (4,)."""
-    return x.new_tensor(TAPS) * (gain / sum(TAPS))
+    return constant(tuple(tap * (gain / sum(TAPS)) for tap in TAPS), x)
 
 
 def upfirdn2d(

@@ -81,22 +81,24 @@ class WassersteinStyle(nn.Module):
         super().__init__()
         gaussian = Gaussian.of(*target)
         self.region = region
-        for name, tensor in gaussian._asdict().items():
-            self.register_buffer(name, tensor)
+        self.spread = gaussian.spread
+        for name in ("mean", "values", "vectors"):
+            self.register_buffer(name, getattr(gaussian, name))
         total = gaussian.mean.square().sum(1) + gaussian.values.sum(1)
         scale = total if relative else torch.full_like(total, gaussian.mean.shape[1])
         self.register_buffer("scale", scale.to(gaussian.mean))
 
     def forward(self, features: Tensor) -> Tensor:
         shares = self.region.shares(features)
-        target = (self.mean, self.values, self.vectors)
+        target = (self.mean, self.values, self.vectors, self.spread)
         return Wasserstein.apply(places(features), shares, *target) / self.scale
 
 
 class GramStyle(nn.Module):
     """Squared difference of Gram matrices, features^T features over places (Gatys et al., 2016).
 
-    The mean over a matrix's entries; with `relative`, over the target's sum of squares instead.
+    The mean over a matrix's entries, 4 times the paper's E_l (equation 4); with `relative`, over
+    the target's sum of squares instead.
     """
 
     gram: Tensor
@@ -117,7 +119,10 @@ class GramStyle(nn.Module):
 
 
 class Content(nn.Module):
-    """Mean squared difference of features; with `relative`, over the target's mean square."""
+    """Mean squared difference of features; with `relative`, over the target's mean square.
+
+    The first is 2 / (channels * places) times equation 1 of Gatys et al. (2016), half a sum.
+    """
 
     target: Tensor
     scale: Tensor

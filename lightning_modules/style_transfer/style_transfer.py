@@ -54,7 +54,7 @@ class StyleTransfer(SingleImageModule):
         tv_weight: Of the squared differences of neighbouring pixels.
         statistic: Mean and covariance (wasserstein), or the Gram matrix (gram).
         relative: Each layer's losses in shares of what its target holds, so that weights mean the
-            same for any network; else as in the papers.
+            same for any network; else means over channels or entries, as style_losses says.
         optimizer: Of the pixels, by class_path; null: Adam, lr 0.02. L-BFGS is not clamped to
             [0, 1], which would break its curvature estimate.
         min_scale: Longer side of the first scale in px.

@@ -20,11 +20,13 @@ class Gaussian(NamedTuple):
     mean: Tensor
     values: Tensor  # (b, c), ascending
     vectors: Tensor  # (b, c, c), columns
+    spread: int  # directions in which a covariance is more than RIDGE
 
     @classmethod
     def of(cls, mean: Tensor, covariance: Tensor) -> "Gaussian":
         values, vectors = torch.linalg.eigh(covariance.double())
-        return cls(mean, values.clamp_min(0) + RIDGE, vectors)
+        values = values.clamp_min(0) + RIDGE
+        return cls(mean, values, vectors, int((values > 1.001 * RIDGE).sum(1).max()))
 
 
 class Wasserstein(torch.autograd.Function):
@@ -36,12 +38,18 @@ class Wasserstein(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, shares: Tensor, mean: Tensor, values: Tensor, vectors: Tensor
+        ctx: Any,
+        features: Tensor,
+        shares: Tensor,
+        mean: Tensor,
+        values: Tensor,
+        vectors: Tensor,
+        spread: int,
     ) -> Tensor:
         own = (shares[:, None] @ features).squeeze(1)
         root = features - own[:, None]
         root *= shares.sqrt()[:, :, None]  # root^T root = S - RIDGE
-        variance, overlap, pull = compare(root, values, vectors)
+        variance, overlap, pull = compare(root, values, vectors, spread)
         ctx.save_for_backward(features, shares, own, mean, pull)
         apart = (own - mean).square().sum(1)
         return apart + (variance + values.sum(1) - 2 * overlap).to(apart)
@@ -49,22 +57,23 @@ class Wasserstein(torch.autograd.Function):
     @staticmethod
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, gradient: Tensor
-    ) -> tuple[Tensor, None, None, None, None]:
+    ) -> tuple[Tensor, None, None, None, None, None]:
         features, shares, own, mean, pull = ctx.saved_tensors
         start = (own - mean)[:, None] - own[:, None] @ pull
         moved = torch.baddbmm(start, features, pull)  # x - (mean + P (x - own))
         moved *= (2 * gradient[:, None] * shares)[:, :, None]
-        return moved, None, None, None, None
+        return moved, None, None, None, None, None
 
 
-def compare(root: Tensor, values: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def compare(
+    root: Tensor, values: Tensor, vectors: Tensor, spread: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """tr S and F (b,) in float64, and 1 - P (b, c, c), of S = root^T root + RIDGE and T.
 
     A root (b, n, c) of fewer rows than T has dimensions is handled in the subspace that it spans
     with the leading eigenvectors of T: in the rest both covariances are RIDGE, and P is 1.
     """
     n, c = root.shape[1:]
-    spread = int((values > 1.001 * RIDGE).sum(1).max())  # directions in which T is more
     k = min(spread + n, c)
     if k < c:
         leading = vectors[:, :, c - spread :]

@@ -8,7 +8,7 @@ import torch
 from novum.core.distributed import rank_zero_warn
 from novum.core.errors import TrainingError
 from novum.lightning_modules.adversarial_training import AlternatingTraining
-from novum.lightning_modules.training_utils import require_finite
+from novum.lightning_modules.training_utils import mean_of_ranks, require_finite
 
 LIMIT = 3  # times
 
@@ -36,7 +36,8 @@ class RollBack(AlternatingTraining):
         """Goes back if a loss or a weight is not finite; says whether it did."""
         message = self._broken()
         # all ranks go back if one must
-        if self.trainer.strategy.reduce_boolean_decision(not message, all=True):
+        broken = torch.tensor(float(bool(message)), device=self.device)
+        if not mean_of_ranks(broken):
             return False
         message = message or "a loss is not finite on another rank"
         path = self._last_checkpoint()

@@ -1,6 +1,7 @@
 """StyleGAN (Karras et al., 2019 and 2020), with the training recipe of StyleGAN2-ADA."""
 
 import math
+from collections.abc import Iterable
 from copy import deepcopy
 from typing import Literal, cast
 
@@ -11,6 +12,7 @@ from torch.optim import Optimizer
 from novum.core.errors import InputError
 from novum.core.lightning_compat import raw_optimizer
 from novum.core.pixels import signed_to_uint8
+from novum.core.precision import widened
 from novum.lightning_modules.losses import (
     logistic_discriminator_loss,
     nonsaturating_generator_loss,
@@ -20,7 +22,7 @@ from novum.lightning_modules.networks.stylegan_discriminator import StyleGANDisc
 from novum.lightning_modules.networks.stylegan_generator import StyleGANGenerator, check_at_least
 from novum.lightning_modules.stylegan.recovery import RollBack
 from novum.lightning_modules.stylegan.weight_transfer import transfer_weights
-from novum.lightning_modules.training_utils import save_plain_hyperparameters
+from novum.lightning_modules.training_utils import mean_of_ranks, save_plain_hyperparameters
 
 Auto = Literal["auto"]
 
@@ -128,6 +130,7 @@ class StyleGAN(RollBack):
         self.truncation_psi, self.truncation_cutoff = truncation_psi, truncation_cutoff
         self.clip_gradient_norm, self.compile_networks = clip_gradient_norm, compile_networks
         self.predict_samples, self.seed = predict_samples, seed
+        self._means_of_w: list[Tensor] = []  # of batches since the generator's last update
         self.discriminator.freeze(freeze_discriminator)
 
     # -- training ------------------------------------------------------------------------------
@@ -147,6 +150,9 @@ class StyleGAN(RollBack):
         super().on_fit_start()
         if self.transfer is not None and self.images_seen == 0:
             transfer_weights(self, self.transfer)
+
+    def averages(self) -> Iterable[Tensor]:
+        return (*super().averages(), self.generator.mean_w, self.path_length_mean)
 
     def networks_to_compile(self) -> tuple[nn.Module, ...]:
         return self.generator.synthesis, self.discriminator
@@ -185,7 +191,7 @@ class StyleGAN(RollBack):
         for n, (_, labels) in zip(sizes, parts, strict=True):
             lengths = self._path_lengths(n, None if labels is None else labels[:n])
             mean = lengths.detach().mean()
-            self.path_length_mean.lerp_(self._mean_of_ranks(mean), 0.01)
+            self.path_length_mean.lerp_(mean_of_ranks(mean).to(self.path_length_mean.dtype), 0.01)
             penalty = (lengths - self.path_length_mean).square().mean()
             self.losses.add(step, path_length=mean)
             weight = self.path_length_weight * self.path_length_interval * n / sum(sizes)
@@ -200,19 +206,24 @@ class StyleGAN(RollBack):
             images = self.generator.synthesis.forward(ws)  # .forward: differentiated twice
             y = torch.randn_like(images) / math.sqrt(math.prod(images.shape[2:]))
             (gradient,) = torch.autograd.grad((images * y).sum(), ws, create_graph=True)
-        return gradient.square().sum(2).mean(1).sqrt()
-
-    def _mean_of_ranks(self, value: Tensor) -> Tensor:
-        return self.trainer.strategy.reduce(value, reduce_op="mean")
+            return widened(gradient).square().sum(2).mean(1).sqrt()
 
     def _styles(self, n: int, labels: Tensor | None) -> Tensor:
         ws = self.generator.map(self._latents(n), labels)
-        self.generator.track_mean(self._mean_of_ranks(ws[:, 0].detach().mean(0)))
+        self._means_of_w.append(ws[:, 0].detach().mean(0))
         if torch.rand(()) < self.style_mixing:
             start = int(torch.randint(1, self.generator.num_styles, ()))
             others = self.generator.map(self._latents(n), labels)
             ws = torch.cat([ws[:, :start], others[:, start:]], dim=1)
         return ws
+
+    def _average(self, network: nn.Module, *others: Tensor) -> None:
+        if network is not self.generator:
+            return super()._average(network, *others)
+        super()._average(network, *self._means_of_w, *others)
+        for mean in self._means_of_w:
+            self.generator.track_mean(mean)
+        self._means_of_w.clear()
 
     def _fakes(self, n: int, labels: Tensor | None) -> Tensor:
         return self.generator.synthesis(self._styles(n, labels))
@@ -246,7 +257,7 @@ class StyleGAN(RollBack):
         """Styles (b, num_styles, w_dim) -> float images about in [-1, 1], neither rounded nor
         truncated, in one batch."""
         self.ema.eval()
-        return self.ema.synthesis(ws.to(self.device))
+        return self.ema.synthesis(ws.to(self.device, self.ema_dtype))
 
     def decode(self, latents: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """Latents (n, latent_dim) -> uint8 images (n, c, h, w), truncated as configured.

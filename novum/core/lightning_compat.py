@@ -5,7 +5,10 @@ changes one of them, that test says which.
 """
 
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
+
+from novum.core.errors import InputError
 
 if TYPE_CHECKING:
     from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
@@ -13,10 +16,13 @@ if TYPE_CHECKING:
     from pytorch_lightning.cli import LightningCLI
     from pytorch_lightning.core.optimizer import LightningOptimizer
     from pytorch_lightning.loggers import Logger
+    from torch.amp.grad_scaler import GradScaler
     from torch.optim import Optimizer
 
 # keys that the CLI adds to a module's saved arguments
 CLI_KEYS = ("_class_path", "_instantiator", "_instantiator_path")
+# file in which ddp_spawn hands a model's weights back, which is no checkpoint
+SPAWN_RESULT = ".temp.ckpt"
 # methods of LightningCLI that novum.cli.lightning_cli overrides
 CLI_HOOKS = ("_add_instantiators", "_dump_config", "_parse_ckpt_path")
 
@@ -138,6 +144,47 @@ def log_interval(trainer: "Trainer") -> int:
 def fast_dev_run(trainer: "Trainer") -> bool:
     """Return True in a trial run of one step."""
     return bool(cast(Any, trainer).fast_dev_run)
+
+
+def grad_scaler(trainer: "Trainer") -> "GradScaler | None":
+    """What scales losses and gradients in 16-mixed; None in any other precision."""
+    return getattr(trainer.precision_plugin, "scaler", None)
+
+
+def mixed_precision(trainer: "Trainer") -> bool:
+    """Return True if weights are float32 and forward passes are under autocast."""
+    return "mixed" in str(trainer.precision_plugin.precision)
+
+
+def require_whole_model(trainer: "Trainer") -> None:
+    """Refuse strategies that split a model's weights over devices.
+
+    Raises:
+        InputError: With the strategies to use instead.
+    """
+    from pytorch_lightning.strategies import (
+        DeepSpeedStrategy,
+        FSDPStrategy,
+        ModelParallelStrategy,
+    )
+
+    strategy = trainer.strategy
+    if isinstance(strategy, DeepSpeedStrategy | FSDPStrategy | ModelParallelStrategy):
+        raise InputError(
+            f"trainer.strategy is {type(strategy).__name__}, which splits a model's weights over"
+            " devices: every network here fits into one, so use trainer.strategy=ddp"
+        )
+
+
+def log_figures(module: "LightningModule", figures: Mapping[str, float]) -> None:
+    """Figures for the progress bar and for callbacks, the same on every rank.
+
+    Lightning reads what a bar shows at every step, so they are tensors of the host's memory.
+    """
+    from torch import tensor
+
+    on_host = {name: tensor(value) for name, value in figures.items()}
+    module.log_dict(on_host, prog_bar=True, logger=False)
 
 
 def callbacks_of(trainer: "Trainer") -> "list[Callback]":

@@ -42,11 +42,19 @@ def available_bytes() -> int:
     return max(0, min([free, *(limit - used for limit, used in _groups())]))
 
 
-def free_bytes(device: "torch.device") -> int:
-    """Bytes that are free on a GPU, or `available_bytes`."""
+def free_device_bytes(device: "torch.device") -> int:
+    """Bytes that are free on a GPU, or can be freed at once; 0 for a device that does not say."""
     import torch
 
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_bytes()
+    if device.type != "cuda":
+        return 0
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + cached
+
+
+def free_bytes(device: "torch.device") -> int:
+    """Bytes that are free on a GPU, or `available_bytes`."""
+    return free_device_bytes(device) if device.type == "cuda" else available_bytes()
 
 
 def require_memory(

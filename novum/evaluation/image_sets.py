@@ -32,7 +32,7 @@ class Sets(NamedTuple):
 
     @property
     def images_seen(self) -> int:
-        return self.generator.images_seen if self.generator else 0
+        return int(getattr(self.generator, "images_seen", 0))
 
     def opened(self) -> dict[str, Opened]:
         sides = {"samples": self.samples, "train": self.train, "heldout": self.heldout}

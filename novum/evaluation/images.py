@@ -96,11 +96,11 @@ def run(options: argparse.Namespace) -> Verdict:
             add_detector(report, name, sets, pool, detectors)
             continue
         features = extract(name, sets, options.seed)
-        judged[name] = judge(features, pool)
+        judged[name] = judge(features, pool, device=device())
         add_judgement(report, name, judged[name])
         if len(judged) > 1:
             continue
-        report.features[name].floor = quality_floor(features)
+        report.features[name].floor = quality_floor(features, device())
         if distributed.is_rank_zero():
             points, pictures, facts = projector_points(features, judged[name], sets.images())
             write_projector(options.output / EVENTS, {name: points}, pictures, facts)

@@ -70,10 +70,17 @@ class Judgement(NamedTuple):
     realism: Realism | None = None
 
 
-def judge(sets: FeatureSets, pool: Pool | None = None, *, progress: bool = True) -> Judgement:
+def judge(
+    sets: FeatureSets,
+    pool: Pool | None = None,
+    *,
+    progress: bool = True,
+    device: torch.device | None = None,
+) -> Judgement:
     """Quality and novelty of `fake`; without held-out features novelty is uncalibrated.
 
-    Rows equal in these features are one item of the pool, if none is given.
+    Rows equal in these features are one item of the pool, if none is given. Everything with a size
+    of the sets is computed on `device`, if they fit there; what is found is in the CPU's memory.
 
     Several ranks judge the same sets at once: each searches in a part of the references, and
     computes a part of the metrics.
@@ -82,6 +89,7 @@ def judge(sets: FeatureSets, pool: Pool | None = None, *, progress: bool = True)
         features = getattr(sets, name)
         if features is not None:
             check_features(features, f"{name} features", at_least=1)
+    sets = sets if device is None else sets.to(device)
     measures = computable(sets)
     own = measures[distributed.rank() :: distributed.world_size()]
     computed: dict[tuple[str, ...], tuple[Values, str]] = {}
@@ -115,10 +123,12 @@ def judge(sets: FeatureSets, pool: Pool | None = None, *, progress: bool = True)
     return Judgement(quality, novelty, missing, neighbours, found, copying, shown)
 
 
-def quality_floor(sets: FeatureSets) -> dict[str, Estimate]:
+def quality_floor(sets: FeatureSets, device: torch.device | None = None) -> dict[str, Estimate]:
     """What held-out images, as many as there are samples at most, reach in place of samples."""
     if sets.heldout is None:
         return {}
+    sets = sets if device is None else sets.to(device)
+    assert sets.heldout is not None  # as before
     heldout = choose_rows(sets.heldout, len(sets.fake))
     near = sets.near if len(heldout) == len(sets.fake) else None
     instead = sets._replace(fake=heldout, heldout=None, near=near, logits=None)
@@ -197,4 +207,4 @@ def _realism(sets: FeatureSets, neighbours: Neighbours, copying: Copying | None)
     others = choose_rows(torch.arange(len(sets.fake)), PLOTTED - len(first))
     rows = torch.cat([first, others]).unique()
     real = choose_rows(sets.train, 5 * PLOTTED)
-    return Realism(rows, realism(real, sets.fake[rows]))
+    return Realism(rows, realism(real, sets.fake[rows]).cpu())

@@ -10,6 +10,8 @@ Where an entry is not positive the pair is at least sqrt(t) apart. In bfloat16 t
 of a float32 product on a CPU that knows it; the same code screens in float32.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -17,8 +19,9 @@ from torch import Tensor
 
 COLUMNS = 6  # beside the features: two for the error, two for |r|^2, two for the threshold
 MARGIN = 16  # candidates beyond 2 k, so that the certificate has a gap to find
-ROWS = 4096  # of the reference at a time: their product with TILE queries stays in the cache
+ROWS = 4096  # of the reference at a time: their product with TILE queries stays in a CPU's cache
 TILE = 2048
+DEVICE_ROWS, DEVICE_TILE = 32768, 8192  # on a GPU, which a smaller product would not fill
 SAMPLE = 2048  # reference rows that give the first threshold
 GROUP = 16  # entries of a product that share one look at their largest
 SMALLEST_PRODUCT = 8192  # multiplications: torch has another kernel for smaller ones
@@ -57,8 +60,16 @@ class _Block(NamedTuple):
 
 def screening_dtypes(device: torch.device) -> list[torch.dtype]:
     """Cheapest first. bfloat16 where the processor multiplies it with float32 sums."""
-    native = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        native = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
     return [torch.bfloat16, torch.float32] if native else [torch.float32]
+
+
+def values_at_once(device: torch.device) -> int:
+    """Numbers of an intermediate result: as many as stay in a CPU's cache, or fill a GPU."""
+    return 2**20 if device.type == "cpu" else 2**26
 
 
 def middle(x: Tensor | Rows, rows: int = 2048) -> Tensor:
@@ -77,6 +88,18 @@ def gamma(terms: int, dtype: torch.dtype) -> float:
     """Relative error bound of a sum of `terms` products in any order (Higham, 2002, eq. 3.5)."""
     unit = torch.finfo(dtype).eps / 2
     return terms * unit / (1 - terms * unit)
+
+
+@contextmanager
+def exact_sums() -> Iterator[None]:
+    """Sums of bfloat16 products in float32 on CUDA, whatever the caller allows."""
+    matmul = torch.backends.cuda.matmul
+    allowed = matmul.allow_bf16_reduced_precision_reduction
+    matmul.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        matmul.allow_bf16_reduced_precision_reduction = allowed
 
 
 def find_candidates(
@@ -100,8 +123,9 @@ def find_candidates(
         return Candidates(bounds, rows, -bounds[:, 0])
     centre = middle(reference)
     q = _query_block(queries, centre, dtype)
-    height = _block_height(d, n, max_bytes)
-    tile = max(1, min(TILE, max_bytes // (4 * height)))
+    on_cpu = device.type == "cpu"
+    height = _block_height(d, n, max_bytes, ROWS if on_cpu else DEVICE_ROWS)
+    tile = max(1, min(TILE if on_cpu else DEVICE_TILE, max_bytes // (4 * height)))
     if within is None:
         within = _sampled_limit(q, reference, centre, k, tile, max_bytes)
     found = Candidates(
@@ -128,30 +152,34 @@ def find_candidates(
     return found._replace(cutoff=found.cutoff.masked_fill(~sane, -torch.inf))
 
 
-def _slack(d: int, dtype: torch.dtype) -> float:
+def _slack(rows: Tensor) -> float:
     """Largest loss to rounding in float32 sums and norms, relative to |q|^2 and to |r|^2.
 
-    3 gamma would do; eps^2 is for numbers kept in two pieces.
+    3 gamma would do on a CPU; eps^2 is for numbers kept in two pieces. Tensor cores cut sums off
+    where a CPU rounds them, which loses up to twice as much (Fasi et al., 2021), and add products
+    in groups aligned to the largest, so four times is allowed for.
     """
-    return 4 * gamma(d + 16, torch.float32) + torch.finfo(dtype).eps ** 2
+    d, dtype = rows.shape[1] - COLUMNS, rows.dtype
+    cut_off = 1 if rows.device.type == "cpu" else 4
+    return 4 * cut_off * gamma(d + 16, torch.float32) + torch.finfo(dtype).eps ** 2
 
 
 def _base(q: _Block) -> Tensor:
     """The share of |q|^2 in a lower bound."""
     d = q.rows.shape[1] - COLUMNS
-    return q.squares * (1 - _slack(d, q.rows.dtype)) - 8 * (d + 16) * _TINY
+    return q.squares * (1 - _slack(q.rows)) - 8 * (d + 16) * _TINY
 
 
 def _gap(q: _Block, longest: Tensor, worst: Tensor, limit: Tensor) -> Tensor:
     """Largest error of a lower bound below `limit` of the true squared distance."""
-    slack = _slack(q.rows.shape[1] - COLUMNS, q.rows.dtype)
+    slack = _slack(q.rows)
     rounding = 4 * (q.errors * longest + q.norms * worst)
     return rounding + 2 * slack * (2 * q.norms**2 + longest**2 + limit)
 
 
-def _block_height(d: int, n: int, max_bytes: int) -> int:
+def _block_height(d: int, n: int, max_bytes: int, rows: int) -> int:
     """Reference rows at a time: whole groups, and no product too small for the fast kernel."""
-    height = max(min(ROWS, n, max_bytes // (8 * d)), SMALLEST_PRODUCT // d, 1)
+    height = max(min(rows, n, max_bytes // (8 * d)), SMALLEST_PRODUCT // d, 1)
     return -(-height // GROUP) * GROUP
 
 
@@ -175,7 +203,7 @@ def _fill_reference(r: _Block, rows: Tensor, centre: Tensor) -> None:
     _fill(r, rows, centre)
     far = ~(r.squares < FAR**2)  # from all queries but those that are nearly as far themselves
     r.rows[far], r.squares[far], r.norms[far], r.errors[far] = 0, FAR**2 / 16, 0, 0
-    half = _pieces(r.squares * (-0.5 * (1 - _slack(d, dtype))), dtype)
+    half = _pieces(r.squares * (-0.5 * (1 - _slack(r.rows))), dtype)
     ones = torch.ones_like(r.norms)
     r.rows[:, d:] = torch.stack([r.norms, r.errors, *half, ones, ones], 1)
     if n < len(r.rows):
@@ -187,7 +215,7 @@ def _fill_reference(r: _Block, rows: Tensor, centre: Tensor) -> None:
 def _fill(block: _Block, rows: Tensor | Rows, centre: Tensor) -> None:
     """Writes the rounded features and what is known of them."""
     d = len(centre)
-    step = max(1, 2**20 // d)  # stays in the cache
+    step = max(1, values_at_once(centre.device) // d)
     for i in range(0, len(rows), step):
         part = slice(i, min(i + step, len(rows)))
         x = centred(rows[part].to(centre.device), centre)
@@ -208,7 +236,7 @@ def _pieces(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 def _set_threshold(q: _Block, threshold: Tensor) -> Tensor:
     """Writes the threshold's columns; what they amount to, a little more than asked."""
-    base, slack = _base(q), _slack(q.rows.shape[1] - COLUMNS, q.rows.dtype)
+    base, slack = _base(q), _slack(q.rows)
     half = (threshold - base) / 2
     high, low = _pieces(half + 2 * slack * half.abs(), q.rows.dtype)
     q.rows[:, -2], q.rows[:, -1] = high, low
@@ -231,7 +259,7 @@ def _sampled_limit(
     _fill_reference(r, reference[:: n // size][:size], centre)
     base = _base(q)
     level = _set_threshold(q, base + r.squares[:size].median())
-    above = 4 * _slack(d, dtype) * (level - base).abs()  # no row of the sample may be missed
+    above = 4 * _slack(r.rows) * (level - base).abs()  # no row of the sample may be missed
     limits = []
     for rows, at in zip(q.rows.split(tile), (level + above).split(tile), strict=True):
         entries = (rows @ r.rows.T).topk(count).values.float()[:, [k - 1, count - 1]]
@@ -262,6 +290,9 @@ def _positive(entries: Tensor, level: Tensor, count: int) -> tuple[Tensor, Tenso
     """Lower bounds and columns, each (m, p), of at least the `count` largest positive entries."""
     m, width = entries.shape
     stride = width // GROUP
+    if entries.device.type != "cpu":  # where only the device knows how many are positive
+        largest, columns = entries.topk(min(count, width))
+        return _lower_bounds(largest, level[:, None]), columns
     # above zero, bfloat16 is in the order of its bits, and integers compare faster
     ordered = entries.view(torch.int16) if entries.dtype == torch.bfloat16 else entries
     hit = ordered.view(m, GROUP, stride).amax(1) > 0

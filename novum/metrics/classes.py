@@ -19,7 +19,8 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from novum.core.errors import InputError
 from novum.metrics.checks import check_features
-from novum.metrics.features import as_uint8, extract_features, load_extractor
+from novum.metrics.features import as_uint8, load_extractor
+from novum.metrics.features.extraction import batch_features
 from novum.metrics.functional import (
     Interval,
     Moments,
@@ -49,18 +50,24 @@ class FeatureMetric(Metric):
         extractor: Name of a feature extractor, or a module from uint8 (n, c, h, w) to (n, d) in
             evaluation mode; None if updates bring features.
         reference: Features (n, d) of the real set, all of it on every rank.
+        reset_real_features: Whether `reset` forgets the real images too.
     """
 
     full_state_update = False
     is_differentiable = False
+    plot_lower_bound = 0.0
+    needs_real = True
 
     def __init__(
         self,
         extractor: str | nn.Module | None = "efficientnet_lite0",
         reference: Tensor | None = None,
+        *,
+        reset_real_features: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"dist_sync_fn": gather_rows} | kwargs)
+        self.reset_real_features = reset_real_features
         # in a tuple it is not a submodule: not in checkpoints, never put in training mode
         self._extractor = (extractor,)
         _ = self.extractor  # fail early on a wrong name
@@ -75,17 +82,37 @@ class FeatureMetric(Metric):
         return load_extractor(extractor) if isinstance(extractor, str) else extractor
 
     def update(self, images: Tensor, real: bool) -> None:
-        """Add a batch of images, or of features (n, d) if there is no extractor."""
+        """Add a batch, maybe an empty one: of images, or features (n, d) without an extractor."""
         if real and self.reference is not None:
             raise InputError("the real set came as `reference`: update with generated images only")
+        if not len(images):
+            return
         if self.extractor is None:
             features = check_features(images.detach()).to(self.device, copy=True)
         else:
             features = _embed(self.extractor, as_uint8(images.detach())).to(self.device)
         self._add("real" if real else "fake", features)
 
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Update, and return the value of the batch alone, where a batch has one."""
+        if self.needs_real and self.reference is None:
+            raise InputError(
+                f"{type(self).__name__} compares two sets, and a batch is of one: call"
+                " update(images, real=...), and compute() in the end; or give `reference`"
+            )
+        return super().forward(*args, **kwargs)
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Figure and axes with a value, or with several in their order; compute()'s by default."""
+        return self._plot(val, ax)
+
     def reset(self) -> None:
+        real = (
+            self.real if isinstance(self.real, Tensor) else list(self.real)
+        )  # it is cleared in place
         super().reset()
+        if not self.reset_real_features:
+            self.real = real
         if self.extractor is not None:
             _last.pop(self.extractor, None)  # a module may learn meanwhile
 
@@ -209,15 +236,15 @@ class SetMetric(FeatureMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(extractor, reference, **kwargs)
-        self.names, self.measures = tuple(metrics), measures_of(metrics)
-        if lacking := [m.names[0] for m in self.measures if m.needs]:
+        self.names = tuple(metrics)
+        if lacking := [m.names[0] for m in measures_of(metrics) if m.needs]:
             raise InputError(f"{lacking[0]} needs more than a real and a generated set")
 
     def compute(self) -> dict[str, Tensor]:
         real, fake = self._sets()
         sets = FeatureSets(real, None, fake, Moments().update(real))
         found: dict[str, Tensor] = {}
-        for measure in self.measures:
+        for measure in measures_of(self.names):  # records hold functions that cannot be pickled
             assert measure.compute is not None
             for name, value in zip(measure.names, measure.compute(sets), strict=True):
                 if name in self.names:
@@ -231,6 +258,7 @@ class VendiScore(FeatureMetric):
     """Effective number of distinct generated images; needs no real ones."""
 
     higher_is_better = True
+    needs_real = False
 
     def __init__(
         self,
@@ -253,6 +281,7 @@ class InceptionScore(FeatureMetric):
     """
 
     higher_is_better = True
+    needs_real = False
 
     def __init__(
         self, extractor: str | nn.Module | None = "inception", splits: int = 10, **kwargs: Any
@@ -320,7 +349,8 @@ def _embed(extractor: nn.Module, images: Tensor) -> Tensor:
         raise InputError("the extractor is in training mode, so its features vary: call its eval()")
     seen, features = _last.get(extractor, (None, None))
     if seen is None or seen.device != images.device or not torch.equal(seen, images):
-        features = extract_features(extractor, images, progress=False, device=images.device)
+        # a clone, for inference tensors cannot leave inference mode
+        features = batch_features(extractor.to(images.device), images).clone()
         _last[extractor] = images.clone(), features
     assert features is not None
     return features

@@ -7,7 +7,6 @@ float32 and then in float64.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -16,19 +15,30 @@ from torch import Tensor
 
 from novum.core import distributed
 from novum.core.errors import InputError, NotComputable
+from novum.core.memory import free_device_bytes
+from novum.core.precision import full_precision
 from novum.metrics.candidate_filter import (
     MARGIN,
     Candidates,
     Rows,
     centred,
+    exact_sums,
     find_candidates,
     gamma,
     middle,
     screening_dtypes,
+    values_at_once,
 )
 from novum.metrics.checks import check_features, check_same_width
 
-MAX_BYTES = 512 * 2**20
+MAX_BYTES = 512 * 2**20  # of working memory on a CPU
+
+
+def working_bytes(device: torch.device) -> int:
+    """Bytes that a search may take on a device."""
+    if device.type == "cpu":
+        return MAX_BYTES
+    return max(MAX_BYTES, free_device_bytes(device) // 2)
 
 
 class Neighbours(NamedTuple):
@@ -39,10 +49,12 @@ class Neighbours(NamedTuple):
 Search = Callable[[Tensor, Tensor, int], Neighbours]  # knn, or knn_together
 
 
-def knn(queries: Tensor, reference: Tensor, k: int, *, max_bytes: int = MAX_BYTES) -> Neighbours:
+def knn(queries: Tensor, reference: Tensor, k: int, *, max_bytes: int | None = None) -> Neighbours:
     """The k nearest reference rows of each query, exact, in about `max_bytes` of working memory.
 
-    Takes floats or uint8 (n, d) or (n, c, h, w). The result does not depend on the block sizes.
+    Takes floats or uint8 (n, d) or (n, c, h, w), and searches on the reference's device. The result
+    does not depend on the block sizes; by default they take 512 MiB, or half of what a GPU has
+    free.
     """
     queries, reference = _rows(queries, "queries"), _rows(reference, "reference")
     check_same_width(queries=queries, reference=reference)
@@ -50,7 +62,8 @@ def knn(queries: Tensor, reference: Tensor, k: int, *, max_bytes: int = MAX_BYTE
         raise NotComputable(f"k = {k} neighbours asked of {len(reference)} reference rows")
     if queries.device != reference.device:
         queries = queries.to(reference.device)
-    with _full_precision(queries.device):
+    max_bytes = working_bytes(queries.device) if max_bytes is None else max_bytes
+    with torch.no_grad(), full_precision(queries.device), exact_sums():
         squared, indices, certain = _search(queries, reference, k, max_bytes)
         redo = (~certain).nonzero()[:, 0]
         if len(redo):
@@ -66,28 +79,30 @@ def knn_sharded(
     k: int,
     *,
     group: dist.ProcessGroup | None = None,
-    max_bytes: int = MAX_BYTES,
+    max_bytes: int | None = None,
 ) -> Neighbours:
     """`knn` over a reference shared out over the ranks: the same answer for any number of them.
 
     Each rank passes all queries, its share of the reference and the ascending row numbers of that
-    share in the whole (`arange(rank, n, ranks)`, say). Only k neighbours per query and rank travel.
+    share in the whole (`arange(rank, n, ranks)`, say). Only k neighbours per query and rank travel,
+    through the CPU's memory where the group is gloo's.
     """
+    home = share.device if group is None else torch.device("cpu")
     if rows.shape != (len(share),) or (rows.diff() <= 0).any():
         raise InputError(f"rows must be ascending, one for each of the share's {len(share)} rows")
-    sizes = _gather(torch.tensor([[len(share), len(queries)]], device=share.device), group)
+    sizes = _gather(torch.tensor([[len(share), len(queries)]], device=home), group)
     total, counts = int(sizes[:, 0].sum()), sizes[:, 1].tolist()
     if len(set(counts)) > 1:
         raise InputError(f"ranks have {counts} queries: pass the same ones on every rank")
     if not 1 <= k <= total:
         raise InputError(f"k = {k} neighbours asked of {total} reference rows")
     m, near = len(queries), min(k, len(share))
-    distances = torch.full((m, k), torch.inf, dtype=torch.float64, device=share.device)
-    indices = torch.full((m, k), 2**62, device=share.device)
+    distances = torch.full((m, k), torch.inf, dtype=torch.float64, device=home)
+    indices = torch.full((m, k), 2**62, device=home)
     if near:
         found = knn(queries, share, near, max_bytes=max_bytes)
-        distances[:, :near] = found.distances
-        indices[:, :near] = rows.to(share.device)[found.indices]
+        distances[:, :near] = found.distances.to(home)
+        indices[:, :near] = rows.to(share.device)[found.indices].to(home)
     # rank after rank, (ranks * k, m)
     distances, indices = (_gather(x.T.contiguous(), group).T for x in (distances, indices))
     distances, indices = _sorted(distances, indices)
@@ -95,9 +110,12 @@ def knn_sharded(
 
 
 def knn_together(queries: Tensor, reference: Tensor, k: int) -> Neighbours:
-    """`knn` by all ranks at once, each in its share of a reference that all have, on the CPU."""
+    """`knn` by all ranks at once, each in its share of a reference that all have.
+
+    Searches on the reference's device; the result is in the CPU's memory.
+    """
     if distributed.world_size() == 1:
-        return knn(queries, reference, k)
+        return Neighbours(*(x.cpu() for x in knn(queries, reference, k)))
     own = distributed.shard(len(reference))
     distributed.barrier("nearest neighbours")
     rows = torch.arange(own.start, own.stop)
@@ -119,20 +137,22 @@ def kth_neighbour_radii(reference: Tensor, k: int) -> Tensor:
 
 
 def sphere_sides(
-    queries: Tensor, centres: Tensor, radii: Tensor, *, max_bytes: int = MAX_BYTES
+    queries: Tensor, centres: Tensor, radii: Tensor, *, max_bytes: int | None = None
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Exact side of each ball that each query is on: blocks of sign(|q - c| - radius) as int8.
 
     Yields (query rows, centre rows, signs): -1 inside, 0 on the sphere, 1 outside.
     """
     centre = middle(centres)
+    max_bytes = working_bytes(queries.device) if max_bytes is None else max_bytes
     tile = max(1, int((max_bytes / 24) ** 0.5))  # about six float32 tiles at a time
-    tile = min(tile, max(1, max_bytes // (16 * queries.shape[1])), 4096)
+    largest = 4096 if queries.device.type == "cpu" else 16384
+    tile = min(tile, max(1, max_bytes // (16 * queries.shape[1])), largest)
     for i in range(0, len(queries), tile):
         rows = slice(i, min(i + tile, len(queries)))
         for j in range(0, len(centres), tile):
             columns = slice(j, min(j + tile, len(centres)))
-            with _full_precision(queries.device):
+            with torch.no_grad(), full_precision(queries.device):
                 sides = _sphere_tile(queries[rows], centres[columns], radii[columns], centre)
             yield rows, columns, sides
 
@@ -191,18 +211,6 @@ def _rows(x: Tensor, name: str) -> Tensor:
     if isinstance(x, Tensor) and x.ndim > 2:
         x = x.flatten(1)
     return check_features(x, name)
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """Real float32 products, whatever the caller allows (TF32, bfloat16, autocast)."""
-    allowed = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(allowed)
 
 
 def _search(
@@ -283,7 +291,7 @@ def _search_again(
 
 def _distances_to(queries: Tensor, reference: Tensor | Rows, candidates: Tensor) -> Tensor:
     """Exact squared distances (m, c) of queries (m, d) to their candidates (m, c)."""
-    rows = max(1, 2**20 // (candidates.shape[1] * queries.shape[1]))  # stays in the CPU's cache
+    rows = max(1, values_at_once(queries.device) // (candidates.shape[1] * queries.shape[1]))
     parts = [
         squared_distances(q[:, None], reference[c])
         for q, c in zip(queries.split(rows), candidates.split(rows), strict=True)
@@ -338,7 +346,7 @@ def _search_tile_in_float64(
 
 def _pair_distances(a: Tensor, b: Tensor | Rows, i: Tensor, j: Tensor) -> Tensor:
     """Exact squared distances of the pairs a[i], b[j]."""
-    rows = max(1, 2**20 // a.shape[1])
+    rows = max(1, values_at_once(a.device) // a.shape[1])
     parts = [
         squared_distances(a[p], b[q]) for p, q in zip(i.split(rows), j.split(rows), strict=True)
     ]

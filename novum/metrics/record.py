@@ -4,7 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+import torch
 from torch import Tensor
+
+from novum.core.memory import free_device_bytes
 
 if TYPE_CHECKING:
     from novum.metrics.functional.frechet import Moments
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class FeatureSets(NamedTuple):
-    """Features (n, d) of three sets in one space."""
+    """Features (n, d) of three sets in one space, all on one device."""
 
     train: Tensor
     heldout: Tensor | None
@@ -21,6 +24,20 @@ class FeatureSets(NamedTuple):
     near: Tensor | None = None  # `neighbour_distances` of the training rows of `equal_sizes`
     logits: Tensor | None = None  # (n, classes) of fake, for the Inception score
     seed: int = 0  # of the random choices that metrics make
+
+    def to(self, device: torch.device) -> "FeatureSets":
+        """The sets on a device; as they are if they would take more than half of its free memory.
+
+        Metrics need as much again.
+        """
+        tensors = (self.train, self.heldout, self.fake, self.near, self.logits)
+        size = sum(x.numel() * x.element_size() for x in tensors if x is not None)
+        if device.type == "cpu" or size > free_device_bytes(device) / 2:
+            return self
+        train, heldout, fake, near, logits = (x if x is None else x.to(device) for x in tensors)
+        assert train is not None and fake is not None
+        moments = None if self.moments is None else self.moments.to(device)
+        return FeatureSets(train, heldout, fake, moments, near, logits, self.seed)
 
 
 Values = tuple["float | Interval | None", ...]

@@ -1,6 +1,7 @@
 """Any registered metric as a callback."""
 
 import pytest
+import torch
 
 from novum.callbacks import SetMetrics
 from novum.metrics.functional import (
@@ -16,6 +17,7 @@ class Known:
     """Stands in for the evaluation of a trainer."""
 
     train, fake = gaussian(200, 0), gaussian(200, 1)
+    device = torch.device("cpu")
 
     def reference(self, name, split):
         return self.train if split == "train" else gaussian(100, 2)

@@ -2,6 +2,7 @@
 
 import inspect
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.core import saving
 from pytorch_lightning.core.mixins import hparams_mixin
 from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.plugins import MixedPrecision
 from pytorch_lightning.plugins.environments import ClusterEnvironment
 from torch.utils.data import DataLoader
 
@@ -132,3 +134,28 @@ def test_a_run_without_validation_gets_an_empty_one(tmp_path):
     assert not made.enable_validation
     compat.ensure_validation(made, module)
     assert made.enable_validation
+
+
+@pytest.mark.parametrize("name", ["FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy"])
+def test_strategies_that_split_weights_are_refused(name):
+    import pytorch_lightning.strategies as strategies
+
+    kind = getattr(strategies, name)
+    trainer = SimpleNamespace(strategy=kind.__new__(kind))
+    with pytest.raises(ValueError, match=rf"trainer.strategy is {name}.*trainer.strategy=ddp"):
+        compat.require_whole_model(trainer)
+
+
+def test_ddp_spawn_hands_weights_back_in_a_file_of_this_name():
+    from pytorch_lightning.strategies.launchers import multiprocessing
+
+    assert f'"{compat.SPAWN_RESULT}"' in inspect.getsource(multiprocessing)
+
+
+def test_what_mixed_precision_and_its_scaler_are(tmp_path):
+    plugin = MixedPrecision("16-mixed", "cpu")
+    settings = {"accelerator": "cpu", "default_root_dir": tmp_path, "logger": False}
+    half = Trainer(plugins=[plugin], enable_checkpointing=False, **settings)
+    full = Trainer(enable_checkpointing=False, **settings)
+    assert compat.grad_scaler(half) is plugin.scaler and compat.grad_scaler(full) is None
+    assert compat.mixed_precision(half) and not compat.mixed_precision(full)

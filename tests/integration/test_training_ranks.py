@@ -114,3 +114,17 @@ def test_two_ranks_of_a_stylegan_stay_equal_and_resume_exactly(stylegan_ranks):
         assert torch.equal(value, two[1]["state"][name]), name
         assert torch.equal(value, again[0]["state"][name]), name
         assert torch.equal(again[1]["state"][name], two[1]["state"][name]), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_find_unused_parameters_true"])
+def test_other_strategies_of_ddp_train_and_hand_weights_back(strategy, tmp_path, shared_cache):
+    data = {"image_size": 8, "batch_size": 8}
+    settings = [f"--data.init_args.{name}={value}" for name, value in data.items()]
+    settings += [f"--trainer.strategy={strategy}", "--trainer.accelerator=cpu"]
+    settings += ["--trainer.devices=2", "--trainer.max_steps=3", "--trainer.limit_val_batches=0"]
+    done = train(tmp_path, shared_cache, "fit", "--config", "dcgan_digits", *settings)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Traceback" not in done.stderr
+    (last,) = tmp_path.glob("runs/**/last.ckpt")
+    assert torch.load(last, weights_only=True)["images_seen"] == 3 * 2 * 8

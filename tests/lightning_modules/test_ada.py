@@ -16,7 +16,15 @@ from novum.lightning_modules.ada import (
     _recolor,
     filter_bank,
 )
-from novum.lightning_modules.affine import SYM6, moved, reflected, scaled, transform, turned
+from novum.lightning_modules.affine import (
+    SYM6,
+    moved,
+    rearrange,
+    reflected,
+    scaled,
+    transform,
+    turned,
+)
 
 ONE = torch.ones(2)
 
@@ -35,7 +43,7 @@ def test_wavelet_filters_are_orthonormal(taps):
 
 
 def test_bands_sum_to_the_identity():
-    total = filter_bank().double().sum(0)
+    total = torch.tensor(filter_bank(), dtype=torch.float64).view(4, 43).sum(0)
     expected = torch.zeros(43, dtype=torch.float64)
     expected[21] = 1
     torch.testing.assert_close(total, expected, atol=1e-6, rtol=0)
@@ -75,6 +83,39 @@ def test_turns_keep_the_center(name):
     inner = slice(4, -4)
     found = transform(x, matrix)[:, :, inner, inner]
     torch.testing.assert_close(found, expected(x)[:, :, inner, inner], rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_mirroring_and_turns_by_pixels_are_exact(name):
+    matrix, expected = MOVES[name]
+    for size in (15, 16):
+        x = images(1, 3, size, size)
+        assert torch.equal(rearrange(x, matrix), expected(x))
+
+
+def test_shifts_by_pixels_are_exact_and_reflect():
+    x = images(2, 3, 16, 24)
+    found = rearrange(x, moved(ONE * 2, -ONE))
+    assert torch.equal(found[:, :, 1:, :-2], x[:, :, :-1, 2:])
+    assert torch.equal(found[:, :, 0, :-2], x[:, :, 1, 2:])  # row -1 is row 1
+
+
+def test_blit_alone_only_rearranges_pixels():
+    torch.manual_seed(0)
+    x = images(64, 1, 8, 8).abs() + torch.arange(64.0).view(64, 1, 1, 1) * 100
+    moved_about = AdaptiveAugment("blit", p=1.0)(x)
+    for before, after in zip(x, moved_about, strict=True):
+        assert set(after.flatten().tolist()) <= set(before.flatten().tolist())
+    assert not torch.equal(x, moved_about)
+
+
+def test_p_moves_on_the_device_as_its_arithmetic_says():
+    augment, p = AdaptiveAugment(speed_kimg=3.0, interval=4, p=0.3), 0.3
+    for sign in (0.9, 0.6, 0.1, -0.5, 0.7):
+        augment.observe(torch.tensor(sign))
+        augment.adjust(augment.mean_sign(), 12)
+        p += math.copysign(12 * 4 / 3000, float(torch.tensor(sign)) - 0.6)
+    assert augment.p == pytest.approx(p, abs=1e-6)
 
 
 def test_reflection_folds_at_the_outer_pixels():
@@ -133,13 +174,13 @@ def test_p_follows_the_signs_and_stays_a_probability():
     augment.observe(torch.tensor([1.0, 2.0, 3.0, -1.0]).sign().mean())
     augment.observe(torch.ones(4).sign().mean())
     assert float(augment.mean_sign()) == 0.75
-    augment.adjust(0.75, batch_size=32)
-    assert augment.p == pytest.approx(0.128)
+    augment.adjust(augment.mean_sign(), batch_size=32)
+    assert augment.p == pytest.approx(0.128, rel=1e-6)
     for _ in range(20):
-        augment.adjust(1.0, 32)
+        augment.adjust(torch.tensor(1.0), 32)
     assert augment.p == 1.0
     for _ in range(20):
-        augment.adjust(0.0, 32)
+        augment.adjust(torch.tensor(0.0), 32)
     assert augment.p == 0.0
 
 

@@ -273,6 +273,15 @@ def test_callers_precision_does_not_matter(normal):
         torch.set_float32_matmul_precision(allowed)
 
 
+def test_tf32_by_the_newer_name_does_not_stop_a_search(normal):
+    allowed = torch.backends.cuda.matmul.fp32_precision
+    try:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        check_exact(normal(20, 64, seed=1), normal(500, 64), 3)
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = allowed
+
+
 def test_too_many_neighbours_are_refused():
     with pytest.raises(ValueError, match="k = 4 neighbours asked of 3 reference rows"):
         knn(torch.zeros(1, 2), torch.zeros(3, 2), 4)

@@ -9,9 +9,13 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from novum.core import distributed
+from novum.core.devices import to_device
 from novum.core.errors import InputError
+from novum.core.precision import full_precision
 
-MICRO_BATCH = 32  # images per forward whatever the batch size: kernels order sums by the shape
+# images per forward whatever the batch size: kernels order sums by the shape
+MICRO_BATCH = 32
+DEVICE_MICRO_BATCH = 256  # on a GPU, which fewer would not fill
 
 
 class Images(Protocol):
@@ -42,10 +46,11 @@ def extract_features(
     with tqdm(
         total=len(source), desc=f"{name} features", unit="img", delay=5, disable=not progress
     ) as bar:
-        step = -(-batch_size // MICRO_BATCH) * MICRO_BATCH  # only the last one needs padding
+        at_once = micro_batch(device)
+        step = -(-batch_size // at_once) * at_once  # only the last one needs padding
         for start in range(0, len(source), step):
             images = as_uint8(source[start : min(start + step, len(source))])
-            features = _in_micro_batches(extractor, images.to(device, non_blocking=True))
+            features = batch_features(extractor, to_device(images, device))
             if out is None:
                 out = torch.empty(len(source), features.shape[1])
             out[start : start + len(images)] = features
@@ -69,7 +74,8 @@ class _Part:
 
 def extract_features_together(extractor: nn.Module, source: Images) -> Tensor:
     """`extract_features` by all ranks at once, each of a part: the same bits for any number."""
-    part = _Part(source, distributed.shard(len(source), MICRO_BATCH))
+    device = module_device(extractor)
+    part = _Part(source, distributed.shard(len(source), micro_batch(device)))
     if len(part):
         mine = extract_features(extractor, part, progress=distributed.is_rank_zero())
     else:
@@ -139,14 +145,24 @@ def module_device(module: nn.Module) -> torch.device:
     return torch.device("cpu") if tensor is None else tensor.device
 
 
+def micro_batch(device: torch.device) -> int:
+    """Images per forward on a device."""
+    return MICRO_BATCH if device.type == "cpu" else DEVICE_MICRO_BATCH
+
+
 @torch.inference_mode()
-def _in_micro_batches(extractor: nn.Module, images: Tensor) -> Tensor:
-    """Features by forwards of one shape, the last one padded with copies of its first image."""
-    parts = []
-    for part in images.split(MICRO_BATCH):
-        missing = MICRO_BATCH - len(part)
-        padded = torch.cat([part, part[:1].expand(missing, -1, -1, -1)]) if missing else part
-        features = extractor(padded)
-        features = features[0] if isinstance(features, tuple) else features  # any module will do
-        parts.append(features[: len(part)])
-    return torch.cat(parts).float()
+def batch_features(extractor: nn.Module, images: Tensor) -> Tensor:
+    """float32 features (b, d) of uint8 images (b, c, h, w), on their device.
+
+    By forwards of one shape, the last one padded with copies of its first image, and in float32
+    whatever the caller allows (TF32, autocast).
+    """
+    parts, at_once = [], micro_batch(images.device)
+    with full_precision(images.device):
+        for part in images.split(at_once):
+            missing = at_once - len(part)
+            padded = torch.cat([part, part[:1].expand(missing, -1, -1, -1)]) if missing else part
+            found = extractor(padded)
+            found = found[0] if isinstance(found, tuple) else found  # any module will do
+            parts.append(found[: len(part)])
+        return torch.cat(parts).float()

@@ -146,6 +146,17 @@ class Moments:
             self._factor = covariance_factor(self.cov)
         return self._factor
 
+    def to(self, device: torch.device) -> "Moments":
+        """The same on a device."""
+        moments = Moments()
+        moments.n, moments.mean, moments.scatter = (
+            self.n,
+            self.mean.to(device),
+            self.scatter.to(device),
+        )
+        moments._factor = None if self._factor is None else self._factor.to(device)
+        return moments
+
     def state(self) -> dict[str, Tensor]:
         """All of it as tensors, for a file."""
         return {

@@ -21,7 +21,9 @@ CACHED = 2**19  # terms at a time that stay in the CPU's cache
 class FeatureLikelihood(NamedTuple):
     """In 1/100 nat per dimension, and the scores in nats per dimension."""
 
-    value: float  # held-out data's negative log-likelihood, less the same under half of training
+    value: (
+        float  # held-out data's negative log-likelihood, less that under training rows as centres
+    )
     gap: float  # training data's less held-out data's: far below 0 if the samples copy
     scores: Tensor  # (m,) of each sample as centre: the largest log-density of a training row
 
@@ -32,12 +34,13 @@ def feature_likelihood_divergence(
     """Fit a Gaussian around each sample to training data; compare it there and on held-out data.
 
     Jiralerspong et al., 2023. A copy's Gaussian shrinks onto its source, which raises the
-    likelihood of training data alone. Of larger sets, a seeded choice of `max_rows` is used; the
-    other samples' scores are NaN.
+    likelihood of training data alone. The baseline's centres are as many training rows as there are
+    samples, half of training at most, fitted to the others. Of larger sets, a seeded choice of
+    `max_rows` is used; the other samples' scores are NaN.
     """
     (t, h, g), rows = _standardised(train, heldout, fake, max_rows, seed)
-    of_fake, half = _fit_and_judge(g, t, h), len(t) // 2
-    baseline = _fit_and_judge(t[:half], t[half:], h)
+    of_fake, centres = _fit_and_judge(g, t, h), min(len(g), len(t) // 2)
+    baseline = _fit_and_judge(t[:centres], t[centres:], h)
     scores = torch.full((len(fake),), torch.nan, dtype=torch.float64, device=fake.device)
     scores[rows] = of_fake.best
     return FeatureLikelihood(100 * (baseline.heldout - of_fake.heldout), _gap(of_fake), scores)

@@ -24,6 +24,14 @@ def test_dcgan_shapes(size, num_classes):
     assert discriminator(images, labels).shape == (2,)
 
 
+@pytest.mark.parametrize("network", [DCGANGenerator, DCGANDiscriminator])
+def test_dcgan_starts_without_biases(network):
+    parameters = dict(network(16, num_classes=2).named_parameters())
+    biases = [x for name, x in parameters.items() if name.endswith("bias")]
+    assert biases and not any(x.any() for x in biases)
+    assert 0.015 < parameters["embedding.weight"].std() < 0.025
+
+
 @pytest.mark.parametrize("size", [4, 28, 512])
 def test_dcgan_refuses_other_sizes(size):
     with pytest.raises(ValueError, match=f"image_size is {size}.*power of two"):

@@ -149,6 +149,8 @@ def test_gram_is_the_published_matrix():
     gram = [places(z)[0].T @ places(z)[0] / 36 for z in (x, y)]
     loss = GramStyle(statistics(y, whole().shares(y)), whole(), relative=False)
     torch.testing.assert_close(loss(x)[0], (gram[0] - gram[1]).square().mean())
+    layer = (36 * (gram[0] - gram[1])).square().sum() / (4 * 5**2 * 36**2)  # E_l of Gatys et al.
+    torch.testing.assert_close(loss(x)[0], 4 * layer)
 
 
 def test_a_region_sees_its_own_part_alone():
@@ -165,6 +167,8 @@ def test_a_region_sees_its_own_part_alone():
 def test_content_and_variation():
     x = torch.rand(2, 3, 5, 5)
     torch.testing.assert_close(Content(x)(x * 2), torch.ones(2))
+    half_the_sum = 0.5 * x.square().sum((1, 2, 3))  # of Gatys et al.
+    torch.testing.assert_close(Content(x, relative=False)(x * 2), 2 / x[0].numel() * half_the_sum)
     assert TotalVariation()(torch.full((1, 3, 5, 5), 0.3)).item() == 0
     ramp = torch.arange(4.0).expand(1, 1, 4, 4)
     # 12 of 16 pixels have a right neighbour 1 away; of the 25 diagonals either way 15 differ by 1

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from torch import Tensor
 from torch_fidelity.metric_kid import kid_features_to_metric
 
@@ -93,3 +94,37 @@ def test_golden_of_the_customary_subsets(goldens):
     expected = goldens.values["copying"]["kernel_distance_subsets_100x1000_seed2020"]
     value = kernel_distance(goldens.train, goldens.fake("copying"), subsets=100, seed=2020)
     assert value == pytest.approx(expected, rel=1e-4)  # theirs is summed in float32
+
+
+@pytest.mark.parametrize("offset", [10, 1000])
+def test_features_far_from_the_origin(normal, offset):
+    real, fake = normal(700, 32) + offset, normal(600, 32, seed=1) * 1.1 + offset + 0.01
+    interval = kernel_distance_interval(real, fake)
+    exact = kernel_distance_interval(real.double(), fake.double())
+    assert interval.value == pytest.approx(exact.value, rel=1e-4)
+    assert interval.high == pytest.approx(exact.high, rel=1e-4)
+
+
+def test_float64_equals_integers(normal):
+    """Every kernel of integers is an integer over d^3, which Python sums without rounding."""
+    x, y = ((100 * normal(9, 4, seed)).long() + 10_000 for seed in (0, 1))
+
+    def total(a, b, skip):
+        return sum(
+            (sum(p * q for p, q in zip(r, s, strict=True)) + 4) ** 3
+            for i, r in enumerate(a.tolist())
+            for j, s in enumerate(b.tolist())
+            if i != j or not skip
+        )
+
+    # times 9 * 8 * 9, each pair's weight; 4 ** 3 is d ** 3
+    exact = 9 * (total(x, x, True) + total(y, y, True)) - 16 * total(x, y, False)
+    found = kernel_distance(x.double(), y.double())
+    assert found == pytest.approx(exact / (9 * 8 * 9 * 4**3), rel=1e-9)
+
+
+def test_autocast_changes_nothing(normal):
+    real, fake = normal(300, 64), normal(300, 64, seed=1) + 0.2
+    expected = kernel_distance(real, fake)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert kernel_distance(real, fake) == expected

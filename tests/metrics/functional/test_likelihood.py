@@ -64,6 +64,15 @@ def test_worse_samples_diverge_more(normal):
     assert shifted > fresh_value + 10 and collapsed > fresh_value + 10
 
 
+def test_the_baseline_has_as_many_centres_as_there_are_samples(normal):
+    """min(samples, half of training), as in the published code."""
+    sets = normal(300, 4), normal(200, 4, 1), normal(40, 4, 2)
+    (t, h, g), _ = likelihood._standardised(*sets, 1000, 0)
+    baseline = likelihood._fit_and_judge(t[:40], t[40:], h)
+    expected = 100 * (baseline.heldout - likelihood._fit_and_judge(g, t, h).heldout)
+    assert feature_likelihood_divergence(*sets).value == pytest.approx(expected)
+
+
 def test_larger_sets_are_sampled_with_a_seed(normal):
     sets = normal(120, 4), normal(110, 4, 1), normal(130, 4, 2)
     one, again, other = (

@@ -1,0 +1,511 @@
+"""Everything that only a GPU can show, in one command of at most nine minutes.
+
+    python benchmarks/accelerator.py [--cifar10 train.parquet] [--output accelerator.json]
+    python benchmarks/accelerator.py --tiny --device cpu          # a trial of it anywhere
+
+Each part writes its result to the JSON file as it ends, with a page of all of them beside it
+(`.md`); the same command again goes on with what is missing. A part that fails or lacks a package
+says so in its place, and the others run. Training curves take what is left of `--budget`.
+"""
+
+import argparse
+import json
+import statistics
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Row = dict[str, Any]
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true")
+# stylegan2-ada-pytorch's README, 128 px, cfg auto with ADA, one V100: seconds per thousand images
+PUBLISHED_SECONDS_PER_KIMG = "12.8 to 13.7 (V100)"
+
+
+class Bench:
+    """Sizes, the device, and how much time is left."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.device, self.tiny, self.cifar10 = torch.device(args.device), args.tiny, args.cifar10
+        self.end = time.monotonic() + args.budget
+
+    def size(self, full: int, tiny: int) -> int:
+        return tiny if self.tiny else full
+
+    def left(self) -> float:
+        return max(0.0, self.end - time.monotonic())
+
+    def wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def seconds(self, run: Callable[[], Any], rounds: int = 3) -> float:
+        """Median seconds of a call, after one that warms up."""
+        times = []
+        for i in range(rounds + 1):
+            self.wait()
+            start = time.perf_counter()
+            run()
+            self.wait()
+            if i:
+                times.append(time.perf_counter() - start)
+        return statistics.median(times)
+
+    def images(self, n: int, size: int = 32, seed: int = 0) -> Tensor:
+        """Smooth random images, uint8 (n, 3, size, size)."""
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.rand(n, 3, 8, 8, generator=generator)
+        x = torch.nn.functional.interpolate(x, (size, size), mode="bicubic").clamp(0, 1)
+        return (x * 255).to(torch.uint8)
+
+
+# -- training ------------------------------------------------------------------------------------
+
+
+def images_module(bench: Bench, size: int, batch: int, n: int = 4096) -> Any:
+    """A DataModule of random images in memory."""
+    from novum.datamodules import ImageDataModule
+    from novum.datamodules.sources.image_sources import ImageArray
+
+    n = bench.size(n, 4 * batch)
+    data = ImageDataModule("digits", image_size=size, channels=3, batch_size=batch)
+    labels = torch.arange(n) % 10
+    data._train = ImageArray(bench.images(n, size), labels)
+    data._heldout = ImageArray(bench.images(64, size, 1), labels[:64])
+    return data
+
+
+def dcgan(width: int = 64, size: int = 32, **settings: Any) -> Any:
+    from novum.lightning_modules import GAN
+    from novum.lightning_modules.networks import DCGANDiscriminator, DCGANGenerator
+
+    return GAN(DCGANGenerator(size, width=width), DCGANDiscriminator(size, width=width), **settings)
+
+
+def stylegan(size: int, width: int, **settings: Any) -> Any:
+    from novum.lightning_modules import AdaptiveAugment, StyleGAN
+    from novum.lightning_modules.networks import StyleGANDiscriminator, StyleGANGenerator
+
+    return StyleGAN(
+        StyleGANGenerator(size, width=width, mapping_layers=2),
+        StyleGANDiscriminator(size, width=width),
+        augment=AdaptiveAugment("bgc", p=0.2),
+        **settings,
+    )
+
+
+def lstm(bench: Bench) -> tuple[Any, Any]:
+    from novum.datamodules import TextDataModule
+    from novum.lightning_modules import CharLSTM
+    from novum.lightning_modules.networks import CharRNN
+
+    data = TextDataModule("stdlib", batch_size=bench.size(128, 4), chunk_length=bench.size(128, 8))
+    hidden = bench.size(512, 16)
+    return CharLSTM(CharRNN(data.vocab_size, hidden, 2), data.alphabet), data
+
+
+def classifier(bench: Bench) -> Any:
+    from novum.lightning_modules import Classifier
+    from novum.lightning_modules.networks import SmallCNN
+
+    return Classifier(SmallCNN(32, 3, 10, width=bench.size(64, 4)))
+
+
+@contextmanager
+def float16_on_cpu(bench: Bench, precision: str) -> Iterator[dict[str, Any]]:
+    """Trainer settings of a precision; by name a CPU takes bfloat16 for float16."""
+    from pytorch_lightning.plugins import MixedPrecision
+
+    if precision == "16-mixed" and bench.device.type == "cpu":
+        scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+        yield {"plugins": [MixedPrecision("16-mixed", "cpu", scaler)]}
+    else:
+        yield {"precision": precision}
+
+
+def fit(
+    bench: Bench, module: Any, data: Any, steps: int, precision: str = "32-true", **more
+) -> float:
+    """Seconds a step in the steady state, the first third of the steps left out."""
+    from pytorch_lightning import Callback, Trainer
+
+    class Clock(Callback):
+        start = 0.0
+
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            done = trainer.fit_loop.epoch_loop.batch_progress.total.ready
+            if done in (steps // 3, steps):
+                bench.wait()
+                self.seconds = (time.perf_counter() - self.start) / (steps - steps // 3)
+                self.start = time.perf_counter()
+
+    clock = Clock()
+    with float16_on_cpu(bench, precision) as settings:
+        trainer = Trainer(
+            accelerator="gpu" if bench.device.type == "cuda" else "cpu",
+            devices=1,
+            max_steps=steps,
+            max_epochs=-1,
+            limit_val_batches=0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            log_every_n_steps=max(steps // 2, 1),
+            callbacks=[clock],
+            **settings,
+            **more,
+        )
+        trainer.fit(module, data)
+    return clock.seconds
+
+
+def precisions(bench: Bench) -> list[Row]:
+    """Every trained technique in every precision: all weights finite, and the speed."""
+    rows, steps, batch = [], bench.size(24, 3), bench.size(64, 4)
+    size, width = bench.size(32, 8), bench.size(64, 4)
+
+    def techniques() -> dict[str, Callable[[], tuple[Any, Any]]]:
+        return {
+            "gan": lambda: (dcgan(width, size, r1_gamma=1.0), images_module(bench, size, batch)),
+            "stylegan": lambda: (
+                stylegan(size, width, r1_interval=4),
+                images_module(bench, size, batch),
+            ),
+            "classifier": lambda: (classifier(bench), images_module(bench, 32, batch)),
+            "char lstm": lambda: lstm(bench),
+        }
+
+    for name, make in techniques().items():
+        for precision in PRECISIONS:
+            torch.manual_seed(0)
+            module, data = make()
+            seconds = fit(bench, module, data, steps, precision)
+            finite = all(bool(x.isfinite().all()) for x in module.parameters())
+            rows.append(
+                {
+                    "technique": name,
+                    "precision": precision,
+                    "ms a step": 1000 * seconds,
+                    "all weights finite": finite,
+                }
+            )
+    return rows
+
+
+def throughput(bench: Bench) -> list[Row]:
+    """Images or characters a second of the usual sizes, as they are and through torch.compile."""
+    rows, steps = [], bench.size(60, 3)
+    precision = "bf16-mixed"
+    batch, wide = bench.size(128, 4), bench.size(64, 4)
+    size = bench.size(32, 8)
+    for compiled in (False, True) if bench.device.type == "cuda" else (False,):
+        gan = dcgan(wide, size, compile_networks=compiled)
+        seconds = fit(bench, gan, images_module(bench, size, batch), steps, precision)
+        rows.append(_speed(f"DCGAN, {size} px", compiled, precision, batch, seconds, "images"))
+    size, width, batch = bench.size(128, 16), bench.size(128, 4), bench.size(32, 4)
+    for compiled in (False, True) if bench.device.type == "cuda" else (False,):
+        gan = stylegan(size, width, compile_networks=compiled)
+        for kind in ("16-mixed", "32-true")[: 1 if compiled else 2]:
+            seconds = fit(bench, gan, images_module(bench, size, batch, 2048), steps, kind)
+            row = _speed(f"StyleGAN2-ADA, {size} px", compiled, kind, batch, seconds, "images")
+            row["s per kimg"] = 1000 * seconds / batch
+            row["stylegan2-ada-pytorch, 128 px"] = PUBLISHED_SECONDS_PER_KIMG
+            rows.append(row)
+    module, data = lstm(bench)
+    seconds = fit(bench, module, data, steps, precision)
+    characters = data.batch_size * data.chunk_length
+    rows.append(_speed("char-LSTM", False, precision, characters, seconds, "characters"))
+    return rows
+
+
+def _speed(name: str, compiled: bool, precision: str, each: int, seconds: float, what: str) -> Row:
+    return {
+        "what": name + (", compiled" if compiled else ""),
+        "precision": precision,
+        "ms a step": 1000 * seconds,
+        f"{what} a second": each / seconds,
+    }
+
+
+# -- judging -------------------------------------------------------------------------------------
+
+
+def figures(bench: Bench) -> list[Row]:
+    """Every figure of a feature space, computed on the device and on the CPU."""
+    from novum.evaluation.space import judge
+    from novum.metrics.functional import Moments
+    from novum.metrics.neighbours import neighbour_distances
+    from novum.metrics.record import FeatureSets
+
+    n, d = bench.size(4000, 200), bench.size(256, 12)
+    draw = [torch.randn(k, d, generator=torch.Generator().manual_seed(i)) for i, k in
+            enumerate((n, n // 2, n // 2))]  # fmt: skip
+    train, heldout, fake = draw
+    fake = torch.cat([fake, train[: n // 20] + 1e-3])
+    moments, near = Moments().update(train), neighbour_distances(train[: len(fake)], 5)
+    sets = FeatureSets(train, heldout, fake, moments, near)
+    found = []
+    for device in (torch.device("cpu"), bench.device):
+        judged = judge(sets, progress=False, device=device)
+        found.append({k: v.value for k, v in (judged.quality | judged.novelty).items()})
+    return [
+        {
+            "figure": name,
+            "cpu": value,
+            "device": found[1][name],
+            "relative difference": abs(found[1][name] - value) / max(abs(value), 1e-12),
+        }
+        for name, value in found[0].items()
+        if value is not None and found[1][name] is not None
+    ]
+
+
+def features(bench: Bench) -> list[Row]:
+    """Images a second of each extractor whose weights are here, and how far the device is off."""
+    from novum.metrics.features import extract_features, load_extractor
+
+    rows, images = [], bench.images(bench.size(10_000, 64))
+    for name in ("efficientnet_lite0", "inception", "dinov2"):
+        try:
+            extractor = load_extractor(name)
+        except Exception as error:
+            rows.append({"extractor": name, "images a second": f"not here: {str(error)[:60]}"})
+            continue
+        few = images[:64]
+        on_cpu = extract_features(extractor.cpu(), few, progress=False)
+        extractor.to(bench.device)
+        there = extract_features(extractor, few, progress=False)
+        seconds = bench.seconds(lambda: extract_features(extractor, images, progress=False), 1)  # noqa: B023
+        rows.append(
+            {
+                "extractor": name,
+                "images a second": len(images) / seconds,
+                "largest difference to the CPU": float(
+                    (on_cpu - there).abs().max() / on_cpu.abs().max()
+                ),
+            }
+        )
+    return rows
+
+
+def neighbours(bench: Bench) -> list[Row]:
+    """Exact search against torch's product and top k, and faiss on the GPU if it is here."""
+    from novum.metrics.neighbours import knn
+
+    n, m, d, k = bench.size(50_000, 500), bench.size(10_000, 50), bench.size(1280, 16), 5
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(d, d, generator=generator)).Q
+    x = (torch.randn(n + m, d, generator=generator) / torch.arange(1, d + 1)) @ basis
+    queries, reference = x[:m].to(bench.device), x[m:].to(bench.device)
+    exact = knn(queries[:50].cpu(), reference.cpu(), k)
+
+    def brute() -> Tensor:
+        near = [
+            (reference.square().sum(1) - 2 * q @ reference.T).topk(k, largest=False).indices
+            for q in queries.split(1024)
+        ]
+        return torch.cat(near)
+
+    runs: dict[str, Callable[[], Tensor]] = {
+        "novum, exact": lambda: knn(queries, reference, k).indices,
+        "torch, float32 product": brute,
+    }
+    try:
+        import faiss
+
+        if bench.device.type == "cuda":
+            index = faiss.GpuIndexFlatL2(faiss.StandardGpuResources(), d)
+            index.add(reference.cpu().numpy())
+            host = queries.cpu().numpy()
+            runs["faiss, GpuIndexFlatL2"] = lambda: torch.from_numpy(index.search(host, k)[1])
+    except (ImportError, AttributeError):
+        pass
+    return [
+        {
+            "search": name,
+            "seconds": bench.seconds(run),
+            "equal to exact": float((run()[:50].cpu() == exact.indices).double().mean()),
+        }
+        for name, run in runs.items()
+    ]
+
+
+def evaluation(bench: Bench) -> list[Row]:
+    """The whole of an evaluation in one space: features of three sets, then every figure."""
+    from novum.evaluation.space import judge, quality_floor
+    from novum.metrics.features import extract_features, load_extractor
+    from novum.metrics.functional import Moments
+    from novum.metrics.record import FeatureSets
+
+    n = bench.size(10_000, 60)
+    extractor = load_extractor("efficientnet_lite0").to(bench.device)
+    start = time.perf_counter()
+    train, heldout, fake = (
+        extract_features(extractor, bench.images(k, seed=i), progress=False)
+        for i, k in enumerate((5 * n, n, n))
+    )
+    extracted = time.perf_counter() - start
+    sets = FeatureSets(train, heldout, fake, Moments().update(train))
+    judge(sets, progress=False, device=bench.device)
+    quality_floor(sets, bench.device)
+    return [
+        {
+            "samples": n,
+            "training images": 5 * n,
+            "features, s": extracted,
+            "figures, s": time.perf_counter() - start - extracted,
+        }
+    ]
+
+
+# -- training curves -----------------------------------------------------------------------------
+
+
+def curves(bench: Bench) -> list[Row]:
+    """Fréchet distance of a DCGAN and a StyleGAN2-ADA on CIFAR-10 as minutes go by."""
+    rows = []
+    for i, (name, module) in enumerate(
+        {
+            "DCGAN": dcgan(bench.size(64, 4), augment=None),
+            "StyleGAN2-ADA": stylegan(32, bench.size(256, 4)),
+        }.items()
+    ):
+        rows += _curve(bench, name, module, bench.left() / (2 - i))
+    return rows
+
+
+def _curve(bench: Bench, name: str, module: Any, seconds: float) -> list[Row]:
+    from pytorch_lightning import Callback, Trainer
+
+    from novum.datamodules import ImageDataModule
+    from novum.metrics.features import extract_features, load_extractor
+    from novum.metrics.functional import frechet_distance_from_features
+
+    options = {"image_size": 32, "channels": 3, "batch_size": bench.size(128, 8)}
+    if bench.cifar10 is None:
+        data = ImageDataModule("digits", **options)
+    else:
+        data = ImageDataModule("huggingface", path=bench.cifar10, **options)
+    extractor = load_extractor("efficientnet_lite0").to(bench.device)
+    n, points, rows = bench.size(5000, 64), bench.size(4, 2), []
+    real = extract_features(extractor, data.train_reference()[: 2 * n], progress=False)
+    begin = time.monotonic()
+
+    class Curve(Callback):
+        taken = 0
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+            gone = time.monotonic() - begin
+            last = trainer.global_step >= trainer.max_steps
+            if gone < seconds * (self.taken + 1) / points and not last:
+                return
+            self.taken += 1
+            fake = extract_features(extractor, pl_module.sample(n, seed=0).cpu(), progress=False)
+            rows.append(
+                {
+                    "run": name + ("" if bench.cifar10 else " (digits: no --cifar10)"),
+                    "seconds": gone,
+                    "images seen": pl_module.images_seen,
+                    f"Fréchet distance of {n:,}, efficientnet_lite0": (
+                        frechet_distance_from_features(real, fake)
+                    ),
+                }
+            )
+            trainer.should_stop = self.taken == points
+
+    with float16_on_cpu(bench, "bf16-mixed") as settings:
+        Trainer(
+            accelerator="gpu" if bench.device.type == "cuda" else "cpu",
+            devices=1,
+            max_steps=bench.size(10**9, 6),
+            max_epochs=-1,
+            limit_val_batches=0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            callbacks=[Curve()],
+            **settings,
+        ).fit(module, data)
+    return rows
+
+
+PARTS: dict[str, Callable[[Bench], list[Row]]] = {
+    "figures": figures,
+    "neighbours": neighbours,
+    "features": features,
+    "evaluation": evaluation,
+    "precisions": precisions,
+    "throughput": throughput,
+    "curves": curves,
+}
+
+
+def page(content: dict[str, Any]) -> str:
+    """All results as a page of Markdown."""
+    lines = ["# Accelerator", "", f"{content['machine']}", ""]
+    for name, part in content["parts"].items():
+        lines += [f"## {name}", "", f"{PARTS[name].__doc__}", ""]
+        if "error" in part:
+            lines += [f"Failed after {part['seconds']:.0f} s: {part['error']}", ""]
+            continue
+        keys = list(dict.fromkeys(key for row in part["rows"] for key in row))
+        lines += ["| " + " | ".join(keys) + " |", "|" + "---|" * len(keys)]
+        lines += [
+            "| " + " | ".join(_cell(row.get(k, "")) for k in keys) + " |" for row in part["rows"]
+        ]
+        lines += ["", f"({part['seconds']:.0f} s)", ""]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--tiny", action="store_true", help="sizes for a trial")
+    parser.add_argument("--budget", type=float, default=530.0, help="seconds for all of it")
+    parser.add_argument("--cifar10", help="CIFAR-10's training images as parquet")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--output", default="accelerator.json")
+    args = parser.parse_args()
+    bench, output = Bench(args), Path(args.output)
+    device = bench.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    machine = f"{name}, torch {torch.__version__}" + (", tiny sizes" if args.tiny else "")
+    content: dict[str, Any] = {"machine": machine, "parts": {}}
+    if output.exists() and (known := json.loads(output.read_text()))["machine"] == machine:
+        content = known
+    for part in args.parts:
+        if "rows" in content["parts"].get(part, {}):
+            continue  # done before
+        if bench.left() < 10:
+            print(f"{part}: no time is left; run it again to go on")
+            continue
+        start = time.monotonic()
+        try:
+            result: dict[str, Any] = {"rows": PARTS[part](bench)}
+        except Exception as error:
+            traceback.print_exc()
+            result = {"error": f"{type(error).__name__}: {error}"}
+        content["parts"][part] = result | {"seconds": time.monotonic() - start}
+        output.write_text(json.dumps(content, indent=1) + "\n")
+        output.with_suffix(".md").write_text(page(content))
+        print(
+            f"{part}: {content['parts'][part]['seconds']:.0f} s, {bench.left():.0f} s left",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""No step of training waits for the device, and what a step sends to other ranks is known."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.project import ROOT
+
+TECHNIQUES = (
+    "gan",
+    "gan, images in the host's memory",
+    "stylegan",
+    "stylegan, ada bgcfnc",
+    "classifier",
+    "classifier, adversarial",
+    "char lstm",
+    "deep dream",
+    "class visualisation",
+    "adversarial",
+    "style transfer, gram",
+    "style transfer, wasserstein",
+)
+
+
+def run(script: str, folder, *arguments: str) -> dict:
+    """What a program of this folder writes; it finds what stands beside tests/tiny.py."""
+    import os
+
+    env = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    out = folder / "found.json"
+    command = [sys.executable, str(ROOT / "tests" / "integration" / script), str(out), *arguments]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(out.read_text())
+
+
+@pytest.fixture(scope="module")
+def waits(tmp_path_factory) -> dict:
+    return run("device_steps.py", tmp_path_factory.mktemp("device"))
+
+
+@pytest.mark.slow
+def test_the_device_counts_what_waits(waits):
+    assert waits["known"] == {"copies": 4, "reads": 5}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_no_step_between_logs_waits_for_the_device(waits, name):
+    found = waits[name]
+    assert found["on the device"] and found["finite"] and found["operations"] > 50
+    assert found["copies"] == {}
+    reads = dict(found["reads"])
+    if name == "style transfer, wasserstein":  # torch looks at the status of eigh, each layer's
+        reads = {k: v for k, v in reads.items() if not k.endswith("aten::_linalg_eigh")}
+    assert reads == {}
+
+
+@pytest.mark.slow
+def test_judging_stays_on_the_device_with_the_figures_of_the_cpu(tmp_path):
+    """Every figure of a space, with its neighbours by other blocks and another screening."""
+    found = run("device_judging.py", tmp_path)
+    assert len(found["cpu"]) > 25
+    assert found["device"] == pytest.approx(found["cpu"], rel=1e-9)
+    assert found["neighbours are equal"] and found["features stay"]
+    assert found["fld"][0] == pytest.approx(found["fld"][1], rel=1e-9)
+    assert found["features differ by"] < 1e-5
+    assert found["reads of a search for candidates"] == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gan", "stylegan", "classifier", "char lstm"])
+def test_collectives_and_bytes_of_a_step(name, tmp_path):
+    """As docs/scaling.md has them; the first step may also make ranks alike."""
+    found = run("collective_steps.py", tmp_path, name)
+    steps = [[tuple(call) for call in step] for step in found["steps"]]
+    size = found["networks"]
+    if name == "gan":
+        once = [("all_reduce", size["discriminator"]), ("all_reduce", size["generator"])]
+        assert steps[1:] == [once] * 7
+    elif name == "stylegan":  # R1 each 4th step, path length each 2nd
+        g, d, style = size["generator"], size["discriminator"], 4 * 4  # w has four numbers
+        d -= 4  # the bias of the logits has no gradient in R1
+        for i, step in enumerate(steps[1:], 1):
+            expected = [("all_reduce", d)] * (i % 4 == 0)
+            if i % 2 == 0:
+                expected += [("all_reduce", 4), step[len(expected) + 1]]
+                assert g - 64 <= expected[-1][1] <= g + style
+            # the sign of the logits; the mean w
+            expected += [("all_reduce", d + 4 + 4), ("all_reduce", g + style)]
+            assert step == expected
+    elif name == "classifier":
+        statistics = steps[1][0][1]
+        assert 0 < statistics < 1000
+        once = [("_broadcast_coalesced", statistics), ("all_reduce", size["network"])]
+        assert steps[1:] == [once] * 7
+    else:
+        assert steps[1:] == [[("all_reduce", size["network"])]] * 7

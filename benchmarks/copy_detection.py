@@ -8,8 +8,8 @@ training or held-out image of the largest cosine.
 Half of the images are training, a fifth held-out and the rest fresh. Copies of training images go
 through the ladder of the power card and through the edits of _edits.py; others that an edit needs
 are fresh images. A copy counts as found when its margin, combined over the detectors as in a
-verdict, is above that of all but 1% of the fresh images, and the right image is named. muAP is the
-micro-averaged precision over all copies and fresh images, ordered by margin.
+verdict, is above that of all but a share of the fresh images (1%), and the right image is named.
+muAP is the micro-averaged precision over all copies and fresh images, ordered by margin.
 """
 
 import argparse
@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="use as many of them, drawn at random")
     parser.add_argument("--side", type=int, help="resize the images to this")
     parser.add_argument("--copies", type=int, default=40)
+    parser.add_argument("--false-alarms", type=float, default=0.01)
     parser.add_argument("--sscd", metavar="PYTHON")
     parser.add_argument("--output")
     args = parser.parse_args()
@@ -117,7 +118,7 @@ def main() -> None:
         for title, matches in found.items():
             alarms = matches.margin[len(copies) :].sort(descending=True).values
             hit = matches.item[part] == sources[part]
-            hit &= matches.margin[part] > alarms[len(fresh) // 100]
+            hit &= matches.margin[part] > alarms[int(args.false_alarms * len(fresh))]
             row[title] = float(hit.double().mean())
             if title == "together":
                 row["low"] = clopper_pearson_interval(int(hit.sum()), args.copies).low

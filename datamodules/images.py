@@ -286,7 +286,8 @@ class ImageDataModule(LightningDataModule):
     def val_dataloader(self) -> CountedBatches:
         """Held-out images in their own order, each batch shared out by the ranks, each image once.
 
-        So as many batches are the same images on any number of ranks.
+        So as many batches are the same images on any number of ranks, but for batches of fewer
+        images than there are ranks: these have an image a rank.
         """
         rank, world_size, _ = self._position()
         heldout = self.heldout_reference()
@@ -295,7 +296,7 @@ class ImageDataModule(LightningDataModule):
                 f"{len(heldout)} held-out images are too few for {world_size} processes: each"
                 " needs one, so hold out more or take fewer"
             )
-        batches = torch.arange(len(heldout)).split(self.batch_size)
+        batches = torch.arange(len(heldout)).split(max(self.batch_size, world_size))
         shares = [batch[batch % world_size == rank] for batch in batches]
         indices = [share for share in shares if len(share)]
         return CountedBatches(lambda: cut(heldout, indices, self.num_workers), len(indices))

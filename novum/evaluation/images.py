@@ -224,7 +224,7 @@ def judge_altered(
         seed=seed,
     )
     report.power = [
-        Recall(edit, r.value, r.low, r.high, LIBRARY if edit in library else None)
+        Recall(edit, r.value, r.low, r.high, LIBRARY if edit in library else "")
         for edit, r in card.recall.items()
     ]
     return judged

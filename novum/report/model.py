@@ -333,7 +333,7 @@ class Recall:
     recall: float | None
     low: float | None = None
     high: float | None = None
-    library: str | None = None  # whose edit it is, if not ours
+    library: str = ""  # whose edit it is, if not ours
 
     @property
     def estimate(self) -> Estimate:

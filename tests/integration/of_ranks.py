@@ -101,7 +101,9 @@ def train(folder: str, world: int, rank: int, port: int) -> None:
         record = Record()
         trainer = tiny_trainer(
             folder, max_steps=STEPS, devices=world, strategy="ddp", callbacks=[record],
-            limit_val_batches=8, val_check_interval=STEPS, check_val_every_n_epoch=None,
+            # as many images: a batch has at least one of each rank
+            limit_val_batches=8 if name == "char_lstm" else 8 * BATCH // max(BATCH // world, world),
+            val_check_interval=STEPS, check_val_every_n_epoch=None,
             gradient_clip_val=0.5 if name == "char_lstm" else None,
             gradient_clip_algorithm="value" if name == "char_lstm" else None,
         )  # fmt: skip

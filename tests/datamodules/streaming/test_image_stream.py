@@ -169,7 +169,16 @@ def test_the_loader_goes_on_after_the_batches_done(data):
             batch_progress=SimpleNamespace(total=SimpleNamespace(processed=done))
         )
         loop = SimpleNamespace(epoch_loop=total)
-        one.trainer = SimpleNamespace(global_rank=rank, world_size=2, fit_loop=loop)
+        one.trainer = SimpleNamespace(
+            global_rank=rank,
+            world_size=2,
+            fit_loop=loop,
+            max_epochs=-1,
+            check_val_every_n_epoch=None,
+            overfit_batches=0.0,
+            limit_train_batches=1.0,
+            val_check_interval=1.0,
+        )
         return one.train_dataloader()
 
     for rank in range(2):

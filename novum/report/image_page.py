@@ -156,6 +156,8 @@ def _novelty(report: Report) -> tuple[str, str]:
         for name, space in report.features.items()
         if (share := space.novelty.get("closer_to_train")) and share.value is not None
     }
+    if not shares and report.heldout is not None:
+        return "Held-out images, which nobody has copied, are the measure of chance.", ""
     if not shares:
         return (
             "Without held-out images nothing here is calibrated: nearness to training can be"

@@ -216,3 +216,11 @@ def test_the_first_screen_answers_without_documentation(copied):
     for question, (if_copied, if_not) in QUESTIONS.items():
         assert (if_copied if copied else if_not) in screen, question
     assert not [word for word in JARGON if word in screen]
+
+
+def test_detectors_alone_are_not_said_to_lack_heldout_images():
+    alone = report(features={"local": {"novelty": {"copies_flagged": {"value": 3}}}})
+    text = read(page(alone)).text
+    assert "the measure of chance" in text and "nothing here is calibrated" not in text
+    without = read(page(replace(alone, heldout=None))).text
+    assert "nothing here is calibrated" in without

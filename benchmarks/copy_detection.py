@@ -73,7 +73,7 @@ def nearest_by_network(python: str, model: str, queries: Tensor, pool: Tensor) -
 
 
 def _sized(images: Tensor, side: int) -> Tensor:
-    return resize(images.float(), side).round().clamp(0, 255).to(torch.uint8)
+    return resize(images.float(), side).round().to(torch.uint8)
 
 
 def main() -> None:
@@ -101,16 +101,16 @@ def main() -> None:
     }
     usual = {name: detector.match_within(1500) for name, detector in detectors.items()}
     names, copies, sources = planted(train, fresh, args.copies)
+    asked = torch.cat([copies, fresh])
     found: dict[str, Matches] = {}
     for name, detector in detectors.items():
         start = time.perf_counter()
-        found[name] = detector.match(torch.cat([copies, fresh]))
-        each = 1000 * (time.perf_counter() - start) / (len(copies) + len(fresh))
+        found[name] = detector.match(asked)
+        each = 1000 * (time.perf_counter() - start) / len(asked)
         print(f"{name}: {each:.0f} ms an image, {torch.get_num_threads()} threads")
     found["together"] = combine_matches(list(found.values()), list(usual.values())).matches
     for model in MODELS if args.sscd else ():
-        queries, known = torch.cat([copies, fresh]), torch.cat([train, heldout])
-        found[model] = nearest_by_network(args.sscd, model, queries, known)
+        found[model] = nearest_by_network(args.sscd, model, asked, torch.cat([train, heldout]))
     rows: list[dict[str, str | float]] = []
     for i, name in enumerate(names):
         row: dict[str, str | float] = {"edit": name}
@@ -132,7 +132,7 @@ def main() -> None:
     for title, kept in counted.items():
         known = [row for row in rows if row["edit"] in kept]
         chosen = torch.tensor([name in kept for name in names]).repeat_interleave(args.copies)
-        asked = torch.cat([chosen, torch.ones(len(fresh), dtype=torch.bool)])
+        ranked = torch.cat([chosen, torch.ones(len(fresh), dtype=torch.bool)])
         mean: dict[str, str | float] = {"edit": f"mean recall: {title}"}
         ap: dict[str, str | float] = {"edit": f"muAP: {title}"}
         for name, matches in found.items():
@@ -140,7 +140,7 @@ def main() -> None:
             right = matches.item[: len(copies)] == sources
             right = torch.cat([right, torch.zeros(len(fresh), dtype=torch.bool)])
             ap[name] = micro_average_precision(
-                matches.margin[asked], right[asked], int(chosen.sum())
+                matches.margin[ranked], right[ranked], int(chosen.sum())
             )
         summary += [mean, ap]
     rows += summary

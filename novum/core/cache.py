@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from novum.core import distributed
 from novum.core.files import whole_file
+
+WHERE = "the cache of references"
 
 _warned: set[str] = set()
 _one_parser = threading.Lock()  # of headers; in Python 3.11 `ast` counts all threads' depth as one
@@ -41,6 +44,18 @@ def store(path: Path, write: Callable[[Any], None]) -> None:
             write(file)
     except OSError as error:
         _warn_once(f"not cached: cannot write to {path.parent} ({error.strerror or error})")
+
+
+def missing_somewhere(entry: object) -> bool:
+    """True on every rank, which all call at once, if what one of them read is None."""
+    return any(distributed.all_gather_objects(entry is None, WHERE))
+
+
+def once_a_host(write: Callable[[], None]) -> None:
+    """One rank of each host writes, and the others, which all call at once, wait for it."""
+    with distributed.local_rank_zero_first(WHERE):
+        if distributed.is_local_rank_zero():
+            write()
 
 
 def _warn_once(message: str) -> None:

@@ -269,7 +269,7 @@ def lay_over(samples: Tensor, images: Tensor, placed: Placed) -> Tensor:
     grid, inside = placed.places(height, width)
     mirrored, inside = placed.mirrored[:, None, None, None], inside[:, None]
     own = torch.where(mirrored, samples.flip(-1), samples).float()
-    there, here = sample_at(images.float(), grid, height, width), own.flatten(2)
+    there, here = sample_at(images.float(), grid, (height, width)), own.flatten(2)
     area = inside.sum(2, keepdim=True).clamp(min=1)
     mean_there, mean_here = ((x * inside).sum(2, keepdim=True) / area for x in (there, here))
     centred = (there - mean_there) * inside

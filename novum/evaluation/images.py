@@ -50,7 +50,7 @@ from novum.metrics.novelty.alterations import LADDER
 from novum.metrics.novelty.altered_copies import NEAR_DUPLICATE, AlteredCopyDetector
 from novum.metrics.novelty.combined import combine_matches
 from novum.metrics.novelty.facts import find_identical
-from novum.metrics.novelty.library_edits import CHAIN, LIBRARY, library_edits
+from novum.metrics.novelty.library_edits import LIBRARY, library_edits
 from novum.metrics.novelty.local_copies import LocalCopyDetector
 from novum.metrics.novelty.nearest_matches import Matches
 from novum.metrics.novelty.negative_control import PoolMatches, negative_control
@@ -213,7 +213,7 @@ def judge_altered(
         return combine_matches(found, usual).matches
 
     channels, *sides = sets.train.images[:1].shape[1:]
-    library = [*library_edits(channels, max(sides)), CHAIN]
+    library = library_edits(channels, max(sides))
     card = power(
         sets.train.images,
         sets.heldout.images,

@@ -156,14 +156,14 @@ def _novelty(report: Report) -> tuple[str, str]:
         for name, space in report.features.items()
         if (share := space.novelty.get("closer_to_train")) and share.value is not None
     }
-    if not shares and report.heldout is not None:
-        return "Held-out images, which nobody has copied, are the measure of chance.", ""
     if not shares:
-        return (
-            "Without held-out images nothing here is calibrated: nearness to training can be"
-            " chance. Compare with another generator only.",
-            "",
-        )
+        lead = "Held-out images, which nobody has copied, are the measure of chance."
+        if report.heldout is None:
+            lead = (
+                "Without held-out images nothing here is calibrated: nearness to training can be"
+                " chance. Compare with another generator only."
+            )
+        return lead, ""
     label = "samples nearer to training than to held-out images"
     chart = interval_chart(shares, label, limits=around_half(shares), fair=0.5, share=True)
     return (

@@ -102,6 +102,13 @@ def test_the_bound_is_said_of_copies_that_the_detector_sees():
     assert "at most 0.40% of the samples are copies, if they are unaltered" in judged().text
 
 
+def test_many_edits_are_counted_and_the_least_seen_sets_the_bound():
+    power = [(f"edit {i}", 0.99, 0.8 + i / 100, 1.0) for i in range(5)]
+    words = "at most 0.50% of the samples are copies, if they are altered in one of the 5 ways"
+    assert words in judged(power=power).text
+    assert "edit 0, edit 1, edit 2 or edit 3" in judged(power=power[:4]).text
+
+
 def test_samples_nearer_to_held_out_images():
     found = judged(share={"value": 0.35, "low": 0.3, "high": 0.4})
     assert found.finding is Finding.CANNOT_JUDGE

@@ -401,6 +401,9 @@ def test_altered_copies_are_named_with_what_was_done_to_them(sets, evaluate):
     assert len(right) >= 30
     assert all("mirrored" in copy["transform"] for copy in right)
     recall = {attack["attack"]: attack["recall"] for attack in report["power"]}
+    others = {attack["edit"] for attack in report["power"] if attack["library"] == "torchvision"}
+    assert {"rotated up to 180°", "three of these in turn"} < others
+    assert {"identical", "mirrored"} < recall.keys() - others
     assert recall["identical"] >= 0.9
     assert report["heldout"]["searched"] == 200
     assert [r["edit"] for r in report["controls"]["positive"]] == list(recall)

@@ -224,3 +224,22 @@ def test_detectors_alone_are_not_said_to_lack_heldout_images():
     assert "the measure of chance" in text and "nothing here is calibrated" not in text
     without = read(page(replace(alone, heldout=None))).text
     assert "nothing here is calibrated" in without
+
+
+def test_edits_of_others_stand_in_a_table_of_their_own():
+    found = report()
+    found.power = [Recall("mirrored", 0.9, 0.8, 1.0), Recall("elastic", 0.1, 0, 0.2, "torchvision")]
+    text = read(page(found)).text
+    ours, theirs = text.index("Planted copies"), text.index("Edits of torchvision, which the")
+    assert ours < text.index("mirrored", ours) < theirs < text.index("elastic", theirs)
+    found.power = found.power[:1]
+    assert "Edits of" not in read(page(found)).text
+
+
+def test_what_both_show_is_outlined():
+    corners = np.broadcast_to(np.array([[0.25, 0], [1, 0], [1, 0.5], [0.25, 0.5]]), (3, 4, 2))
+    shown = Exhibits(panels=[panel(sample_outline=corners, train_outline=4 * corners)])
+    html = page(report(), shown)
+    assert html.count('<polygon points="0.25,0 1,0 1,0.5 0.25,0.5"/>') == 3
+    assert html.count('<polygon points="1,0 4,0 4,2 1,2"/>') == 3
+    assert "<polygon" not in page(report(), Exhibits(panels=[panel()]))

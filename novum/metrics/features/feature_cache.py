@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from novum.core import distributed
-from novum.core.cache import cache_folder, load_array, store
+from novum.core.cache import cache_folder, load_array, missing_somewhere, once_a_host, store
 from novum.metrics.features.extraction import (
     extract_features,
     extract_features_together,
@@ -39,7 +39,7 @@ def reference_features(
     features = _load_rows(path, len(source), np.float32)
     if features is None:
         features = extract_features(extractor, source, batch_size, progress=progress, device=device)
-        store(path, lambda file: np.save(file, features.numpy()))
+        _store_rows(path, features)
     return features
 
 
@@ -87,7 +87,7 @@ def reference_neighbour_distances(
             source, extractor, batch_size, progress=progress, device=device
         )
         near = neighbour_distances(choose_rows(features, size), NEIGHBOURS)
-        store(path, lambda file: np.save(file, near.numpy()))
+        _store_rows(path, near)
     return near
 
 
@@ -99,32 +99,27 @@ def cache_together(source: Any, extractor: FeatureExtractor, size: int | None = 
     if distributed.world_size() == 1:
         return
     path = _path(source, extractor, "features.npy")
-    if _missing_somewhere(_load_rows(path, len(source), np.float32)):
-        _store_on_hosts(path, extract_features_together(extractor, source))
+    if missing_somewhere(_load_rows(path, len(source), np.float32)):
+        features = extract_features_together(extractor, source)
+        once_a_host(lambda: _store_rows(path, features))
     size = 0 if size is None else min(size, len(source))
     if size <= NEIGHBOURS:
         return
-    path = _path(source, extractor, f"{size}-near.npy")
-    if _missing_somewhere(_load_rows(path, size, np.float64)):
+    near_path = _path(source, extractor, f"{size}-near.npy")
+    if missing_somewhere(_load_rows(near_path, size, np.float64)):
         chosen = choose_rows(reference_features(source, extractor), size)
         near = neighbour_distances(chosen, NEIGHBOURS, search=knn_together)
-        _store_on_hosts(path, near)
-
-
-def _missing_somewhere(rows: Tensor | None) -> bool:
-    return any(distributed.all_gather_objects(rows is None, "the cache of references"))
-
-
-def _store_on_hosts(path: Path, rows: Tensor) -> None:
-    with distributed.local_rank_zero_first("the cache of references"):
-        if distributed.is_local_rank_zero():
-            store(path, lambda file: np.save(file, rows.numpy()))
+        once_a_host(lambda: _store_rows(near_path, near))
 
 
 def _path(source: Any, extractor: FeatureExtractor, suffix: str) -> Path:
     key = json.dumps([SCHEMA, fingerprint(source), len(source), extractor.spec])
     name = hashlib.sha256(key.encode()).hexdigest()
     return cache_folder() / "references" / f"{name}.{suffix}"
+
+
+def _store_rows(path: Path, rows: Tensor) -> None:
+    store(path, lambda file: np.save(file, rows.numpy()))
 
 
 def _load_rows(path: Path, n: int, dtype: type) -> Tensor | None:

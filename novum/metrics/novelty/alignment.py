@@ -103,8 +103,7 @@ class Placed(NamedTuple):
     def places(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Place in the image of each of a sample's pixels (k, h * w, 2); 1 if it is in there."""
         x, y = coordinates(height, width, self.affine.device)
-        grid = torch.stack([x, y], 1) @ self.affine[:, :, :2].transpose(1, 2)
-        grid = grid + self.affine[:, None, :, 2]
+        grid = moved(torch.stack([x, y], 1), self.affine)
         return grid, overlap(grid, region_masks(height, width, self.affine.device)[self.region])
 
     def outlines(self) -> tuple[Tensor, Tensor]:
@@ -113,13 +112,22 @@ class Placed(NamedTuple):
         part = whole.repeat(len(REGIONS), 1, 1)
         for number, (axis, past) in enumerate([(0, 1), (0, -1), (1, 1), (1, -1)], 1):
             part[number, :, axis] = torch.where(whole[:, axis] == past, 0, whole[:, axis])
-        linear, offset = self.affine[:, :, :2].cpu(), self.affine[:, None, :, 2].cpu()
-        region = self.region.cpu()
-        on_image = part[region] @ linear.transpose(1, 2) + offset
-        on_sample = (whole - offset) @ torch.linalg.pinv(linear).transpose(1, 2)
+        affine, region = self.affine.cpu(), self.region.cpu()
+        on_image, on_sample = moved(part[region], affine), moved(whole, inverse(affine))
         on_sample = torch.where((region > 0)[:, None, None], part[region], on_sample)
         on_sample[self.mirrored.cpu(), :, 0] *= -1
         return on_sample, on_image
+
+
+def moved(points: Tensor, affine: Tensor) -> Tensor:
+    """Points (n, 2) or (k, n, 2) after each of k affine maps (k, 2, 3): (k, n, 2)."""
+    return points @ affine[:, :, :2].transpose(1, 2) + affine[:, None, :, 2]
+
+
+def inverse(affine: Tensor) -> Tensor:
+    """The affine maps (k, 2, 3) back."""
+    linear = torch.linalg.pinv(affine[:, :, :2])
+    return torch.cat([linear, -linear @ affine[:, :, 2:]], 2)
 
 
 def coordinates(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -135,11 +143,9 @@ def places(similarity: Tensor, side: int) -> Tensor:
     return torch.stack([a * x - b * y + tx, b * x + a * y + ty], 2)
 
 
-def sample_at(
-    images: Tensor, grid: Tensor, height: int | None = None, width: int | None = None
-) -> Tensor:
-    """(n, c, h * w): bilinear values of the images at the places, of their size if not given."""
-    grid = grid.unflatten(1, (height or images.shape[-2], width or images.shape[-1]))
+def sample_at(images: Tensor, grid: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    """(n, c, h * w): bilinear values of the images at the places; size: theirs if not given."""
+    grid = grid.unflatten(1, images.shape[-2:] if size is None else size)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False).flatten(2)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from novum.core.errors import InputError
+from novum.metrics.novelty.library_edits import edited_by_library, library_edits
 
 BORDERS = ("replicate", "circular", "constant")  # constant: black
 
@@ -23,10 +24,17 @@ Attack = Callable[[Tensor, torch.Generator, Any], Tensor]  # the last: other ima
 
 
 def alter(images: Tensor, attack: str, seed: int = 0, others: Tensor | None = None) -> Tensor:
-    """uint8 (n, c, h, w) after a rung of LADDER; `others` are what halves are pasted into."""
-    if attack not in LADDER:
-        raise InputError(f"no attack is called {attack!r}: choose from {', '.join(LADDER)}")
-    return LADDER[attack](images, torch.Generator().manual_seed(seed), others)
+    """uint8 (n, c, h, w) after a rung of LADDER or one of `library_edits`.
+
+    Args:
+        others: What halves are pasted into.
+    """
+    if attack in LADDER:
+        return LADDER[attack](images, torch.Generator().manual_seed(seed), others)
+    if attack in (library := library_edits(images.shape[1], images.shape[-1])):
+        return edited_by_library(images, attack, seed)
+    known = ", ".join([*LADDER, *library])
+    raise InputError(f"no attack is called {attack!r}: choose from {known}")
 
 
 def mirror(images: Tensor, *_: object) -> Tensor:

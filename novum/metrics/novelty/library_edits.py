@@ -2,25 +2,22 @@
 chose for training networks, and chains of three of them at random.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from torchvision.transforms import v2
 
 LIBRARY = "torchvision"
 CHAIN = "three of these in turn"
 IN_A_CHAIN = 3
 
 
-def library_edits(channels: int, side: int) -> dict[str, "v2.Transform"]:
+def library_edits(channels: int, side: int) -> dict[str, Callable[[Tensor], Tensor]]:
     """torchvision's edits of uint8 images (c, h, w), by name; strengths in shares of the side."""
     from torchvision.transforms import v2  # takes a second to import
 
     blur = 2 * round(side / 40) + 3
-    edits = {
+    edits: dict[str, Callable[[Tensor], Tensor]] = {
         "perspective 0.4": v2.RandomPerspective(0.4, p=1),
         "affine 20°, sheared 15°": v2.RandomAffine((-20, 20), (0.1, 0.1), (0.8, 1.2), (-15, 15)),
         "rotated up to 180°": v2.RandomRotation((-180, 180)),
@@ -40,25 +37,22 @@ def library_edits(channels: int, side: int) -> dict[str, "v2.Transform"]:
     }
     if channels == 3:
         edits |= {"gray": v2.Grayscale(3), "channels permuted": v2.RandomChannelPermutation()}
-    return edits
+    every = list(edits.values())
+
+    def chain(image: Tensor) -> Tensor:
+        for number in torch.randperm(len(every))[:IN_A_CHAIN].tolist():
+            image = every[number](image)
+        return image
+
+    return edits | {CHAIN: chain}
 
 
 def edited_by_library(images: Tensor, edit: str, seed: int = 0) -> Tensor:
-    """uint8 (n, c, h, w), 1 or 3 channels, after one of `library_edits` or CHAIN."""
+    """uint8 (n, c, h, w), 1 or 3 channels, after one of `library_edits`."""
     from torchvision.transforms.v2.functional import resize
 
     *_, channels, height, width = images.shape
-    edits = library_edits(channels, max(height, width))
+    apply = library_edits(channels, max(height, width))[edit]
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        out = []
-        for image in images:
-            chosen = [edits[edit]] if edit != CHAIN else _three(list(edits.values()))
-            for transform in chosen:
-                image = transform(image)
-            out.append(resize(image, [height, width], antialias=True))
-    return torch.stack(out)
-
-
-def _three(edits: list["v2.Transform"]) -> list["v2.Transform"]:
-    return [edits[i] for i in torch.randperm(len(edits))[:IN_A_CHAIN].tolist()]
+        return torch.stack([resize(apply(x), [height, width], antialias=True) for x in images])

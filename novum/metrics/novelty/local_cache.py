@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from novum.core import distributed
-from novum.core.cache import cache_folder, load_array, store
+from novum.core.cache import cache_folder, load_array, missing_somewhere, once_a_host, store
 from novum.metrics.features.extraction import Images, fingerprint
 from novum.metrics.novelty import local_features, overlap
 from novum.metrics.novelty.local_features import LocalFeatures, starts_of
@@ -26,20 +25,16 @@ def load(source: Images, together: bool = False) -> Read | None:
     """
     sides = overlap.sides_of(*source[:1].shape[-2:])
     found = _load(_path(source), len(source), sides)
-    if together:
-        missing = distributed.all_gather_objects(found is None, "the cache of local features")
-        return None if any(missing) else found
-    return found
+    return None if together and missing_somewhere(found) else found
 
 
 def keep(source: Images, read: Read, together: bool = False) -> None:
     """Write them; with `together`, one rank of each host does."""
+    path = _path(source)
     if together:
-        with distributed.local_rank_zero_first("the cache of local features"):
-            if distributed.is_local_rank_zero():
-                _keep(_path(source), read)
+        once_a_host(lambda: _keep(path, read))
     else:
-        _keep(_path(source), read)
+        _keep(path, read)
 
 
 def _path(source: Images) -> Path:

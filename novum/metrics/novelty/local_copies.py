@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from novum.core import distributed
 from novum.core.errors import InputError
-from novum.metrics.features.extraction import Images, as_uint8
+from novum.metrics.features.extraction import Images
 from novum.metrics.novelty import local_cache, overlap
 from novum.metrics.novelty.alignment import Placed
 from novum.metrics.novelty.altered_copies import RIVAL, best_item
@@ -142,7 +142,7 @@ class LocalCopyDetector:
     def _read(self, source: Images) -> tuple[LocalFeatures, list[Tensor]]:
         """Local features and thumbnails, each rank's part extracted by itself."""
         part = distributed.shard(len(source)) if self.together else slice(0, len(source))
-        blocks = [overlap.thumbnails(as_uint8(source[:1]).cpu()[:0])]
+        blocks = [overlap.thumbnails(torch.zeros(0, *self.size, dtype=torch.uint8))]
         features = extract_local_features(
             source,
             part,

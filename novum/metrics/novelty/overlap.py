@@ -15,7 +15,9 @@ from novum.metrics.novelty.alignment import (
     coordinates,
     covariances,
     gradient,
+    inverse,
     low_pass,
+    moved,
     normalised,
     sample_at,
 )
@@ -66,21 +68,17 @@ def agreement(own: list[Tensor], other: list[Tensor], affine: Tensor) -> tuple[T
     return value, torch.where(larger[:, None, None], refined, inverse(refined))
 
 
-def inverse(affine: Tensor) -> Tensor:
-    linear = torch.linalg.pinv(affine[:, :, :2])
-    return torch.cat([linear, -linear @ affine[:, :, 2:]], 2)
-
-
 def _refine(grid: Tensor, images: Tensor, affine: Tensor) -> tuple[Tensor, Tensor]:
     """Evidence and map after the best of STEPS steps."""
     target = low_pass(grid[:, None].float()).flatten(1)
     image = low_pass(images[:, None].float())
     slopes = torch.cat([image, *gradient(image)], 1)
     x, y = coordinates(GRID, GRID, grid.device)
+    points = torch.stack([x, y], 1)
     best, chosen, start = torch.zeros(len(grid)), affine, affine
     for step in range(STEPS + 1):
-        places = torch.stack([x, y], 1) @ affine[:, :, :2].transpose(1, 2) + affine[:, None, :, 2]
-        shown, dx, dy = sample_at(slopes, places, GRID, GRID).unbind(1)
+        places = moved(points, affine)
+        shown, dx, dy = sample_at(slopes, places, (GRID, GRID)).unbind(1)
         inside = (places.abs().amax(2) <= 1).float()
         terms = [target, shown, x * dx, y * dx, dx, x * dy, y * dy, dy]
         products = covariances(torch.stack(terms, 1), inside)

@@ -15,7 +15,6 @@ from novum.metrics.functional.intervals import Interval, clopper_pearson_interva
 from novum.metrics.neighbours import knn
 from novum.metrics.novelty.alterations import LADDER, alter
 from novum.metrics.novelty.altered_copies import AlteredCopyDetector
-from novum.metrics.novelty.library_edits import CHAIN, edited_by_library, library_edits
 from novum.metrics.novelty.nearest_matches import HELDOUT, NEAREST, TRAIN, Matches, margins
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def power(
     alone = torch.randperm(len(heldout), generator=generator)
     alone = alone[: fresh if threshold is None else 0]
     originals, backgrounds = pick(train, sources), pick(heldout, others)
-    planted = [_edited(originals, a, seed + i, backgrounds) for i, a in enumerate(attacks)]
+    planted = [alter(originals, a, seed + i, backgrounds) for i, a in enumerate(attacks)]
     samples = torch.cat([*planted, *([pick(heldout, alone)] if len(alone) else [])])
     not_to_find = torch.cat([*[others] * len(attacks), alone]) + len(train)
     matches = match(samples, not_to_find)
@@ -117,12 +116,6 @@ def feature_matcher(
 def pick(source: Images, rows: Tensor) -> Tensor:
     """uint8 images of the rows."""
     return torch.cat([as_uint8(source[row : row + 1]).cpu() for row in rows.tolist()])
-
-
-def _edited(images: Tensor, edit: str, seed: int, others: Tensor) -> Tensor:
-    if edit in library_edits(*images.shape[1:3]) or edit == CHAIN:
-        return edited_by_library(images, edit, seed)
-    return alter(images, edit, seed, others)
 
 
 def _named(items: Tensor, sources: Tensor, train: Images) -> Tensor:

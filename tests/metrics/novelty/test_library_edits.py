@@ -16,7 +16,9 @@ def images(request):
 
 
 def test_edits_change_images_and_keep_their_form(images):
-    for edit in [*library_edits(len(images[0]), max(images.shape[-2:])), CHAIN]:
+    edits = library_edits(len(images[0]), max(images.shape[-2:]))
+    assert CHAIN in edits
+    for edit in edits:
         edited = edited_by_library(images, edit, seed=3)
         assert edited.shape == images.shape and edited.dtype == torch.uint8, edit
         changed = (edited != images).flatten(1).any(1).sum()

@@ -6,7 +6,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from novum.core.errors import InputError
-from novum.metrics.novelty.local_copies import LocalCopyDetector, in_words
+from novum.metrics.novelty.local_copies import UNIT, LocalCopyDetector, _margin, in_words
 from novum.metrics.novelty.nearest_matches import HELDOUT, TRAIN
 from novum.metrics.novelty.pool import pool_of_items
 from tests.metrics.novelty.scenes import scenes
@@ -105,6 +105,15 @@ def test_samples_that_show_nothing_match_anyone(detector):
     assert (found.matches.margin == 0).all() and (found.items == -1).all()
     assert 100 < int((found.matches.side == TRAIN).sum()) < 180
     assert len(found.matches.item.unique()) > 50
+
+
+def test_a_missing_rival_counts_as_the_usual_one():
+    """Two samples as plain, of which one shares features with two other images, and a blank one."""
+    evidence = torch.zeros(3, 8)
+    evidence[0] = torch.tensor([2.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
+    evidence[1, :3] = evidence[0, :3]
+    margin = _margin(evidence)
+    assert margin[0] == margin[1] == pytest.approx(UNIT * 1.5) and margin[2] == 0
 
 
 def test_the_pools_own_items_do_not_match_themselves(images, detector):

@@ -7,7 +7,13 @@ import torch
 from torch.nn import functional as F
 
 from novum.metrics.novelty.local_features import extract_local_features
-from novum.metrics.novelty.local_matching import DescriptorIndex, Pairs, candidates, match
+from novum.metrics.novelty.local_matching import (
+    DescriptorIndex,
+    Pairs,
+    _agree,
+    candidates,
+    match,
+)
 from tests.metrics.novelty.scenes import scenes
 
 
@@ -46,6 +52,29 @@ def test_recovers_the_planted_map(images, affine):
     found = match(samples, pool, Pairs(own, own, torch.zeros(8, dtype=torch.int64)))
     assert (found.score > 8).all()
     assert (found.affine - affine).abs().amax((1, 2)).median() < 0.15  # refined later
+
+
+@pytest.mark.parametrize(
+    "affine",
+    [turned(6, 0, 0, 0), torch.tensor([[3.0, 0.0, 0.0], [0.0, 1.0, 0.0]])],
+    ids=["six times smaller", "stretched three times"],
+)
+def test_maps_that_no_edit_makes_do_not_count(affine):
+    """40 keypoints that lie exactly where a map says, one within the limits and one beyond."""
+    x = torch.rand(1, 40, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    mild = turned(2, 0, 0, 0)
+
+    def score(linear: torch.Tensor) -> float:
+        y = x @ linear[:, :2].T
+        zoom = torch.linalg.det(linear[:, :2]).abs().sqrt().expand(1, 40)
+        own, other = (
+            torch.cat([p, size[..., None], torch.zeros(1, 40, 1)], -1)
+            for p, size in ((x, torch.full((1, 40), 0.1)), (y, 0.1 * zoom))
+        )
+        return float(_agree(own, other, torch.ones(1, 40, dtype=torch.bool)).score)
+
+    assert score(mild) > 20
+    assert score(affine) <= 3  # a few points lie where some milder map says
 
 
 def test_votes_find_the_source_in_its_variant(images):

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from novum.metrics.novelty.overlap import agreement, inverse, thumbnails
+from novum.metrics.novelty.alignment import inverse
+from novum.metrics.novelty.overlap import agreement, thumbnails
 from tests.metrics.novelty.scenes import scenes
 from tests.metrics.novelty.test_local_matching import MAPS, turned, warped
 

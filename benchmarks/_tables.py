@@ -1,4 +1,4 @@
-"""What every benchmark does with its figures: prints a table, and writes them as JSON."""
+"""Table and JSON of a benchmark's figures."""
 
 import json
 import platform

@@ -93,6 +93,8 @@ def main() -> None:
     if args.side:
         images = _sized(images, args.side)
     sizes = [len(images) // 2, len(images) // 5]
+    if sizes[0] < args.copies:
+        parser.error(f"--copies {args.copies} of {sizes[0]} training images: give more images")
     train, heldout, fresh = images.split([*sizes, len(images) - sum(sizes)])
     pool = pool_of_items(torch.arange(sum(sizes)), len(train))
     detectors = {

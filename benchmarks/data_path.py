@@ -24,7 +24,7 @@ BATCH = 64
 
 
 class PilImages(Dataset):
-    """What torchvision.datasets.FashionMNIST does per item: array to PIL, then the transforms."""
+    """Per item as torchvision.datasets.FashionMNIST: array to PIL, then the transforms."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images[:, 0].numpy()

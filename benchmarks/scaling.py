@@ -33,7 +33,7 @@ STEPS, MEGABYTES = (0.01, 0.1), (8, 120, 500)  # seconds, and what is reduced: o
 
 
 class Network(NamedTuple):
-    """What an all-reduce costs: latency + 2 (n - 1) / n bytes / bandwidth (a ring)."""
+    """Seconds of an all-reduce: latency + 2 (n - 1) / n bytes / bandwidth (a ring)."""
 
     latency: float  # seconds for each doubling of the ranks
     bandwidth: float  # bytes a second and rank

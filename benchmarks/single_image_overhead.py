@@ -1,4 +1,4 @@
-"""What Lightning costs a step of a dream and of a style transfer at 256 px.
+"""Cost of Lightning in a step of a dream and of a style transfer at 256 px.
 
     python benchmarks/single_image_overhead.py [--steps 60] [--rounds 8] [--output FILE.json]
 

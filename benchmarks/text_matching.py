@@ -94,7 +94,7 @@ def costs(text: bytes, megabytes: float) -> list[tuple[float, float]]:
 
 
 def race(text: bytes, megabytes: float, queries: int, slow: int, rounds: int) -> dict[str, Any]:
-    """What a row of the table says of speed."""
+    """Speed, for a row of the table."""
     corpus = shuffled_words(text, int(megabytes * MB), seed=0)
     index = build_index(corpus)
     written = shuffled_words(text, queries, seed=1)

@@ -42,7 +42,7 @@ def train(data: TextDataModule, steps: int) -> None:
 
 
 def index(data: TextDataModule) -> str:
-    """What an index of the training text comes to."""
+    """Size of an index of the training text."""
     try:
         return f"index of {len(build_index(data.train.tokens)):,} characters"
     except ValueError as error:

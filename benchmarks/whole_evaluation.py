@@ -44,7 +44,7 @@ class Array(Dataset):
 
 
 def peer(folder: Path, features: str, weights: str | None) -> None:
-    """What the peer's process does."""
+    """Run in the peer's process."""
     import torch_fidelity
 
     import novum.metrics.features  # noqa: F401 it registers our extractors

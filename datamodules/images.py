@@ -22,7 +22,7 @@ from novum.datamodules.streaming.image_stream import ImageStream
 
 
 class Surveys(NamedTuple):
-    """What headers say of the two sides; `heldout` is None if it is cut from `train`."""
+    """Surveys of the two sides; `heldout` is None if it is cut from `train`."""
 
     train: Surveyed
     heldout: Surveyed | None = None

@@ -52,7 +52,7 @@ def load_folder(path: Path, follow_links: bool = False, whole: bool = False) -> 
 
 
 def _beside(path: Path, sides: tuple[str, str], follow_links: bool) -> tuple[Omission, ...]:
-    """What is in a folder but in neither side of its split."""
+    """Files of a folder that are in neither side of its split."""
     found = search(path, is_image, follow_links, counted=is_image)
     split = f"images beside the split into {sides[0]} and {sides[1]}"
     outside = {

@@ -1,4 +1,4 @@
-"""What the headers of all files of a set say, before any image is decoded."""
+"""Survey of a set by the headers of all its files, before any image is decoded."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -76,7 +76,7 @@ class Pages:
 
 
 class Survey(NamedTuple):
-    """What files of a set hold, as far as their images were read.
+    """Contents of the files of a set, as far as their images were read.
 
     Args:
         pages: Of each image.

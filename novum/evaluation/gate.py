@@ -1,4 +1,4 @@
-"""What is concluded about copying from the matches in all feature spaces: one test for a report.
+"""Conclusion about copying from the matches in all feature spaces: one test for a report.
 
 Its chance to convict samples that copy nothing is GATE_ERROR + NEAR_ERROR + IDENTICAL_ERROR, a half
 per cent of reports.

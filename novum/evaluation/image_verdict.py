@@ -155,7 +155,7 @@ _KINDS = {"identical": "identical to", "near_identical": "nearer than chance all
 
 
 def _unfit(report: Report) -> str:
-    """Why nothing follows from a comparison with these held-out images; '' if it does."""
+    """Reason why nothing follows from a comparison with these held-out images; '' if it does."""
     same = report.identical
     if same is not None and same.leak_p <= IDENTICAL_ERROR and report.heldout is not None:
         return (
@@ -217,7 +217,7 @@ def _or(words: list[str]) -> str:
 
 
 def _more(report: Report) -> str:
-    """How many samples, or how many held-out images for these samples, would do."""
+    """Numbers of samples, or of held-out images for these samples, that would do."""
     assert report.gate is not None and report.heldout is not None
     n, train = report.samples.n or 0, report.train.n or 0
     words = f"judge {round(report.gate.needed / SOUGHT):,} samples or more"
@@ -249,7 +249,7 @@ def _caveats(report: Report) -> tuple[tuple[str, ...], bool]:
 
 
 def _quality(report: Report) -> tuple[Quality, str]:
-    """How good the samples are in the first space that says so, beside held-out images."""
+    """Quality of the samples in the first space that has a floor of held-out images."""
     for name, space in report.features.items():
         known = {m: e.value for m, e in space.quality.items() if e.value is not None}
         words = []

@@ -124,7 +124,7 @@ def judge(
 
 
 def quality_floor(sets: FeatureSets, device: torch.device | None = None) -> dict[str, Estimate]:
-    """What held-out images, as many as there are samples at most, reach in place of samples."""
+    """Figures of held-out images in place of samples, as many as there are samples at most."""
     if sets.heldout is None:
         return {}
     sets = sets if device is None else sets.to(device)

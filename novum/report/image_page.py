@@ -79,7 +79,7 @@ def page(report: Report, exhibits: Exhibits = NOTHING) -> str:
 
 
 def _audit(report: Report) -> list[tuple[str, str, str, str]]:
-    """What was read of each set, what was left out, and what equals what."""
+    """Images read of each set, images left out, and equal ones."""
     overlap, rows = report.overlap, []
     pairs: dict[str, list[tuple[int | None, str]]] = {
         "heldout": [(overlap.train_heldout, "training images")] if overlap else [],
@@ -103,7 +103,7 @@ def _audit(report: Report) -> list[tuple[str, str, str, str]]:
 
 
 def _controls(report: Report) -> list[tuple[str, str, str]]:
-    """What training images show of copying themselves, for each space."""
+    """Copying that training images themselves show, for each space."""
     rows = []
     for name, control in report.negative_controls.items():
         most = max(control.excess, key=lambda e: abs(e.value or 0.0))

@@ -20,7 +20,7 @@ class Finding(StrEnum):
 
 
 class Quality(StrEnum):
-    """How good the samples are, each figure held against its floor."""
+    """Quality of the samples, each figure held against its floor."""
 
     GOOD = "good"
     FAIR = "fair"
@@ -156,7 +156,7 @@ class SetSummary:
 
 @dataclass(frozen=True)
 class SetAudit:
-    """What was read of a set and what was not, looked at before any figure.
+    """Images of a set that were read and those that were not, before any figure.
 
     Args:
         read: Images.
@@ -229,7 +229,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Identical:
-    """How many distinct samples equal a training image, and how many fresh images do."""
+    """Numbers of distinct samples and of fresh images that equal a training image."""
 
     samples: int
     of_samples: int  # distinct samples

@@ -94,7 +94,7 @@ def gradient(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Placed(NamedTuple):
-    """How k images lie on samples."""
+    """Geometry of k images on samples."""
 
     mirrored: Tensor  # (k,) bool: the sample shows the mirror image
     affine: Tensor  # (k, 2, 3): from places in the sample, mirrored back, to the image's

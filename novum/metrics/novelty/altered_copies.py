@@ -71,7 +71,7 @@ class AlteredCopies(NamedTuple):
         return best_item(self.items, self.num_train, trained)
 
     def placed(self, samples: Tensor, ranks: Tensor) -> Placed:
-        """How the items of these ranks lie on the samples."""
+        """Geometry of the items of these ranks on the samples."""
         mirrored, region, a, b, across, down = self.placings[samples, ranks].T
         affine = torch.stack([a, -b, across, b, a, down], 1).view(-1, 2, 3)
         return Placed(mirrored.bool(), affine, region.long())

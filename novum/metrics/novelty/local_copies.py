@@ -65,7 +65,7 @@ class LocalCopies(NamedTuple):
         return in_words(int(self.variants[sample, rank]), self.affine[sample, rank])
 
     def placed(self, samples: Tensor, ranks: Tensor) -> Placed:
-        """How the items of these ranks lie on the samples."""
+        """Geometry of the items of these ranks on the samples."""
         mirrored = self.variants[samples, ranks] % 2 == 1
         affine = _stretched(self.affine[samples, ranks], self.size)
         return Placed(mirrored, affine, torch.zeros_like(mirrored, dtype=torch.int64))

@@ -55,7 +55,7 @@ class Pairs(NamedTuple):
 
 
 class Placing(NamedTuple):
-    """How images were found in samples (b,)."""
+    """Images as they were found in samples (b,)."""
 
     score: Tensor  # (b,) float32: features that agree
     affine: Tensor  # (b, 2, 3): takes places in the sample, mirrored back, to the image's

@@ -27,7 +27,7 @@ class Matches(NamedTuple):
 
     @property
     def draw(self) -> Tensor:
-        """What shares its luck: samples of one group, or of one item, are one draw."""
+        """Independent draw of each sample: samples of one group, or of one item, are one."""
         return self.item if self.unit is None else self.unit
 
 

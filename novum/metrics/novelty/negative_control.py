@@ -66,7 +66,7 @@ def match_within_pool(
 def nearest_others(
     pool: Pool, own: Tensor, found: Tensor, scores: Tensor, k: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of items (r,) and what was found near them (r, n), the first k of other units than their own.
+    """First k neighbours (r, n) of items (r,) that are of other units than their own.
 
     Returns a mask (r,) of the items that have so many, the nearest of each of these, and the scores
     of its k.

@@ -67,7 +67,7 @@ def surprise_test(matches: Matches, permutations: int = 9999, seed: int = 0) -> 
 def _labels(
     matches: Matches, observed: list[bool], permutations: int, generator: torch.Generator
 ) -> Iterator[Tensor]:
-    """Whether each cluster in turn is of training: as observed, then in each permutation.
+    """Yield for each cluster if it is of training: as observed, then in each permutation.
 
     Labels are drawn without replacement from those of the pool.
     """

@@ -1,6 +1,7 @@
 """Behind evaluate.py: opens the sets, judges them in each feature space, writes it all down."""
 
 import argparse
+import difflib
 import math
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from novum.core import distributed
-from novum.core.errors import NotComputable
+from novum.core.errors import InputError, NotComputable
 from novum.core.files import prepare_output, write_text
 from novum.core.protocols import StyleGenerator
 from novum.datamodules.resolve_source import Opened
@@ -125,8 +126,16 @@ def feature_names(listed: str | None) -> list[str]:
     """Names of the feature spaces asked for, loaded now: fail early if an extractor is missing."""
     names = [name.strip() for name in listed.split(",")] if listed is not None else []
     for name in names:
-        if name not in DETECTORS:
+        if name in DETECTORS:
+            continue
+        try:
             load_extractor(name)
+        except InputError as error:
+            if not (close := difflib.get_close_matches(name, DETECTORS, 1)):
+                raise
+            raise InputError(
+                f"no feature extractor '{name}': did you mean '{close[0]}', a detector of copies?"
+            ) from error
     return list(dict.fromkeys(names))
 
 

@@ -379,6 +379,10 @@ class TestMistakes:
         assert "--train is needed" in fails("--samples", "fresh.npy")
         assert "--heldout is needed" in fails("--samples", "fresh.npy", "--train", "train.npy")
 
+    def test_misspelt_detector(self, fails):
+        for name in ("locall", "alignement"):
+            assert "did you mean '" in fails("--samples", "fresh.npy", "--features", name)
+
     def test_options(self, fails):
         assert "--samples" in fails()
         assert "--seed -1" in fails("--samples", "x", "--seed", "-1")

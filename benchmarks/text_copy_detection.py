@@ -23,8 +23,8 @@ from _tables import show
 from novum.core.vocabulary import code_points
 from novum.datamodules.sources.corpus import TextSource
 from novum.metrics.novelty.text import TextReferences, fold, normalise
-from novum.metrics.novelty.text.alterations import ALTERATIONS, NAMES_REPLACED, WORD
 from novum.metrics.novelty.text.near_copies import STEP, search
+from novum.metrics.novelty.text.planted_edits import ALTERATIONS, NAMES_REPLACED, WORD
 from novum.metrics.novelty.text.readings import read_samples
 
 COPIES, LENGTH, GRAM = 20, 300, 12

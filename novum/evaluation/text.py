@@ -16,7 +16,7 @@ from novum.evaluation.text_records import copy_records, evidence, facts, figures
 from novum.evaluation.text_sets import Texts, open_texts
 from novum.evaluation.text_verdict import text_verdict
 from novum.metrics.novelty.text import JudgedTexts, TextReferences, exchangeability_test, judge_text
-from novum.metrics.novelty.text.power import text_power
+from novum.metrics.novelty.text.text_power import text_power
 from novum.report.events import add_encoded, events
 from novum.report.model import Recall, Report, SetSummary, Verdict
 from novum.report.pictures import encode

@@ -20,7 +20,7 @@ from novum.core import distributed
 from novum.core.vocabulary import Tokens
 from novum.metrics.novelty.text.index import Words
 from novum.metrics.novelty.text.information import LONGEST, Scale
-from novum.metrics.novelty.text.seeds import Hits, Seeds, find_seeds, index_seeds
+from novum.metrics.novelty.text.ngram_seeds import Hits, Seeds, find_seeds, index_seeds
 
 STEP = 200  # tokens from one window to the next; a window is two of them
 CHUNK = 160 * STEP  # tokens of the text that are searched for at once

@@ -5,8 +5,8 @@ import pytest
 
 from novum.datamodules.sources.corpus import Piece, TextSource
 from novum.metrics.novelty.text import TextReferences, judge_text
-from novum.metrics.novelty.text.alterations import ALTERATIONS, WORD
-from novum.metrics.novelty.text.power import text_power
+from novum.metrics.novelty.text.planted_edits import ALTERATIONS, WORD
+from novum.metrics.novelty.text.text_power import text_power
 from tests.metrics.novelty.text.markov import chain, ngram_model
 from tests.metrics.novelty.text.words import author
 

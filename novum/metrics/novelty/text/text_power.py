@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from novum.core.vocabulary import code_points
 from novum.metrics.functional.intervals import Interval, clopper_pearson_interval
-from novum.metrics.novelty.text.alterations import ALTERATIONS, NAMES_REPLACED, WORD
 from novum.metrics.novelty.text.chance import EXCESS_ERROR
 from novum.metrics.novelty.text.near_copies import Passages, search
 from novum.metrics.novelty.text.normal_form import fold, normalise
+from novum.metrics.novelty.text.planted_edits import ALTERATIONS, NAMES_REPLACED, WORD
 from novum.metrics.novelty.text.readings import read_samples
 from novum.metrics.novelty.text.references import TextReferences
 from novum.metrics.novelty.text.texts import NAMED, TextJudgement, name_passages

@@ -1,4 +1,4 @@
-"""Which held-out or benchmark documents stand in training text, exactly or nearly?"""
+"""Held-out or benchmark documents that stand in training text, exactly or nearly."""
 
 from collections.abc import Sequence
 

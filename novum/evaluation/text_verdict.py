@@ -109,7 +109,7 @@ def _passages(found: list[Passage]) -> str:
 
 
 def _account(report: Report) -> str:
-    """What the samples have in common with training text."""
+    """Text that the samples have in common with training text."""
     own = [p for p in report.passages if p.is_copy]
     longest = int(_value(report, "longest_copy", "verbatim") or 0)
     if not own:
@@ -148,7 +148,7 @@ def _common(report: Report) -> str:
 
 
 def _power(report: Report) -> Iterator[str]:
-    """What was planted and found."""
+    """Counts of what was planted and found."""
     if not report.power:
         return
     seen = [r for r in report.power if r.recall is not None and r.recall >= SEEN]

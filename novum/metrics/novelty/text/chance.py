@@ -1,4 +1,4 @@
-"""What passages chance gives: of held-out text, and of training text compared with its rest.
+"""Passages that chance gives: of held-out text, and of training text compared with its rest.
 
 Scores in bits are near -log2 of a probability where nothing is shared but language. People share
 more: quotations, set phrases, licences. How much is read off the null: passages that held-out text
@@ -42,7 +42,7 @@ def joined_nulls(nulls: Sequence[Null]) -> Null:
 
 
 def items_of(places: NDArray[np.int64], pool: Pool) -> NDArray[np.int64]:
-    """What a place in training text counts as: its document or, of few, its thousand tokens.
+    """Unit that a place in training text counts as: its document or, of few, its thousand tokens.
 
     Passages of one document come together, in samples as in held-out text.
     """

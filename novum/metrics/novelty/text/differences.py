@@ -1,4 +1,4 @@
-"""What differs between a passage and its source."""
+"""Differences between a passage and its source."""
 
 from bisect import bisect_left
 from collections.abc import Iterator

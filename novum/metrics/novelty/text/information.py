@@ -133,7 +133,7 @@ class Scale(NgramModel):
 
     @cached_property
     def _recited(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """How often each context stands in the pool, and each with the token that follows."""
+        """Counts of each context in the pool, and of each with the token that follows."""
         counts = np.zeros((2, 4 * SLOTS), np.int64)
         for start in range(0, len(self._text), FITTED):
             first = max(0, start - LONGEST)
@@ -204,7 +204,7 @@ def sampled(texts: Sequence[Tokens], most: int, pieces: int = 64) -> Tokens:
 
 
 def _count(text: Tokens, order: int) -> tuple[NDArray[np.int32], ...]:
-    """How often each n-gram, each context, and how many different characters follow it."""
+    """Counts of each n-gram, of each context, and of how many different characters follow it."""
     context, gram = _hashes(text, order)
     _, first = np.unique(gram, return_index=True)
     return tuple(

@@ -140,7 +140,7 @@ def search(
     *,
     together: bool = False,
 ) -> Found:
-    """What a text shares with the pool.
+    """Passages that a text shares with the pool.
 
     Args:
         tokens: (m,)
@@ -421,7 +421,7 @@ def _passage(
 
 
 def _densest(start: Ints, stop: Ints, diagonal: Ints, bits: Floats) -> tuple[int, int]:
-    """Which runs in a row have the most bits, less those of gaps and of other diagonals.
+    """Choose the runs in a row that have the most bits, less those of gaps and of other diagonals.
 
     To go to another diagonal than that of the run before, or of the best one, costs as many bits as
     say how far it is.

@@ -1,4 +1,4 @@
-"""Where the n-grams of a text occur, each as long as its information wants it."""
+"""Places where the n-grams of a text occur, each as long as its information wants it."""
 
 from typing import NamedTuple
 
@@ -92,7 +92,7 @@ def find_seeds(
 def _same(
     text: Words, places: Places, queries: Words, starts: Places, lengths: Places
 ) -> NDArray[np.bool_]:
-    """Whether passages are equal, word by word."""
+    """Tell whether passages are equal, word by word."""
     equal = np.ones(len(places), bool)
     open_ = np.arange(len(places))
     for reach in range(0, LONGEST, text.per_word):

@@ -53,7 +53,7 @@ class Reading(NamedTuple):
         return self.origin[at].astype(np.int64)
 
     def inside(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where places of the original stand in the reading, or what follows them."""
+        """Find where places of the original stand in the reading, or what follows them."""
         return np.searchsorted(self.origin, places)
 
 
@@ -134,7 +134,7 @@ def _blocks(codes: Codes) -> Iterator[tuple[int, Codes]]:
 
 
 def _cut(codes: Codes) -> int:
-    """Where a block may end: after a line, else before a plain letter, else anywhere."""
+    """Find where a block may end: after a line, else before a plain letter, else anywhere."""
     lines = np.flatnonzero(codes == NEWLINE)
     if len(lines):
         return int(lines[-1]) + 1

@@ -35,7 +35,7 @@ MOST_TRAINING = 1 << 18  # tokens of training text that are compared with its re
 
 
 class Usual(NamedTuple):
-    """What innocent text shares with training text."""
+    """Passages that innocent text shares with training text."""
 
     null: Null
     passages: Passages  # in the folded reading of its side

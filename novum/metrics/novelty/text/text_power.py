@@ -119,7 +119,7 @@ def _named(
 def _is_source(
     references: TextReferences, planted: tuple[int, int], found: tuple[int, int]
 ) -> bool:
-    """Whether what was found overlaps the source, or has its words elsewhere."""
+    """Tell whether what was found overlaps the source, or has its words elsewhere."""
     source, length = planted
     place, stop = found
     if place < source + length and stop > source:

@@ -61,7 +61,7 @@ class TextCopy(NamedTuple):
 
 
 class TextJudgement(NamedTuple):
-    """What chance gives, and what is beyond it."""
+    """Chance's passages, and those beyond it."""
 
     fact_bits: float  # from which a passage is a fact
     named_bits: float  # below which none is named

@@ -116,7 +116,7 @@ Sink = Files | TensorBoard | WeightsAndBiases | MLflow
 
 
 def sinks(trainer: Trainer) -> Iterator[Sink]:
-    """What shows pictures and texts of this run, on rank 0."""
+    """Loggers that show pictures and texts of this run, on rank 0."""
     if not trainer.is_global_zero or fast_dev_run(trainer):
         return
     files = False

@@ -139,6 +139,6 @@ def _keys(
 
 
 def last_judgement(trainer: Trainer) -> Report | None:
-    """What the last evaluation of a trainer found of copying; None if nobody looked."""
+    """Copying found by the last evaluation of a trainer; None if nobody looked."""
     judges = (c for c in callbacks_of(trainer) if isinstance(c, NearestNeighbours))
     return next((judge.found for judge in judges if judge.found is not None), None)

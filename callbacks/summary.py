@@ -127,7 +127,7 @@ def _exhibits(trainer: Trainer, pl_module: LightningModule, report: Report) -> E
 
 
 def _size_of(trainer: Trainer, split: str) -> SetSummary:
-    """Of a set that the run has; plain loaders have none."""
+    """Size of a set that the run has; plain loaders have none."""
     try:
         return SetSummary(n=len(reference(trainer, split)))
     except InputError:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         PrecisionRecall,
         SetMetrics,
     )
-    from novum.callbacks.run_record import RunRecord
+    from novum.callbacks.run_identity import RunRecord
     from novum.callbacks.samples import FilmStrip, Interpolation, SampleGrid
     from novum.callbacks.stop_on_copying import StopOnCopying
     from novum.callbacks.style_sheets import StyleInterpolation, StyleMixing, TruncationSweep

@@ -18,6 +18,7 @@ from novum.callbacks.evaluation import Evaluation, reference
 from novum.callbacks.health import TrainingHealth
 from novum.callbacks.logging import log_text, where_to_look, writer
 from novum.callbacks.nearest_neighbours import last_judgement
+from novum.callbacks.preemption import Preempted
 from novum.callbacks.stop_on_copying import StopOnCopying
 from novum.core.errors import InputError, printable
 from novum.core.files import write_text
@@ -47,10 +48,12 @@ class RunSummary(Callback):
 
     def __init__(self) -> None:
         self.history: list[tuple[int, dict[str, float]]] = []  # (seen, tag -> value)
+        self._folder = Path()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
             ensure_validation(trainer, pl_module)
+            self._folder = Path(trainer.log_dir or ".")  # a collective: on all ranks
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
@@ -61,7 +64,7 @@ class RunSummary(Callback):
             print_table([(seen(pl_module), _shown_metrics(trainer))], unit(pl_module))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        folder = Path(trainer.log_dir or ".")  # a collective: on all ranks
+        folder = self._folder
         if not trainer.is_global_zero or not self.history:
             return
         report = self._report(trainer, axis(pl_module))
@@ -79,6 +82,25 @@ class RunSummary(Callback):
         for logger in trainer.loggers or [None]:
             where = where_to_look(logger, folder)
             console.print(f"Look at it:  {where}", soft_wrap=True, markup=False)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Report of a run that was stopped: of its last evaluation, without sampling again."""
+        if not isinstance(exception, Preempted) or not trainer.is_global_zero:
+            return
+        if fast_dev_run(trainer):
+            return
+        console = Console(stderr=True, width=None if os.isatty(2) else 110)
+        if not self.history:
+            said = "No evaluation was made, so there is no report yet."
+        else:
+            report = self._report(trainer, axis(pl_module))
+            write_report(self._folder / "report.json", report)
+            write_text(self._folder / "report.html", page(report, Exhibits()))
+            done = f"{self.history[-1][0]:,} {unit(pl_module)}"
+            said = f"Report, of the evaluation at {done}: {self._folder / 'report.html'}"
+        console.print(said, soft_wrap=True, markup=False, highlight=False)
 
     def _report(self, trainer: Trainer, counted: str) -> Report:
         """Report of the last evaluation, with the history of all."""

@@ -1,8 +1,10 @@
 """Rooms and arrows of docs/architecture.md: no import points up, and none makes a circle."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -81,6 +83,28 @@ def test_no_circles():
         TopologicalSorter(graph(anywhere=False)).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_no_file_name_occurs_twice_in_a_room(name):
+    own = (ROOT / "novum" / name).rglob("*.py")
+    twice = {stem for stem, n in Counter(path.stem for path in own).items() if n > 1}
+    assert twice - {"__init__"} == set()
+
+
+QUESTION = re.compile(r"(What|Whether|Of|Where|Which|How|When|Why|Who)\b")
+DEFINITIONS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def test_docstrings_open_with_a_noun_or_a_verb():
+    paths = [*modules().values(), *(ROOT / "benchmarks").glob("*.py")]
+    wrong = [
+        f"{path.relative_to(ROOT)}: {text.splitlines()[0]}"
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, DEFINITIONS) and QUESTION.match(text := ast.get_docstring(node) or "")
+    ]
+    assert wrong == []
 
 
 def loaded_by(code: str) -> set[str]:

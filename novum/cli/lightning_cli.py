@@ -30,7 +30,7 @@ import novum.datamodules
 import novum.lightning_modules
 from novum.callbacks.checkpointing import LAST, use_atomic_checkpoints
 from novum.callbacks.preemption import SIGNALS, Preempted
-from novum.callbacks.run_record import RunRecord
+from novum.callbacks.run_identity import RunRecord
 from novum.callbacks.summary import WriteSamples
 from novum.cli.lightning_errors import COMPLAINTS, complains, explain_lightning, explain_value
 from novum.cli.program import CONFIGS, one_line_errors, program_name, stop

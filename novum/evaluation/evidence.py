@@ -42,7 +42,7 @@ class Altered(NamedTuple):
     """Result of a detector of copies."""
 
     found: AlteredCopies | LocalCopies
-    copying: Copying
+    copying: Copying | None  # None without held-out images
     found_in: SpaceMatches
 
 
@@ -123,7 +123,8 @@ def name_copies(
         if found.copying is not None:
             judged[name] = found._replace(copying=marked(i, name, found.copying))
     for i, (name, found) in enumerate(altered.items(), len(judged)):
-        altered[name] = found._replace(copying=marked(i, name, found.copying))
+        if found.copying is not None:
+            altered[name] = found._replace(copying=marked(i, name, found.copying))
     return judged, altered
 
 
@@ -226,34 +227,41 @@ def _known(features: Tensor | None) -> Tensor:
 
 
 def detector_panel(
-    name: str, found: AlteredCopies | LocalCopies, copying: Copying, images: Images
+    name: str, found: AlteredCopies | LocalCopies, copying: Copying | None, images: Images
 ) -> NoveltyPanel:
     """The most suspicious samples, with the training images brought onto them."""
-    test, margin = copying.test, found.matches.margin
+    margin = found.matches.margin
     order = torch.where(found.matches.side > 0, -margin, torch.inf).argsort(stable=True)
-    rows = order[test.q_values[order].argsort(stable=True)][:SHOWN]
-    (rank, train), (other, heldout) = found.best(trained=True), found.best(trained=False)
-    rows = rows[(rank[rows] >= 0)]
-    none = (other[rows] < 0)[:, None, None, None]  # among the ten most like it
-    unseen = images["heldout"][heldout[rows].clamp(min=0)].masked_fill(none, WHITE)
+    if copying is not None:
+        order = order[copying.test.q_values[order].argsort(stable=True)]
+    rank, train = found.best(trained=True)
+    rows = order[:SHOWN]
+    rows = rows[rank[rows] >= 0]
     samples, sources = images["samples"][rows], images["train"][train[rows]]
     placed = found.placed(rows, rank[rows])
     on_sample, on_train = ((1 + x.numpy()) / 2 for x in placed.outlines())
-    return NoveltyPanel(
+    shown = NoveltyPanel(
         name,
         samples=to_rgb(samples),
         train=to_rgb(sources),
         train_distance=unexplained(found, rows, rank[rows]),
-        heldout=to_rgb(unseen),
-        heldout_distance=unexplained(found, rows, other[rows]),
         aligned=to_rgb(lay_over(samples, sources, placed)),
         sample_outline=on_sample,
         train_outline=on_train,
-        q=test.q_values[rows].tolist(),
-        copies=test.flagged[rows].tolist(),
         transform=[found.transform(row, int(rank[row])) for row in rows.tolist()],
         sample_names=names(images["samples"], rows),
         train_names=names(images["train"], train[rows]),
+    )
+    if copying is None:
+        return shown
+    other, heldout = found.best(trained=False)
+    none = (other[rows] < 0)[:, None, None, None]  # among the ten most like it
+    unseen = images["heldout"][heldout[rows].clamp(min=0)].masked_fill(none, WHITE)
+    return shown._replace(
+        heldout=to_rgb(unseen),
+        heldout_distance=unexplained(found, rows, other[rows]),
+        q=copying.test.q_values[rows].tolist(),
+        copies=copying.test.flagged[rows].tolist(),
     )
 
 

@@ -137,7 +137,9 @@ def convicted_by_facts(report: Report) -> bool:
     """True if facts are more than fresh images would give."""
     identical = report.identical is not None and report.identical.p <= IDENTICAL_ERROR
     near = [fact for fact in report.facts if fact.kind == "near_identical"]
-    return identical or any(not fact.heldout_as_near for fact in near)
+    return identical or any(
+        not fact.heldout_as_near and (fact.p or 0) <= NEAR_ERROR for fact in near
+    )
 
 
 def _identical(same: Identical) -> model.Identical:
@@ -175,15 +177,17 @@ def _near_facts(
         return []
     combined = combine_matches([s.samples for s in whole], [s.pool for s in whole])
     matches = combined.matches
-    own, heldout = near_identical(combined, NEAR_ERROR)
-    rows = own[~torch.isin(own, known)]
+    found = near_identical(combined, [s.pool for s in whole], NEAR_ERROR)
+    rows = found.samples[~torch.isin(found.samples, known)]
     return [
         Fact(
             "near_identical",
             images["samples"].ids[row],
             images["train"].ids[int(matches.item[row])],
             min(float(matches.margin[row]) / math.log(10), 300.0),
-            heldout,
+            found.heldout,
+            pool_as_near=found.pool,
+            p=found.p,
         )
         for row in rows.tolist()
     ]

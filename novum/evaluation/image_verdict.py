@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from novum.evaluation.gate import (
     GATE_ERROR,
     IDENTICAL_ERROR,
+    NEAR_ERROR,
     convicted_by_facts,
     gate_passed,
     needed_heldout,
@@ -133,6 +134,7 @@ def _facts(report: Report) -> Iterator[str]:
                 f"{count[kind]:,} of {_count(n, 'sample')} {'is' if count[kind] == 1 else 'are'}"
                 f" {words} {_count(of, 'training image')}: {_percent(Estimate(*share))}."
             )
+    yield from _near_facts(report)
     same = report.identical
     if same is None or not same.samples:
         return
@@ -149,6 +151,20 @@ def _facts(report: Report) -> Iterator[str]:
             "No training or held-out image equals another one, so that an identical sample is no"
             " accident."
         )
+
+
+def _near_facts(report: Report) -> Iterator[str]:
+    """A sentence if near-duplicates in the data may explain the samples'."""
+    near = next((fact for fact in report.facts if fact.kind == "near_identical"), None)
+    if near is None or not near.p:
+        return
+    also = near.pool_as_near or 0
+    proves = "more" if near.p <= NEAR_ERROR else "not more"
+    yield (
+        f"That is {proves} than near-duplicates among such images may explain (p = {near.p:.2g}):"
+        f" {_count(also, 'training or held-out image')} {'is' if also == 1 else 'are'} so near to"
+        " another one."
+    )
 
 
 _KINDS = {"identical": "identical to", "near_identical": "nearer than chance allows to"}

@@ -143,7 +143,7 @@ def default_features(sets: Sets) -> list[str]:
     """Large images are compared as thumbnails: millions of distances in 196,608 values are slow."""
     channels, height, width = sets.samples.images.shape
     pixels = "pixels" if channels * height * width <= MOST_PIXELS else "pixels@32"
-    return ["efficientnet_lite0", pixels, *(DETECTORS if sets.heldout else ())]
+    return ["efficientnet_lite0", pixels, *DETECTORS]
 
 
 def extract(name: str, sets: Sets, seed: int) -> FeatureSets:
@@ -182,10 +182,8 @@ def add_judgement(report: Report, name: str, found: Judgement) -> None:
 def add_detector(
     report: Report, name: str, sets: Sets, pool: Pool, detectors: dict[str, Detector]
 ) -> None:
-    """Prepare a detector of copies for the references, where there are held-out images."""
-    if sets.heldout is None:
-        return
-    train, heldout = sets.train.images, sets.heldout.images
+    """Prepare a detector of copies for the references."""
+    train, heldout = sets.train.images, sets.heldout and sets.heldout.images
     progress = distributed.is_rank_zero()
     try:
         if name == LOCAL:
@@ -204,28 +202,44 @@ def judge_altered(
     report: Report, sets: Sets, detectors: dict[str, Detector], seed: int
 ) -> dict[str, Altered]:
     """Search the samples for altered copies, and measure what the detectors would have found."""
-    if sets.heldout is None or not detectors:
-        return {}
     judged: dict[str, Altered] = {}
     for name, detector in detectors.items():
         found = detector.search(sets.samples.images)
         within = detector.match_within(CONTROL_ROWS)
-        copying = judge_copying(found.matches, NEAR_DUPLICATE, seed)
-        report.features[name] = Space(novelty=copying_figures(copying), extractor=EVIDENCE[name])
-        found_in = SpaceMatches(found.matches, within, negative_control(within, seed=seed))
-        judged[name] = Altered(found, copying, found_in)
-    add_near_duplicates(report, judged.get(ALIGNMENT, judged[next(iter(judged))]).found_in.pool)
+        copying = control = None
+        if sets.heldout is not None:
+            copying = judge_copying(found.matches, NEAR_DUPLICATE, seed)
+            control = negative_control(within, seed=seed)
+        figures = copying_figures(copying) if copying else {}
+        report.features[name] = Space(novelty=figures, extractor=EVIDENCE[name])
+        judged[name] = Altered(found, copying, SpaceMatches(found.matches, within, control))
+    if sets.heldout is not None and judged:
+        near = judged.get(ALIGNMENT, next(iter(judged.values())))
+        add_near_duplicates(report, near.found_in.pool)
+        add_power(report, sets.train.images, sets.heldout.images, detectors, judged, seed)
+    return judged
+
+
+def add_power(
+    report: Report,
+    train: ImageSource,
+    heldout: ImageSource,
+    detectors: dict[str, Detector],
+    judged: dict[str, Altered],
+    seed: int,
+) -> None:
+    """Add the power card: share of planted copies found by the verdict's rule."""
     usual = [found.found_in.pool for found in judged.values()]
 
     def match(samples: Tensor, exclude: Tensor) -> Matches:
         found = [detector.match(samples, exclude) for detector in detectors.values()]
         return combine_matches(found, usual).matches
 
-    channels, *sides = sets.train.images[:1].shape[1:]
+    channels, *sides = train[:1].shape[1:]
     library = library_edits(channels, max(sides))
     card = power(
-        sets.train.images,
-        sets.heldout.images,
+        train,
+        heldout,
         match,
         attacks=[*LADDER, *library],
         copies=PLANTED,
@@ -236,7 +250,6 @@ def judge_altered(
         Recall(edit, r.value, r.low, r.high, LIBRARY if edit in library else "")
         for edit, r in card.recall.items()
     ]
-    return judged
 
 
 def add_near_duplicates(report: Report, within: PoolMatches) -> None:

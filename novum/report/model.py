@@ -225,6 +225,10 @@ class Fact:
     train_length: int | None = None
     file: str | None = None  # of training text
     file_offset: int | None = None
+    # of a near-identical one: training and held-out images that are as near to another one, and p
+    # of "fresh images are so near as often as these"
+    pool_as_near: int | None = None
+    p: float | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 
-from novum.callbacks import LastCheckpoint, Preemption
+from novum.callbacks import LastCheckpoint, Preemption, RunSummary
 from novum.callbacks.preemption import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preempted
 from tests.kills import Images
 from tests.tiny import states_equal, tiny_gan, tiny_trainer
@@ -31,11 +31,11 @@ class Signals(Preemption):
         assert self.step != trainer.global_step or not self.in_evaluation, "it should be over"
 
 
-def fit(folder, callback, ckpt_path=None):
+def fit(folder, *callbacks, ckpt_path=None):
     trainer = tiny_trainer(
         folder,
         max_steps=8,
-        callbacks=[callback, LastCheckpoint()],
+        callbacks=[*callbacks, LastCheckpoint()],
         enable_checkpointing=True,
         val_check_interval=4,
         limit_val_batches=3,
@@ -61,5 +61,16 @@ def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path, capsys, name, in_eval
     step = 4 if in_evaluation else 3
     assert torch.load(last, weights_only=True)["global_step"] == step
     assert f"{name}: stopped after step {step}, which {last} holds" in capsys.readouterr().out
-    resumed = fit(tmp_path / "stopped", Signals(), str(last))
+    resumed = fit(tmp_path / "stopped", Signals(), ckpt_path=str(last))
     assert states_equal(fit(tmp_path / "whole", Signals()).state_dict(), resumed.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("step", "said"), [(2, "No evaluation was made"), (6, "Report, of the evaluation at")]
+)
+def test_a_stopped_run_says_where_its_report_is(tmp_path, capsys, step, said):
+    """The evaluation after step 4 is the last one."""
+    with pytest.raises(Preempted):
+        fit(tmp_path, Signals(signal.SIGTERM, step=step), RunSummary())
+    assert said in capsys.readouterr().err
+    assert (tmp_path / "report.html").exists() == (tmp_path / "report.json").exists() == (step > 4)

@@ -44,6 +44,13 @@ def sets(digits, tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def fashion(tmp_path, monkeypatch):
+    """First images of Fashion-MNIST's test set (n, 1, 28, 28)."""
+    monkeypatch.chdir(tmp_path)
+    return ImageDataModule("fashion_mnist", image_size=28).heldout_reference()[:440].numpy()
+
+
+@pytest.fixture
 def evaluate(monkeypatch, capsys, use_shared_cache):
     """Runs evaluate.py; returns the report and the printed text."""
     monkeypatch.setattr(sys, "argv", ["evaluate.py"])
@@ -195,6 +202,22 @@ def test_an_identical_sample_convicts_without_heldout_images(sets, evaluate):
         {"kind": "identical", "sample": 199, "train": 7, "heldout_as_near": 0}
     ]
     assert 'class="pair"' in Path("evaluation/report.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("detector", ["alignment", "local"])
+def test_altered_copies_are_shown_without_heldout_images(fashion, evaluate, detector):
+    """Mirrored copies come first among the pairs; the detector of whole images convicts."""
+    np.save("train.npy", fashion[:400])
+    np.save("some.npy", np.concatenate([fashion[400:440], fashion[:4, :, :, ::-1]]))
+    report, _ = evaluate("--samples", "some.npy", "--features", detector, heldout="none")
+    found = {(fact["kind"], fact["sample"], fact["train"]) for fact in report["facts"]}
+    mirrored = {("near_identical", 40 + i, i) for i in range(4)}
+    assert found == (mirrored if detector == "alignment" else set())
+    assert report["finding"] == ("copying" if detector == "alignment" else "cannot_judge")
+    assert report["features"][detector]["novelty"] == {} and "power" not in report
+    shown = Path("evaluation/report.html").read_text()
+    assert "mirrored" in shown and "nearest held-out image" not in shown
 
 
 def test_samples_that_are_one_training_image(sets, evaluate):

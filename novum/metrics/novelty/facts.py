@@ -11,9 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from novum.metrics.novelty.combined import Combined
+from novum.metrics.novelty.combined import Combined, surprise
 from novum.metrics.novelty.nearest_matches import TRAIN
+from novum.metrics.novelty.negative_control import PoolMatches
 from novum.metrics.subsets import choose_rows
+
+SLOWER = 2.0  # so that a single sample is no natural near-duplicate
 
 
 class Shared(NamedTuple):
@@ -94,15 +97,39 @@ def _fisher(found: Shared, reference: Shared) -> float:
     return float(hypergeom(total, equal, found.distinct).sf(found.in_train - 1))
 
 
-def near_identical(combined: Combined, error: float) -> tuple[Tensor, int]:
-    """Rows of samples that match a training item more plainly than any fresh image would.
+class NearIdentical(NamedTuple):
+    """Samples that match a training item more plainly than fresh images would."""
 
-    Of m samples that copy nothing one passes with probability `error` at most, as the decay of the
-    pool's own margins is extrapolated. The second value is how many match a held-out item as
-    plainly, none of which is a copy: if there are any, the extrapolation does not hold.
+    samples: Tensor  # (k,) int64, rows
+    heldout: int  # samples that match a held-out item as plainly, none of which is a copy
+    pool: int  # items of training and held-out data that match another one as plainly
+    p: float  # of "samples are so near to an item as often as the pool's items are"
+
+
+def near_identical(combined: Combined, usual: list[PoolMatches], error: float) -> NearIdentical:
+    """Samples that match a training item more plainly than any of m fresh images would.
+
+    With probability `error` at most one of them passes, as the decay of the margins of the pool's
+    own items is extrapolated. Real data holds a few near-duplicates that pass nevertheless, so p is
+    that of Fisher's exact test of the samples against the pool's items, in the space that shows
+    most (Bonferroni). It is 0 if no item of the pool passes and a sample would even if margins
+    decayed SLOWER times as slow.
+
+    Args:
+        usual: Matches of the pool's own items, of each space of `combined`.
     """
     matches = combined.matches
     threshold = math.log(combined.spaces * max(len(matches.margin), 1) / error)
-    passing = matches.margin >= threshold
-    train = matches.side == TRAIN
-    return (passing & train).nonzero()[:, 0], int((passing & ~train).sum())
+    passing, train = matches.margin >= threshold, matches.side == TRAIN
+    distinct = len(matches.item.unique())
+    in_pool, p = 0, 1.0
+    for number, space in enumerate(usual):
+        as_near = int((surprise(space.margin, space.margin) >= threshold).sum())
+        items = matches.item[passing & train & (combined.space == number)].unique()
+        reference = Shared(len(space.margin), as_near)
+        p = min(p, len(usual) * _fisher(Shared(distinct, len(items)), reference))
+        in_pool = max(in_pool, as_near)
+    if not in_pool and (matches.margin[train] >= SLOWER * threshold).any():
+        p = 0.0
+    rows = (passing & train).nonzero()[:, 0]
+    return NearIdentical(rows, int((passing & ~train).sum()), in_pool, p)

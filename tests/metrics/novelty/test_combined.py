@@ -44,17 +44,32 @@ def test_fresh_matches_hardly_ever_pass_for_nearly_identical():
     for seed in range(200):
         usual = pool(exponential(1000, 2 * seed))
         combined = combine_matches([matches(exponential(300, 2 * seed + 1))], [usual])
-        passed += bool(len(near_identical(combined, 0.05)[0]))
+        passed += bool(len(near_identical(combined, [usual], 0.05).samples))
     assert passed <= 21
 
 
 def test_copies_pass_and_held_out_matches_are_counted():
     usual = pool(exponential(1000))
     margin = torch.cat([exponential(300, 1), torch.tensor([4.0, 5.0])])
-    rows, heldout = near_identical(combine_matches([matches(margin)], [usual]), 0.01)
-    assert rows.tolist() == [300, 301] and heldout == 0
-    rows, heldout = near_identical(combine_matches([matches(margin, HELDOUT)], [usual]), 0.01)
-    assert len(rows) == 0 and heldout == 2
+    found = near_identical(combine_matches([matches(margin)], [usual]), [usual], 0.01)
+    assert found.samples.tolist() == [300, 301]
+    assert (found.heldout, found.pool, found.p) == (0, 0, 0)  # one alone would do
+    few = torch.cat([exponential(300, 1), torch.tensor([2.0])])
+    assert 0.1 < near_identical(combine_matches([matches(few)], [usual]), [usual], 0.01).p < 0.3
+    other = near_identical(combine_matches([matches(margin, HELDOUT)], [usual]), [usual], 0.01)
+    assert len(other.samples) == 0 and other.heldout == 2
+
+
+def test_where_the_pool_holds_near_duplicates_more_than_chance_is_needed():
+    """4 of 10,000 of the pool's items are near-duplicates; of the samples 1, or 40."""
+    duplicates = torch.full((4,), 9.0, dtype=torch.float64)
+    usual = pool(torch.cat([exponential(9996), duplicates]))
+    few = torch.cat([exponential(300, 1), duplicates[:1]])
+    many = torch.cat([exponential(300, 1), torch.full((40,), 9.0, dtype=torch.float64)])
+    found = near_identical(combine_matches([matches(few)], [usual]), [usual], 0.01)
+    assert len(found.samples) == 1 and found.pool == 4 and found.p > 0.1
+    found = near_identical(combine_matches([matches(many)], [usual]), [usual], 0.01)
+    assert len(found.samples) == 40 and found.p < 1e-6
 
 
 def test_the_space_that_surprises_most_is_taken():

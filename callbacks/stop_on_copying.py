@@ -6,9 +6,11 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from novum.callbacks.logging import log_text
+from novum.callbacks.nearest_neighbours import last_judgement
 from novum.core.errors import InputError
 from novum.core.protocols import AXES, axis, seen
 from novum.report.events import literal
+from novum.report.model import Finding
 
 BOUND = "novelty/drawn_to_training/"  # of each feature space, by NearestNeighbours or TextNovelty
 
@@ -16,9 +18,10 @@ BOUND = "novelty/drawn_to_training/"  # of each feature space, by NearestNeighbo
 class StopOnCopying(Callback):
     """Ends or marks the run at the first evaluation that shows copying.
 
-    That is one at which the 95% lower bound of the share of copies, novelty/drawn_to_training of
-    NearestNeighbours or TextNovelty, exceeds the limit in any feature space. `onset` is the images
-    or characters seen by then; the Text tab has it too.
+    That is one whose verdict is "copying" by the rules of evaluate.py, facts included, or at which
+    the 95% lower bound of the share of copies, novelty/drawn_to_training of NearestNeighbours or
+    TextNovelty, exceeds the limit in any feature space. `onset` is the images or characters seen by
+    then; the Text tab has it too.
 
     Args:
         limit: Share of samples that may provably be copies. Each look at it errs with 5%, so that 0
@@ -45,16 +48,24 @@ class StopOnCopying(Callback):
             raise InputError(
                 "StopOnCopying needs NearestNeighbours, or TextNovelty, among the callbacks: add it"
             )
-        name = max(bounds, key=bounds.__getitem__)
-        if self.onset is None and bounds[name] > self.limit:
+        evidence = self._evidence(trainer, bounds)
+        if self.onset is None and evidence:
             self.onset = seen(pl_module)
-            self.reason = (
-                f"Copying began by {self.onset:,} {AXES[axis(pl_module)]}: with 95% confidence at"
-                f" least {bounds[name]:.2%} of the samples are copies in {name}."
-            )
+            self.reason = f"Copying began by {self.onset:,} {AXES[axis(pl_module)]}: {evidence}"
             rank_zero_info(self.reason)
             log_text(trainer, "novelty/onset", literal(self.reason), self.onset)
         trainer.should_stop |= self.onset is not None and self.action == "stop"
+
+    def _evidence(self, trainer: Trainer, bounds: dict[str, float]) -> str:
+        """Sentence that says what shows copying; '' if nothing does."""
+        name = max(bounds, key=bounds.__getitem__)
+        if bounds[name] > self.limit:
+            share = f"with 95% confidence at least {bounds[name]:.2%} of the samples are copies"
+            return f"{share} in {name}."
+        judged = last_judgement(trainer)
+        if judged is None or judged.verdict.finding is not Finding.COPYING:
+            return ""
+        return judged.verdict.details[0]
 
     def state_dict(self) -> dict[str, Any]:
         return {"onset": self.onset, "reason": self.reason}

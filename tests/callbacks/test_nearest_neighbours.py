@@ -5,7 +5,7 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import CSVLogger
 
-from novum.callbacks import BestCheckpoint, NearestNeighbours
+from novum.callbacks import BestCheckpoint, NearestNeighbours, StopOnCopying
 from novum.callbacks.nearest_neighbours import last_judgement
 from novum.callbacks.summary import RunSummary
 from novum.datamodules import ImageDataModule
@@ -44,6 +44,7 @@ def test_an_evaluation_that_finds_copying_is_not_the_best(tmp_path, capsys):
         discriminator=DCGANDiscriminator(image_size=8, channels=1, width=4),
     )
     neighbours = NearestNeighbours(features=("pixels",), num_samples=256)
+    onset = StopOnCopying(limit=0.999, action="mark")  # so that the verdict decides
     summary, best = RunSummary(), BestCheckpoint(monitor="fid")
     trainer = Trainer(
         max_steps=8,
@@ -51,7 +52,7 @@ def test_an_evaluation_that_finds_copying_is_not_the_best(tmp_path, capsys):
         logger=CSVLogger(tmp_path),
         accelerator="cpu",
         default_root_dir=tmp_path,
-        callbacks=[neighbours, Distance(), best, summary],
+        callbacks=[neighbours, onset, Distance(), best, summary],
         enable_progress_bar=False,
         num_sanity_val_steps=0,
     )
@@ -60,6 +61,7 @@ def test_an_evaluation_that_finds_copying_is_not_the_best(tmp_path, capsys):
     assert found is neighbours.found and found is not None
     assert found.verdict.finding is Finding.COPYING
     assert len(found.facts) == 256 and {fact.kind for fact in found.facts} == {"identical"}
+    assert onset.onset and "256 are named, of 256 training images" in onset.reason
     images = data.train_reference()
     first = found.facts[0]
     row = list(images.ids).index(first.train)

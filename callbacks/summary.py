@@ -1,6 +1,7 @@
 """End of a run: a table, a verdict, report.json, the HParams tab; and samples as files."""
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from novum.core.protocols import AXES, ImageGenerator, axis, seen, unit
 from novum.datamodules.sources.image_sources import ImageArray
 from novum.evaluation.evidence import GRID, fact_pairs
 from novum.evaluation.image_verdict import image_verdict
+from novum.evaluation.outputs import cost
 from novum.evaluation.text_verdict import text_verdict
 from novum.report.events import literal
 from novum.report.image_page import Exhibits, page
@@ -36,7 +38,7 @@ from novum.report.schema import write_report
 from novum.report.table import spaces_of_tags
 
 LOWER_IS_BETTER = ("frechet_distance", "kernel_distance")
-SHOWN = ("val/", "quality/", "novelty/", "health/", "speed/images", "speed/characters")
+SHOWN = ("loss/", "val/", "quality/", "novelty/", "health/", "speed/images", "speed/characters")
 
 
 class RunSummary(Callback):
@@ -49,11 +51,13 @@ class RunSummary(Callback):
     def __init__(self) -> None:
         self.history: list[tuple[int, dict[str, float]]] = []  # (seen, tag -> value)
         self._folder = Path()
+        self._start = time.perf_counter()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
             ensure_validation(trainer, pl_module)
             self._folder = Path(trainer.log_dir or ".")  # a collective: on all ranks
+            self._start = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
@@ -67,7 +71,7 @@ class RunSummary(Callback):
         folder = self._folder
         if not trainer.is_global_zero or not self.history:
             return
-        report = self._report(trainer, axis(pl_module))
+        report = self._report(trainer, pl_module)
         self._log_hyperparameters(trainer, pl_module)
         log_text(trainer, "verdict", literal(report.verdict.text), seen(pl_module))
         console = print_table(self.history, unit(pl_module))
@@ -95,16 +99,16 @@ class RunSummary(Callback):
         if not self.history:
             said = "No evaluation was made, so there is no report yet."
         else:
-            report = self._report(trainer, axis(pl_module))
+            report = self._report(trainer, pl_module)
             write_report(self._folder / "report.json", report)
             write_text(self._folder / "report.html", page(report, Exhibits()))
             done = f"{self.history[-1][0]:,} {unit(pl_module)}"
             said = f"Report, of the evaluation at {done}: {self._folder / 'report.html'}"
         console.print(said, soft_wrap=True, markup=False, highlight=False)
 
-    def _report(self, trainer: Trainer, counted: str) -> Report:
+    def _report(self, trainer: Trainer, pl_module: LightningModule) -> Report:
         """Report of the last evaluation, with the history of all."""
-        done, last = self.history[-1]
+        counted, (done, last) = axis(pl_module), self.history[-1]
         report = Report(
             replace(SetSummary(), **({counted: done} if counted in AXES else {})),
             _size_of(trainer, "train"),
@@ -112,6 +116,8 @@ class RunSummary(Callback):
             spaces_of_tags(last),
             "text" if counted == "tokens_seen" else "image",
             history=[{counted: n, **values} for n, values in self.history],
+            settings={k: str(v) for k, v in flat_settings(pl_module.hparams).items()},
+            cost=cost(time.perf_counter() - self._start),
         )
         if judged := last_judgement(trainer):
             report.samples = replace(report.samples, n=judged.samples.n)

@@ -11,6 +11,8 @@ from novum.metrics.registry import describe
 from novum.report.figures import line_chart
 from novum.report.model import Report
 
+LOSSES = {"loss": "loss", "val": "on held-out data"}
+CHARTED = ("quality/", "novelty/", *(f"{group}/" for group in LOSSES))
 AXES = ("images_seen", "tokens_seen", "global_step")
 
 
@@ -24,12 +26,10 @@ class HistoryView(NamedTuple):
 
 
 def histories(report: Report) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield a tag and its points (n, 2), images seen and value, of quality and of novelty."""
-    tags = dict.fromkeys(
-        tag for row in report.history for tag in row if tag.startswith(("quality/", "novelty/"))
-    )
+    """Yield a tag and its points (n, 2), images seen and value: quality, novelty and losses."""
+    tags = dict.fromkeys(tag for row in report.history for tag in row if tag.startswith(CHARTED))
     for tag in tags:
-        if tag.count("/") > 1 and not tag.split("/")[1].endswith(("_low", "_high")):
+        if not tag.split("/")[1].endswith(("_low", "_high")):
             points = [(_seen(row), row.get(tag)) for row in report.history]
             known = [[x, y] for x, y in points if x is not None and y is not None]
             yield tag, np.array(known, float).reshape(-1, 2)
@@ -42,8 +42,8 @@ def _seen(row: Mapping[str, float | None]) -> float | None:
 
 def history_view(tag: str, curves: Mapping[str, np.ndarray], of_text: bool) -> HistoryView:
     """Chart of one metric against the images or characters seen."""
-    _, metric, space = tag.split("/", 2)
+    group, metric, *rest = tag.split("/", 2)
     seen = f"training {'characters' if of_text else 'images'} seen"
-    known = describe(metric)
+    known = describe(metric)  # of a loss: its name
     chart = line_chart(curves, seen, known.title, known.share)
-    return HistoryView(known, space, list(curves), chart)
+    return HistoryView(known, rest[0] if rest else LOSSES.get(group, ""), list(curves), chart)

@@ -378,6 +378,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     novel_ngrams: dict[str, list[float | None]] = field(default_factory=dict)
     history: list[dict[str, float | None]] = field(default_factory=list)  # tag -> value
+    settings: dict[str, str] = field(default_factory=dict)  # of a training run's model
     cost: Cost | None = None
 
     @property

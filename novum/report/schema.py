@@ -103,7 +103,7 @@ def dump(report: Report) -> dict[str, Any]:
         "positive": [asdict(recall) for recall in report.power],
     }
     content["notes"] = report.notes
-    for name in ("novel_ngrams", "history"):
+    for name in ("novel_ngrams", "history", "settings"):
         if getattr(report, name):
             content[name] = getattr(report, name)
     if report.cost is not None:
@@ -154,7 +154,16 @@ def parse(content: Mapping[str, Any]) -> Report:
     if content.get("audit"):
         content["audit"] = dict(_typed(content["audit"], dict, "audit"))
         content["overlap"] = content["audit"].pop("overlap", None)
-    for group in ("audit", "samples", "train", "facts", "notes", "novel_ngrams", "history"):
+    for group in (
+        "audit",
+        "samples",
+        "train",
+        "facts",
+        "notes",
+        "novel_ngrams",
+        "history",
+        "settings",
+    ):
         if content.get(group) is None:
             content.pop(group, None)
     return _build(Report, content, "the report")

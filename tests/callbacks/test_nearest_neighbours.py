@@ -71,4 +71,5 @@ def test_an_evaluation_that_finds_copying_is_not_the_best(tmp_path, capsys):
     assert "Verdict: Copying found: " in " ".join(out.out.split())
     html = next(tmp_path.rglob("report.html")).read_text(encoding="utf-8")
     assert html.count('class="pair"') == 12 and "A random choice of what was judged" in html
+    assert all(x in html for x in ("on held-out data", "<h3>Model</h3>", "<h3>Cost</h3>"))
     assert summary.history[-1][1]["novelty/copies_flagged/pixels"] > 0

@@ -1,4 +1,4 @@
-"""Who a run is: a record beside its config and in its checkpoints, compared when it goes on."""
+"""Identity of a run: a record beside its config and in checkpoints, compared when it goes on."""
 
 import secrets
 import time

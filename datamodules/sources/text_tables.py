@@ -14,7 +14,7 @@ USUAL_COLUMNS = ("text", "content", "completion", "output", "generation")
 
 
 def is_table(file: Path) -> bool:
-    """Whether a file is read as a table of texts, by its name."""
+    """True if a file is read as a table of texts, by its name."""
     suffixes = [suffix.lower() for suffix in file.suffixes]
     if suffixes and suffixes[-1] in COMPRESSED:
         suffixes = suffixes[:-1]

@@ -360,7 +360,7 @@ class TrainCLI(LightningCLI):
         return str(path)
 
     def _settings(self, config: Namespace) -> dict[str, Any]:
-        """What the result depends on, as plain values."""
+        """Settings that the result depends on, as plain values."""
         text = self._parser(self.subcommand).dump(config, skip_none=False, skip_validation=True)
         return settings_of(yaml.safe_load(text))
 

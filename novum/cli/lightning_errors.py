@@ -1,4 +1,4 @@
-"""What Lightning and jsonargparse say of a wrong value, as one line with the mend."""
+"""Errors of Lightning and jsonargparse about a wrong value, as one line with the mend."""
 
 import difflib
 import re
@@ -133,7 +133,7 @@ def explain_value(message: str, known_names: Mapping[str, str]) -> str:
 
 
 def _expected(lines: list[str], given: str, known: Collection[str]) -> str:
-    """What a value must be and is, from one line for each type that was tried; '' if unclear."""
+    """Expected and given value, from one line for each type that was tried; '' if unclear."""
     kinds: list[str] = []
     for line in lines:
         line, _, got = line.partition(". Got value: ")

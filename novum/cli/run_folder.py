@@ -1,4 +1,4 @@
-"""Where a run of the command line writes, whichever loggers it has, and what `last` means."""
+"""Folder of a run of the command line, whichever loggers it has, and the meaning of `last`."""
 
 import re
 import secrets
@@ -58,7 +58,7 @@ class Place(NamedTuple):
 
     @property
     def done(self) -> int | None:
-        """What the x axis of all curves had reached at the checkpoint."""
+        """Position on the x axis of all curves at the checkpoint."""
         checkpoint = self.checkpoint or {}
         return next((checkpoint[axis] for axis in AXES if axis in checkpoint), None)
 
@@ -222,7 +222,7 @@ def place_loggers(trainer: Any, place: Place) -> None:
 
 
 def _run_id(place: Place) -> str:
-    """Of W&B: the same whenever this run goes on, and another for any other run."""
+    """Id for W&B: the same whenever this run goes on, and another for any other run."""
     known = read_record(place.folder).get("loggers", {}).get("WandbLogger")
     if isinstance(known, str):
         return known

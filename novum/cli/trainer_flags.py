@@ -43,7 +43,7 @@ def _drop(trainer: Namespace, kind: type) -> None:
 
 
 def _is_a(callback: Any, kind: type) -> bool:
-    """Of a callback's config, whose class has been imported when it was parsed."""
+    """True for the config of a callback of this class, imported when it was parsed."""
     module, _, name = callback.class_path.rpartition(".")
     cls = getattr(importlib.import_module(module), name)
     return isinstance(cls, type) and issubclass(cls, kind)

@@ -147,7 +147,7 @@ def fast_dev_run(trainer: "Trainer") -> bool:
 
 
 def grad_scaler(trainer: "Trainer") -> "GradScaler | None":
-    """What scales losses and gradients in 16-mixed; None in any other precision."""
+    """Scaler of losses and gradients in 16-mixed; None in any other precision."""
     return getattr(trainer.precision_plugin, "scaler", None)
 
 

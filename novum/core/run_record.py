@@ -53,7 +53,7 @@ def _shown(value: Any) -> str:
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run's result depends on, out of its resolved config as plain values."""
+    """Settings that a run's result depends on, out of its resolved config as plain values."""
     trainer = config.get("trainer") or {}
     decisive = {k: trainer[k] for k in DECISIVE if isinstance(trainer, Mapping) and k in trainer}
     kept = {k: config[k] for k in ("seed_everything", "data", "model") if k in config}

@@ -309,7 +309,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class TextEvidence:
-    """What the verdict on a text rests on."""
+    """Evidence that the verdict on a text rests on."""
 
     fact_bits: float  # of a passage that is a fact
     named_bits: float  # below which none is named

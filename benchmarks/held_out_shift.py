@@ -16,9 +16,9 @@ from typing import cast
 import numpy as np
 import torch
 from _tables import show
+from _views import pixels, pixels_at_a_quarter
 from PIL import Image, ImageFilter
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from novum.datamodules.resolve_source import open_images
@@ -78,7 +78,7 @@ def judge(images: Tensor, process: str, sizes: list[int], copies: int, seed: int
     pool = pool_of_digests(keys["train"], keys["heldout"], seed)
     spaces = {
         name: match_space(FeatureSets(*(view(x) for x in (train, heldout, fake)), seed=seed), pool)
-        for name, view in (("pixels", _pixels), ("pixels at a quarter", _quarter))
+        for name, view in (("pixels", pixels), ("pixels at a quarter", pixels_at_a_quarter))
     }
     report = Report(*(SetSummary(n=len(x)) for x in (fake, train, heldout)))
     same = find_identical(keys["samples"], keys["train"], keys["heldout"])
@@ -89,14 +89,6 @@ def judge(images: Tensor, process: str, sizes: list[int], copies: int, seed: int
 def _apply(process: Callable[[Image.Image], Image.Image], image: Tensor) -> Tensor:
     processed = process(Image.fromarray(image.permute(1, 2, 0).squeeze(-1).numpy()))
     return torch.from_numpy(np.array(processed)).view(*image.shape[1:], -1).permute(2, 0, 1)
-
-
-def _pixels(images: Tensor) -> Tensor:
-    return images.flatten(1).float()
-
-
-def _quarter(images: Tensor) -> Tensor:
-    return F.avg_pool2d(images.float(), 4).flatten(1)
 
 
 def main() -> None:

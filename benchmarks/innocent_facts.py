@@ -8,10 +8,11 @@ EfficientNet features; with --alignment by the detector of altered copies, witho
 """
 
 import argparse
+from functools import partial
 
 import numpy as np
 import torch
-from held_out_shift import _pixels, _quarter
+from _views import pixels, pixels_at_a_quarter
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,9 +23,9 @@ from novum.evaluation.gate import NEAR_ERROR, pool_of_digests
 from novum.metrics.features import extract_features, load_extractor
 from novum.metrics.novelty.altered_copies import AlteredCopyDetector
 from novum.metrics.novelty.combined import combine_matches
-from novum.metrics.novelty.facts import NearIdentical, near_identical
-from novum.metrics.novelty.nearest_matches import match_pool
-from novum.metrics.novelty.negative_control import match_within_pool
+from novum.metrics.novelty.facts import NearIdentical, find_identical, near_identical
+from novum.metrics.novelty.nearest_matches import Matches, match_pool
+from novum.metrics.novelty.negative_control import PoolMatches, match_within_pool
 
 SIZES = ((3000, 1000, 1000), (1000, 1000, 1000), (8000, 1000, 2000), (2000, 4000, 1000))
 ALIGNED = (2000, 400)  # training images and samples: a search takes half a minute
@@ -43,7 +44,7 @@ def by_features(views: list[Tensor], digests: Tensor, split: int) -> NearIdentic
         items = pool.take(view[train], view[heldout])
         found.append(match_pool(view[fake], pool, items))
         usual.append(match_within_pool(pool, items))
-    return near_identical(combine_matches(found, usual), usual, NEAR_ERROR)
+    return facts(found, usual, digests[fake], digests[train])
 
 
 def by_alignment(images: Tensor, digests: Tensor, split: int) -> NearIdentical:
@@ -54,28 +55,38 @@ def by_alignment(images: Tensor, digests: Tensor, split: int) -> NearIdentical:
     pool = pool_of_digests(digests[train].numpy(), None, split)
     detector = AlteredCopyDetector(images[train], pool=pool, progress=False)
     found, usual = detector.match(images[fake]), detector.match_within(1000)
-    return near_identical(combine_matches([found], [usual]), [usual], NEAR_ERROR)
+    return facts([found], [usual], digests[fake], digests[train])
+
+
+def facts(
+    found: list[Matches], usual: list[PoolMatches], of_samples: Tensor, of_train: Tensor
+) -> NearIdentical:
+    """Samples that are nearly identical, but for the identical ones."""
+    known = find_identical(of_samples.numpy(), of_train.numpy(), None).samples
+    return near_identical(combine_matches(found, usual), usual, NEAR_ERROR, known)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("images", help="of one data set, distinct ones at least 10,000")
+    parser.add_argument("images", help="of one data set, 11,000 or more")
     parser.add_argument("--splits", type=int, default=137)
     parser.add_argument("--alignment", action="store_true")
     options = parser.parse_args()
     source = open_images(options.images).images
+    if len(source) < (least := max(map(sum, SIZES))):
+        parser.error(f"{options.images} has {len(source):,} images: give {least:,} or more")
     rows = torch.randperm(len(source), generator=torch.Generator().manual_seed(1))[:MOST]
     images = source[rows.sort().values]
     digests = row_digests(ImageArray(images))[0]
     numbers = torch.from_numpy(np.unique(digests, return_inverse=True)[1])
-    views = []
-    if not options.alignment:
+    if options.alignment:
+        judge = partial(by_alignment, images, numbers)
+    else:
         lite0 = extract_features(load_extractor("efficientnet_lite0"), ImageArray(images))
-        views = [_pixels(images), _quarter(images), lite0]
+        judge = partial(by_features, [pixels(images), pixels_at_a_quarter(images), lite0], numbers)
     listed = convicted = 0
     for split in tqdm(range(options.splits)):
-        one = by_alignment if options.alignment else by_features
-        found = one(images if options.alignment else views, numbers, split)
+        found = judge(split)
         listed += bool(len(found.samples))
         convicted += bool(len(found.samples)) and found.p <= NEAR_ERROR and not found.heldout
     print(f"{options.splits} splits: {listed} list nearly identical samples, {convicted} convict")

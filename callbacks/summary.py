@@ -50,8 +50,7 @@ class RunSummary(Callback):
 
     def __init__(self) -> None:
         self.history: list[tuple[int, dict[str, float]]] = []  # (seen, tag -> value)
-        self._folder = Path()
-        self._start = time.perf_counter()
+        self._folder, self._start = Path(), 0.0  # of this run, set as it begins
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
@@ -79,8 +78,7 @@ class RunSummary(Callback):
         console.print(Text.assemble(("Verdict:", "bold"), said), highlight=False)
         if fast_dev_run(trainer):  # a trial has no folder
             return
-        write_report(folder / "report.json", report)
-        write_text(folder / "report.html", page(report, _exhibits(trainer, pl_module, report)))
+        self._write(report, _exhibits(trainer, pl_module, report))
         console.print(f"Report:      {folder / 'report.html'}", soft_wrap=True, markup=False)
         console.print(f"Checkpoints: {folder / 'checkpoints'}", soft_wrap=True, markup=False)
         for logger in trainer.loggers or [None]:
@@ -91,20 +89,24 @@ class RunSummary(Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Report of a run that was stopped: of its last evaluation, without sampling again."""
-        if not isinstance(exception, Preempted) or not trainer.is_global_zero:
+        stopped = isinstance(exception, Preempted) and not fast_dev_run(trainer)
+        if not stopped or not trainer.is_global_zero:
             return
-        if fast_dev_run(trainer):
-            return
+        done = f"{self.history[-1][0]:,} {unit(pl_module)}" if self.history else ""
+        said = f"Report, of the evaluation at {done}: {self._folder / 'report.html'}"
+        try:
+            if done:
+                self._write(self._report(trainer, pl_module), Exhibits())
+            else:
+                said = "No evaluation was made, so there is no report yet."
+        except Exception as error:  # whatever it is, LastCheckpoint saves after this
+            said = f"The report was not written: {error}"
         console = Console(stderr=True, width=None if os.isatty(2) else 110)
-        if not self.history:
-            said = "No evaluation was made, so there is no report yet."
-        else:
-            report = self._report(trainer, pl_module)
-            write_report(self._folder / "report.json", report)
-            write_text(self._folder / "report.html", page(report, Exhibits()))
-            done = f"{self.history[-1][0]:,} {unit(pl_module)}"
-            said = f"Report, of the evaluation at {done}: {self._folder / 'report.html'}"
         console.print(said, soft_wrap=True, markup=False, highlight=False)
+
+    def _write(self, report: Report, exhibits: Exhibits) -> None:
+        write_report(self._folder / "report.json", report)
+        write_text(self._folder / "report.html", page(report, exhibits))
 
     def _report(self, trainer: Trainer, pl_module: LightningModule) -> Report:
         """Report of the last evaluation, with the history of all."""

@@ -177,8 +177,7 @@ def _near_facts(
         return []
     combined = combine_matches([s.samples for s in whole], [s.pool for s in whole])
     matches = combined.matches
-    found = near_identical(combined, [s.pool for s in whole], NEAR_ERROR)
-    rows = found.samples[~torch.isin(found.samples, known)]
+    found = near_identical(combined, [s.pool for s in whole], NEAR_ERROR, known)
     return [
         Fact(
             "near_identical",
@@ -189,7 +188,7 @@ def _near_facts(
             pool_as_near=found.pool,
             p=found.p,
         )
-        for row in rows.tolist()
+        for row in found.samples.tolist()
     ]
 
 

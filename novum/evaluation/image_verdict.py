@@ -154,8 +154,14 @@ def _facts(report: Report) -> Iterator[str]:
 
 
 def _near_facts(report: Report) -> Iterator[str]:
-    """A sentence if near-duplicates in the data may explain the samples'."""
+    """Sentences if near-duplicates in the data may explain the samples'."""
     near = next((fact for fact in report.facts if fact.kind == "near_identical"), None)
+    if near is not None and near.heldout_as_near:
+        as_near = near.heldout_as_near
+        yield (
+            f"{_count(as_near, 'sample')} {'is' if as_near == 1 else 'are'} as near to a held-out"
+            " image, which cannot be a copy: nearness proves nothing here."
+        )
     if near is None or not near.p:
         return
     also = near.pool_as_near or 0

@@ -25,6 +25,7 @@ HEADLINES = {  # how the verdicts of schema 1 open, most severe first
     "Copying was not judged": Finding.CANNOT_JUDGE,
     "No copying found": Finding.NONE_FOUND,
 }
+LEFT_OUT = ("audit", "samples", "train", "facts", "notes", "novel_ngrams", "history", "settings")
 DOUBTS = ("Doubtful held-out images", "differ in kind from", "differs in kind from")  # schema 1
 
 
@@ -154,16 +155,7 @@ def parse(content: Mapping[str, Any]) -> Report:
     if content.get("audit"):
         content["audit"] = dict(_typed(content["audit"], dict, "audit"))
         content["overlap"] = content["audit"].pop("overlap", None)
-    for group in (
-        "audit",
-        "samples",
-        "train",
-        "facts",
-        "notes",
-        "novel_ngrams",
-        "history",
-        "settings",
-    ):
+    for group in LEFT_OUT:
         if content.get(group) is None:
             content.pop(group, None)
     return _build(Report, content, "the report")

@@ -74,3 +74,12 @@ def test_a_stopped_run_says_where_its_report_is(tmp_path, capsys, step, said):
         fit(tmp_path, Signals(signal.SIGTERM, step=step), RunSummary())
     assert said in capsys.readouterr().err
     assert (tmp_path / "report.html").exists() == (tmp_path / "report.json").exists() == (step > 4)
+
+
+def test_a_report_that_cannot_be_written_does_not_cost_the_checkpoint(tmp_path, capsys):
+    """The report comes first, as Lightning calls checkpoints last."""
+    (tmp_path / "report.json").mkdir(parents=True)
+    with pytest.raises(Preempted):
+        fit(tmp_path, Signals(signal.SIGTERM, step=6), RunSummary())
+    assert "The report was not written: " in capsys.readouterr().err
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt")["global_step"] > 4

@@ -45,7 +45,19 @@ def test_a_nearly_identical_sample_convicts_unless_held_out_images_are_as_near()
     assert judged(1, kind="near_identical").finding is Finding.COPYING
     made = report()
     made.facts = [Fact("near_identical", 0, 0, 9.0, heldout_as_near=2)]
-    assert image_verdict(made).finding is Finding.NONE_FOUND
+    found = image_verdict(made)
+    assert found.finding is Finding.NONE_FOUND
+    assert "2 samples are as near to a held-out image, which cannot be a copy" in found.text
+
+
+def test_nearly_identical_samples_that_near_duplicates_explain_do_not_convict():
+    made = report()
+    made.facts = [Fact("near_identical", 0, 0, 9.0, pool_as_near=1, p=0.2)]
+    found = image_verdict(made)
+    assert found.finding is Finding.NONE_FOUND
+    assert "not more than near-duplicates among such images may explain (p = 0.2)" in found.text
+    made.facts = [Fact("near_identical", 0, 0, 9.0, pool_as_near=1, p=1e-4)]
+    assert image_verdict(made).finding is Finding.COPYING
 
 
 def test_copies_are_a_share_with_its_interval_and_what_to_do():

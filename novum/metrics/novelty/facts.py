@@ -106,7 +106,9 @@ class NearIdentical(NamedTuple):
     p: float  # of "samples are so near to an item as often as the pool's items are"
 
 
-def near_identical(combined: Combined, usual: list[PoolMatches], error: float) -> NearIdentical:
+def near_identical(
+    combined: Combined, usual: list[PoolMatches], error: float, known: Tensor | None = None
+) -> NearIdentical:
     """Samples that match a training item more plainly than any of m fresh images would.
 
     With probability `error` at most one of them passes, as the decay of the margins of the pool's
@@ -117,11 +119,15 @@ def near_identical(combined: Combined, usual: list[PoolMatches], error: float) -
 
     Args:
         usual: Matches of the pool's own items, of each space of `combined`.
+        known: Rows of samples that are left out, since `find_identical` judges them.
     """
     matches = combined.matches
     threshold = math.log(combined.spaces * max(len(matches.margin), 1) / error)
-    passing, train = matches.margin >= threshold, matches.side == TRAIN
-    distinct = len(matches.item.unique())
+    judged = torch.ones_like(matches.margin, dtype=torch.bool)
+    if known is not None:
+        judged[known] = False
+    passing, train = judged & (matches.margin >= threshold), matches.side == TRAIN
+    distinct = len(matches.item[judged].unique())
     in_pool, p = 0, 1.0
     for number, space in enumerate(usual):
         as_near = int((surprise(space.margin, space.margin) >= threshold).sum())
@@ -129,7 +135,7 @@ def near_identical(combined: Combined, usual: list[PoolMatches], error: float) -
         reference = Shared(len(space.margin), as_near)
         p = min(p, len(usual) * _fisher(Shared(distinct, len(items)), reference))
         in_pool = max(in_pool, as_near)
-    if not in_pool and (matches.margin[train] >= SLOWER * threshold).any():
-        p = 0.0
     rows = (passing & train).nonzero()[:, 0]
+    if not in_pool and (matches.margin[rows] >= SLOWER * threshold).any():
+        p = 0.0
     return NearIdentical(rows, int((passing & ~train).sum()), in_pool, p)

@@ -72,6 +72,16 @@ def test_where_the_pool_holds_near_duplicates_more_than_chance_is_needed():
     assert len(found.samples) == 40 and found.p < 1e-6
 
 
+def test_samples_that_are_identical_do_not_make_a_near_one_convict():
+    """Data may repeat itself: what is identical is judged by itself."""
+    usual = pool(exponential(1000))
+    margin = torch.cat([exponential(300, 1), torch.tensor([2.0, math.inf])])
+    combined = combine_matches([matches(margin)], [usual])
+    assert near_identical(combined, [usual], 0.01).p == 0
+    found = near_identical(combined, [usual], 0.01, known=torch.tensor([301]))
+    assert found.samples.tolist() == [300] and found.p > 0.1
+
+
 def test_the_space_that_surprises_most_is_taken():
     wide, narrow = exponential(1000), exponential(1000, 1) / 10
     first = matches(torch.tensor([1.0, 0.1], dtype=torch.float64))

@@ -164,16 +164,16 @@ def _near_facts(report: Report) -> Iterator[str]:
         )
     if near is None or not near.p:
         return
-    also = near.pool_as_near or 0
+    also = near.pool_as_near
+    others = _count(also, "training or held-out image") if also else "no training or held-out image"
     proves = "more" if near.p <= NEAR_ERROR else "not more"
     yield (
         f"That is {proves} than near-duplicates among such images may explain (p = {near.p:.2g}):"
-        f" {_count(also, 'training or held-out image')} {'is' if also == 1 else 'are'} so near to"
-        " another one."
+        f" {others} {'are' if also and also > 1 else 'is'} so near to another one."
     )
 
 
-_KINDS = {"identical": "identical to", "near_identical": "nearer than chance allows to"}
+_KINDS = {"identical": "identical to", "near_identical": "nearly identical to"}
 
 
 def _unfit(report: Report) -> str:

@@ -56,7 +56,9 @@ def test_nearly_identical_samples_that_near_duplicates_explain_do_not_convict():
     found = image_verdict(made)
     assert found.finding is Finding.NONE_FOUND
     assert "not more than near-duplicates among such images may explain (p = 0.2)" in found.text
-    made.facts = [Fact("near_identical", 0, 0, 9.0, pool_as_near=1, p=1e-4)]
+    assert "1 training or held-out image is so near to another one." in found.text
+    made.facts = [Fact("near_identical", 0, 0, 9.0, pool_as_near=0, p=1e-4)]
+    assert "no training or held-out image is so near" in image_verdict(made).text
     assert image_verdict(made).finding is Finding.COPYING
 
 

@@ -1,6 +1,7 @@
 """End of a run: a table, a verdict, report.json, the HParams tab; and samples as files."""
 
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
+from tqdm import tqdm
 
 from novum.callbacks.evaluation import Evaluation, reference
 from novum.callbacks.health import TrainingHealth
@@ -101,8 +103,7 @@ class RunSummary(Callback):
                 said = "No evaluation was made, so there is no report yet."
         except Exception as error:  # whatever it is, LastCheckpoint saves after this
             said = f"The report was not written: {error}"
-        console = Console(stderr=True, width=None if os.isatty(2) else 110)
-        console.print(said, soft_wrap=True, markup=False, highlight=False)
+        tqdm.write(said, file=sys.stderr)  # on a line of its own, not behind a bar
 
     def _write(self, report: Report, exhibits: Exhibits) -> None:
         write_report(self._folder / "report.json", report)

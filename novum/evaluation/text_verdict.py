@@ -73,11 +73,10 @@ def _value(report: Report, metric: str, reading: str = "folded") -> float | None
 def _copying(report: Report, facts: list[Passage], named: list[Passage]) -> str:
     parts = []
     if facts:
-        bits = report.text_evidence.fact_bits if report.text_evidence else 0
         has = "has" if len(facts) == 1 else "each have"
         parts.append(
-            f"{_passages(facts)} {has} more than {bits:.0f} bits in common with training text,"
-            " which no innocent text of this size has"
+            f"{_passages(facts)} {has} more in common with training text than any passage of an"
+            " innocent text of this size would"
         )
     if named:
         also = "more " if facts else ""

@@ -19,26 +19,42 @@ EXCESS_ERROR = 0.002  # p-value of an excess from which there are copies
 FACT_ERROR = 0.005  # passages expected above the threshold of facts in innocent samples
 MODEL_MARGIN = 6.0  # bits above which n-gram models of the pool do not come
 FACT_MARGIN = 12.0  # bits more that a fact has
-TAIL = 40  # scores of the null, at most, that its tail is fitted to
-PRIOR_SCORES, PRIOR_EXCESS = 3, 4.0  # bits of the mean excess, as if so many scores had it
+TAIL = 20  # scores of the null, at most, that its tail is fitted to
+PRIOR_SCORES, PRIOR_INDEX = 10, 0.6  # of the tail, as if so many scores had the index
+TOGETHER = 100  # times as rare, passages that may have come together
+MOST_LOG = 30.0  # of a threshold, over its base
 MANY_DOCUMENTS = 30  # from which a document is what passages are counted by
-ITEM = 1000  # tokens that are one item otherwise
-UNIT = 10 * STEP  # tokens of a single document that are judged as one is
+ITEM = 1000  # tokens that are one otherwise; and of a text, that count once
 SIGNED = 8  # tokens of the n-grams by which copies of a passage are known
-DOUBLED = 0.5  # share of a document that stands elsewhere, from which it is a copy of that
 
 
 class Null(NamedTuple):
     """Scores of distinct passages that innocent text shares with training text."""
 
-    scores: NDArray[np.float64]  # (k,) bits, descending, the best of each item
+    scores: NDArray[np.float64]  # (k,) bits, descending, the best of each group of passages
+    apart: NDArray[np.float64]  # of these the best of each ITEM tokens: passages come together
     tokens: int  # of the text that was looked at
+    items: NDArray[np.int64]  # (r,) of training text that repeats itself: items with such passages
+    groups: NDArray[np.int64]  # (r,) the group of each, an index into `scores`
+
+    def without(self, item: int) -> NDArray[np.float64]:
+        """Scores of the groups that an item has no part in."""
+        return np.delete(self.scores, self.groups[self.items == item])
 
 
 def joined_nulls(nulls: Sequence[Null]) -> Null:
     """The null of several parts."""
-    scores = np.sort(np.concatenate([null.scores for null in nulls]))[::-1]
-    return Null(scores, sum(null.tokens for null in nulls))
+    scores = np.concatenate([null.scores for null in nulls])
+    order = np.argsort(-scores, kind="stable")
+    offsets = np.cumsum([0, *(len(null.scores) for null in nulls)])
+    groups = [null.groups + at for null, at in zip(nulls, offsets.tolist(), strict=False)]
+    return Null(
+        scores[order],
+        np.sort(np.concatenate([null.apart for null in nulls]))[::-1],
+        sum(null.tokens for null in nulls),
+        np.concatenate([null.items for null in nulls]),
+        np.argsort(order)[np.concatenate(groups)],
+    )
 
 
 def items_of(places: NDArray[np.int64], pool: Pool) -> NDArray[np.int64]:
@@ -50,40 +66,56 @@ def items_of(places: NDArray[np.int64], pool: Pool) -> NDArray[np.int64]:
     return pool.document(places) if documents >= MANY_DOCUMENTS else places // ITEM
 
 
-def distinct(scores: NDArray[np.float64], items: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The best score of each item, descending."""
-    known, item = np.unique(items, return_inverse=True)
-    best = np.full(len(known), -np.inf)
-    np.maximum.at(best, item, scores)
-    return np.sort(best)[::-1]
-
-
-def null_of(found: Passages, pool: Pool, tokens: int, at: int, trained: bool) -> Null:
-    """The null of the passages of a part of the pool, which begins there.
-
-    Documents that are mostly copies of others are left out, and so are blocks of a single one.
+def own_units(places: NDArray[np.int64], texts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Unit that a place in the samples or in held-out text counts as: ITEM tokens of a text.
 
     Args:
-        trained: Is it of training text? Places that are copies of each other then count once.
+        texts: Which text, or document, each is in.
     """
-    units = _units(found.start + at, pool, at)
-    copied = np.bincount(units, found.matched, minlength=1)
-    sizes = np.bincount(_units(np.arange(at, at + tokens), pool, at), minlength=len(copied))
-    doubled = copied > DOUBLED * sizes[: len(copied)]
-    left = tokens - int(sizes[: len(copied)][doubled].sum())
-    kept = found.at(~doubled[units])
-    items = items_of(kept.place, pool)
-    if trained:
-        items = _linked(items, items_of(kept.start + at, pool), _signatures(kept, pool, at))
-    return Null(distinct(kept.score, items), left)
+    return np.unique(np.stack([texts, places // ITEM]), axis=1, return_inverse=True)[1].ravel()
 
 
-def _units(places: NDArray[np.int64], pool: Pool, at: int) -> NDArray[np.int64]:
-    """Documents of places, from 0 on, or blocks of a side that is a single document."""
-    single = pool.whole[0] if at < pool.train_size else pool.whole[1]
-    if single:
-        return (places - at) // UNIT
-    return pool.document(places) - int(pool.document(np.array([at]))[0])
+def distinct(*names: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores, descending, of passages that share no name, of any kind, with a better one."""
+    order = np.argsort(-scores, kind="stable")
+    seen: list[set[int]] = [set() for _ in names]
+    kept = []
+    for row, *own in zip(order.tolist(), *(x[order].tolist() for x in names), strict=True):
+        if not any(name in known for name, known in zip(own, seen, strict=True)):
+            kept.append(row)
+            for name, known in zip(own, seen, strict=True):
+                known.add(name)
+    return scores[kept]
+
+
+def null_of_heldout(found: Passages, pool: Pool, tokens: int, at: int) -> Null:
+    """The null of passages of a part of held-out text, which begins at that place of the pool."""
+    own = found.start + at
+    items, units = items_of(found.place, pool), own_units(own, pool.document(own))
+    none = np.zeros(0, np.int64)
+    return Null(
+        distinct(items, scores=found.score),
+        distinct(items, units, scores=found.score),
+        tokens,
+        none,
+        none,
+    )
+
+
+def null_of_training(found: Passages, pool: Pool, tokens: int, at: int) -> Null:
+    """The null of passages of a part of training text, which begins there.
+
+    Passages that are copies of each other, or that have an item in common, are one group.
+    """
+    own, source = items_of(found.start + at, pool), items_of(found.place, pool)
+    groups = _linked(own, source, _signatures(found, pool, at))
+    count = int(groups.max(initial=-1)) + 1
+    best = np.full(count, -np.inf)
+    np.maximum.at(best, groups, found.score)
+    order = np.argsort(-best, kind="stable")
+    rank = np.argsort(order)[groups]
+    best = best[order]
+    return Null(best, best, tokens, np.concatenate([own, source]), np.tile(rank, 2))
 
 
 def _signatures(found: Passages, pool: Pool, at: int) -> NDArray[np.int64]:
@@ -123,24 +155,42 @@ def model_threshold(tokens: int) -> float:
     return math.log2(max(tokens, STEP) / FACT_ERROR) + MODEL_MARGIN
 
 
-def fact_threshold(training: Null, heldout: Null | None, tokens: int) -> float:
+def fact_threshold(null: Null, tokens: int) -> float:
     """Bits that FACT_ERROR innocent passages of a text of so many tokens are expected to reach.
 
-    The tail of each null is taken as exponential, with the mean excess of its largest scores. The
-    best of training text is left out: a passage that is repeated there does not excuse itself.
+    Few passages are beyond all of the null, so its tail is carried on as a Pareto distribution's:
+    quotations, licences and whole documents that stand in two places are as long as they are, and
+    no exponential foresees them. Of its exponent the posterior is taken, from the largest scores
+    (Hill, 1975) and a gamma prior; the predictive tail is then
+    P(score > x) = (1 + log(x / base) / s)^-n, with n scores and s the sum of their logarithms.
     """
-    nulls = [training._replace(scores=training.scores[1:]), *([heldout] if heldout else [])]
-    least = model_threshold(tokens) + FACT_MARGIN
-    return max([least, *(_extrapolated(null, tokens) for null in nulls)])
+    return max(model_threshold(tokens) + FACT_MARGIN, _carried_on(null.scores, null.tokens, tokens))
 
 
-def _extrapolated(null: Null, tokens: int) -> float:
-    scores = null.scores[null.scores >= LEAST]
+def are_facts(
+    scores: NDArray[np.float64], items: NDArray[np.int64], null: Null, tokens: int
+) -> NDArray[np.bool_]:
+    """Mask of passages with more bits than innocent text of so many tokens has.
+
+    What training text itself repeats of a passage's item does not excuse the passage.
+    """
+    facts = scores >= fact_threshold(null, tokens)
+    repeated = ~facts & (scores >= model_threshold(tokens) + FACT_MARGIN)
+    repeated &= np.isin(items, null.items)
+    for row in np.flatnonzero(repeated).tolist():
+        facts[row] = scores[row] >= _carried_on(null.without(items[row]), null.tokens, tokens)
+    return facts
+
+
+def _carried_on(scores: NDArray[np.float64], of: int, tokens: int) -> float:
+    """Bits that FACT_ERROR passages of a text exceed, by the scores of a null of `of` tokens."""
+    scores = scores[scores >= LEAST]
     count = min(TAIL, len(scores))
     base = float(scores[count]) if len(scores) > count else LEAST
-    excess = float(np.sum(scores[:count] - base)) + PRIOR_SCORES * PRIOR_EXCESS
-    expected = max(count, 1) * tokens / max(null.tokens, 1)
-    return base + excess / (count + PRIOR_SCORES) * max(math.log(expected / FACT_ERROR), 0)
+    known = float(np.log(scores[:count] / base).sum()) + PRIOR_SCORES * PRIOR_INDEX
+    expected = (count + 0.5) * tokens / max(of, 1)  # one half: Jeffreys
+    rarer = max(expected / FACT_ERROR, 1) ** (1 / (count + PRIOR_SCORES))
+    return base * math.exp(min(known * (rarer - 1), MOST_LOG))
 
 
 def q_values(
@@ -161,7 +211,7 @@ def q_values(
         added: To what held-out text has: 1 (Barber & Candès, 2015), or 0.5, Jeffreys' estimate,
             where `excess_p` has shown that there are copies.
     """
-    own = distinct(scores, items)
+    own = distinct(items, scores=scores)
     wins = np.arange(1, len(own) + 1)
     losses = np.searchsorted(-null.scores, -own, "right")
     expected = tokens / max(null.tokens, 1) * (added + losses)
@@ -174,21 +224,31 @@ def q_values(
 def excess_p(
     scores: NDArray[np.float64],
     items: NDArray[np.int64],
+    units: NDArray[np.int64],
     tokens: int,
     null: Null,
     least: float,
 ) -> float:
     """p-value of "the samples share no more with training text than held-out text does".
 
-    The better of two tests that suppose items of both to come as a Poisson process would: that
-    of the number of those with `least` bits, and that of those before the best of held-out text.
+    The better of two tests that suppose passages to come as a Poisson process would: that of the
+    number of those with `least` bits, and that of those before the best of held-out text. Passages
+    of innocent text come together (a page that is quoted, a manual in two versions), so one of each
+    ITEM tokens is counted; all of them are at a hundredth of the error.
     """
+    apart = distinct(items, units, scores=scores)
+    each = distinct(items, scores=scores)
+    by_unit = _excess(apart, null.apart, tokens, null.tokens, least)
+    by_item = _excess(each, null.scores, tokens, null.tokens, least)
+    return min(1.0, by_unit, TOGETHER * by_item)
+
+
+def _excess(own: NDArray, other: NDArray, tokens: int, of: int, least: float) -> float:
     from scipy.stats import binom
 
-    own = distinct(scores, items)
-    own, other = own[own >= least], null.scores
-    share = tokens / max(tokens + null.tokens, 1)
+    own = own[own >= least]
+    share = tokens / max(tokens + of, 1)
     losses = int((other >= least).sum())
     by_number = float(binom.sf(len(own) - 1, len(own) + losses, share)) if len(own) else 1.0
     before = int((own > (other[0] if len(other) else -np.inf)).sum())
-    return min(1.0, 2 * min(by_number, share**before))
+    return 2.0 * min(by_number, share**before)

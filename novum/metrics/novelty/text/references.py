@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 from novum.core.cache import cache_folder, load_array, store
 from novum.core.errors import InputError
 from novum.datamodules.sources.corpus import TextSource
-from novum.metrics.novelty.text.chance import Null, joined_nulls, null_of
+from novum.metrics.novelty.text.chance import (
+    Null,
+    joined_nulls,
+    null_of_heldout,
+    null_of_training,
+)
 from novum.metrics.novelty.text.index import TextIndex, build_index
 from novum.metrics.novelty.text.information import NgramModel
 from novum.metrics.novelty.text.matching import Matching, match
@@ -54,7 +59,7 @@ class TextReferences:
 
     def prepare(self) -> None:
         """Build all that is needed, now."""
-        _ = self.index, self.pool, self.usual_training, self.usual_heldout, self.usual_matching
+        _ = self.index, self.pool, self.null, self.usual_matching
 
     @cached_property
     def _read(self) -> tuple[dict[str, Alphabet], ReadText, ReadText | None]:
@@ -117,6 +122,12 @@ class TextReferences:
         return _usual(pool, pool.train_size, size, MOST_HELDOUT) if self.heldout else None
 
     @cached_property
+    def null(self) -> Null:
+        """What innocent text shares with training text, by both sides."""
+        sides = self.usual_training, self.usual_heldout
+        return joined_nulls([side.null for side in sides if side is not None])
+
+    @cached_property
     def usual_matching(self) -> Matching | None:
         """Held-out text against training text, word for word."""
         if self.read_heldout is None:
@@ -139,10 +150,11 @@ class TextReferences:
 def _usual(pool: Pool, begin: int, size: int, most: int) -> Usual:
     """The null of a side of the pool, read in pieces from all over it if it is long."""
     pieces = [(begin, size)] if size <= most else _pieces(begin, size, most)
+    null_of = null_of_heldout if begin else null_of_training
     nulls, passages = [], []
     for at, length in pieces:
         found = search(pool, pool.tokens[at : at + length], at=at).passages
-        nulls.append(null_of(found, pool, length, at, begin == 0))
+        nulls.append(null_of(found, pool, length, at))
         passages.append(
             found._replace(start=found.start + at - begin, stop=found.stop + at - begin)
         )

@@ -110,10 +110,10 @@ def _named(
     references: TextReferences, judgement: TextJudgement, found: Passages
 ) -> NDArray[np.intp]:
     """Passages that the verdict would name in samples of so many tokens."""
-    assert references.usual_heldout is not None
-    p, q = name_passages(found, references.pool, judgement.tokens, references.usual_heldout.null)
-    named = found.score >= judgement.fact_bits
-    return np.flatnonzero(named | ((q <= NAMED) & (p <= EXCESS_ERROR)))
+    texts = np.zeros(len(found.start), np.int64)
+    named = name_passages(references, found, texts, judgement.tokens)
+    in_excess = named.excess_p is not None and named.excess_p <= EXCESS_ERROR
+    return np.flatnonzero(named.is_fact | (in_excess & (named.q <= NAMED)))
 
 
 def _is_source(

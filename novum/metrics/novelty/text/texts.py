@@ -16,11 +16,12 @@ from novum.metrics.novelty.text.chance import (
     EXCESS_ERROR,
     ITEM,
     MANY_DOCUMENTS,
-    Null,
+    are_facts,
     excess_p,
     fact_threshold,
     items_of,
     model_threshold,
+    own_units,
     q_values,
 )
 from novum.metrics.novelty.text.differences import differences
@@ -63,7 +64,7 @@ class TextCopy(NamedTuple):
 class TextJudgement(NamedTuple):
     """Chance's passages, and those beyond it."""
 
-    fact_bits: float  # from which a passage is a fact
+    fact_bits: float  # from which a passage is a fact, or less if training text repeats it
     named_bits: float  # below which none is named
     excess_p: float | None  # of "held-out text shares as much"
     tokens: int  # of the samples, in the folded reading
@@ -103,8 +104,8 @@ def judge_text(
     found = search(
         references.pool, folded.tokens, read.ends["folded"], read.inner_stops, together=together
     )
-    judgement, q = _judge(references, found.passages, len(folded.tokens))
-    copies = _copies(references, read, found.passages, exact, q, judgement)
+    judgement, named = _judge(references, found.passages, read.inner_stops)
+    copies = _copies(references, read, found.passages, exact, named, judgement)
     figures = _folded_figures(references, read, found, copies, judgement, seed)
     return JudgedTexts(
         {"verbatim": verbatim, "folded": figures},
@@ -151,33 +152,45 @@ def _account(
     }
 
 
+class Named(NamedTuple):
+    """Which passages are copies, facts or by the false discovery rate."""
+
+    is_fact: NDArray[np.bool_]
+    q: NDArray[np.float64]  # 1 without held-out text
+    excess_p: float | None
+
+
 def _judge(
-    references: TextReferences, found: Passages, tokens: int
-) -> tuple[TextJudgement, NDArray[np.float64]]:
-    """Thresholds, and q of each passage."""
-    pool = references.pool
+    references: TextReferences, found: Passages, stops: NDArray[np.int64]
+) -> tuple[TextJudgement, Named]:
+    """Thresholds, and which passages are named. `stops`: where each text ends, in tokens."""
+    tokens = int(stops[-1]) if len(stops) else 0
     training, heldout = references.usual_training, references.usual_heldout
     least = model_threshold(tokens)
-    p, q = None, np.ones(len(found.score))
-    if heldout is not None:
-        p, q = name_passages(found, pool, tokens, heldout.null)
+    named = name_passages(references, found, np.searchsorted(stops, found.start, "right"), tokens)
     return TextJudgement(
-        fact_threshold(training.null, heldout and heldout.null, tokens),
+        fact_threshold(references.null, tokens),
         least,
-        p,
+        named.excess_p,
         tokens,
         0.0 if heldout is None else _shared(heldout.passages, heldout.looked_at, least),
         _shared(training.passages, training.looked_at, least),
-    ), q
+    ), named
 
 
 def name_passages(
-    found: Passages, pool: Pool, tokens: int, heldout: Null
-) -> tuple[float, NDArray[np.float64]]:
-    """p-value of an excess of passages over held-out text, and q of each passage."""
-    args = found.score, items_of(found.place, pool), tokens, heldout, model_threshold(tokens)
-    p = excess_p(*args)
-    return p, q_values(*args, 0.5 if p <= EXCESS_ERROR else 1.0)
+    references: TextReferences, found: Passages, texts: NDArray[np.int64], tokens: int
+) -> Named:
+    """Name passages of samples of so many tokens. `texts`: which sample each passage is in."""
+    pool, heldout = references.pool, references.usual_heldout
+    items = items_of(found.place, pool)
+    facts = are_facts(found.score, items, references.null, tokens)
+    if heldout is None:
+        return Named(facts, np.ones(len(facts)), None)
+    size = tokens, heldout.null, model_threshold(tokens)
+    p = excess_p(found.score, items, own_units(found.start, texts), *size)
+    added = 0.5 if p <= EXCESS_ERROR else 1.0
+    return Named(facts, q_values(found.score, items, *size, added), p)
 
 
 def _shared(found: Passages, tokens: int, least: float) -> float:
@@ -191,13 +204,13 @@ def _copies(
     read: ReadTexts,
     found: Passages,
     exact: Matching,
-    q: NDArray[np.float64],
+    named: Named,
     judgement: TextJudgement,
 ) -> list[TextCopy]:
     rows = np.flatnonzero(found.whole_score >= judgement.named_bits)
     if not len(rows):
         return []
-    found, q = found.at(rows), q[rows]
+    found, q, is_fact = found.at(rows), named.q[rows], named.is_fact[rows]
     own, source = _places(references, read, found, exact)
     train = references.train
     copies = []
@@ -218,7 +231,7 @@ def _copies(
                 kind,
                 score if beyond else float(found.whole_score[i]),
                 float(q[i]) if beyond else 1.0,
-                bool(score >= judgement.fact_bits),
+                bool(is_fact[i]),
                 bool(not beyond and found.common[i] and not boilerplate),
                 documents if boilerplate else 0,
                 identity,

@@ -28,33 +28,48 @@ ITEM = 1000  # tokens that are one otherwise; and of a text, that count once
 SIGNED = 8  # tokens of the n-grams by which copies of a passage are known
 
 
+class Repeats(NamedTuple):
+    """Passages of training text that stand elsewhere in it, too."""
+
+    score: NDArray[np.float64]  # (r,) bits
+    group: NDArray[np.int64]  # (r,) passages that count as one
+    passage: NDArray[np.int64]  # (r,) passages that are the same
+    start: NDArray[np.int64]  # (r, 2) in training text, of it and of where it stands too
+    stop: NDArray[np.int64]  # (r, 2)
+
+    def without(self, start: int, stop: int) -> NDArray[np.float64]:
+        """The best score of each group, but for passages that are also at this place."""
+        here = ((self.start < stop) & (self.stop > start)).any(1)
+        left = ~np.isin(self.passage, self.passage[here])
+        return distinct(self.group[left], scores=self.score[left])
+
+
 class Null(NamedTuple):
     """Scores of distinct passages that innocent text shares with training text."""
 
     scores: NDArray[np.float64]  # (k,) bits, descending, the best of each group of passages
     apart: NDArray[np.float64]  # of these the best of each ITEM tokens: passages come together
     tokens: int  # of the text that was looked at
-    items: NDArray[np.int64]  # (r,) of training text that repeats itself: items with such passages
-    groups: NDArray[np.int64]  # (r,) the group of each, an index into `scores`
-
-    def without(self, item: int) -> NDArray[np.float64]:
-        """Scores of the groups that an item has no part in."""
-        return np.delete(self.scores, self.groups[self.items == item])
+    repeats: Repeats | None = None  # of training text: `scores` are those of its groups
 
 
 def joined_nulls(nulls: Sequence[Null]) -> Null:
-    """The null of several parts."""
+    """The null of several parts of one side."""
     scores = np.concatenate([null.scores for null in nulls])
-    order = np.argsort(-scores, kind="stable")
-    offsets = np.cumsum([0, *(len(null.scores) for null in nulls)])
-    groups = [null.groups + at for null, at in zip(nulls, offsets.tolist(), strict=False)]
-    return Null(
-        scores[order],
-        np.sort(np.concatenate([null.apart for null in nulls]))[::-1],
-        sum(null.tokens for null in nulls),
-        np.concatenate([null.items for null in nulls]),
-        np.argsort(order)[np.concatenate(groups)],
-    )
+    apart = np.concatenate([null.apart for null in nulls])
+    repeats = [null.repeats for null in nulls if null.repeats is not None]
+    tokens = sum(null.tokens for null in nulls)
+    return Null(np.sort(scores)[::-1], np.sort(apart)[::-1], tokens, _joined_repeats(repeats))
+
+
+def _joined_repeats(parts: Sequence[Repeats]) -> Repeats | None:
+    if not parts:
+        return None
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    sizes = [len(part.score) for part in parts]
+    offset = np.repeat(np.cumsum([0, *sizes[:-1]]), sizes)
+    columns[1], columns[2] = columns[1] + offset, columns[2] + offset
+    return Repeats(*columns)
 
 
 def items_of(places: NDArray[np.int64], pool: Pool) -> NDArray[np.int64]:
@@ -92,14 +107,8 @@ def null_of_heldout(found: Passages, pool: Pool, tokens: int, at: int) -> Null:
     """The null of passages of a part of held-out text, which begins at that place of the pool."""
     own = found.start + at
     items, units = items_of(found.place, pool), own_units(own, pool.document(own))
-    none = np.zeros(0, np.int64)
-    return Null(
-        distinct(items, scores=found.score),
-        distinct(items, units, scores=found.score),
-        tokens,
-        none,
-        none,
-    )
+    apart = distinct(items, units, scores=found.score)
+    return Null(distinct(items, scores=found.score), apart, tokens)
 
 
 def null_of_training(found: Passages, pool: Pool, tokens: int, at: int) -> Null:
@@ -107,15 +116,24 @@ def null_of_training(found: Passages, pool: Pool, tokens: int, at: int) -> Null:
 
     Passages that are copies of each other, or that have an item in common, are one group.
     """
-    own, source = items_of(found.start + at, pool), items_of(found.place, pool)
-    groups = _linked(own, source, _signatures(found, pool, at))
-    count = int(groups.max(initial=-1)) + 1
-    best = np.full(count, -np.inf)
-    np.maximum.at(best, groups, found.score)
-    order = np.argsort(-best, kind="stable")
-    rank = np.argsort(order)[groups]
-    best = best[order]
-    return Null(best, best, tokens, np.concatenate([own, source]), np.tile(rank, 2))
+    signatures = _signatures(found, pool, at)
+    start = np.stack([found.start + at, found.place], axis=1)
+    stop = np.stack([found.stop + at, found.place_stop], axis=1)
+    items = (items_of(start[:, i], pool) for i in range(2))
+    groups = _linked(*items, signatures)
+    same = _linked(*_spots(start, stop).T, signatures)
+    best = distinct(groups, scores=found.score)
+    return Null(best, best, tokens, Repeats(found.score, groups, same, start, stop))
+
+
+def _spots(start: NDArray[np.int64], stop: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number of the stretch that each of some intervals is in: those that overlap make one."""
+    order = np.argsort(start, axis=None, kind="stable")
+    reached = np.maximum.accumulate(stop.ravel()[order])
+    begins = np.append(True, start.ravel()[order][1:] >= reached[:-1]) if len(order) else order
+    spots = np.empty(start.size, np.int64)
+    spots[order] = np.cumsum(begins)
+    return spots.reshape(start.shape)
 
 
 def _signatures(found: Passages, pool: Pool, at: int) -> NDArray[np.int64]:
@@ -155,7 +173,7 @@ def model_threshold(tokens: int) -> float:
     return math.log2(max(tokens, STEP) / FACT_ERROR) + MODEL_MARGIN
 
 
-def fact_threshold(null: Null, tokens: int) -> float:
+def fact_threshold(training: Null, heldout: Null | None, tokens: int) -> float:
     """Bits that FACT_ERROR innocent passages of a text of so many tokens are expected to reach.
 
     Few passages are beyond all of the null, so its tail is carried on as a Pareto distribution's:
@@ -164,21 +182,29 @@ def fact_threshold(null: Null, tokens: int) -> float:
     (Hill, 1975) and a gamma prior; the predictive tail is then
     P(score > x) = (1 + log(x / base) / s)^-n, with n scores and s the sum of their logarithms.
     """
-    return max(model_threshold(tokens) + FACT_MARGIN, _carried_on(null.scores, null.tokens, tokens))
+    nulls = [training] if heldout is None else [training, heldout]
+    scores = np.sort(np.concatenate([null.scores for null in nulls]))[::-1]
+    carried = _carried_on(scores, sum(null.tokens for null in nulls), tokens)
+    return max(model_threshold(tokens) + FACT_MARGIN, carried)
 
 
 def are_facts(
-    scores: NDArray[np.float64], items: NDArray[np.int64], null: Null, tokens: int
+    found: Passages, training: Null, heldout: Null | None, tokens: int
 ) -> NDArray[np.bool_]:
     """Mask of passages with more bits than innocent text of so many tokens has.
 
-    What training text itself repeats of a passage's item does not excuse the passage.
+    That training text repeats a passage does not excuse it.
     """
-    facts = scores >= fact_threshold(null, tokens)
-    repeated = ~facts & (scores >= model_threshold(tokens) + FACT_MARGIN)
-    repeated &= np.isin(items, null.items)
-    for row in np.flatnonzero(repeated).tolist():
-        facts[row] = scores[row] >= _carried_on(null.without(items[row]), null.tokens, tokens)
+    facts = found.score >= fact_threshold(training, heldout, tokens)
+    repeats = training.repeats
+    if repeats is None:
+        return facts
+    least = model_threshold(tokens) + FACT_MARGIN
+    for row in np.flatnonzero(~facts & (found.score >= least)).tolist():
+        left = repeats.without(int(found.place[row]), int(found.place_stop[row]))
+        if len(left) < len(training.scores):
+            other = fact_threshold(training._replace(scores=left), heldout, tokens)
+            facts[row] = found.score[row] >= other
     return facts
 
 

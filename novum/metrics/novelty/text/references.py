@@ -59,7 +59,7 @@ class TextReferences:
 
     def prepare(self) -> None:
         """Build all that is needed, now."""
-        _ = self.index, self.pool, self.null, self.usual_matching
+        _ = self.index, self.pool, self.usual_training, self.usual_heldout, self.usual_matching
 
     @cached_property
     def _read(self) -> tuple[dict[str, Alphabet], ReadText, ReadText | None]:
@@ -120,12 +120,6 @@ class TextReferences:
         pool = self.pool
         size = len(pool.tokens) - pool.train_size
         return _usual(pool, pool.train_size, size, MOST_HELDOUT) if self.heldout else None
-
-    @cached_property
-    def null(self) -> Null:
-        """What innocent text shares with training text, by both sides."""
-        sides = self.usual_training, self.usual_heldout
-        return joined_nulls([side.null for side in sides if side is not None])
 
     @cached_property
     def usual_matching(self) -> Matching | None:

@@ -169,7 +169,7 @@ def _judge(
     least = model_threshold(tokens)
     named = name_passages(references, found, np.searchsorted(stops, found.start, "right"), tokens)
     return TextJudgement(
-        fact_threshold(references.null, tokens),
+        fact_threshold(training.null, heldout and heldout.null, tokens),
         least,
         named.excess_p,
         tokens,
@@ -183,10 +183,10 @@ def name_passages(
 ) -> Named:
     """Name passages of samples of so many tokens. `texts`: which sample each passage is in."""
     pool, heldout = references.pool, references.usual_heldout
-    items = items_of(found.place, pool)
-    facts = are_facts(found.score, items, references.null, tokens)
+    facts = are_facts(found, references.usual_training.null, heldout and heldout.null, tokens)
     if heldout is None:
         return Named(facts, np.ones(len(facts)), None)
+    items = items_of(found.place, pool)
     size = tokens, heldout.null, model_threshold(tokens)
     p = excess_p(found.score, items, own_units(found.start, texts), *size)
     added = 0.5 if p <= EXCESS_ERROR else 1.0

@@ -24,7 +24,8 @@ PRIOR_SCORES, PRIOR_INDEX = 10, 0.6  # of the tail, as if so many scores had the
 TOGETHER = 100  # times as rare, passages that may have come together
 MOST_LOG = 30.0  # of a threshold, over its base
 MANY_DOCUMENTS = 30  # from which a document is what passages are counted by
-ITEM = 1000  # tokens that are one otherwise; and of a text, that count once
+ITEM = 1000  # tokens that are one item otherwise
+UNIT = 2 * ITEM  # tokens of the samples or of held-out text, of which one passage counts
 SIGNED = 8  # tokens of the n-grams by which copies of a passage are known
 
 
@@ -48,7 +49,7 @@ class Null(NamedTuple):
     """Scores of distinct passages that innocent text shares with training text."""
 
     scores: NDArray[np.float64]  # (k,) bits, descending, the best of each group of passages
-    apart: NDArray[np.float64]  # of these the best of each ITEM tokens: passages come together
+    apart: NDArray[np.float64]  # of these the best of each UNIT tokens: passages come together
     tokens: int  # of the text that was looked at
     repeats: Repeats | None = None  # of training text: `scores` are those of its groups
 
@@ -82,12 +83,12 @@ def items_of(places: NDArray[np.int64], pool: Pool) -> NDArray[np.int64]:
 
 
 def own_units(places: NDArray[np.int64], texts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Unit that a place in the samples or in held-out text counts as: ITEM tokens of a text.
+    """Unit that a place in the samples or in held-out text counts as: UNIT tokens of a text.
 
     Args:
         texts: Which text, or document, each is in.
     """
-    return np.unique(np.stack([texts, places // ITEM]), axis=1, return_inverse=True)[1].ravel()
+    return np.unique(np.stack([texts, places // UNIT]), axis=1, return_inverse=True)[1].ravel()
 
 
 def distinct(*names: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -260,7 +261,7 @@ def excess_p(
     The better of two tests that suppose passages to come as a Poisson process would: that of the
     number of those with `least` bits, and that of those before the best of held-out text. Passages
     of innocent text come together (a page that is quoted, a manual in two versions), so one of each
-    ITEM tokens is counted; all of them are at a hundredth of the error.
+    UNIT tokens is counted; all of them are at a hundredth of the error.
     """
     apart = distinct(items, units, scores=scores)
     each = distinct(items, scores=scores)

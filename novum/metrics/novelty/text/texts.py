@@ -15,7 +15,6 @@ from novum.metrics.novelty.permutation import permutation_test_from_matches
 from novum.metrics.novelty.text.chance import (
     EXCESS_ERROR,
     ITEM,
-    MANY_DOCUMENTS,
     are_facts,
     excess_p,
     fact_threshold,
@@ -343,16 +342,16 @@ def _folded_figures(
 def _matches(pool: Pool, found: Found) -> Matches:
     """Each window's best match in training and held-out text together, found without labels.
 
-    Its document is the item, or of few documents its thousand tokens; the margin is in bits.
+    Its document is the item, or its thousand tokens if both sides are a single document. The margin
+    is in bits.
     """
     windows, size = found.windows, len(pool.tokens)
-    trained = int((pool.documents < pool.train_size).sum())
-    others = len(pool.documents) - trained
     place = np.clip(windows.place, 0, size - 1)
     side = np.where(place < pool.train_size, TRAIN, HELDOUT)
     side = np.where(windows.place < 0, 0, side).astype(np.int8)
-    if min(trained, others) >= MANY_DOCUMENTS:
-        item, counts = pool.document(place), (trained, others)
+    if not all(pool.whole):
+        trained = int((pool.documents < pool.train_size).sum())
+        item, counts = pool.document(place), (trained, len(pool.documents) - trained)
     else:
         own = max(1, pool.train_size // ITEM)
         inside = np.where(place < pool.train_size, place, place - pool.train_size) // ITEM

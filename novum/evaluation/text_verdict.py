@@ -75,8 +75,8 @@ def _copying(report: Report, facts: list[Passage], named: list[Passage]) -> str:
     if facts:
         has = "has" if len(facts) == 1 else "each have"
         parts.append(
-            f"{_passages(facts)} {has} more in common with training text than chance gives a text of"
-            " this size"
+            f"{_passages(facts)} {has} more in common with training text than chance gives a text"
+            " of this size"
         )
     if named:
         also = "more " if facts else ""

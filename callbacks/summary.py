@@ -124,7 +124,7 @@ class RunSummary(Callback):
         )
         if judged := last_judgement(trainer):
             report.samples = replace(report.samples, n=judged.samples.n)
-            for name in ("facts", "identical", "gate", "negative_controls"):
+            for name in ("facts", "identical", "near_identical", "gate", "negative_controls"):
                 setattr(report, name, getattr(judged, name))
         verdict = (text_verdict if "verbatim" in report.features else image_verdict)(report)
         remarks = (*verdict.remarks, *quality_trend(self.history), *_remarks(trainer))

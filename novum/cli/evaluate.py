@@ -16,6 +16,7 @@ from novum.cli.program import (
 from novum.core.security.trust import trusting
 from novum.report.model import Finding
 
+FEATURES = "default: efficientnet_lite0,pixels,alignment,local"
 GROUPS = "images that were held out together: a CSV of set, image, group, or a pattern of names"
 DESCRIPTION = """\
 Is it good, and is it new? Judges samples of any generator against its training data, and against
@@ -83,7 +84,7 @@ def _parser() -> Parser:
     add("--train", metavar="PATH|NAME", help="what the generator was trained on")
     add("--heldout", metavar="PATH|NAME|none", help="data like it, never trained on")
     add("--kind", choices=("image", "text"), default="image", help="default: image")
-    add("--features", metavar="NAME[,NAME]", help="default: efficientnet_lite0,pixels")
+    add("--features", metavar="NAME[,NAME]", help=FEATURES)
     add("--classifier", metavar="PATH", help="a classifier's checkpoint: separability of styles")
     add("--output", metavar="DIR", type=Path, default="evaluation", help="default: evaluation")
     add(

@@ -27,6 +27,10 @@ SIDES = {"samples": "samples", "train": "training {}", "heldout": "held-out {}"}
 INTERVALS = (
     " Below a figure is its 95% interval, where one is known; the tag says which way is better."
 )
+NO_VERDICT = (
+    "No figure here is a verdict: the one above rests on all of them together, and on what training"
+    " images themselves show."
+)
 
 
 class Exhibits(NamedTuple):
@@ -157,7 +161,7 @@ def _novelty(report: Report) -> tuple[str, str]:
         if (share := space.novelty.get("closer_to_train")) and share.value is not None
     }
     if not shares:
-        lead = "Held-out images, which nobody has copied, are the measure of chance."
+        lead = f"Held-out images are the measure of chance. {NO_VERDICT}"
         if report.heldout is None:
             lead = (
                 "Without held-out images nothing here is calibrated: nearness to training can be"
@@ -168,7 +172,7 @@ def _novelty(report: Report) -> tuple[str, str]:
     chart = interval_chart(shares, label, limits=around_half(shares), fair=0.5, share=True)
     return (
         "New samples fall nearer to training as often as to held-out images: 50%, like a fair coin."
-        " An interval wholly in the shaded half means copying.",
+        f" Copying moves that up, and so do held-out images of another kind. {NO_VERDICT}",
         chart,
     )
 

@@ -208,7 +208,10 @@ def _runs(copies: Sequence[Passage], joined: _Joined, shown: int) -> list[Run]:
 def _tables(copies: Sequence[Passage]) -> list[CopyTable]:
     """Passages with most bits, copies and others."""
     tables = []
-    for title, is_copy in (("Copies", True), ("Set phrases, and what held-out text has", False)):
+    for title, is_copy in (
+        ("Of training text", True),
+        ("Set phrases, and what held-out text has", False),
+    ):
         found = [c for c in copies if c.is_copy == is_copy]
         if found:
             rows = [_row(copy) for copy in found[:MOST_LISTED]]

@@ -19,6 +19,7 @@ from novum.datamodules import ImageDataModule
 from tests import programs
 from tests.datamodules.test_resolve_source import write
 from tests.project import ROOT
+from tests.report.pages import check_against_verdict
 
 PIXELS = ("--features", "pixels")
 
@@ -57,8 +58,12 @@ def evaluate(monkeypatch, capsys, use_shared_cache):
     monkeypatch.setattr("novum.evaluation.images.PLANTED", 10)  # copies of each edit
 
     def call(*arguments: str, train: str = "train.npy", heldout: str = "heldout.npy"):
-        main([*arguments, "--train", train, "--heldout", heldout])
-        return json.loads(Path("evaluation/report.json").read_text()), capsys.readouterr().out
+        try:
+            main([*arguments, "--train", train, "--heldout", heldout])
+        finally:
+            report = json.loads(Path("evaluation/report.json").read_text())
+            check_against_verdict(Path("evaluation/report.html").read_text(), report)
+        return report, capsys.readouterr().out
 
     return call
 
@@ -198,9 +203,8 @@ def test_an_identical_sample_convicts_without_heldout_images(sets, evaluate):
         evaluate("--samples", "one.npy", *PIXELS, "--fail-on-copying", heldout="none")
     assert exit_.value.code == 3
     report, _ = evaluate("--samples", "one.npy", *PIXELS, heldout="none")
-    assert report["facts"] == [
-        {"kind": "identical", "sample": 199, "train": 7, "heldout_as_near": 0}
-    ]
+    assert report["facts"] == [{"kind": "identical", "sample": 199, "train": 7}]
+    assert report["identical"]["samples"] == 1 and report["near_identical"]["samples"] == 0
     assert 'class="pair"' in Path("evaluation/report.html").read_text()
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -23,6 +23,7 @@ from novum.core.lightning_compat import (
 )
 from novum.core.protocols import BLOCK, ImageGenerator, Images, seen
 from novum.datamodules.sources.image_sources import ImageArray
+from novum.evaluation.space import quality_floor
 from novum.metrics.features import (
     cache_together,
     extract_features,
@@ -32,6 +33,8 @@ from novum.metrics.features import (
     reference_neighbour_distances,
 )
 from novum.metrics.functional import Moments
+from novum.metrics.record import FeatureSets
+from novum.report.model import Estimate
 
 SPLITS = {"train": "training", "heldout": "held-out"}
 _evaluations: "WeakKeyDictionary[Trainer, Evaluation]" = WeakKeyDictionary()
@@ -101,6 +104,19 @@ class Evaluation:
         """Neighbour distances of as many reference images as there are samples, cached likewise."""
         return self._once(reference_neighbour_distances, name, split, min(n, self._limit))
 
+    def quality_floor(self, name: str, n: int, metrics: Sequence[str]) -> dict[str, Estimate]:
+        """Figures of held-out images in place of n samples, once; none if none are held out."""
+        key = ("floor", name, n, *metrics)
+        if key not in self._references:
+            self._references[key] = {}
+            if has_reference(self.trainer, "heldout"):
+                train, heldout = (self.reference(name, split) for split in SPLITS)
+                moments = self.reference_moments(name, "train")
+                near = self.reference_neighbour_distances(name, "train", n)
+                sets = FeatureSets(train, heldout, self.features(name, n), moments, near)
+                self._references[key] = quality_floor(sets, self.device, metrics)
+        return self._references[key]
+
     def _once(self, compute: Callable[..., Any], name: str, split: str, *size: int) -> Any:
         key = (compute.__name__, name, split, *size)
         if key not in self._references:
@@ -128,6 +144,14 @@ class Evaluation:
                 )
             self._samples[block] = images
         return self._samples[block]
+
+
+def has_reference(trainer: Trainer, split: str) -> bool:
+    """True if a set was given to a callback, or the DataModule has it."""
+    try:
+        return reference(trainer, split) is not None
+    except InputError:
+        return False
 
 
 def reference(trainer: Trainer, split: str) -> Any:

@@ -1,6 +1,7 @@
 """Metrics of samples in one feature space."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -123,8 +124,15 @@ def judge(
     return Judgement(quality, novelty, missing, neighbours, found, copying, shown)
 
 
-def quality_floor(sets: FeatureSets, device: torch.device | None = None) -> dict[str, Estimate]:
-    """Figures of held-out images in place of samples, as many as there are samples at most."""
+def quality_floor(
+    sets: FeatureSets,
+    device: torch.device | None = None,
+    metrics: Sequence[str] = FLOORS,
+) -> dict[str, Estimate]:
+    """Figures of held-out images in place of samples, as many as there are samples at most.
+
+    All ranks call it at once, and each computes some of the metrics.
+    """
     if sets.heldout is None:
         return {}
     sets = sets if device is None else sets.to(device)
@@ -132,10 +140,12 @@ def quality_floor(sets: FeatureSets, device: torch.device | None = None) -> dict
     heldout = choose_rows(sets.heldout, len(sets.fake))
     near = sets.near if len(heldout) == len(sets.fake) else None
     instead = sets._replace(fake=heldout, heldout=None, near=near, logits=None)
+    own = measures_of(metrics)[distributed.rank() :: distributed.world_size()]
+    mine = {m.names: compute(m, instead)[0] for m in own}
     floor: dict[str, Estimate] = {}
-    for measure in measures_of(FLOORS):
-        values, _ = compute(measure, instead)
-        floor |= {n: as_estimate(v) for n, v in zip(measure.names, values, strict=True)}
+    for computed in distributed.all_gather_objects(mine, "the floor of quality"):
+        for names, values in computed.items():
+            floor |= {n: as_estimate(v) for n, v in zip(names, values, strict=True)}
     return {name: value for name, value in floor.items() if value.value is not None}
 
 

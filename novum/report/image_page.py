@@ -154,7 +154,7 @@ def _quality_lead(report: Report) -> str:
 def _novelty(report: Report) -> tuple[str, str]:
     """Metric above the figures, and a chart of the shares closer to training if known."""
     if report.of_text:
-        return "Held-out text, which nobody has copied, is the measure of chance.", ""
+        return "Held-out text is the measure of chance.", ""
     shares = {
         name: share
         for name, space in report.features.items()
@@ -164,8 +164,8 @@ def _novelty(report: Report) -> tuple[str, str]:
         lead = f"Held-out images are the measure of chance. {NO_VERDICT}"
         if report.heldout is None:
             lead = (
-                "Without held-out images nothing here is calibrated: nearness to training can be"
-                " chance. Compare with another generator only."
+                "Facts aside, nothing here is calibrated without held-out images: nearness to"
+                " training can be chance. Compare with another generator only."
             )
         return lead, ""
     label = "samples nearer to training than to held-out images"

@@ -10,6 +10,7 @@ JARGON = (
 )  # fmt: skip
 CLAIM = re.compile(  # that there is copying, or none
     r"\b(?:means?|proves?|is|are|was|were|be) (?:not? )?(?:an? )?cop(?:y|ies|ied|ying)\b"
+    r"|\bmeans? (?:passages|overfit)"
     r"|\bno copying\b|\bnone is\b|\bno sample (?:is|was)\b|\bno passage stands\b"
     r"|[^.]*\bshaded\b[^.]*",
     re.IGNORECASE,

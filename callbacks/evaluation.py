@@ -133,6 +133,14 @@ class Evaluation:
         """The images of `train` or `heldout`."""
         return reference(self.trainer, split)
 
+    def group_numbers(self) -> Tensor | None:
+        """Groups of the DataModule's training and held-out images, if it holds them out whole."""
+        judges = (c for c in callbacks_of(self.trainer) if isinstance(c, EvaluationCallback))
+        find = getattr(datamodule(self.trainer), "group_numbers", None)
+        if find is None or fast_dev_run(self.trainer) or any(c.references for c in judges):
+            return None
+        return find()
+
     def _sample_block(self, block: int) -> Tensor:
         if block not in self._samples:
             assert self.generator is not None  # set by `of`

@@ -81,7 +81,8 @@ class NearestNeighbours(EvaluationCallback):
             fake = evaluation.features(name, self.num_samples)
             train, heldout = (evaluation.reference(name, s) for s in ("train", "heldout"))
             if self._pool is None or len(self._pool.of_row) != len(train) + len(heldout):
-                self._pool, self._matched = draw_pool(train, heldout), {}
+                group = evaluation.group_numbers()
+                self._pool, self._matched = draw_pool(train, heldout, group=group), {}
             sets = FeatureSets(train, heldout, fake).to(trainer.strategy.root_device)
             near = find_neighbours(sets.fake, sets.train, sets.heldout, search=knn_together)
             matched = match_space(sets, self._pool, self._matched.get(name))

@@ -49,7 +49,7 @@ class QualityCallback(EvaluationCallback):
         self._refer_to(train, heldout)
 
     def floors(self, evaluation: Evaluation) -> dict[str, dict[str, Estimate]]:
-        """What held-out images reach in place of samples, by feature space and metric.
+        """Figures of held-out images in place of samples, by feature space and metric.
 
         Of metrics that the verdict rates; measured at the first evaluation, since neither training
         nor held-out images change.

@@ -17,7 +17,7 @@ from novum.core.security.trust import trusting
 from novum.report.model import Finding
 
 FEATURES = "default: efficientnet_lite0,pixels,alignment,local"
-GROUPS = "images that were held out together: a CSV of set, image, group, or a pattern of names"
+GROUPS = "images that are held out together: a CSV of image and group, or a pattern of names"
 DESCRIPTION = """\
 Is it good, and is it new? Judges samples of any generator against its training data, and against
 held-out data that it has never seen. Prints a table and a verdict; writes report.html,

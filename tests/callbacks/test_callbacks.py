@@ -215,7 +215,7 @@ class TestStopOnCopying:
         stop = self.trained(trainer, 0.02)
         assert trainer.should_stop
         assert stop.onset == 100
-        assert "Copying began by 100 images: with 95% confidence at least 2.00%" in stop.reason
+        assert "By 100 images at least 2.00% of the samples owed their likeness" in stop.reason
 
     def test_mark_goes_on_and_remembers_the_first(self, trainer):
         stop = self.trained(trainer, 0.02, action="mark")

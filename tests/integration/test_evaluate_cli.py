@@ -300,6 +300,20 @@ def test_large_images_are_compared_as_thumbnails(sets, evaluate):
     assert list(report["features"]) == ["efficientnet_lite0", "pixels@32", "alignment", "local"]
 
 
+def test_one_place_for_both_sets_is_cut_by_groups(sets, evaluate):
+    """Three images of each of 200 people; the split of images alone would tear them apart."""
+    Path("people").mkdir()
+    for i, image in enumerate(sets["train"][:600, 0]):
+        Image.fromarray(image).save(f"people/person{i // 3}_{i % 3}.png")
+    where = {"train": "people", "heldout": "people"}
+    groups = ("--groups", "person[0-9]+")
+    report, _ = evaluate("--samples", "fresh.npy", *PIXELS, *groups, **where)
+    assert [report[side]["n"] for side in ("train", "heldout")] == [480, 120]
+    data = ImageDataModule("folder", "people", image_size=8, groups="person[0-9]+")
+    assert report["heldout"]["fingerprint"] == data.heldout_reference().fingerprint
+    assert report["controls"]["negative"]["pixels"]["rows"] <= 480
+
+
 @pytest.fixture
 def checkpoint(tmp_path, monkeypatch):
     """A tiny GAN trained for two steps on a split of its own."""
@@ -310,6 +324,7 @@ def checkpoint(tmp_path, monkeypatch):
     nets = [f"--model.init_args.{n}.init_args.width=8" for n in ("generator", "discriminator")]
     train(["fit", "--config", "dcgan_digits", *nets, "--data.init_args.image_size=8",
            "--data.init_args.subset=300", "--data.init_args.split_seed=3",
+           "--data.init_args.groups=^[0-9]*(?=.$)",
            "--trainer.max_steps=2", "--trainer.val_check_interval=2",
            "--trainer.logger.init_args.save_dir=runs", "--trainer.accelerator=cpu",
            "--trainer.callbacks=[{class_path: novum.callbacks.LastCheckpoint}]"])  # fmt: skip
@@ -327,7 +342,7 @@ def test_a_checkpoint_brings_samples_and_its_own_split(checkpoint, monkeypatch, 
     assert found["samples"]["n"] == 300
     assert found["samples"]["images_seen"] == 2 * 64
     assert found["train"]["n"] == 300  # the run's subset
-    data = ImageDataModule("digits", image_size=8, split_seed=3, subset=300)
+    data = ImageDataModule("digits", image_size=8, split_seed=3, subset=300, groups="^[0-9]*(?=.$)")
     assert found["heldout"]["fingerprint"] == data.heldout_reference().fingerprint
     again, named, other = report(), report("--train", "digits"), report("--seed", "1")
     assert again["samples"] == named["samples"] == found["samples"]

@@ -258,8 +258,8 @@ def _remarks(trainer: Trainer) -> Iterator[str]:
 def quality_trend(history: Sequence[tuple[int, dict[str, float]]]) -> list[str]:
     """Compare the last Fréchet distance with the first; give the loss of a text."""
     sentences = [
-        f"In {tag.rsplit('/', 1)[1]} it is {last / history[0][1][tag]:.0%} of the first"
-        f" evaluation's {history[0][1][tag]:.3g}."
+        f"The Fréchet distance in {tag.rsplit('/', 1)[1]} is {last / history[0][1][tag]:.0%} of the"
+        f" first evaluation's {history[0][1][tag]:.4g}."
         for tag, last in history[-1][1].items()
         if tag.startswith("quality/frechet_distance/") and tag in history[0][1] and len(history) > 1
     ]

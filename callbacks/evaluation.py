@@ -23,7 +23,7 @@ from novum.core.lightning_compat import (
 )
 from novum.core.protocols import BLOCK, ImageGenerator, Images, seen
 from novum.datamodules.sources.image_sources import ImageArray
-from novum.evaluation.space import quality_floor
+from novum.evaluation.space import reference_floor
 from novum.metrics.features import (
     cache_together,
     extract_features,
@@ -114,20 +114,27 @@ class Evaluation:
                 moments = self.reference_moments(name, "train")
                 near = self.reference_neighbour_distances(name, "train", n)
                 sets = FeatureSets(train, heldout, self.features(name, n), moments, near)
-                self._references[key] = quality_floor(sets, self.device, metrics)
+                images, others = self._limited("train"), self._limited("heldout")
+                extractor = load_extractor(name)
+                self._references[key] = reference_floor(
+                    images, others, extractor, sets, self.device, metrics
+                )
         return self._references[key]
 
     def _once(self, compute: Callable[..., Any], name: str, split: str, *size: int) -> Any:
         key = (compute.__name__, name, split, *size)
         if key not in self._references:
             extractor = load_extractor(name).to(self.device)
-            source = self.source(split)
-            if fast_dev_run(self.trainer):
-                source = source[: self._limit]
+            source = self._limited(split)
             cache_together(source, extractor, *size)
             with distributed.local_rank_zero_first(f"references ({name})"):
                 self._references[key] = compute(source, extractor, *size)
         return self._references[key]
+
+    def _limited(self, split: str) -> Any:
+        """The images that are judged: of a trial the first alone."""
+        source = self.source(split)
+        return source[: self._limit] if fast_dev_run(self.trainer) else source
 
     def source(self, split: str) -> Any:
         """The images of `train` or `heldout`."""

@@ -36,7 +36,7 @@ from novum.evaluation.space import (
     copying_figures,
     judge,
     judge_copying,
-    quality_floor,
+    reference_floor,
 )
 from novum.metrics.features import (
     cache_together,
@@ -101,7 +101,9 @@ def run(options: argparse.Namespace) -> Verdict:
         add_judgement(report, name, judged[name])
         if len(judged) > 1:
             continue
-        report.features[name].floor = quality_floor(features, device())
+        if sets.heldout:
+            sides = sets.train.images, sets.heldout.images, load_extractor(name)
+            report.features[name].floor = reference_floor(*sides, features, device())
         if distributed.is_rank_zero():
             points, pictures, facts = projector_points(features, judged[name], sets.images())
             write_projector(options.output / EVENTS, {name: points}, pictures, facts)

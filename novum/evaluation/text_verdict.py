@@ -38,10 +38,11 @@ def _finding(report: Report) -> tuple[Finding, str, tuple[str, ...], str]:
     if report.heldout is None and not facts:
         reason = (
             "without held-out text passages cannot be distinguished from what any such text has in"
-            f" common. {_account(report)}"
+            " common."
         )
         todo = "put text aside before training, and give it as --heldout"
-        return Finding.CANNOT_JUDGE, "Copying was not judged", (reason,), todo
+        details = (reason, f"In common: {_account(report)}")
+        return Finding.CANNOT_JUDGE, "Copying was not judged", details, todo
     if facts or _in_excess(report) or _is_drawn(report):
         details = (f"{_copying(report, facts, named)}.", *rest)
         return Finding.COPYING, "Copying found", details, LOOK

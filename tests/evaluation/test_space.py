@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from novum.core.errors import NotComputable
+from novum.datamodules.sources.image_sources import ImageArray
 from novum.evaluation import space
 from novum.evaluation.space import judge, quality_floor
+from novum.metrics.features import extract_features, load_extractor
 from novum.metrics.functional import Moments, frechet_distance_from_features, precision_recall
 from novum.metrics.functional.frechet import WIDEST
 from novum.metrics.record import FeatureSets, Measure, Metric
@@ -129,3 +131,27 @@ def test_the_floor_of_some_metrics_alone():
     sets = features(gaussian(120, 0), gaussian(80, 1), gaussian(60, 2))
     assert set(quality_floor(sets, metrics=("precision",))) == {"precision", "recall"}
     assert quality_floor(sets._replace(heldout=None)) == {}
+
+
+def test_the_floor_is_computed_once_for_the_same_images(monkeypatch):
+    images = [(gaussian(n, seed, 64) * 40 + 128).clamp(0, 255) for seed, n in enumerate((90, 60))]
+    train, heldout = (ImageArray(x.to(torch.uint8).view(-1, 1, 8, 8)) for x in images)
+    extractor, counted = load_extractor("pixels"), []
+
+    def counting(*args):
+        counted.append(args)
+        return quality_floor(*args)
+
+    monkeypatch.setattr(space, "quality_floor", counting)
+
+    def floor(n: int, others: ImageArray = heldout) -> dict[str, Estimate]:
+        of = [extract_features(extractor, x, progress=False) for x in (train, others, heldout[:n])]
+        return space.reference_floor(train, others, extractor, features(*of))
+
+    first, again = floor(50), floor(50)
+    assert first == again and len(counted) == 1
+    assert first["frechet_distance"].low < first["frechet_distance"].value
+    assert set(first) == set(quality_floor(*counted[0])) and first["precision"].low is None
+    floor(40)  # of another number of samples
+    other = floor(50, ImageArray(heldout.images[:55]))  # of other held-out images
+    assert len(counted) == 3 and other != first

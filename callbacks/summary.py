@@ -24,6 +24,7 @@ from novum.callbacks.nearest_neighbours import last_judge, last_judgement
 from novum.callbacks.preemption import Preempted
 from novum.callbacks.quality import QualityCallback
 from novum.callbacks.stop_on_copying import StopOnCopying
+from novum.callbacks.text_novelty import TextNovelty
 from novum.core.errors import InputError, printable
 from novum.core.files import write_text
 from novum.core.lightning_compat import callbacks_of, ensure_validation, fast_dev_run
@@ -40,7 +41,10 @@ from novum.report.pictures import to_rgb
 from novum.report.schema import write_report
 from novum.report.table import spaces_of_tags
 
-_OF_JUDGEMENT = ("facts", "identical", "near_identical", "gate", "negative_controls", "copies")
+_OF_JUDGEMENT = (
+    *("facts", "identical", "near_identical", "gate", "negative_controls", "copies"),
+    *("passages", "text_evidence", "novel_ngrams"),
+)
 LOWER_IS_BETTER = ("frechet_distance", "kernel_distance")
 SHOWN = ("loss/", "val/", "quality/", "novelty/", "health/", "speed/images", "speed/characters")
 
@@ -92,7 +96,7 @@ class RunSummary(Callback):
         console.print(Text.assemble(("Verdict:", "bold"), said), highlight=False)
         if fast_dev_run(trainer):  # a trial has no folder
             return
-        self._write(report)
+        self._write(trainer, report)
         console.print(f"Report:      {folder / 'report.html'}", soft_wrap=True, markup=False)
         console.print(f"Checkpoints: {folder / 'checkpoints'}", soft_wrap=True, markup=False)
         for logger in trainer.loggers or [None]:
@@ -110,16 +114,18 @@ class RunSummary(Callback):
         said = f"Report, of the evaluation at {done}: {self._folder / 'report.html'}"
         try:
             if done:
-                self._write(self._report(trainer, pl_module))
+                self._write(trainer, self._report(trainer, pl_module))
             else:
                 said = "No evaluation was made, so there is no report yet."
         except Exception as error:  # whatever it is, LastCheckpoint saves after this
             said = f"The report was not written: {error}"
         tqdm.write(said, file=sys.stderr)  # on a line of its own, not behind a bar
 
-    def _write(self, report: Report) -> None:
+    def _write(self, trainer: Trainer, report: Report) -> None:
         write_report(self._folder / "report.json", report)
-        write_text(self._folder / "report.html", page(report, self._exhibits))
+        texts = last_texts(trainer)
+        html = texts.page(report) if texts else page(report, self._exhibits)
+        write_text(self._folder / "report.html", html)
 
     def _report(self, trainer: Trainer, pl_module: LightningModule) -> Report:
         """Report of the last evaluation, with the history of all."""
@@ -136,8 +142,9 @@ class RunSummary(Callback):
         )
         for name, space in report.features.items():
             space.floor = self._floors.get(name, {})
-        if judged := last_judgement(trainer):
-            report.samples = replace(report.samples, n=judged.samples.n)
+        texts = last_texts(trainer)
+        if judged := (texts and texts.found) or last_judgement(trainer):
+            report.samples = replace(report.samples, n=judged.samples.n, texts=judged.samples.texts)
             for name in _OF_JUDGEMENT:
                 setattr(report, name, getattr(judged, name))
         verdict = (text_verdict if "verbatim" in report.features else image_verdict)(report)
@@ -175,6 +182,12 @@ def _exhibits(trainer: Trainer, pl_module: LightningModule) -> Exhibits:
     if report and report.facts:  # so there are training images
         facts = fact_pairs(report, {"samples": samples, "train": evaluation.source("train")})
     return Exhibits(to_rgb(samples[:GRID]).copy(), facts, judge.panels if judge else ())
+
+
+def last_texts(trainer: Trainer) -> TextNovelty | None:
+    """The callback that judged the texts of the last evaluation; None if nobody did."""
+    judges = (c for c in callbacks_of(trainer) if isinstance(c, TextNovelty))
+    return next((judge for judge in judges if judge.found is not None), None)
 
 
 def _size_of(trainer: Trainer, split: str) -> SetSummary:

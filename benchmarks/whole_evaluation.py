@@ -6,6 +6,10 @@ Each side is a process of its own: seconds from start to exit, and its peak memo
 the features named; nothing is cached. Ours also embeds and searches held-out
 images, as many as there are samples.
 Without a file of the published weights both Inceptions get the same random ones.
+
+`--controls` measures one evaluation of ours instead, and what of it the two controls of the verdict
+take: training and held-out images searched for in each other, the negative control's test, and the
+power card. Ratios of one process hold on a busy machine too.
 """
 
 import argparse
@@ -16,7 +20,10 @@ import sys
 import tempfile
 import time
 import warnings
+from collections import defaultdict
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,6 +82,41 @@ def measured(command: list[str], folder: Path) -> tuple[float, float]:
     return time.perf_counter() - start, usage.ru_maxrss / 2**20
 
 
+def timed(where: Any, name: str, part: str, seconds: dict[str, float]) -> None:
+    """Let a function of the product note the seconds that it takes."""
+    inner = getattr(where, name)
+
+    @wraps(inner)
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        found = inner(*args, **kwargs)
+        seconds[part] += time.perf_counter() - start
+        return found
+
+    setattr(where, name, noting)
+
+
+def controls(arguments: list[str]) -> list[dict[str, Any]]:
+    """Seconds of the parts of one evaluation, and each as a share of what is no control."""
+    from novum.cli.evaluate import parse
+    from novum.evaluation import images, space
+
+    seconds: dict[str, float] = defaultdict(float)
+    for where in (space, images):
+        timed(where, "negative_control", "negative control, its test", seconds)
+    search = "negative control, its search"
+    timed(space, "match_within_pool", search, seconds)
+    for detector in (images.AlteredCopyDetector, images.LocalCopyDetector):
+        timed(detector, "match_within", search, seconds)
+    timed(images, "add_power", "power card", seconds)
+    timed(images, "reference_floor", "floor of quality, once a data set", seconds)
+    start = time.perf_counter()
+    images.run(parse(arguments))
+    rest = time.perf_counter() - start - sum(seconds.values())
+    parts = {"all else": rest, **seconds}
+    return [{"part": k, "seconds": s, "of all else": s / rest} for k, s in parts.items()]
+
+
 def write_sets(folder: Path, train: str, heldout: str, images: int) -> None:
     """Training images; others of them as samples; held-out images."""
     trained, others = (shuffled(*side) for side in ((train, "train"), (heldout, "heldout")))
@@ -90,6 +132,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--features", default="inception")
     parser.add_argument("--weights")
+    parser.add_argument("--controls", action="store_true")
     parser.add_argument("--output")
     parser.add_argument("--peer", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -106,6 +149,11 @@ def main() -> None:
         sides = [f"--{side}={folder / side}.npy" for side in ("samples", "train", "heldout")]
         output = f"--output={folder / 'evaluation'}"
         evaluate = [str(ROOT / "evaluate.py"), *sides, output]
+        title = f"{args.images:,} samples against {args.images:,} images, {args.features}"
+        if args.controls:
+            os.environ["NOVUM_CACHE"] = str(folder / "cache")
+            rows = controls([*sides, output, "--features", args.features])
+            return show(title, rows, args.output)
         races = {
             "torch-fidelity: FID, KID, precision": [__file__, "--peer", name, *path],
             "ours: all of quality and novelty": evaluate,
@@ -116,7 +164,6 @@ def main() -> None:
             seconds, peak = measured(command, folder)
             rows.append({"what": title, "seconds": seconds, "peak GiB": peak})
             rows[-1]["times as fast"] = rows[0]["seconds"] / seconds
-    title = f"{args.images:,} samples against {args.images:,} images, {args.features}"
     show(title, rows, args.output)
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -23,6 +23,7 @@ from novum.core.lightning_compat import (
 )
 from novum.core.protocols import BLOCK, ImageGenerator, Images, seen
 from novum.datamodules.sources.image_sources import ImageArray
+from novum.evaluation.space import reference_floor
 from novum.metrics.features import (
     cache_together,
     extract_features,
@@ -32,6 +33,8 @@ from novum.metrics.features import (
     reference_neighbour_distances,
 )
 from novum.metrics.functional import Moments
+from novum.metrics.record import FeatureSets
+from novum.report.model import Estimate
 
 SPLITS = {"train": "training", "heldout": "held-out"}
 _evaluations: "WeakKeyDictionary[Trainer, Evaluation]" = WeakKeyDictionary()
@@ -101,21 +104,49 @@ class Evaluation:
         """Neighbour distances of as many reference images as there are samples, cached likewise."""
         return self._once(reference_neighbour_distances, name, split, min(n, self._limit))
 
+    def quality_floor(self, name: str, n: int, metrics: Sequence[str]) -> dict[str, Estimate]:
+        """Figures of held-out images in place of n samples, once; none if none are held out."""
+        key = ("floor", name, n, *metrics)
+        if key not in self._references:
+            self._references[key] = {}
+            if has_reference(self.trainer, "heldout"):
+                train, heldout = (self.reference(name, split) for split in SPLITS)
+                moments = self.reference_moments(name, "train")
+                near = self.reference_neighbour_distances(name, "train", n)
+                sets = FeatureSets(train, heldout, self.features(name, n), moments, near)
+                images, others = self._limited("train"), self._limited("heldout")
+                extractor = load_extractor(name)
+                self._references[key] = reference_floor(
+                    images, others, extractor, sets, self.device, metrics
+                )
+        return self._references[key]
+
     def _once(self, compute: Callable[..., Any], name: str, split: str, *size: int) -> Any:
         key = (compute.__name__, name, split, *size)
         if key not in self._references:
             extractor = load_extractor(name).to(self.device)
-            source = self.source(split)
-            if fast_dev_run(self.trainer):
-                source = source[: self._limit]
+            source = self._limited(split)
             cache_together(source, extractor, *size)
             with distributed.local_rank_zero_first(f"references ({name})"):
                 self._references[key] = compute(source, extractor, *size)
         return self._references[key]
 
+    def _limited(self, split: str) -> Any:
+        """The images that are judged: of a trial the first alone."""
+        source = self.source(split)
+        return source[: self._limit] if fast_dev_run(self.trainer) else source
+
     def source(self, split: str) -> Any:
         """The images of `train` or `heldout`."""
         return reference(self.trainer, split)
+
+    def group_numbers(self) -> Tensor | None:
+        """Groups of the DataModule's training and held-out images, if it holds them out whole."""
+        judges = (c for c in callbacks_of(self.trainer) if isinstance(c, EvaluationCallback))
+        find = getattr(datamodule(self.trainer), "group_numbers", None)
+        if find is None or fast_dev_run(self.trainer) or any(c.references for c in judges):
+            return None
+        return find()
 
     def _sample_block(self, block: int) -> Tensor:
         if block not in self._samples:
@@ -128,6 +159,14 @@ class Evaluation:
                 )
             self._samples[block] = images
         return self._samples[block]
+
+
+def has_reference(trainer: Trainer, split: str) -> bool:
+    """True if a set was given to a callback, or the DataModule has it."""
+    try:
+        return reference(trainer, split) is not None
+    except InputError:
+        return False
 
 
 def reference(trainer: Trainer, split: str) -> Any:

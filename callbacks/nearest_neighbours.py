@@ -14,10 +14,12 @@ from novum.core.lightning_compat import callbacks_of
 from novum.core.protocols import ImageGenerator
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource
 from novum.evaluation.audit import row_digests
+from novum.evaluation.evidence import Images, name_copies, panel
 from novum.evaluation.gate import SpaceMatches, conclude
 from novum.evaluation.image_verdict import image_verdict
 from novum.evaluation.space import (
     RATIO,
+    Judgement,
     as_estimate,
     copying_figures,
     judge_copying,
@@ -29,6 +31,7 @@ from novum.metrics.novelty import Neighbours, find_neighbours, share_interval
 from novum.metrics.novelty.facts import find_identical
 from novum.metrics.novelty.pool import Pool, draw_pool
 from novum.metrics.record import FeatureSets
+from novum.report.exhibits import NoveltyPanel
 from novum.report.model import Report, SetSummary, Space
 from novum.report.neighbour_grid import neighbour_columns
 from novum.report.pictures import captioned_table, encode
@@ -67,48 +70,55 @@ class NearestNeighbours(EvaluationCallback):
         self._refer_to(train, heldout)
         self.features, self.num_samples, self.rows = tuple(features), num_samples, rows
         self.found: Report | None = None  # facts, controls and the gate of the last evaluation
+        self.panels: list[NoveltyPanel] = []  # its most suspicious pairs, on rank 0
         self._pool: Pool | None = None
         self._matched: dict[str, SpaceMatches] = {}  # of the last evaluation, by space
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         evaluation = Evaluation.of(trainer, cast(ImageGenerator, pl_module))
-        found, spaces = {}, {}
+        judged: dict[str, Judgement] = {}
         for name in self.features:
             fake = evaluation.features(name, self.num_samples)
             train, heldout = (evaluation.reference(name, s) for s in ("train", "heldout"))
             if self._pool is None or len(self._pool.of_row) != len(train) + len(heldout):
-                self._pool, self._matched = draw_pool(train, heldout), {}
+                group = evaluation.group_numbers()
+                self._pool, self._matched = draw_pool(train, heldout, group=group), {}
             sets = FeatureSets(train, heldout, fake).to(trainer.strategy.root_device)
-            found[name] = find_neighbours(sets.fake, sets.train, sets.heldout, search=knn_together)
+            near = find_neighbours(sets.fake, sets.train, sets.heldout, search=knn_together)
             matched = match_space(sets, self._pool, self._matched.get(name))
             self._matched[name] = matched
             copying = judge_copying(matched.samples, math.log(RATIO))
-            share = {"closer_to_train": as_estimate(share_interval(found[name]))}
-            spaces[name] = Space(novelty=copying_figures(copying) | share)
-        log_metrics(trainer, pl_module, scalars(spaces))
-        self.found = self._conclude(evaluation, found, spaces)
+            share = {"closer_to_train": as_estimate(share_interval(near))}
+            novelty = copying_figures(copying) | share
+            judged[name] = Judgement({}, novelty, [], near, matched, copying)
+        images = {split: evaluation.source(split) for split in ("train", "heldout")}
+        count = len(next(iter(judged.values())).neighbours.train_distance)
+        images["samples"] = ImageArray(evaluation.samples(count))
+        self.found, judged = self._conclude(judged, images)
+        log_metrics(trainer, pl_module, scalars(self.found.features))
         if trainer.is_global_zero:
-            self._show(trainer, evaluation, found)
+            known = {fact.sample: fact.kind for fact in self.found.facts}
+            self.panels = [panel(name, found, images, known) for name, found in judged.items()]
+            self._show(trainer, evaluation, {name: of.neighbours for name, of in judged.items()})
 
     def _conclude(
-        self,
-        evaluation: Evaluation,
-        found: dict[str, Neighbours],
-        spaces: dict[str, Space],
-    ) -> Report:
-        """The verdict on these samples by the rules of evaluate.py, and what it rests on."""
+        self, judged: dict[str, Judgement], images: Images
+    ) -> tuple[Report, dict[str, Judgement]]:
+        """The verdict on these samples by the rules of evaluate.py, with the copies it names."""
         assert self._pool is not None
         t, keys = self._pool.num_train, self._pool.of_row.numpy()
-        train, near = evaluation.source("train"), next(iter(found.values()))
-        samples = ImageArray(evaluation.samples(len(near.train_distance)))
+        near = next(iter(judged.values())).neighbours
+        samples, train = images["samples"], images["train"]
         of_samples, of_train, of_heldout = (
             SetSummary(n=n) for n in (len(samples), t, len(keys) - t)
         )
+        spaces = {name: Space(novelty=found.novelty) for name, found in judged.items()}
         report = Report(of_samples, of_train, of_heldout, spaces)
         same = find_identical(_keys(samples, train, near, keys[:t]), keys[:t], keys[t:])
-        conclude(report, same, self._matched, {"samples": samples, "train": train}, seed=0)
+        conclusion = conclude(report, same, self._matched, images, seed=0)
+        judged, _ = name_copies(report, conclusion, judged, {}, images)
         report.verdict = image_verdict(report)
-        return report
+        return report, judged
 
     def _show(self, trainer: Trainer, evaluation: Evaluation, found: dict[str, Neighbours]) -> None:
         columns = neighbour_columns(
@@ -126,7 +136,7 @@ class NearestNeighbours(EvaluationCallback):
 
 
 def _keys(
-    samples: ImageArray, train: ImageSource, near: Neighbours, items: np.ndarray
+    samples: ImageSource, train: ImageSource, near: Neighbours, items: np.ndarray
 ) -> np.ndarray:
     """The training item that each sample equals, or a negative number, equal for equal samples."""
     _, own = np.unique(row_digests(samples)[0], return_inverse=True)
@@ -138,7 +148,13 @@ def _keys(
     return keys
 
 
+def last_judge(trainer: Trainer) -> NearestNeighbours | None:
+    """The callback that judged the last evaluation of a trainer; None if nobody did."""
+    judges = (c for c in callbacks_of(trainer) if isinstance(c, NearestNeighbours))
+    return next((judge for judge in judges if judge.found is not None), None)
+
+
 def last_judgement(trainer: Trainer) -> Report | None:
     """Copying found by the last evaluation of a trainer; None if nobody looked."""
-    judges = (c for c in callbacks_of(trainer) if isinstance(c, NearestNeighbours))
-    return next((judge.found for judge in judges if judge.found is not None), None)
+    judge = last_judge(trainer)
+    return judge and judge.found

@@ -8,7 +8,7 @@ from torch import Tensor
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
 from novum.callbacks.logging import log_metrics
 from novum.core.protocols import ImageGenerator
-from novum.evaluation.space import as_estimate, compute
+from novum.evaluation.space import FLOORS, as_estimate, compute
 from novum.metrics.functional import (
     Moments,
     density_coverage,
@@ -21,7 +21,7 @@ from novum.metrics.functional.frechet import known_moments
 from novum.metrics.record import FeatureSets
 from novum.metrics.registry import describe, measures_of
 from novum.metrics.subsets import equal_sizes
-from novum.report.model import Space
+from novum.report.model import Estimate, Space
 from novum.report.table import scalars
 
 
@@ -36,6 +36,7 @@ class QualityCallback(EvaluationCallback):
     """
 
     requires, needs = ("sample",), ("train",)
+    metrics: tuple[str, ...] = ()  # measured here
 
     def __init__(
         self,
@@ -46,6 +47,19 @@ class QualityCallback(EvaluationCallback):
     ) -> None:
         self.features, self.num_samples = tuple(features), num_samples
         self._refer_to(train, heldout)
+
+    def floors(self, evaluation: Evaluation) -> dict[str, dict[str, Estimate]]:
+        """Figures of held-out images in place of samples, by feature space and metric.
+
+        Of metrics that the verdict rates; measured at the first evaluation, since neither training
+        nor held-out images change.
+        """
+        rated = [metric for metric in FLOORS if metric in self.metrics]
+        if not rated:
+            return {}
+        return {
+            name: evaluation.quality_floor(name, self.num_samples, rated) for name in self.features
+        }
 
     def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
         """Metric -> value, in the feature space of that name."""
@@ -75,6 +89,8 @@ class QualityCallback(EvaluationCallback):
 class FrechetDistanceCallback(QualityCallback):
     """quality/frechet_distance/<features>: Fréchet distance to the training set (FID)."""
 
+    metrics = ("frechet_distance",)
+
     def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
         fake, moments = (
             evaluation.features(name, self.num_samples),
@@ -88,6 +104,8 @@ class FrechetDistanceCallback(QualityCallback):
 class KernelDistance(QualityCallback):
     """quality/kernel_distance/<features>: the exact unbiased MMD^2 of KID."""
 
+    metrics = ("kernel_distance",)
+
     def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
         sets = self.sets(evaluation, name)
         return {"kernel_distance": kernel_distance(sets.train, sets.fake)}
@@ -96,6 +114,8 @@ class KernelDistance(QualityCallback):
 class PrecisionRecall(QualityCallback):
     """quality/precision and quality/recall: shares inside the other set's manifold, k = 3."""
 
+    metrics = ("precision", "recall")
+
     def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
         sets = self.sets(evaluation, name, self.near(evaluation, name))
         return precision_recall(sets.train, sets.fake, near=sets.near)._asdict()
@@ -103,6 +123,8 @@ class PrecisionRecall(QualityCallback):
 
 class DensityCoverage(QualityCallback):
     """quality/density and quality/coverage: how densely, how widely the real set is met, k = 5."""
+
+    metrics = ("density", "coverage")
 
     def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
         sets = self.sets(evaluation, name, self.near(evaluation, name))

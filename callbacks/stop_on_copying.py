@@ -20,8 +20,8 @@ class StopOnCopying(Callback):
 
     That is one whose verdict is "copying" by the rules of evaluate.py, facts included, or at which
     the 95% lower bound of the share of copies, novelty/drawn_to_training of NearestNeighbours or
-    TextNovelty, exceeds the limit in any feature space. `onset` is the images or characters seen by
-    then; the Text tab has it too.
+    TextNovelty, exceeds the limit in any feature space, unless the verdict is that held-out images
+    allow no judgement. `onset` is the images or characters seen by then; the Text tab has it too.
 
     Args:
         limit: Share of samples that may provably be copies. Each look at it errs with 5%, so that 0
@@ -51,21 +51,23 @@ class StopOnCopying(Callback):
         evidence = self._evidence(trainer, bounds)
         if self.onset is None and evidence:
             self.onset = seen(pl_module)
-            self.reason = f"Copying began by {self.onset:,} {AXES[axis(pl_module)]}: {evidence}"
+            self.reason = f"By {self.onset:,} {AXES[axis(pl_module)]} {evidence}"
             rank_zero_info(self.reason)
             log_text(trainer, "novelty/onset", literal(self.reason), self.onset)
         trainer.should_stop |= self.onset is not None and self.action == "stop"
 
     def _evidence(self, trainer: Trainer, bounds: dict[str, float]) -> str:
-        """Sentence that says what shows copying; '' if nothing does."""
-        name = max(bounds, key=bounds.__getitem__)
-        if bounds[name] > self.limit:
-            share = f"with 95% confidence at least {bounds[name]:.2%} of the samples are copies"
-            return f"{share} in {name}."
-        judged = last_judgement(trainer)
-        if judged is None or judged.verdict.finding is not Finding.COPYING:
+        """The rest of a sentence that says what shows copying; '' if nothing does."""
+        judged, name = last_judgement(trainer), max(bounds, key=bounds.__getitem__)
+        finding = judged and judged.verdict.finding
+        if judged and finding is Finding.COPYING:
+            return f"copying was found: {judged.verdict.details[0]}"
+        if finding is Finding.CANNOT_JUDGE or bounds[name] <= self.limit:
             return ""
-        return judged.verdict.details[0]
+        return (
+            f"at least {bounds[name]:.2%} of the samples owed their likeness to training data, with"
+            f" 95% confidence, in {name}."
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return {"onset": self.onset, "reason": self.reason}

@@ -20,9 +20,11 @@ from tqdm import tqdm
 from novum.callbacks.evaluation import Evaluation, reference
 from novum.callbacks.health import TrainingHealth
 from novum.callbacks.logging import log_text, where_to_look, writer
-from novum.callbacks.nearest_neighbours import last_judgement
+from novum.callbacks.nearest_neighbours import last_judge, last_judgement
 from novum.callbacks.preemption import Preempted
+from novum.callbacks.quality import QualityCallback
 from novum.callbacks.stop_on_copying import StopOnCopying
+from novum.callbacks.text_novelty import TextNovelty
 from novum.core.errors import InputError, printable
 from novum.core.files import write_text
 from novum.core.lightning_compat import callbacks_of, ensure_validation, fast_dev_run
@@ -34,11 +36,15 @@ from novum.evaluation.outputs import cost
 from novum.evaluation.text_verdict import text_verdict
 from novum.report.events import literal
 from novum.report.image_page import Exhibits, page
-from novum.report.model import Report, SetSummary
+from novum.report.model import Estimate, Report, SetSummary
 from novum.report.pictures import to_rgb
 from novum.report.schema import write_report
 from novum.report.table import spaces_of_tags
 
+_OF_JUDGEMENT = (
+    *("facts", "identical", "near_identical", "gate", "negative_controls", "copies"),
+    *("passages", "text_evidence", "novel_ngrams"),
+)
 LOWER_IS_BETTER = ("frechet_distance", "kernel_distance")
 SHOWN = ("loss/", "val/", "quality/", "novelty/", "health/", "speed/images", "speed/characters")
 
@@ -53,6 +59,8 @@ class RunSummary(Callback):
     def __init__(self) -> None:
         self.history: list[tuple[int, dict[str, float]]] = []  # (seen, tag -> value)
         self._folder, self._start = Path(), 0.0  # of this run, set as it begins
+        self._exhibits = Exhibits()  # of the last evaluation, on rank 0
+        self._floors: dict[str, dict[str, Estimate]] = {}  # of quality, in each feature space
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
@@ -61,8 +69,16 @@ class RunSummary(Callback):
             self._start = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.sanity_checking:
-            self.history.append((seen(pl_module), _shown_metrics(trainer)))
+        if trainer.sanity_checking:
+            return
+        self.history.append((seen(pl_module), _shown_metrics(trainer)))
+        if trainer.is_global_zero and not fast_dev_run(trainer):
+            self._exhibits = _exhibits(trainer, pl_module)
+        for callback in callbacks_of(trainer):
+            if isinstance(callback, QualityCallback):
+                evaluation = Evaluation.of(trainer, cast(ImageGenerator, pl_module))
+                for name, floor in callback.floors(evaluation).items():
+                    self._floors.setdefault(name, {}).update(floor)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
@@ -80,7 +96,7 @@ class RunSummary(Callback):
         console.print(Text.assemble(("Verdict:", "bold"), said), highlight=False)
         if fast_dev_run(trainer):  # a trial has no folder
             return
-        self._write(report, _exhibits(trainer, pl_module, report))
+        self._write(trainer, report)
         console.print(f"Report:      {folder / 'report.html'}", soft_wrap=True, markup=False)
         console.print(f"Checkpoints: {folder / 'checkpoints'}", soft_wrap=True, markup=False)
         for logger in trainer.loggers or [None]:
@@ -98,16 +114,18 @@ class RunSummary(Callback):
         said = f"Report, of the evaluation at {done}: {self._folder / 'report.html'}"
         try:
             if done:
-                self._write(self._report(trainer, pl_module), Exhibits())
+                self._write(trainer, self._report(trainer, pl_module))
             else:
                 said = "No evaluation was made, so there is no report yet."
         except Exception as error:  # whatever it is, LastCheckpoint saves after this
             said = f"The report was not written: {error}"
         tqdm.write(said, file=sys.stderr)  # on a line of its own, not behind a bar
 
-    def _write(self, report: Report, exhibits: Exhibits) -> None:
+    def _write(self, trainer: Trainer, report: Report) -> None:
         write_report(self._folder / "report.json", report)
-        write_text(self._folder / "report.html", page(report, exhibits))
+        texts = last_texts(trainer)
+        html = texts.page(report) if texts else page(report, self._exhibits)
+        write_text(self._folder / "report.html", html)
 
     def _report(self, trainer: Trainer, pl_module: LightningModule) -> Report:
         """Report of the last evaluation, with the history of all."""
@@ -122,9 +140,12 @@ class RunSummary(Callback):
             settings={k: str(v) for k, v in flat_settings(pl_module.hparams).items()},
             cost=cost(time.perf_counter() - self._start),
         )
-        if judged := last_judgement(trainer):
-            report.samples = replace(report.samples, n=judged.samples.n)
-            for name in ("facts", "identical", "gate", "negative_controls"):
+        for name, space in report.features.items():
+            space.floor = self._floors.get(name, {})
+        texts = last_texts(trainer)
+        if judged := (texts and texts.found) or last_judgement(trainer):
+            report.samples = replace(report.samples, n=judged.samples.n, texts=judged.samples.texts)
+            for name in _OF_JUDGEMENT:
                 setattr(report, name, getattr(judged, name))
         verdict = (text_verdict if "verbatim" in report.features else image_verdict)(report)
         remarks = (*verdict.remarks, *quality_trend(self.history), *_remarks(trainer))
@@ -145,16 +166,28 @@ class RunSummary(Callback):
         self.history = [(n, dict(values)) for n, values in state_dict["history"]]
 
 
-def _exhibits(trainer: Trainer, pl_module: LightningModule, report: Report) -> Exhibits:
-    """Samples of the generator as it ended, and facts with their pictures."""
+def _exhibits(trainer: Trainer, pl_module: LightningModule) -> Exhibits:
+    """Samples of this evaluation, facts with their pictures, and the most suspicious pairs.
+
+    They are kept until the run ends: then another state of the generator may be there, or, in a run
+    that is stopped, no time to sample.
+    """
     if not isinstance(pl_module, ImageGenerator):
         return Exhibits()
-    evaluation = Evaluation.of(trainer, pl_module)
-    samples = ImageArray(evaluation.samples(max(report.samples.n or 0, GRID)))
+    evaluation, judge = Evaluation.of(trainer, pl_module), last_judge(trainer)
+    report = judge.found if judge else None
+    n = report.samples.n if report else None
+    samples = ImageArray(evaluation.samples(max(n or 0, GRID)))
     facts = []
-    if report.facts:  # so there are training images
+    if report and report.facts:  # so there are training images
         facts = fact_pairs(report, {"samples": samples, "train": evaluation.source("train")})
-    return Exhibits(samples=to_rgb(samples[:GRID]), facts=facts)
+    return Exhibits(to_rgb(samples[:GRID]).copy(), facts, judge.panels if judge else ())
+
+
+def last_texts(trainer: Trainer) -> TextNovelty | None:
+    """The callback that judged the texts of the last evaluation; None if nobody did."""
+    judges = (c for c in callbacks_of(trainer) if isinstance(c, TextNovelty))
+    return next((judge for judge in judges if judge.found is not None), None)
 
 
 def _size_of(trainer: Trainer, split: str) -> SetSummary:
@@ -238,8 +271,8 @@ def _remarks(trainer: Trainer) -> Iterator[str]:
 def quality_trend(history: Sequence[tuple[int, dict[str, float]]]) -> list[str]:
     """Compare the last Fréchet distance with the first; give the loss of a text."""
     sentences = [
-        f"In {tag.rsplit('/', 1)[1]} it is {last / history[0][1][tag]:.0%} of the first"
-        f" evaluation's {history[0][1][tag]:.3g}."
+        f"The Fréchet distance in {tag.rsplit('/', 1)[1]} is {last / history[0][1][tag]:.0%} of the"
+        f" first evaluation's {history[0][1][tag]:.4g}."
         for tag, last in history[-1][1].items()
         if tag.startswith("quality/frechet_distance/") and tag in history[0][1] and len(history) > 1
     ]

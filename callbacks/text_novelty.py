@@ -7,11 +7,13 @@ from novum.callbacks.logging import log_metrics, log_picture, log_text
 from novum.core import distributed
 from novum.core.errors import InputError
 from novum.core.protocols import TextGenerator, seen
-from novum.evaluation.text_records import copy_records, figures
+from novum.evaluation.text_records import copy_records, evidence, facts, figures, novel_ngrams
 from novum.metrics.novelty.text import TextReferences, judge_text
+from novum.report.model import Report, SetSummary
 from novum.report.pictures import encode
 from novum.report.table import scalars
 from novum.report.text_copies import copies_markdown, copies_picture
+from novum.report.text_page import text_page
 
 
 class TextNovelty(EvaluationCallback):
@@ -40,6 +42,8 @@ class TextNovelty(EvaluationCallback):
         self.num_texts, self.length = num_texts, length
         self.temperature, self.seed = temperature, seed
         self._references: TextReferences | None = None
+        self.found: Report | None = None  # what the verdict of evaluate.py rests on, on rank 0
+        self.texts: list[str] = []  # that were judged, on rank 0
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, TextGenerator):
@@ -53,6 +57,17 @@ class TextNovelty(EvaluationCallback):
         if trainer.is_global_zero:
             train = references.train
             copies = copy_records(judged, train)
+            self.texts, self.found = (
+                texts,
+                Report(
+                    SetSummary(n=len(judged.text), texts=len(texts)),
+                    kind="text",
+                    passages=copies,
+                    facts=facts(copies),
+                    text_evidence=evidence(judged),
+                    novel_ngrams=novel_ngrams(judged),
+                ),
+            )
             log_picture(
                 trainer,
                 "novelty/copies",
@@ -61,6 +76,11 @@ class TextNovelty(EvaluationCallback):
             )
             markdown = copies_markdown(copies, judged.text, train)
             log_text(trainer, "novelty/copies", markdown, seen(pl_module))
+
+    def page(self, report: Report) -> str:
+        """Page of a run's report with the texts of its last evaluation."""
+        assert self._references is not None  # one was made
+        return text_page(report, self.texts, self._references.train)
 
     def _indexed(self, trainer: Trainer) -> TextReferences:
         """Made by one rank of each host; the others then find it in the cache."""

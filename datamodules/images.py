@@ -11,6 +11,7 @@ from novum.core import memory
 from novum.core.errors import InputError
 from novum.core.lightning_compat import batches_done, counts_epochs, overfits, overfitted
 from novum.datamodules.dataloaders import Batch, Batches, CountedBatches, cut, transferred
+from novum.datamodules.groups import cut_groups, read_groups
 from novum.datamodules.sampler import InfiniteSampler
 from novum.datamodules.sources import builtin_datasets as loaders
 from novum.datamodules.sources.decode import ImageTransform
@@ -51,6 +52,8 @@ class ImageDataModule(LightningDataModule):
         streaming: For huggingface: read parquet and tar shards where they lie, a part at a time.
         seed: Decides the order of the training images, and the flips.
         follow_links: Follow links that lead out of the folder of the data; else they are left out.
+        groups: Images that are held out together: a CSV file of image and group, or a pattern that
+            is searched for in the names of images.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class ImageDataModule(LightningDataModule):
         streaming: bool = False,
         seed: int = 0,
         follow_links: bool = False,
+        groups: str | None = None,
     ) -> None:
         super().__init__()
         loaders.check_name(dataset)
@@ -88,12 +92,15 @@ class ImageDataModule(LightningDataModule):
             raise InputError("label_column is for dataset: huggingface or celeba")
         if streaming and (subset or not path):
             raise InputError("streaming needs a path, and takes no subset")
+        if streaming and groups:
+            raise InputError("groups are not for streaming, which holds out image by image")
         self.dataset, self.path = dataset, path
         self.image_size, self.batch_size = image_size, batch_size
         self.heldout_fraction, self.split_seed, self.subset = heldout_fraction, split_seed, subset
         self.horizontal_flip, self.num_workers, self.seed = horizontal_flip, num_workers, seed
         self.memory_budget, self.skip_bad = memory_budget_gb * 1e9, on_bad_image == "skip"
         self.columns, self.follow_links = (image_column, label_column, split), follow_links
+        self.groups = groups
         self._surveys: Surveys | None = None
         self.surveys: dict[str, Survey] = {}  # of the rows of each side; none of a stream
         self._train: ImageSource | None = None
@@ -179,6 +186,8 @@ class ImageDataModule(LightningDataModule):
             train, heldout = self._cut_heldout(train)
         else:
             heldout = self._lazy(opened.heldout.raw)
+            if self.groups:  # fail early if one is on both sides
+                read_groups(self.groups, {"train": train, "heldout": heldout})
         if self.subset is None:
             return train, heldout
         if self.subset > len(train):
@@ -194,6 +203,9 @@ class ImageDataModule(LightningDataModule):
         count = max(1, round(len(images) * self.heldout_fraction))
         if count >= len(images):
             raise InputError(f"{len(images)} images are too few to hold out {count} of them")
+        if self.groups:
+            held = cut_groups(self.groups, images.ids, count, self.split_seed)
+            return images.select((~held).nonzero()[:, 0]), images.select(held.nonzero()[:, 0])
         order = _shuffled(len(images), self.split_seed)
         return images.select(order[count:].sort()[0]), images.select(order[:count].sort()[0])
 
@@ -212,6 +224,13 @@ class ImageDataModule(LightningDataModule):
             assert self._stream is not None
             self._heldout = self._stream.reference(True, self._fitting(self.heldout_fraction))
         return self._heldout
+
+    def group_numbers(self) -> Tensor | None:
+        """Number of the group of each training image, then of each held-out one; None without."""
+        if not self.groups:
+            return None
+        sides = {"train": self.train_reference(), "heldout": self.heldout_reference()}
+        return read_groups(self.groups, sides)
 
     def fingerprints(self) -> dict[str, str]:
         """Digest of either side: of the pixels in memory, else of names and sizes of what is read.

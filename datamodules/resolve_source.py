@@ -45,6 +45,7 @@ class Reading(NamedTuple):
     image_column: str | None = None
     split: str | None = None
     skip_bad: bool = False  # on_bad_image: skip
+    groups: str | None = None
 
 
 class Opened(NamedTuple):
@@ -185,6 +186,8 @@ def _given(options: Reading, cut: Mapping[str, Any]) -> dict[str, Any]:
     given: dict[str, Any] = {"follow_links": options.follow_links}
     if options.skip_bad:
         given["on_bad_image"] = "skip"
+    if options.groups:
+        given["groups"] = options.groups
     if cut["dataset"] == "huggingface":
         named = {"image_column": options.image_column, "split": options.split}
         given |= {name: value for name, value in named.items() if value}

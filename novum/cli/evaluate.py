@@ -16,7 +16,8 @@ from novum.cli.program import (
 from novum.core.security.trust import trusting
 from novum.report.model import Finding
 
-GROUPS = "images that were held out together: a CSV of set, image, group, or a pattern of names"
+FEATURES = "default: efficientnet_lite0,pixels,alignment,local"
+GROUPS = "images that are held out together: a CSV of image and group, or a pattern of names"
 DESCRIPTION = """\
 Is it good, and is it new? Judges samples of any generator against its training data, and against
 held-out data that it has never seen. Prints a table and a verdict; writes report.html,
@@ -83,7 +84,7 @@ def _parser() -> Parser:
     add("--train", metavar="PATH|NAME", help="what the generator was trained on")
     add("--heldout", metavar="PATH|NAME|none", help="data like it, never trained on")
     add("--kind", choices=("image", "text"), default="image", help="default: image")
-    add("--features", metavar="NAME[,NAME]", help="default: efficientnet_lite0,pixels")
+    add("--features", metavar="NAME[,NAME]", help=FEATURES)
     add("--classifier", metavar="PATH", help="a classifier's checkpoint: separability of styles")
     add("--output", metavar="DIR", type=Path, default="evaluation", help="default: evaluation")
     add(

@@ -1,6 +1,7 @@
 """The pictures, points and names that a report shows, gathered from what was judged."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +37,7 @@ GRID = 18  # samples chosen at random
 FACTS = 12  # shown with their pictures
 
 Images = dict[str, ImageSource]  # of `samples`, `train` and, if there is one, `heldout`
+Known = Mapping[int | str, str]  # kind of fact, by the name of a sample
 
 
 class Altered(NamedTuple):
@@ -51,11 +53,12 @@ def evidence(
 ) -> Exhibits:
     """Exhibits of the page: single images in each feature space."""
     spaces = judged.items()
-    first = [detector_panel(name, *found[:2], images) for name, found in altered.items()]
+    known: Known = {fact.sample: fact.kind for fact in report.facts}
+    first = [detector_panel(name, *found[:2], images, known) for name, found in altered.items()]
     return Exhibits(
         samples=to_rgb(images["samples"][choose_rows(torch.arange(len(images["samples"])), GRID)]),
         facts=fact_pairs(report, images),
-        panels=first + [panel(name, found, images) for name, found in spaces],
+        panels=first + [panel(name, found, images, known) for name, found in spaces],
         scatters=[scatter(name, found, images) for name, found in spaces if found.realism],
         distributions=[distributions(name, found) for name, found in spaces],
     )
@@ -90,9 +93,9 @@ def name_copies(
 
     Without a conclusion that there are copies nobody is named, in any space.
     """
-    report.copies = []
     if conclusion is None or conclusion.test is None:
         return judged, altered
+    report.copies = []
     test, space = conclusion.test, conclusion.combined.space
     if not gate_passed(report):
         test = test._replace(flagged=torch.zeros_like(test.flagged))
@@ -117,7 +120,8 @@ def name_copies(
         novelty["copies_flagged"] = Estimate(int(flagged.sum()))
         novelty["items_flagged"] = Estimate(items)
         q = test.q_values.where(own, 1.0)
-        return copying._replace(test=test._replace(flagged=flagged, q_values=q))
+        least = float(copying.matches.margin[flagged].min()) if flagged.any() else math.inf
+        return copying._replace(test=test._replace(flagged=flagged, q_values=q, threshold=least))
 
     for i, (name, found) in enumerate(judged.items()):
         if found.copying is not None:
@@ -139,7 +143,7 @@ def suspects(found: Judgement, count: int = SHOWN) -> Tensor:
     return order[:count]
 
 
-def panel(name: str, found: Judgement, images: Images) -> NoveltyPanel:
+def panel(name: str, found: Judgement, images: Images, known: Known) -> NoveltyPanel:
     rows = suspects(found)
     neighbours = found.neighbours
     shown = NoveltyPanel(
@@ -149,6 +153,7 @@ def panel(name: str, found: Judgement, images: Images) -> NoveltyPanel:
         train_distance=neighbours.train_distance[rows].tolist(),
         sample_names=names(images["samples"], rows),
         train_names=names(images["train"], neighbours.train_row[rows]),
+        facts=[known.get(name) for name in names(images["samples"], rows)],
     )
     if found.copying is None or neighbours.heldout_row is None:
         return shown
@@ -227,7 +232,11 @@ def _known(features: Tensor | None) -> Tensor:
 
 
 def detector_panel(
-    name: str, found: AlteredCopies | LocalCopies, copying: Copying | None, images: Images
+    name: str,
+    found: AlteredCopies | LocalCopies,
+    copying: Copying | None,
+    images: Images,
+    known: Known,
 ) -> NoveltyPanel:
     """The most suspicious samples, with the training images brought onto them."""
     margin = found.matches.margin
@@ -251,6 +260,7 @@ def detector_panel(
         transform=[found.transform(row, int(rank[row])) for row in rows.tolist()],
         sample_names=names(images["samples"], rows),
         train_names=names(images["train"], train[rows]),
+        facts=[known.get(name) for name in names(images["samples"], rows)],
     )
     if copying is None:
         return shown

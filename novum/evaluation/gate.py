@@ -16,7 +16,7 @@ from novum.datamodules.sources.image_sources import ImageSource
 from novum.metrics.functional.intervals import normal_interval
 from novum.metrics.novelty.combined import Combined, combine_matches
 from novum.metrics.novelty.copying import CopyTest, copy_rate_from_matches, copy_test_from_matches
-from novum.metrics.novelty.facts import Identical, near_identical
+from novum.metrics.novelty.facts import Identical, NearIdentical, near_identical
 from novum.metrics.novelty.nearest_matches import Matches
 from novum.metrics.novelty.negative_control import (
     RATIOS,
@@ -96,7 +96,11 @@ def conclude(
     combined = combine_matches(
         [space.samples for space in spaces.values()], [space.pool for space in spaces.values()]
     )
-    report.facts += _near_facts(same.samples, spaces, images)
+    if (near := _near_identical(same.samples, spaces)) is not None:
+        report.near_identical = model.NearIdentical(
+            len(near.samples), near.heldout, near.pool, near.p
+        )
+        report.facts += _near_facts(near, images)
     matches = combined.matches
     if not matches.heldout_items:
         return Conclusion(combined, None)
@@ -135,11 +139,10 @@ def shifted(report: Report) -> list[str]:
 
 def convicted_by_facts(report: Report) -> bool:
     """True if facts are more than fresh images would give."""
-    identical = report.identical is not None and report.identical.p <= IDENTICAL_ERROR
-    near = [fact for fact in report.facts if fact.kind == "near_identical"]
-    return identical or any(
-        not fact.heldout_as_near and (fact.p or 0) <= NEAR_ERROR for fact in near
-    )
+    same, near = report.identical, report.near_identical
+    if same is not None and same.p <= IDENTICAL_ERROR:
+        return True
+    return near is not None and near.samples > 0 and not near.heldout and near.p <= NEAR_ERROR
 
 
 def _identical(same: Identical) -> model.Identical:
@@ -159,36 +162,29 @@ def _identical(same: Identical) -> model.Identical:
 
 
 def _identical_facts(same: Identical, images: Mapping[str, ImageSource]) -> list[Fact]:
-    as_near = same.heldout.in_train if same.heldout else 0
     pairs = zip(same.samples.tolist(), same.train.tolist(), strict=True)
     sample_ids, train_ids = images["samples"].ids, images["train"].ids
-    return [Fact("identical", sample_ids[s], train_ids[t], None, as_near) for s, t in pairs]
+    return [Fact("identical", sample_ids[s], train_ids[t]) for s, t in pairs]
 
 
-def _near_facts(
-    known: Tensor, spaces: dict[str, SpaceMatches], images: Mapping[str, ImageSource]
-) -> list[Fact]:
+def _near_identical(known: Tensor, spaces: dict[str, SpaceMatches]) -> NearIdentical | None:
     """Samples nearer to training than chance explains, but for those known to be identical.
 
     Of spaces that compare whole images: photographs share parts, a logo say, without any copying.
     """
     whole = [space for name, space in spaces.items() if name not in OF_PARTS]
     if not whole:
-        return []
+        return None
     combined = combine_matches([s.samples for s in whole], [s.pool for s in whole])
-    matches = combined.matches
-    found = near_identical(combined, [s.pool for s in whole], NEAR_ERROR, known)
+    return near_identical(combined, [s.pool for s in whole], NEAR_ERROR, known)
+
+
+def _near_facts(near: NearIdentical, images: Mapping[str, ImageSource]) -> list[Fact]:
+    sample_ids, train_ids = images["samples"].ids, images["train"].ids
+    found = zip(near.samples.tolist(), near.train.tolist(), near.margin.tolist(), strict=True)
     return [
-        Fact(
-            "near_identical",
-            images["samples"].ids[row],
-            images["train"].ids[int(matches.item[row])],
-            min(float(matches.margin[row]) / math.log(10), 300.0),
-            found.heldout,
-            pool_as_near=found.pool,
-            p=found.p,
-        )
-        for row in found.samples.tolist()
+        Fact("near_identical", sample_ids[s], train_ids[t], min(margin / math.log(10), 300.0))
+        for s, t, margin in found
     ]
 
 

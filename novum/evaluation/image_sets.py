@@ -29,6 +29,7 @@ class Sets(NamedTuple):
     train: Opened
     heldout: Opened | None
     generator: ImageGenerator | None = None  # the checkpoint that drew the samples
+    groups: str | None = None  # of images that are held out together
 
     @property
     def images_seen(self) -> int:
@@ -64,7 +65,7 @@ def open_sets(options: argparse.Namespace) -> Sets:
     channels, size, _ = samples.images.shape
     with distributed.local_rank_zero_first("training and held-out images"):
         references = open_references(*places, size, channels, trained_on, options=read_as)
-    sets = Sets(samples, *references, generator)
+    sets = Sets(samples, *references, generator, options.groups or groups_of(trained_on, places))
     for side in sets.opened().values():
         if len(side.images) < 2:
             raise InputError(f"{side.where} holds 1 image: give at least 2")
@@ -88,6 +89,7 @@ def reading(options: argparse.Namespace) -> Reading:
         options.image_column,
         options.split,
         options.on_bad_image == "skip",
+        options.groups,
     )
 
 
@@ -95,7 +97,7 @@ def data_of_run(options: argparse.Namespace) -> dict[str, Any] | None:
     """Arguments of the data that the checkpoint's run was trained on; None if unknown."""
     from novum.datamodules.images import ImageDataModule
 
-    typed = [place for place in (options.train, options.heldout) if place]
+    typed = [place for place in (options.train, options.heldout, options.groups) if place]
     try:
         return arguments_of_run(Path(options.samples), ImageDataModule, typed)
     except Untrusted as error:
@@ -118,6 +120,15 @@ def reference_places(
             "--heldout is needed: images like those of --train, but never trained on; or none"
         )
     return train, None if heldout == "none" else heldout
+
+
+def groups_of(trained_on: dict[str, Any] | None, places: tuple[str, str | None]) -> str | None:
+    """Groups that the run's data was split by, if it is what samples are held against."""
+    if trained_on is None:
+        return None
+    if {*places} - {trained_on.get("path"), trained_on.get("dataset"), None}:
+        return None
+    return trained_on.get("groups")
 
 
 def draw_samples(generator: ImageGenerator, n: int, seed: int) -> torch.Tensor:

@@ -31,8 +31,8 @@ QUALITY = {
     "coverage": ("coverage", ".0%"),
 }
 NO_FACTS = (
-    "No sample is identical to a training image, or nearer to one than chance allows to images that"
-    " are like the training images."
+    "No sample is identical to a training image, or so near to one that no chance explains it, as"
+    " far as training images among each other show."
 )
 LOOK = "look at the pairs below, then train with more data, fewer repeats of it or fewer steps"
 
@@ -82,8 +82,9 @@ def _finding(report: Report) -> tuple[Finding, str, tuple[str, ...], str]:
         return Finding.CANNOT_JUDGE, headline, (reason, *_facts(report)), todo
     if gate.p <= GATE_ERROR:
         details = (
-            f"they match training images more often than chance allows (p = {gate.p:.2g}), but no"
-            f" single one can be named as a copy; at most {_high(gate.copy_rate)} are copies.",
+            "they match training images more often than chance allows, but no single one can be"
+            f" named as a copy; at most {_high(gate.copy_rate)} are copies.",
+            f"By chance so many matches have a probability of {gate.p:.2g}.",
             *_facts(report),
         )
         todo = "judge more samples, against more held-out images"
@@ -155,21 +156,22 @@ def _facts(report: Report) -> Iterator[str]:
 
 def _near_facts(report: Report) -> Iterator[str]:
     """Sentences if near-duplicates in the data may explain the samples'."""
-    near = next((fact for fact in report.facts if fact.kind == "near_identical"), None)
-    if near is not None and near.heldout_as_near:
-        as_near = near.heldout_as_near
-        yield (
-            f"{_count(as_near, 'sample')} {'is' if as_near == 1 else 'are'} as near to a held-out"
-            " image, which cannot be a copy: nearness proves nothing here."
-        )
-    if near is None or not near.p:
+    near = report.near_identical
+    if near is None or not near.samples:
         return
-    also = near.pool_as_near
-    others = _count(also, "training or held-out image") if also else "no training or held-out image"
+    if near.heldout:
+        yield (
+            f"{_count(near.heldout, 'sample')} {'is' if near.heldout == 1 else 'are'} as near to a"
+            " held-out image, which cannot be a copy: nearness proves nothing here."
+        )
+    if not near.p:
+        return
+    image = "training or held-out image"
+    others = _count(near.pool, image) if near.pool else f"no {image}"
     proves = "more" if near.p <= NEAR_ERROR else "not more"
     yield (
         f"That is {proves} than near-duplicates among such images may explain (p = {near.p:.2g}):"
-        f" {others} {'are' if also and also > 1 else 'is'} so near to another one."
+        f" {others} {'are' if near.pool > 1 else 'is'} so near to another one."
     )
 
 
@@ -224,7 +226,7 @@ def _bound(report: Report) -> tuple[str, str]:
         return f"{high:.2%}", "if they are unaltered"
     ways = _or(list(seen))
     if len(seen) > LISTED:
-        ways = f"altered in one of the {len(seen)} ways that the power card shows as seen"
+        ways = f"altered in one of the {len(seen)} ways that planted copies show to be found"
     return f"{min(high / min(seen.values()), 1):.2%}", f"if they are {ways}"
 
 
@@ -271,22 +273,35 @@ def _caveats(report: Report) -> tuple[tuple[str, ...], bool]:
 
 
 def _quality(report: Report) -> tuple[Quality, str]:
-    """Quality of the samples in the first space that has a floor of held-out images."""
+    """Quality of the samples in the first space that has figures, beside its floor.
+
+    Held-out images that differ in kind, or are training images, give no floor.
+    """
+    unfit = _unfit(report)
     for name, space in report.features.items():
+        floors = {} if unfit else space.floor
         known = {m: e.value for m, e in space.quality.items() if e.value is not None}
         words = []
         for metric, (title, form) in QUALITY.items():
             if metric in known:
-                floor = space.floor.get(metric)
+                floor = floors.get(metric)
                 reach = floor and floor.value is not None and f"{floor.value:{form}}"
                 beside = f" (held-out images: {reach})" if reach else ""
                 words.append(f"{title} {known[metric]:{form}}{beside}")
         if words:
-            found = _quality_finding(known, space.floor)
+            found = _quality_finding(known, floors)
             opening = "Quality" if found is Quality.UNKNOWN else f"Quality is {found.value}"
-            return found, f"{opening}, in {name}: {', '.join(words)}."
+            why = _unrated(report, unfit) if found is Quality.UNKNOWN else ""
+            return found, f"{opening}, in {name}: {', '.join(words)}.{why}"
     few = report.samples.n and any(space.quality for space in report.features.values())
     return Quality.UNKNOWN, "Quality was not judged: these are too few samples." if few else ""
+
+
+def _unrated(report: Report, unfit: str) -> str:
+    """Reason why figures of quality are not rated; '' if these figures are none to rate."""
+    if report.heldout is None:
+        return " To rate that takes held-out images."
+    return " These held-out images are no measure of that." if unfit else ""
 
 
 def _quality_finding(known: dict[str, float], floors: dict[str, Estimate]) -> Quality:

@@ -13,6 +13,7 @@ from novum.core import distributed
 from novum.core.errors import InputError, NotComputable
 from novum.core.files import prepare_output, write_text
 from novum.core.protocols import StyleGenerator
+from novum.datamodules.groups import read_groups
 from novum.datamodules.resolve_source import Opened
 from novum.datamodules.sources.image_sources import ImageSource
 from novum.evaluation.audit import add_audit
@@ -25,7 +26,6 @@ from novum.evaluation.evidence import (
     projector_points,
 )
 from novum.evaluation.gate import LOCAL, USUAL, SpaceMatches, conclude, pool_of_digests
-from novum.evaluation.groups import read_groups
 from novum.evaluation.image_sets import Sets, device, open_sets
 from novum.evaluation.image_verdict import image_verdict
 from novum.evaluation.latent_figures import sees_small_steps, space_figures
@@ -36,7 +36,7 @@ from novum.evaluation.space import (
     copying_figures,
     judge,
     judge_copying,
-    quality_floor,
+    reference_floor,
 )
 from novum.metrics.features import (
     cache_together,
@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> Verdict:
     sets = open_sets(options)
     report = new_report(sets, options)
     keys = add_audit(report, sets)
-    group = read_groups(options.groups, sets.images()) if options.groups else None
+    group = read_groups(sets.groups, sets.images()) if sets.groups else None
     pool = pool_of_digests(keys["train"], keys.get("heldout"), options.seed, group)
     judged: dict[str, Judgement] = {}
     detectors: dict[str, Detector] = {}
@@ -101,7 +101,9 @@ def run(options: argparse.Namespace) -> Verdict:
         add_judgement(report, name, judged[name])
         if len(judged) > 1:
             continue
-        report.features[name].floor = quality_floor(features, device())
+        if sets.heldout:
+            sides = sets.train.images, sets.heldout.images, load_extractor(name)
+            report.features[name].floor = reference_floor(*sides, features, device())
         if distributed.is_rank_zero():
             points, pictures, facts = projector_points(features, judged[name], sets.images())
             write_projector(options.output / EVENTS, {name: points}, pictures, facts)

@@ -1,6 +1,7 @@
 """Metrics of samples in one feature space."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,8 +10,11 @@ from tqdm.auto import tqdm
 
 from novum.core import distributed
 from novum.core.errors import NotComputable
+from novum.datamodules.sources.image_sources import ImageSource
 from novum.evaluation.gate import SpaceMatches
 from novum.metrics.checks import check_features
+from novum.metrics.features.extractor import FeatureExtractor
+from novum.metrics.features.feature_cache import reference_figures
 from novum.metrics.functional.intervals import Interval
 from novum.metrics.functional.manifold import realism
 from novum.metrics.neighbours import knn_together
@@ -123,8 +127,15 @@ def judge(
     return Judgement(quality, novelty, missing, neighbours, found, copying, shown)
 
 
-def quality_floor(sets: FeatureSets, device: torch.device | None = None) -> dict[str, Estimate]:
-    """Figures of held-out images in place of samples, as many as there are samples at most."""
+def quality_floor(
+    sets: FeatureSets,
+    device: torch.device | None = None,
+    metrics: Sequence[str] = FLOORS,
+) -> dict[str, Estimate]:
+    """Figures of held-out images in place of samples, as many as there are samples at most.
+
+    All ranks call it at once, and each computes some of the metrics.
+    """
     if sets.heldout is None:
         return {}
     sets = sets if device is None else sets.to(device)
@@ -132,10 +143,35 @@ def quality_floor(sets: FeatureSets, device: torch.device | None = None) -> dict
     heldout = choose_rows(sets.heldout, len(sets.fake))
     near = sets.near if len(heldout) == len(sets.fake) else None
     instead = sets._replace(fake=heldout, heldout=None, near=near, logits=None)
+    own = measures_of(metrics)[distributed.rank() :: distributed.world_size()]
+    mine = {m.names: compute(m, instead)[0] for m in own}
     floor: dict[str, Estimate] = {}
-    for measure in measures_of(FLOORS):
-        values, _ = compute(measure, instead)
-        floor |= {n: as_estimate(v) for n, v in zip(measure.names, values, strict=True)}
+    for computed in distributed.all_gather_objects(mine, "the floor of quality"):
+        for names, values in computed.items():
+            floor |= {n: as_estimate(v) for n, v in zip(names, values, strict=True)}
+    return {name: value for name, value in floor.items() if value.value is not None}
+
+
+def reference_floor(
+    train: ImageSource,
+    heldout: ImageSource,
+    extractor: FeatureExtractor,
+    sets: FeatureSets,
+    device: torch.device | None = None,
+    metrics: Sequence[str] = FLOORS,
+) -> dict[str, Estimate]:
+    """`quality_floor` of features of these images, from the cache or computed once."""
+    names = [name for measure in measures_of(metrics) for name in measure.names]
+
+    def compute() -> Tensor:
+        floor = quality_floor(sets, device, metrics)
+        known = [floor.get(name, Estimate(None)) for name in names]
+        ends = [[math.nan if x is None else x for x in (e.value, e.low, e.high)] for e in known]
+        return torch.tensor(ends, dtype=torch.float64)
+
+    what = f"{len(sets.fake)}-{sets.seed}-{'-'.join(metrics)}"
+    rows = reference_figures(train, heldout, extractor, what, compute, (len(names), 3)).tolist()
+    floor = {name: as_estimate(Interval(*row)) for name, row in zip(names, rows, strict=True)}
     return {name: value for name, value in floor.items() if value.value is not None}
 
 

@@ -79,7 +79,6 @@ def facts(passages: Sequence[Passage]) -> list[Fact]:
             p.sample,
             p.train,
             p.bits,
-            0,
             p.length,
             p.train_length,
             p.file,

@@ -34,14 +34,15 @@ def _finding(report: Report) -> tuple[Finding, str, tuple[str, ...], str]:
     """The finding, its headline, sentences that continue it, and what to do next."""
     facts = [p for p in report.passages if p.fact]
     named = [p for p in report.passages if not p.fact and p.q <= NAMED]
-    rest = (_shares(report), *_power(report), _common(report))
+    rest = (_shares(report), *_power(report), _common(report), _figures(report, facts, named))
     if report.heldout is None and not facts:
         reason = (
             "without held-out text passages cannot be distinguished from what any such text has in"
-            f" common. {_account(report)}"
+            " common."
         )
         todo = "put text aside before training, and give it as --heldout"
-        return Finding.CANNOT_JUDGE, "Copying was not judged", (reason,), todo
+        details = (reason, f"In common: {_account(report)}")
+        return Finding.CANNOT_JUDGE, "Copying was not judged", details, todo
     if facts or _in_excess(report) or _is_drawn(report):
         details = (f"{_copying(report, facts, named)}.", *rest)
         return Finding.COPYING, "Copying found", details, LOOK
@@ -80,18 +81,32 @@ def _copying(report: Report, facts: list[Passage], named: list[Passage]) -> str:
         )
     if named:
         also = "more " if facts else ""
-        parts.append(f"{also}{_passages(named)} named as copies of training text (q <= {NAMED:g})")
-    if not facts and _in_excess(report) and report.text_evidence:
-        parts.append(
-            "passages in common with training text are more than held-out text explains"
-            f" (p = {report.text_evidence.excess_p:.2g})"
-        )
+        parts.append(f"{also}{_passages(named)} named as copies of training text")
+    if not facts and _in_excess(report):
+        parts.append("passages in common with training text are more than held-out text explains")
     if at_least := _value(report, "drawn_to_training"):
         parts.append(
-            f"at least {at_least:.2%} of the windows of {2 * STEP} letters owe their words to it"
-            " (95% confidence)"
+            f"at least {at_least:.2%} of the windows of {2 * STEP} letters owe their words to"
+            " training text (95% confidence)"
         )
     return "; ".join(parts)
+
+
+def _figures(report: Report, facts: list[Passage], named: list[Passage]) -> str:
+    """Figures behind the words, for those who want them."""
+    found, heldout = report.text_evidence, report.heldout
+    parts = []
+    if facts and found:
+        parts.append(f"a fact has more than {found.fact_bits:.0f} bits")
+    if named:
+        parts.append(f"a named passage has q <= {NAMED:g}")
+    if found and found.excess_p is not None:
+        parts.append(f"p = {found.excess_p:.2g} of no more passages than held-out text has")
+    if (p := _value(report, "permutation_p")) is not None:
+        parts.append(f"p = {p:.2g} of no preference for training text")
+    if heldout is not None and heldout.exchangeability_p is not None:
+        parts.append(f"p = {heldout.exchangeability_p:.2g} of held-out text of the same kind")
+    return f"In figures: {'; '.join(parts)}." if parts else ""
 
 
 def _passages(found: list[Passage]) -> str:
@@ -171,8 +186,8 @@ def _caveats(report: Report) -> Iterator[str]:
     p = report.heldout and report.heldout.exchangeability_p
     if p is not None and p <= ANOTHER_KIND:
         yield (
-            f"Held-out text differs in kind from training text (p = {p:.2g}), so what is chance is"
-            " not calibrated: put passages from all over the text aside before training."
+            "Held-out text differs in kind from training text, so what is chance is not calibrated:"
+            " put passages from all over the text aside before training."
         )
     found = report.text_evidence
     if report.heldout is not None and found is not None and found.heldout_shared >= SHARED:
@@ -187,8 +202,8 @@ def _leaning(report: Report, finding: Finding) -> str:
     if p is None or p > HARDLY_CHANCE or finding is Finding.COPYING:
         return ""
     return (
-        f"Short passages favour training text over held-out text (p = {p:.2g}), as any model does"
-        " that has learned words and names from it."
+        "Short passages favour training text over held-out text, as any model does that has learned"
+        " words and names from it."
     )
 
 
@@ -198,4 +213,7 @@ def _variety(report: Report) -> str:
     known = [quality[n].value for n in ("self_bleu", "self_bleu_heldout") if n in quality]
     if len(known) < 2 or known[0] is None or known[1] is None:
         return ""
-    return f"Self-BLEU {known[0]:.2f}, held-out text {known[1]:.2f}: higher repeats itself more."
+    return (
+        f"How much the samples repeat each other (Self-BLEU): {known[0]:.2f}, held-out text"
+        f" {known[1]:.2f}."
+    )

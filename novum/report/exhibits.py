@@ -11,6 +11,8 @@ from novum.report.formatting import number
 from novum.report.model import Report
 from novum.report.pictures import Pixels
 
+FACTS = {"identical": "identical", "near_identical": "nearly identical"}
+
 
 class NoveltyPanel(NamedTuple):
     """Samples beside their neighbours in one feature space; k of each, in any order."""
@@ -29,6 +31,7 @@ class NoveltyPanel(NamedTuple):
     train_names: Sequence[object] | None = None
     sample_outline: np.ndarray | None = None  # (k, 4, 2) corners of the part that both show: x and
     train_outline: np.ndarray | None = None  # y in shares of the sides, which may lie outside
+    facts: Sequence[str | None] | None = None  # identical or near_identical, if it is a fact
 
 
 class FactPair(NamedTuple):
@@ -68,7 +71,7 @@ class Margins(NamedTuple):
     margin: np.ndarray  # (m,)
     side: np.ndarray  # (m,) 1 where the item was trained on, -1 where it is held out, else 0
     odds: float = 1.0  # training items for each held-out one
-    threshold: float | None = None  # from here on samples are flagged
+    threshold: float | None = None  # the smallest of a sample that is named as a copy
 
 
 class Distributions(NamedTuple):
@@ -92,7 +95,7 @@ def exemplar_rows(
     typical = np.argsort(_off_centre(novelty) + _off_centre(quality), kind="stable")
     suspects = np.flatnonzero(copies) if copies.any() else np.arange(len(novelty))
     copied = suspects[np.argsort(novelty[suspects], kind="stable")]
-    title = "Most copied" if copies.any() else "Least novel (none is flagged as a copy)"
+    title = "Most copied" if copies.any() else "Nearest to training images"
     found = {"Most novel of the better half": novel, "Most typical": typical, title: copied}
     return {title: rows[:each] for title, rows in found.items()}
 
@@ -134,8 +137,8 @@ def panel_view(panel: NoveltyPanel) -> PanelView:
     sentences = ["Each sample beside the training image nearest to it, most suspicious first."]
     if panel.heldout is not None:
         sentences.append(
-            "The held-out image was never trained on and shows how near is near by chance: a copy"
-            " is much nearer to training."
+            "The held-out image shows how near is near by chance. A copy is much nearer to"
+            " training, and so is a natural near-duplicate: named are those with the tag copy."
         )
     if panel.aligned is not None:
         sentences.append(
@@ -144,7 +147,9 @@ def panel_view(panel: NoveltyPanel) -> PanelView:
         )
     sentences.append("Numbers below neighbours are distances in this space.")
     if panel.q is not None:
-        sentences.append("q: expected share of errors among those at least as suspicious.")
+        sentences.append(
+            "q: expected share of errors among those at least as suspicious, facts aside."
+        )
     rows = [_suspect(panel, int(i)) for i in by_suspicion(panel)]
     return PanelView(panel.space, " ".join(sentences), rows)
 
@@ -183,9 +188,11 @@ def _suspect(panel: NoveltyPanel, i: int) -> SuspectView:
             ImageView(apart, "difference of the two", "difference", _short(float(apart.mean())))
         )
     copy = panel.copies is not None and bool(panel.copies[i])
-    q = None if panel.q is None else panel.q[i]
+    fact = panel.facts[i] if panel.facts is not None else None
+    q = None if panel.q is None or fact == "identical" else panel.q[i]
     transform = None if panel.transform is None else panel.transform[i]
-    tags = ["copy"] * copy + ([transform] if transform else [])
+    tags = ["copy"] if copy else []
+    tags += [tag for tag in (fact and FACTS[fact], transform) if tag]
     tags += [] if q is None else [f"q {q:.3g}"]
     return SuspectView(sample, train if panel.train_names is not None else "", tags, copy, figures)
 
@@ -227,7 +234,7 @@ def scatter_view(scatter: Scatter) -> ScatterView:
     return ScatterView(
         scatter.space,
         scatter_chart(points, marks, scatter.novelty_label, scatter.quality_label),
-        ["samples", "flagged as copies"][: len(points)],
+        ["samples", "named as copies"][: len(points)],
         list(points),
         sum(len(p) for p in points.values()),
         len(at),
@@ -241,13 +248,14 @@ def scatter_view(scatter: Scatter) -> ScatterView:
 def distributions_lead(report: Report, spaces: Sequence[Distributions]) -> str:
     """Guide to the charts of distances and margins."""
     lead = (
-        "How far the samples lie from their nearest images: copies make a heap at the left, and the"
-        " last bar counts everything beyond."
+        "How far the samples lie from their nearest images. Copies, where there are any, make a"
+        " heap at the left; the last bar counts everything beyond."
     )
     if any(space.margins is not None for space in spaces):
         lead += (
             " The margin says how plainly one image is the nearest. By chance both curves agree;"
-            " copies are a right tail of training alone. A dashed line: flagged from there on."
+            " many copies are a right tail of training alone, and so is a difference between the"
+            " two sets. Samples named as copies stand to the right of a dashed line."
         )
     return lead + _unequal(report)
 

@@ -170,17 +170,13 @@ def interval_chart(
     share: bool = False,
     width: int = WIDTH,
 ) -> Markup:
-    """A dot and a whisker per row; `fair` is a line, and beyond it things are bad."""
+    """A dot and a whisker per row, and a line where `fair` is: a test judges, not a chart."""
     x = make_axis(x_label, *limits, 22, width - 22, share)
     floor = 8 + 38 * len(rows)
     parts = [_frame(x, Axis("", 0, 1, floor, 4, ()))]
     if fair is not None:
         at = x.at(fair)
-        bad = (
-            f'<rect class="bad" x="{at:.1f}" y="4" width="{x.end - at:.1f}" height="{floor - 4}"/>'
-        )
-        line = f'<line class="fair" x1="{at:.1f}" x2="{at:.1f}" y1="4" y2="{floor}"/>'
-        parts = [bad, *parts, line]
+        parts.append(f'<line class="fair" x1="{at:.1f}" x2="{at:.1f}" y1="4" y2="{floor}"/>')
     for i, (name, estimate) in enumerate(rows.items()):
         parts.append(_interval_row(x, name, estimate, 38 * i + 22, i, share, width))
     return _svg(floor + 44, f"{x_label}: {', '.join(rows)}", *parts, width=width)

@@ -27,6 +27,10 @@ SIDES = {"samples": "samples", "train": "training {}", "heldout": "held-out {}"}
 INTERVALS = (
     " Below a figure is its 95% interval, where one is known; the tag says which way is better."
 )
+NO_VERDICT = (
+    "No figure here is a verdict: the one above rests on all of them together, and on what training"
+    " images themselves show."
+)
 
 
 class Exhibits(NamedTuple):
@@ -150,25 +154,25 @@ def _quality_lead(report: Report) -> str:
 def _novelty(report: Report) -> tuple[str, str]:
     """Metric above the figures, and a chart of the shares closer to training if known."""
     if report.of_text:
-        return "Held-out text, which nobody has copied, is the measure of chance.", ""
+        return "Held-out text is the measure of chance.", ""
     shares = {
         name: share
         for name, space in report.features.items()
         if (share := space.novelty.get("closer_to_train")) and share.value is not None
     }
     if not shares:
-        lead = "Held-out images, which nobody has copied, are the measure of chance."
+        lead = f"Held-out images are the measure of chance. {NO_VERDICT}"
         if report.heldout is None:
             lead = (
-                "Without held-out images nothing here is calibrated: nearness to training can be"
-                " chance. Compare with another generator only."
+                "Facts aside, nothing here is calibrated without held-out images: nearness to"
+                " training can be chance. Compare with another generator only."
             )
         return lead, ""
     label = "samples nearer to training than to held-out images"
     chart = interval_chart(shares, label, limits=around_half(shares), fair=0.5, share=True)
     return (
         "New samples fall nearer to training as often as to held-out images: 50%, like a fair coin."
-        " An interval wholly in the shaded half means copying.",
+        f" Copying moves that up, and so do held-out images of another kind. {NO_VERDICT}",
         chart,
     )
 

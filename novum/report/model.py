@@ -220,15 +220,10 @@ class Fact:
     train: str | int  # of text: offset in all training text
     # -log10 of the share of fresh images as near; None if identical. Of a passage: bits
     measure: float | None = None
-    heldout_as_near: int = 0  # held-out images, as many as there are samples, of which it is true
     length: int | None = None  # of a passage, characters
     train_length: int | None = None
     file: str | None = None  # of training text
     file_offset: int | None = None
-    # of a near-identical one: training and held-out images that are as near to another one, and p
-    # of "fresh images are so near as often as these"
-    pool_as_near: int | None = None
-    p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -245,6 +240,23 @@ class Identical:
     pool_pairs: int  # training and held-out images that equal an earlier one
     p: float
     leak_p: float
+
+
+@dataclass(frozen=True)
+class NearIdentical:
+    """Numbers of samples and of fresh images that are nearly identical to another image.
+
+    Args:
+        samples: Nearly identical to a training image.
+        heldout: Samples as near to a held-out image, which cannot be copies.
+        pool: Training and held-out images that are as near to another one.
+        p: Of "fresh images are so near as often as these samples".
+    """
+
+    samples: int
+    heldout: int
+    pool: int
+    p: float
 
 
 @dataclass(frozen=True)
@@ -373,6 +385,7 @@ class Report:
     power: list[Recall] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
     identical: Identical | None = None
+    near_identical: NearIdentical | None = None
     gate: Gate | None = None
     negative_controls: dict[str, Control] = field(default_factory=dict)  # of each space
     notes: list[str] = field(default_factory=list)

@@ -93,6 +93,8 @@ def dump(report: Report) -> dict[str, Any]:
     content["facts"] = [_known(asdict(fact)) for fact in report.facts]
     if report.identical is not None:
         content["identical"] = _known(asdict(report.identical))
+    if report.near_identical is not None:
+        content["near_identical"] = asdict(report.near_identical)
     if report.text_evidence is not None:
         content["text_evidence"] = _known(asdict(report.text_evidence))
     if report.contamination:

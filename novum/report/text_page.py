@@ -10,6 +10,7 @@ from novum.datamodules.sources.corpus import TextSource
 from novum.metrics.novelty.text.differences import Piece, differences
 from novum.report.figures import line_chart
 from novum.report.formatting import number
+from novum.report.history import histories, history_view
 from novum.report.image_page import metric_table, settings
 from novum.report.model import Passage, Recall, Report
 from novum.report.rendering import render
@@ -73,8 +74,9 @@ def text_page(report: Report, texts: Sequence[str], train: TextSource) -> str:
     curve_names, curves = _ngrams(report)
     return render(
         "text.html",
-        title=f"Novum report: {report.samples.path}",
+        title=f"Novum report: {report.samples.path or 'Training run'}",
         report=report,
+        history=[history_view(tag, {"": at}, True) for tag, at in histories(report)],
         known=_known(report),
         novelty=metric_table(report, "novelty"),
         quality=metric_table(report, "quality"),
@@ -208,7 +210,10 @@ def _runs(copies: Sequence[Passage], joined: _Joined, shown: int) -> list[Run]:
 def _tables(copies: Sequence[Passage]) -> list[CopyTable]:
     """Passages with most bits, copies and others."""
     tables = []
-    for title, is_copy in (("Copies", True), ("Set phrases, and what held-out text has", False)):
+    for title, is_copy in (
+        ("Of training text", True),
+        ("Set phrases, and what held-out text has", False),
+    ):
         found = [c for c in copies if c.is_copy == is_copy]
         if found:
             rows = [_row(copy) for copy in found[:MOST_LISTED]]

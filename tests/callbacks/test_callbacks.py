@@ -22,6 +22,8 @@ from novum.callbacks import (
 from novum.callbacks.health import PhaseClock, class_coverage, diversity, duplicate_rate
 from novum.callbacks.samples import closed_walk, format_count, most_crowded, slerp
 from novum.callbacks.summary import flat_settings, quality_trend
+from novum.report.model import Finding
+from tests.report.reports import report
 
 
 class Painter(LightningModule):
@@ -198,7 +200,9 @@ def test_best_checkpoint_names_what_is_logged(trainer):
 def test_what_became_of_the_first_frechet_distance():
     tag = "quality/frechet_distance/pixels"
     history = [(1, {tag: 10.0}), (2, {tag: 5.0})]
-    assert quality_trend(history) == ["In pixels it is 50% of the first evaluation's 10."]
+    assert quality_trend(history) == [
+        "The Fréchet distance in pixels is 50% of the first evaluation's 10."
+    ]
     assert quality_trend(history[:1]) == []
 
 
@@ -215,7 +219,14 @@ class TestStopOnCopying:
         stop = self.trained(trainer, 0.02)
         assert trainer.should_stop
         assert stop.onset == 100
-        assert "Copying began by 100 images: with 95% confidence at least 2.00%" in stop.reason
+        assert "By 100 images at least 2.00% of the samples owed their likeness" in stop.reason
+
+    def test_a_bound_is_none_where_held_out_images_allow_no_judgement(self, trainer, monkeypatch):
+        """Training images themselves look like copies, so that the bound is of another thing."""
+        judged = report(share={"value": 0.35, "low": 0.3, "high": 0.4})
+        assert judged.verdict.finding is Finding.CANNOT_JUDGE
+        monkeypatch.setattr("novum.callbacks.stop_on_copying.last_judgement", lambda _: judged)
+        assert self.trained(trainer, 0.5).onset is None and not trainer.should_stop
 
     def test_mark_goes_on_and_remembers_the_first(self, trainer):
         stop = self.trained(trainer, 0.02, action="mark")

@@ -1,5 +1,9 @@
 """The verdict in training: a generator that copies is found, and is not the best."""
 
+import json
+import os
+import signal
+
 import pytest
 import torch
 from pytorch_lightning import Callback, Trainer
@@ -7,11 +11,15 @@ from pytorch_lightning.loggers import CSVLogger
 
 from novum.callbacks import BestCheckpoint, NearestNeighbours, StopOnCopying
 from novum.callbacks.nearest_neighbours import last_judgement
+from novum.callbacks.preemption import Preempted, Preemption
 from novum.callbacks.summary import RunSummary
 from novum.datamodules import ImageDataModule
 from novum.lightning_modules import GAN
 from novum.lightning_modules.networks import DCGANDiscriminator, DCGANGenerator
+from novum.report.figures import picture
 from novum.report.model import Finding
+from novum.report.pictures import to_rgb
+from tests.report.pages import check_against_verdict, read
 
 
 class Copier(GAN):
@@ -73,3 +81,58 @@ def test_an_evaluation_that_finds_copying_is_not_the_best(tmp_path, capsys):
     assert html.count('class="pair"') == 12 and "A random choice of what was judged" in html
     assert all(x in html for x in ("on held-out data", "<h3>Model</h3>", "<h3>Cost</h3>"))
     assert summary.history[-1][1]["novelty/copies_flagged/pixels"] > 0
+    report = json.loads(next(tmp_path.rglob("report.json")).read_text())
+    assert len(report["copies"]) == 256
+    check_against_verdict(html, report)
+
+
+class Stop(Preemption):
+    """Sends SIGTERM in the step after the second evaluation."""
+
+    def on_train_batch_start(self, trainer, *_):
+        if trainer.global_step == 10:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_stopped_run_shows_the_pictures_of_its_last_evaluation(tmp_path, monkeypatch):
+    """Samples and pairs as they were judged; nothing is sampled for the report."""
+    tens = "^[0-9]*(?=.$)"  # images of ten that follow each other are of one group
+    data = ImageDataModule("digits", image_size=8, batch_size=16, groups=tens)
+    train = data.train_reference()[:]
+    copies = train[:256] + (torch.arange(64).view(1, 1, 8, 8) % 2 == 0) * (train[:256] < 250)
+    module = Copier(
+        copies.to(torch.uint8),
+        generator=DCGANGenerator(image_size=8, channels=1, width=4),
+        discriminator=DCGANDiscriminator(image_size=8, channels=1, width=4),
+    )
+    at = []
+    sample = module.sample
+    monkeypatch.setattr(
+        module, "sample", lambda *a, **k: at.append(module.global_step) or sample(*a, **k)
+    )
+    summary = RunSummary()
+    neighbours = NearestNeighbours(features=("pixels",), num_samples=256)
+    trainer = Trainer(
+        max_steps=20,
+        val_check_interval=4,
+        logger=CSVLogger(tmp_path),
+        accelerator="cpu",
+        callbacks=[neighbours, summary, Stop()],
+        enable_progress_bar=False,
+        num_sanity_val_steps=0,
+    )
+    with pytest.raises(Preempted):
+        trainer.fit(module, data)
+    report = json.loads(next(tmp_path.rglob("report.json")).read_text())
+    html = next(tmp_path.rglob("report.html")).read_text(encoding="utf-8")
+    check_against_verdict(html, report)
+    assert report["finding"] == "copying" and max(at) == 8 < trainer.global_step
+    assert len(report["history"]) == 2
+    assert len(neighbours._pool.unit.unique()) == 180  # each is one draw in the tests
+    found = read(html)
+    assert {"Samples", "Nearest neighbours in pixels", "Copies"} <= set(found.sections)
+    assert len(found.all("img")) >= 18 + 3 * 12
+    last = sample(256, seed=0)
+    shown = to_rgb(last[:1])[0]
+    assert str(picture(shown, "a sample")) in html

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -6,11 +8,12 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
 
-from novum.callbacks import StopOnCopying, TextNovelty
+from novum.callbacks import RunSummary, StopOnCopying, TextNovelty
 from novum.evaluation.text_records import copy_records
 from novum.metrics.novelty.text import TextReferences, judge_text
 from novum.report.text_copies import copies_markdown
 from tests.metrics.novelty.text.markov import chain, plant, source
+from tests.report.pages import check_against_verdict, read
 from tests.tiny import tiny_trainer
 
 TRAIN, HELDOUT = chain(30_000, seed=1), chain(20_000, seed=2)
@@ -85,11 +88,26 @@ def test_copies_are_logged_against_tokens_seen(tmp_path):
     assert "novelty/permutation_p/folded" in trainer.callback_metrics
 
 
+def test_the_page_of_a_run_has_the_verdict_of_what_was_judged(tmp_path):
+    """With every copied passage beside its source, and the curves of the run."""
+    judge = TextNovelty(num_texts=30, length=400)
+    train(tmp_path, judge, RunSummary())
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["finding"] == "copying" and len(report["facts"]) >= 20
+    assert report["samples"]["n"] == 12_000 and report["samples"]["texts"] == 30
+    assert report["verdict"].startswith(f"Copying found: {len(report['facts'])} passages")
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    check_against_verdict(html, report)
+    page = read(html)
+    assert {"Passages beside their sources", "Samples", "During training"} <= set(page.sections)
+    assert TRAIN[report["copies"][0]["train"] :][:40] in page.text
+
+
 def test_stop_on_copying_ends_the_run(tmp_path):
     stop = StopOnCopying(limit=0.1)
     trainer, _ = train(tmp_path, TextNovelty(num_texts=30, length=400), stop)
     assert stop.onset == trainer.lightning_module.tokens_seen < 6000
-    assert f"Copying began by {stop.onset:,} characters" in stop.reason
+    assert f"By {stop.onset:,} characters at least " in stop.reason
 
 
 def test_another_kind_of_module_is_told(tmp_path):

@@ -362,3 +362,52 @@ def test_bad_images_are_skipped(tree, options):
         data.setup()
     assert len(data.train_reference()) + len(data.heldout_reference()) == 9
     take(data, 5)
+
+
+# groups
+
+
+@pytest.fixture
+def patients(tmp_path):
+    """Ten patients of 3 slices each, named by class, patient and slice."""
+    for i in range(30):
+        path = tmp_path / "scans" / ("ab"[i % 2]) / f"patient{i // 3}_{i % 3}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 8 * i).save(path)
+    return tmp_path / "scans"
+
+
+def patients_of(source) -> set[str]:
+    return {name.split("/")[1].split("_")[0] for name in source.ids}
+
+
+@pytest.mark.parametrize("memory", [{}, LAZY], ids=["memory", "lazy"])
+def test_groups_are_held_out_whole(patients, memory):
+    options = {"dataset": "folder", "path": str(patients), "image_size": 8, **memory}
+    alone = ImageDataModule(**options)
+    torn = patients_of(alone.train_reference()) & patients_of(alone.heldout_reference())
+    assert torn  # six slices at random are not two patients
+    data = ImageDataModule(**options, groups="patient[0-9]+")
+    train, heldout = data.train_reference(), data.heldout_reference()
+    assert (len(train), len(heldout)) == (24, 6)
+    assert not patients_of(train) & patients_of(heldout)
+    again = ImageDataModule(**options, groups="patient[0-9]+")
+    assert again.heldout_reference().ids == heldout.ids
+    other = ImageDataModule(**options, groups="patient[0-9]+", split_seed=1)
+    assert other.heldout_reference().ids != heldout.ids
+
+
+def test_groups_on_both_sides_of_a_split_that_is_there_are_an_error(patients):
+    (patients / "a").rename(patients / "train")
+    (patients / "b").rename(patients / "test")
+    options = {"dataset": "folder", "path": str(patients), "image_size": 8}
+    data = ImageDataModule(**options, groups="patient[0-9]+")
+    with pytest.raises(ValueError, match="'patient[0-9]' is in training and in held-out images"):
+        data.setup()
+    by_slice = ImageDataModule(**options, groups="[^/]+_[0-9]+")  # each on one side
+    assert len(by_slice.train_reference()) == 15
+
+
+def test_groups_are_not_for_streams(patients):
+    with pytest.raises(ValueError, match="groups are not for streaming"):
+        ImageDataModule("huggingface", str(patients), streaming=True, groups="patient[0-9]+")

@@ -3,7 +3,17 @@
 import pytest
 
 from novum.evaluation.image_verdict import image_verdict
-from novum.report.model import Control, Estimate, Fact, Finding, Identical, Quality, Recall, Tone
+from novum.report.model import (
+    Control,
+    Estimate,
+    Fact,
+    Finding,
+    Identical,
+    NearIdentical,
+    Quality,
+    Recall,
+    Tone,
+)
 from tests.report.reports import COPIES, NO_COPIES, report
 
 SAME = Identical(6, 400, 0, 400, 0, 600, 0, 0, 0.0, 1.0)
@@ -17,6 +27,8 @@ def identical(**changes) -> Identical:
 def judged(facts=0, same=None, controls=None, power=(), kind="identical", **changes):
     made = report(**changes)
     made.facts = [Fact(kind, i, i) for i in range(facts)]
+    if kind == "near_identical":
+        made.near_identical = NearIdentical(facts, 0, 0, 0.0)
     made.identical = same
     made.negative_controls = controls or {}
     made.power = [Recall(*recall) for recall in power]
@@ -44,7 +56,8 @@ def test_identical_samples_of_data_that_repeats_itself_do_not_convict():
 def test_a_nearly_identical_sample_convicts_unless_held_out_images_are_as_near():
     assert judged(1, kind="near_identical").finding is Finding.COPYING
     made = report()
-    made.facts = [Fact("near_identical", 0, 0, 9.0, heldout_as_near=2)]
+    made.facts = [Fact("near_identical", 0, 0, 9.0)]
+    made.near_identical = NearIdentical(1, heldout=2, pool=0, p=0.0)
     found = image_verdict(made)
     assert found.finding is Finding.NONE_FOUND
     assert "2 samples are as near to a held-out image, which cannot be a copy" in found.text
@@ -52,12 +65,13 @@ def test_a_nearly_identical_sample_convicts_unless_held_out_images_are_as_near()
 
 def test_nearly_identical_samples_that_near_duplicates_explain_do_not_convict():
     made = report()
-    made.facts = [Fact("near_identical", 0, 0, 9.0, pool_as_near=1, p=0.2)]
+    made.facts = [Fact("near_identical", 0, 0, 9.0)]
+    made.near_identical = NearIdentical(1, heldout=0, pool=1, p=0.2)
     found = image_verdict(made)
     assert found.finding is Finding.NONE_FOUND
     assert "not more than near-duplicates among such images may explain (p = 0.2)" in found.text
     assert "1 training or held-out image is so near to another one." in found.text
-    made.facts = [Fact("near_identical", 0, 0, 9.0, pool_as_near=0, p=1e-4)]
+    made.near_identical = NearIdentical(1, heldout=0, pool=0, p=1e-4)
     assert "no training or held-out image is so near" in image_verdict(made).text
     assert image_verdict(made).finding is Finding.COPYING
 

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from novum.core.errors import NotComputable
+from novum.datamodules.sources.image_sources import ImageArray
 from novum.evaluation import space
-from novum.evaluation.space import judge
+from novum.evaluation.space import judge, quality_floor
+from novum.metrics.features import extract_features, load_extractor
 from novum.metrics.functional import Moments, frechet_distance_from_features, precision_recall
 from novum.metrics.functional.frechet import WIDEST
 from novum.metrics.record import FeatureSets, Measure, Metric
@@ -109,3 +111,47 @@ def test_a_bug_in_a_metric_is_not_taken_for_that(monkeypatch, error):
     planted(monkeypatch, error)
     with pytest.raises(type(error), match="bug"):
         judge(features(gaussian(50, 0), None, gaussian(30, 2)))
+
+
+def test_ranks_share_out_the_floor(monkeypatch):
+    """Each figure is computed by one of two ranks; one rank computes them all."""
+    sets = features(gaussian(120, 0), gaussian(80, 1), gaussian(60, 2))
+    whole = quality_floor(sets)
+    assert {"frechet_distance", "precision", "recall", "coverage"} <= set(whole)
+    own = []
+    for rank in (0, 1):
+        monkeypatch.setattr("novum.core.distributed.world_size", lambda: 2)
+        monkeypatch.setattr("novum.core.distributed.rank", lambda rank=rank: rank)
+        monkeypatch.setattr("novum.core.distributed.all_gather_objects", lambda mine, _: [mine])
+        own.append(quality_floor(sets))
+    assert not set(own[0]) & set(own[1]) and own[0] | own[1] == whole
+
+
+def test_the_floor_of_some_metrics_alone():
+    sets = features(gaussian(120, 0), gaussian(80, 1), gaussian(60, 2))
+    assert set(quality_floor(sets, metrics=("precision",))) == {"precision", "recall"}
+    assert quality_floor(sets._replace(heldout=None)) == {}
+
+
+def test_the_floor_is_computed_once_for_the_same_images(monkeypatch):
+    images = [(gaussian(n, seed, 64) * 40 + 128).clamp(0, 255) for seed, n in enumerate((90, 60))]
+    train, heldout = (ImageArray(x.to(torch.uint8).view(-1, 1, 8, 8)) for x in images)
+    extractor, counted = load_extractor("pixels"), []
+
+    def counting(*args):
+        counted.append(args)
+        return quality_floor(*args)
+
+    monkeypatch.setattr(space, "quality_floor", counting)
+
+    def floor(n: int, others: ImageArray = heldout) -> dict[str, Estimate]:
+        of = [extract_features(extractor, x, progress=False) for x in (train, others, heldout[:n])]
+        return space.reference_floor(train, others, extractor, features(*of))
+
+    first, again = floor(50), floor(50)
+    assert first == again and len(counted) == 1
+    assert first["frechet_distance"].low < first["frechet_distance"].value
+    assert set(first) == set(quality_floor(*counted[0])) and first["precision"].low is None
+    floor(40)  # of another number of samples
+    other = floor(50, ImageArray(heldout.images[:55]))  # of other held-out images
+    assert len(counted) == 3 and other != first

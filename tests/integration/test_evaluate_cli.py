@@ -19,6 +19,7 @@ from novum.datamodules import ImageDataModule
 from tests import programs
 from tests.datamodules.test_resolve_source import write
 from tests.project import ROOT
+from tests.report.pages import check_against_verdict
 
 PIXELS = ("--features", "pixels")
 
@@ -57,8 +58,12 @@ def evaluate(monkeypatch, capsys, use_shared_cache):
     monkeypatch.setattr("novum.evaluation.images.PLANTED", 10)  # copies of each edit
 
     def call(*arguments: str, train: str = "train.npy", heldout: str = "heldout.npy"):
-        main([*arguments, "--train", train, "--heldout", heldout])
-        return json.loads(Path("evaluation/report.json").read_text()), capsys.readouterr().out
+        try:
+            main([*arguments, "--train", train, "--heldout", heldout])
+        finally:
+            report = json.loads(Path("evaluation/report.json").read_text())
+            check_against_verdict(Path("evaluation/report.html").read_text(), report)
+        return report, capsys.readouterr().out
 
     return call
 
@@ -198,9 +203,8 @@ def test_an_identical_sample_convicts_without_heldout_images(sets, evaluate):
         evaluate("--samples", "one.npy", *PIXELS, "--fail-on-copying", heldout="none")
     assert exit_.value.code == 3
     report, _ = evaluate("--samples", "one.npy", *PIXELS, heldout="none")
-    assert report["facts"] == [
-        {"kind": "identical", "sample": 199, "train": 7, "heldout_as_near": 0}
-    ]
+    assert report["facts"] == [{"kind": "identical", "sample": 199, "train": 7}]
+    assert report["identical"]["samples"] == 1 and report["near_identical"]["samples"] == 0
     assert 'class="pair"' in Path("evaluation/report.html").read_text()
 
 
@@ -296,6 +300,20 @@ def test_large_images_are_compared_as_thumbnails(sets, evaluate):
     assert list(report["features"]) == ["efficientnet_lite0", "pixels@32", "alignment", "local"]
 
 
+def test_one_place_for_both_sets_is_cut_by_groups(sets, evaluate):
+    """Three images of each of 200 people; the split of images alone would tear them apart."""
+    Path("people").mkdir()
+    for i, image in enumerate(sets["train"][:600, 0]):
+        Image.fromarray(image).save(f"people/person{i // 3}_{i % 3}.png")
+    where = {"train": "people", "heldout": "people"}
+    groups = ("--groups", "person[0-9]+")
+    report, _ = evaluate("--samples", "fresh.npy", *PIXELS, *groups, **where)
+    assert [report[side]["n"] for side in ("train", "heldout")] == [480, 120]
+    data = ImageDataModule("folder", "people", image_size=8, groups="person[0-9]+")
+    assert report["heldout"]["fingerprint"] == data.heldout_reference().fingerprint
+    assert report["controls"]["negative"]["pixels"]["rows"] <= 480
+
+
 @pytest.fixture
 def checkpoint(tmp_path, monkeypatch):
     """A tiny GAN trained for two steps on a split of its own."""
@@ -306,6 +324,7 @@ def checkpoint(tmp_path, monkeypatch):
     nets = [f"--model.init_args.{n}.init_args.width=8" for n in ("generator", "discriminator")]
     train(["fit", "--config", "dcgan_digits", *nets, "--data.init_args.image_size=8",
            "--data.init_args.subset=300", "--data.init_args.split_seed=3",
+           "--data.init_args.groups=^[0-9]*(?=.$)",
            "--trainer.max_steps=2", "--trainer.val_check_interval=2",
            "--trainer.logger.init_args.save_dir=runs", "--trainer.accelerator=cpu",
            "--trainer.callbacks=[{class_path: novum.callbacks.LastCheckpoint}]"])  # fmt: skip
@@ -323,7 +342,7 @@ def test_a_checkpoint_brings_samples_and_its_own_split(checkpoint, monkeypatch, 
     assert found["samples"]["n"] == 300
     assert found["samples"]["images_seen"] == 2 * 64
     assert found["train"]["n"] == 300  # the run's subset
-    data = ImageDataModule("digits", image_size=8, split_seed=3, subset=300)
+    data = ImageDataModule("digits", image_size=8, split_seed=3, subset=300, groups="^[0-9]*(?=.$)")
     assert found["heldout"]["fingerprint"] == data.heldout_reference().fingerprint
     again, named, other = report(), report("--train", "digits"), report("--seed", "1")
     assert again["samples"] == named["samples"] == found["samples"]

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from novum.cli.evaluate import main
 from tests.metrics.novelty.text.markov import chain, plant
-from tests.report.pages import read
+from tests.report.pages import check_against_verdict, read
 
 
 @pytest.fixture
@@ -26,7 +26,9 @@ def texts(tmp_path, monkeypatch):
 
 def evaluate(*arguments: str, train: str = "train.txt", heldout: str = "heldout.txt"):
     main(["--kind", "text", "--train", train, "--heldout", heldout, *arguments])
-    return json.loads(Path("evaluation/report.json").read_text())
+    report = json.loads(Path("evaluation/report.json").read_text())
+    check_against_verdict(Path("evaluation/report.html").read_text(encoding="utf-8"), report)
+    return report
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def test_heldout_text_of_another_kind_is_doubted(texts):
     Path("other.txt").write_text(chain(30_000, seed=5, world=1), encoding="utf-8")
     report = evaluate("--samples", "fresh.txt", heldout="other.txt")
     assert report["heldout"]["exchangeability_p"] <= 0.01
-    assert "Held-out text differs in kind from training text (p = " in report["verdict"]
+    assert "Held-out text differs in kind from training text, so" in report["verdict"]
     assert "banner doubtful" in Path("evaluation/report.html").read_text(encoding="utf-8")
 
 
@@ -96,7 +98,7 @@ def test_all_of_it_is_written(texts):
     assert report["samples"]["n"] == len(texts.text)
     page = read(Path("evaluation/report.html").read_text(encoding="utf-8"))
     assert page.sections[0].startswith("Copying found")
-    assert "Copies beside their sources" in page.sections and "New n-grams" in page.sections
+    assert "Passages beside their sources" in page.sections and "New n-grams" in page.sections
     start, length, _ = texts.copies[0]
     assert texts.text[start : start + length] in page.text and "<&>" in page.text
     events = EventAccumulator("evaluation/tensorboard")

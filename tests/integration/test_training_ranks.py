@@ -9,6 +9,11 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from novum.cli.train import CONFIGS
+from novum.datamodules import ImageDataModule
+from novum.evaluation.space import quality_floor
+from novum.metrics.features import load_extractor, reference_features
+from novum.metrics.functional import Moments
+from novum.metrics.record import FeatureSets
 from tests import programs
 from tests.project import ROOT
 
@@ -23,16 +28,16 @@ def run_of_two(tmp_path_factory, shared_cache):
     """A run of two ranks, 8 images each a step; and the same checkpoint judged by one process."""
     folder = tmp_path_factory.mktemp("ddp")
     config = yaml.safe_load((CONFIGS / "dcgan_digits.yaml").read_text())
-    keep = ("FilmStrip", "FrechetDistanceCallback", "NearestNeighbours", "BestCheckpoint",
-            "RunSummary")  # fmt: skip
+    keep = ("FilmStrip", "FrechetDistanceCallback", "PrecisionRecall", "NearestNeighbours",
+            "BestCheckpoint", "RunSummary")  # fmt: skip
     config["trainer"]["callbacks+"] = [
         c for c in config["trainer"]["callbacks+"] if c["class_path"].endswith(keep)
     ]
     for callback in config["trainer"]["callbacks+"]:
-        if callback["class_path"].endswith(("FrechetDistanceCallback", "NearestNeighbours")):
+        if callback["class_path"].endswith(keep[1:4]):
             callback["init_args"] = {"num_samples": 300}
     config["trainer"] |= {"max_steps": 6, "val_check_interval": 3, "log_every_n_steps": 3}
-    config["data"]["init_args"] |= {"image_size": 8, "batch_size": 8}
+    config["data"]["init_args"] |= {"image_size": 8, "batch_size": 8, "split_seed": 1}
     (folder / "two.yaml").write_text(yaml.safe_dump(config))
     two = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
     done = train(folder, shared_cache, "fit", "--config", "two.yaml", *two)
@@ -73,6 +78,24 @@ def test_metrics_do_not_depend_on_the_number_of_ranks(run_of_two):
     assert quality["frechet_distance"]["value"] == pytest.approx(
         scalars.Scalars("quality/frechet_distance/efficientnet_lite0")[-1].value, rel=1e-6
     )
+
+
+@pytest.mark.slow
+def test_quality_is_rated_beside_its_floor(run_of_two, use_shared_cache):
+    """Shared out by two ranks, the floor is that of one process."""
+    run, done, _ = run_of_two
+    report = json.loads((run / "report.json").read_text())
+    data, name = ImageDataModule("digits", image_size=8, split_seed=1), "efficientnet_lite0"
+    extractor = load_extractor(name)
+    sides = data.train_reference(), data.heldout_reference()
+    train, heldout = (reference_features(side, extractor, progress=False) for side in sides)
+    known = quality_floor(FeatureSets(train, heldout, heldout[:300], Moments().update(train)))
+    floor = report["features"][name]["floor"]
+    assert {"frechet_distance", "precision", "recall"} <= set(floor) < set(known)
+    for metric, value in floor.items():
+        assert value["value"] == pytest.approx(known[metric].value, rel=1e-4)
+    assert report["quality_finding"] == "poor" and "(held-out images: " in report["verdict"]
+    assert "Quality is poor" in (run / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +142,7 @@ def test_two_ranks_of_a_stylegan_stay_equal_and_resume_exactly(stylegan_ranks):
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_find_unused_parameters_true"])
 def test_other_strategies_of_ddp_train_and_hand_weights_back(strategy, tmp_path, shared_cache):
-    data = {"image_size": 8, "batch_size": 8}
+    data = {"image_size": 8, "batch_size": 8, "split_seed": 1}
     settings = [f"--data.init_args.{name}={value}" for name, value in data.items()]
     settings += [f"--trainer.strategy={strategy}", "--trainer.accelerator=cpu"]
     settings += ["--trainer.devices=2", "--trainer.max_steps=3", "--trainer.limit_val_batches=0"]

@@ -1,8 +1,20 @@
 """A strict reader of our pages: what it cannot make sense of fails the test."""
 
+import re
 from html.parser import HTMLParser
 from typing import NamedTuple
 
+JARGON = (
+    "p-value", "p =", "q <", "q-value", "margin", "permutation", "exchangeab", "Bonferroni", "null",
+    "bits",
+)  # fmt: skip
+CLAIM = re.compile(  # that there is copying, or none
+    r"\b(?:means?|proves?|is|are|was|were|be) (?:not? )?(?:an? )?cop(?:y|ies|ied|ying)\b"
+    r"|\bmeans? (?:passages|overfit)"
+    r"|\bno copying\b|\bnone is\b|\bno sample (?:is|was)\b|\bno passage stands\b"
+    r"|[^.]*\bshaded\b[^.]*",
+    re.IGNORECASE,
+)
 VOID = {"meta", "img", "br"}
 SHAPES = {"path", "line", "circle", "rect", "polyline", "polygon"}
 
@@ -46,6 +58,45 @@ class _Reader(HTMLParser):
         self.texts.append(data)
         if "h2" in self.open:
             self.titles[-1] += data
+
+
+def first_screen(page: str) -> str:
+    """Words of the banners, without what is folded away."""
+    banners = page[page.index("<header>") : page.index("<section>")]
+    return read_text(re.sub(r"<details>.*?</details>", "", banners, flags=re.DOTALL))
+
+
+def check_against_verdict(page: str, report: dict) -> None:
+    """The verdict alone says whether there is copying: no word and no picture says it again.
+
+    Args:
+        report: Contents of its report.json.
+    """
+    below = page[page.index("<section>") : page.rindex("</main>")]
+    screen = first_screen(page)
+    assert not [word for word in JARGON if word in screen], screen
+    assert not CLAIM.findall(read_text(below))
+    if report.get("kind") == "text":
+        return
+    named, judged = bool(report.get("copies")), report.get("gate") is not None
+    assert ("named by the test, the surest first" in below) == named
+    assert ("The test names no sample" in below) == (judged and not named)
+    if not named:
+        marks = re.findall(r'class="([^"]*)"', below)
+        assert not {"tone", "alarm", "bad"} & set(" ".join(marks).split())
+        assert "named as copies" not in re.findall(r"</i>([^<]*)</span>", below)  # of a legend
+    if report["finding"] != "copying":
+        assert "Copying" not in report["conclusion"]["quality"]
+        assert not report.get("facts") or "no evidence of copying in this data" in below
+    if report["finding"] == "cannot_judge":
+        assert report["quality_finding"] == "unknown"
+
+
+def read_text(page: str) -> str:
+    """All text of a page or of a part of one."""
+    reader = _Reader()
+    reader.feed(page)
+    return re.sub(r"\s+", " ", "".join(reader.texts))
 
 
 def read(page: str) -> Page:

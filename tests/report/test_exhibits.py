@@ -72,7 +72,7 @@ def test_exemplars_are_novel_and_good_typical_and_copied():
     assert typical == [3]
     assert copied == [5]
     none = list(exemplar_rows(novelty, quality, copies & False, each=2).items())
-    assert none[2][0].startswith("Least novel") and none[2][1].tolist() == [5, 6]
+    assert none[2][0].startswith("Nearest to training") and none[2][1].tolist() == [5, 6]
 
 
 def test_scatter_counts_its_dots_and_shows_exemplars():

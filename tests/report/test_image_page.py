@@ -6,11 +6,22 @@ import numpy as np
 import pytest
 
 from novum.evaluation.image_verdict import image_verdict
+from novum.metrics.registry import metrics
 from novum.report.exhibits import Distributions, FactPair, Margins, NoveltyPanel, Scatter
 from novum.report.image_page import Exhibits, page
-from novum.report.model import Control, Copy, Estimate, Fact, Recall, Report, SetAudit, SetSummary
-from novum.report.schema import parse
-from tests.report.pages import read
+from novum.report.model import (
+    Control,
+    Copy,
+    Estimate,
+    Fact,
+    NearIdentical,
+    Recall,
+    Report,
+    SetAudit,
+    SetSummary,
+)
+from novum.report.schema import dump, parse
+from tests.report.pages import CLAIM, JARGON, check_against_verdict, first_screen, read
 from tests.report.reports import COPIES, report, with_headline
 
 UNRATED = "Quality is not rated"
@@ -103,13 +114,13 @@ def test_a_part_that_is_missing_is_no_mistake():
 
 def test_copies_not_searched_for_is_not_no_copies():
     assert "Copies" not in read(page(report())).sections
-    assert "No sample was flagged" in read(page(report(copies=[]))).text
+    assert "The test names no sample" in read(page(report(copies=[]))).text
 
 
 def test_copies_are_listed_surest_first_and_counted():
     copies = [{"sample": i, "train": 10_000 + i, "q": 1 - i / 100} for i in range(50)]
     found = read(page(report(copies=copies))).text
-    assert "50 flagged" in found and "30 more are in report.json" in found
+    assert "50 named" in found and "30 more are in report.json" in found
     assert "10049" in found and "10000" not in found
 
 
@@ -200,7 +211,6 @@ QUESTIONS = {  # what somebody who has read no documentation must learn from the
     "What do I do now?": ("look at the pairs below, then train with more data", "nothing, as far"),
     "Is it good?": ("Quality is poor", "Quality is good"),
 }
-JARGON = ("p-value", "p =", "q-value", "margin", "permutation", "exchangeab", "Bonferroni", "null")
 
 
 @pytest.mark.parametrize("copied", [True, False])
@@ -211,11 +221,50 @@ def test_the_first_screen_answers_without_documentation(copied):
     space.floor = {name: Estimate(value) for name, value in floors.items()}
     space.quality = {name: Estimate(0.1 if copied else 0.89) for name in floors}
     made.verdict = image_verdict(made)
-    text = read(page(made)).text
-    screen = text[: text.index("How well the samples match")]
+    screen = first_screen(page(made))
     for question, (if_copied, if_not) in QUESTIONS.items():
         assert (if_copied if copied else if_not) in screen, question
     assert not [word for word in JARGON if word in screen]
+
+
+BESIDE = {"value": 0.58, "low": 0.53, "high": 0.63}  # nearer to training than chance
+
+
+@pytest.mark.parametrize(
+    ("changes", "finding"),
+    [
+        ({"gate": COPIES}, "copying"),
+        ({"gate": COPIES | {"samples_named": 0}}, "leaning"),
+        ({}, "none_found"),
+        ({"gate": {"needed": 50}}, "too_little_evidence"),
+        ({"share": {"value": 0.35, "low": 0.3, "high": 0.4}}, "cannot_judge"),
+        ({"heldout": None}, "cannot_judge"),
+    ],
+)
+def test_nothing_on_the_page_contradicts_the_verdict(changes, finding):
+    copied = finding == "copying"
+    copies = [{"sample": "a.png", "train": 8, "q": 0.01, "distance": 0.5}] if copied else []
+    made = report(**{"share": BESIDE, "copies": copies, **changes})
+    if made.heldout is None:
+        made.copies = None
+    else:
+        made.features["pixels"].floor = {"precision": Estimate(0.5)}
+    made.facts = [Fact("near_identical", "c.png", 9, 9.0)]
+    made.near_identical = NearIdentical(1, heldout=2, pool=0, p=0.0)
+    made.negative_controls = {"pixels": Control(100, 0.3, [Estimate(0.0, -0.01, 0.01)], [1])}
+    made.power = [Recall("mirrored", 0.9, 0.8, 1.0)]
+    made.verdict = image_verdict(made)
+    m = np.linspace(0, 1, 50)
+    exhibits = Exhibits(
+        images(4),
+        [FactPair("near_identical", images(1)[0], images(1)[0], "c.png", 9)],
+        [panel(copies=[False, copied, False], facts=[None, None, "near_identical"])],
+        [Scatter("pixels", m, m, (np.arange(50) < 5) & copied)],
+        [Distributions("pixels", m, m, margins(50)._replace(threshold=0.5))],
+    )
+    content = dump(made)
+    assert content["finding"] == finding
+    check_against_verdict(page(made, exhibits), content)
 
 
 def test_detectors_alone_are_not_said_to_lack_heldout_images():
@@ -243,3 +292,8 @@ def test_what_both_show_is_outlined():
     assert html.count('<polygon points="0.25,0 1,0 1,0.5 0.25,0.5"/>') == 3
     assert html.count('<polygon points="1,0 4,0 4,2 1,2"/>') == 3
     assert "<polygon" not in page(report(), Exhibits(panels=[panel()]))
+
+
+def test_no_metric_is_explained_as_a_verdict():
+    claims = {m.name: CLAIM.findall(m.meaning) for m in metrics().values()}
+    assert not {name: found for name, found in claims.items() if found}

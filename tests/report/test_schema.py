@@ -16,6 +16,7 @@ from novum.report.model import (
     Finding,
     Gate,
     Identical,
+    NearIdentical,
     Passage,
     Recall,
     Report,
@@ -52,8 +53,9 @@ REPORTS = st.builds(
     verdict=VERDICTS,
     copies=st.none() | st.lists(COPIES, max_size=3),
     power=st.lists(st.builds(Recall, NAMES, NUMBERS, NUMBERS, NUMBERS), max_size=2),
-    facts=st.lists(st.builds(Fact, NAMES, NAMES, st.integers(), NUMBERS, COUNTS), max_size=2),
+    facts=st.lists(st.builds(Fact, NAMES, NAMES, st.integers(), NUMBERS), max_size=2),
     identical=st.none() | st.builds(Identical, *[COUNTS] * 8, FLOATS, FLOATS),
+    near_identical=st.none() | st.builds(NearIdentical, *[COUNTS] * 3, FLOATS),
     gate=st.none() | st.builds(Gate, FLOATS, FLOATS, ESTIMATES, *[COUNTS] * 3, st.lists(NAMES)),
     negative_controls=st.dictionaries(
         NAMES, st.builds(Control, COUNTS, FLOATS, st.lists(ESTIMATES), st.lists(FLOATS)), max_size=2

@@ -45,10 +45,10 @@ def test_copies_are_shown_beside_their_sources(sets):
     assert report.verdict.tone == "copying"
     page = read(text_page(report, texts, train))
     assert page.text.count(HOSTILE) == 3  # in the sample, and beside its source
-    assert "<name>.txt" in page.text and "Copies" in page.text
+    assert "<name>.txt" in page.text and "All passages" in page.sections
     marks = [attributes["class"] for attributes in page.all("mark")]
     assert "copied verbatim" in marks and {"copied folded", "copied near"} & set(marks)
-    assert page.sections[1:4] == ["Copies beside their sources", "Novelty", "New n-grams"]
+    assert page.sections[1:4] == ["Passages beside their sources", "Novelty", "New n-grams"]
 
 
 def test_what_differs_is_marked(sets):

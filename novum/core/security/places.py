@@ -80,6 +80,13 @@ def _lies_in(folder: Path, text: str) -> bool:
     return Path(found).is_relative_to(folder.resolve())
 
 
+def _read_groups(folder: Path | None, text: str) -> None:
+    """Rule for a file or a pattern, which may be one whose search has no end."""
+    if not os.path.isfile(os.path.expanduser(text)):
+        raise Untrusted(f"groups images by the pattern {text[:100]}")
+    _read(folder, text)
+
+
 def _read_image(folder: Path | None, text: str) -> None:
     if text not in EMBEDDED or Path(text).exists():  # a file of that name comes first
         _read(folder, text)
@@ -116,6 +123,7 @@ PROCESSES = {("ImageDataModule", "num_workers"), ("Trainer", "devices"), ("Train
 EXTRACTORS = ("clip", "dinov2", "efficientnet_lite0", "inception", "inception_bf16", "pixels")
 PLACES: dict[tuple[str, str], Callable[[Path | None, str], None]] = {
     ("ImageDataModule", "path"): _read_existing,
+    ("ImageDataModule", "groups"): _read_groups,
     ("TextDataModule", "files"): _read,
     ("TextDataModule", "path"): _read_existing,
     ("SingleImageDataModule", "image"): _read_image,

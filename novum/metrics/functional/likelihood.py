@@ -173,8 +173,8 @@ MEASURES = (
             Metric(
                 "fld_gap",
                 "FLD gap",
-                "Likelihood of training less that of held-out images under the samples; below 0"
-                " means overfitting.",
+                "Likelihood of training less that of held-out images under the samples;"
+                " overfitting pushes it below 0.",
                 "novelty",
                 "not far below 0",
             ),

@@ -185,8 +185,8 @@ MEASURES = (
             Metric(
                 "data_copying_ct",
                 "Data-copying C_T",
-                "Rank test of distances to training, samples against held-out images; far below 0"
-                " means copying or samples that are too typical.",
+                "Rank test of distances to training, samples against held-out images; copies, and"
+                " samples that are too typical, push it far below 0.",
                 "novelty",
                 "not far below 0",
             ),

@@ -166,14 +166,14 @@ MEASURES = (
             Metric(
                 "items_flagged",
                 "Items flagged",
-                "Training items that the samples named as copies are copies of.",
+                "Training items of which samples are named as copies.",
                 "novelty",
                 "0",
                 unit="count",
             ),
             Metric(
                 "items_copied",
-                "Items copied",
+                "Items overdrawn",
                 "Training items that draw more samples than held-out items do by chance.",
                 "novelty",
                 "0",

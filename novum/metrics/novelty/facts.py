@@ -101,6 +101,8 @@ class NearIdentical(NamedTuple):
     """Samples that match a training item more plainly than fresh images would."""
 
     samples: Tensor  # (k,) int64, rows
+    train: Tensor  # (k,) int64, the training row that each matches
+    margin: Tensor  # (k,) surprise of each: -ln of the share of fresh images as near
     heldout: int  # samples that match a held-out item as plainly, none of which is a copy
     pool: int  # items of training and held-out data that match another one as plainly
     p: float  # of "samples are so near to an item as often as the pool's items are"
@@ -138,4 +140,5 @@ def near_identical(
     rows = (passing & train).nonzero()[:, 0]
     if not in_pool and (matches.margin[rows] >= SLOWER * threshold).any():
         p = 0.0
-    return NearIdentical(rows, int((passing & ~train).sum()), in_pool, p)
+    as_near = int((passing & ~train).sum())
+    return NearIdentical(rows, matches.item[rows], matches.margin[rows], as_near, in_pool, p)

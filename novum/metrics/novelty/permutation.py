@@ -95,7 +95,7 @@ MEASURES = (
                 "permutation_p",
                 "Permutation p",
                 "How often a random split into training and held-out items looks as suspicious;"
-                " small means copying.",
+                " copying makes it small, and so does held-out data of another kind.",
                 "novelty",
                 "not near 0",
                 unit="p-value",

@@ -56,14 +56,19 @@ class Pool(NamedTuple):
         return taken
 
 
-def draw_pool(train: Tensor, heldout: Tensor | None, seed: int = 0) -> Pool:
-    """The pool of two sets (t, d) and (h, d); equal rows, across sets too, are one item."""
+def draw_pool(
+    train: Tensor, heldout: Tensor | None, seed: int = 0, group: Tensor | None = None
+) -> Pool:
+    """The pool of two sets (t, d) and (h, d); equal rows, across sets too, are one item.
+
+    `group` is that of `pool_of_items`.
+    """
     sets = {"train": train} if heldout is None else {"train": train, "heldout": heldout}
     for name, x in sets.items():
         check_features(x, name, at_least=1)
     check_same_width(**sets)
     _, item = distinct_rows(torch.cat(list(sets.values())))
-    return pool_of_items(item.cpu(), len(train), seed)
+    return pool_of_items(item.cpu(), len(train), seed, group)
 
 
 def pool_of_items(item: Tensor, num_train: int, seed: int = 0, group: Tensor | None = None) -> Pool:

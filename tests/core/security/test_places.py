@@ -139,6 +139,21 @@ def test_what_the_user_types_is_read(tmp_path):
         assert ends_well("evaluate.py", lambda m=more: evaluate.main([*arguments, *m])) == 0
 
 
+def test_a_run_brings_no_pattern_to_group_names_by(tmp_path):
+    """Its search may have no end."""
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "g.csv").write_text("image,group")
+    (tmp_path / "g.csv").write_text("image,group")
+    for groups in ("(a+)+b", str(tmp_path / "g.csv"), str(tmp_path / "given" / "(a+)+b")):
+        path = attacks.run_of(tmp_path / "given", attacks.with_data(groups=groups))
+        with pytest.raises(Untrusted, match="groups images by the pattern|outside of"):
+            arguments_of_run(path, ImageDataModule)
+        assert arguments_of_run(path, ImageDataModule, [groups])["groups"] == groups
+    inside = str(tmp_path / "given" / "g.csv")
+    path = attacks.run_of(tmp_path / "given", attacks.with_data(groups=inside))
+    assert arguments_of_run(path, ImageDataModule)["groups"] == inside
+
+
 def test_images_beside_a_run_are_read(tmp_path, monkeypatch):
     path = attacks.run_of(tmp_path / "given", images("images"))
     (tmp_path / "elsewhere").rename(tmp_path / "given" / "images")

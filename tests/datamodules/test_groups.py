@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from novum.evaluation.groups import read_groups
+from novum.datamodules.groups import cut_groups, read_groups
 from novum.metrics.novelty.nearest_matches import find_clusters, match_pool
 from novum.metrics.novelty.negative_control import match_within_pool, negative_control
 from novum.metrics.novelty.permutation import surprise_test
@@ -27,9 +27,43 @@ def test_groups_of_names_and_of_a_file(tmp_path):
     path.write_text("\n".join(["set,image,group", *rows[1:]]))
     with pytest.raises(ValueError, match="no group for p1/a.png of train: add a line"):
         read_groups(str(path), IMAGES)
-    path.write_text("image,group")
-    with pytest.raises(ValueError, match="needs the columns set, image, group"):
+    path.write_text("image,name")
+    with pytest.raises(ValueError, match="needs the columns image, group"):
         read_groups(str(path), IMAGES)
+
+
+def test_a_file_needs_no_set_unless_two_sets_share_a_name(tmp_path):
+    path = tmp_path / "groups.csv"
+    names = [name for side in IMAGES.values() for name in side.ids]
+    path.write_text("\n".join(["image,group", *(f"{name},{name[:2]}" for name in names)]))
+    assert read_groups(str(path), IMAGES).tolist() == [0, 0, 1, 2]
+    path.write_text("set,image,group\ntrain,a.png,1\nheldout,a.png,2")
+    twice = {side: SimpleNamespace(ids=["a.png"]) for side in IMAGES}
+    assert read_groups(str(path), twice).tolist() == [0, 1]
+    with pytest.raises(ValueError, match="no group for a.png: add a line"):
+        cut_groups(str(path), ["a.png"], 1, 0)
+
+
+def test_whole_groups_are_held_out_at_random():
+    """About the share asked for: 20 of 100 images, in groups of 1 to 7."""
+    sizes = [1 + i % 7 for i in range(25)]
+    ids = [f"patient{p:02d}/{i}.png" for p, size in enumerate(sizes) for i in range(size)]
+    held = [cut_groups("patient[0-9]+", ids, 20, seed) for seed in range(20)]
+    for mask in held:
+        sides = [{name[:9] for name, of in zip(ids, mask, strict=True) if of == s} for s in (0, 1)]
+        assert not sides[0] & sides[1] and 16 <= mask.sum() <= 24
+    often = torch.stack(held).double().mean(0)
+    assert often.max() < 0.8 and len({tuple(mask.tolist()) for mask in held}) == 20
+
+
+@pytest.mark.parametrize("large", [0, 1])
+def test_neither_side_is_left_without_a_group(large):
+    ids = [*(f"{large}/{i}" for i in range(99)), f"{1 - large}/0"]
+    for count in (1, 20, 99):
+        for seed in range(5):
+            assert 0 < cut_groups("^[01]", ids, count, seed).sum() < 100
+    with pytest.raises(ValueError, match="all images are in '0': to hold one out takes two"):
+        cut_groups("^[01]", ["0/1", "0/2"], 1, 0)
 
 
 @pytest.mark.parametrize(

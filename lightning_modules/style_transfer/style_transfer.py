@@ -143,6 +143,7 @@ class StyleTransfer(SingleImageModule):
         self.starts = dict(zip(starts, sizes, strict=True))
 
     def on_train_start(self) -> None:
+        super().on_train_start()
         if self.global_step not in self.starts:  # resumed within a scale
             self._set_targets((self.image.shape[-2], self.image.shape[-1]))
 

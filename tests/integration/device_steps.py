@@ -16,7 +16,7 @@ from lookalike import DEVICE, OnDevice, Watch, lstm, pin
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.accelerators.cpu import CPUAccelerator
 from pytorch_lightning.strategies import SingleDeviceStrategy
-from tiny import tiny_gan, tiny_stylegan
+from tiny import small_backbone, tiny_gan, tiny_stylegan
 from tiny_text import text_data, tiny_char_lstm
 
 from novum.core import memory
@@ -31,7 +31,7 @@ from novum.lightning_modules import (
     DiffAugment,
     StyleTransfer,
 )
-from novum.lightning_modules.networks import Backbone, SmallCNN
+from novum.lightning_modules.networks import SmallCNN
 
 LOG_EVERY = 4
 FIRST, LAST = 5, 7  # of the steps that are looked at, in between two logs
@@ -69,11 +69,6 @@ def images(size: int = 8, **settings: object) -> ImageDataModule:
 
 def folder() -> Path:
     return Path(tempfile.mkdtemp())
-
-
-def small_backbone() -> Backbone:
-    torch.manual_seed(0)
-    return Backbone("efficientnet_lite0", "none")
 
 
 def text() -> tuple[LightningModule, LightningDataModule]:

@@ -22,6 +22,7 @@ from novum.core.seeds import derived_seed
 from novum.lightning_modules.ada import AdaptiveAugment
 from novum.lightning_modules.sampling import LatentSampling
 from novum.lightning_modules.training_utils import (
+    LabelCheck,
     LossWindow,
     average_gradients,
     broadcast_buffers,
@@ -57,6 +58,7 @@ class AlternatingTraining(LatentSampling):
         self.automatic_optimization = False
         self.images_seen = 0
         self.losses = LossWindow()
+        self.check_labels = LabelCheck()
         self._common: torch.Generator | None = None
 
     # -- training ------------------------------------------------------------------------------
@@ -70,6 +72,9 @@ class AlternatingTraining(LatentSampling):
 
     def networks_to_compile(self) -> tuple[nn.Module, ...]:
         return self.generator, self.discriminator
+
+    def check_batch(self, batch: Any) -> None:
+        self.check_labels(batch, self.num_classes)
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         batch = image_batch(batch)
@@ -178,14 +183,20 @@ class AlternatingTraining(LatentSampling):
         torch.manual_seed(derived_seed(self.seed, step, 1 + self.global_rank))
 
     def _label_parts(self, batch: dict[str, Tensor]) -> list[Tensor | None]:
-        if not self.num_classes:
+        labels = self._labels(batch)
+        if labels is None:
             return [None] * len(batch["image"].chunk(self.accumulate))
+        return list(labels.chunk(self.accumulate))
+
+    def _labels(self, batch: dict[str, Tensor]) -> Tensor | None:
+        if not self.num_classes:
+            return None
         if "label" not in batch:
             raise InputError(
                 f"the generator has num_classes: {self.num_classes}, but the data has no labels;"
                 " set num_classes: 0 or give a labelled set"
             )
-        return list(batch["label"].chunk(self.accumulate))
+        return batch["label"]
 
     def _local_gradients(self) -> contextlib.AbstractContextManager:
         """Keeps DDP out of backward: two networks confuse its reducer; we average ourselves."""
@@ -226,7 +237,7 @@ class AlternatingTraining(LatentSampling):
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """The discriminator's loss on held-out images: above its training loss, it memorises."""
         batch = image_batch(batch)
-        labels = batch["label"] if self.num_classes else None
+        labels = self._labels(batch)
         images = batch["image"].to(self.dtype)
         z = self.sample_latents(len(images), seed=batch_idx).to(self.device, self.ema_dtype)
         loss = self.discriminator_loss(

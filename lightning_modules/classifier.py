@@ -14,6 +14,7 @@ from novum.core.seeds import derived_seed
 from novum.lightning_modules.attacks import PGD, fgsm
 from novum.lightning_modules.module import Module
 from novum.lightning_modules.training_utils import (
+    LabelCheck,
     LossWindow,
     image_batch,
     log_losses,
@@ -76,6 +77,7 @@ class Classifier(Module):
         classes = range(cast(int, network.num_classes))
         self.class_names = [str(i) for i in classes]  # until data names them
         self.losses = LossWindow()
+        self.check_labels = LabelCheck()
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (b, c, h, w) in [0, 1] -> logits (b, num_classes)."""
@@ -104,6 +106,9 @@ class Classifier(Module):
             sgd, self.lr, total_steps=max(steps, 6), pct_start=0.2, cycle_momentum=False
         )
         return [sgd], [{"scheduler": schedule, "interval": "step"}]
+
+    def check_batch(self, batch: Any) -> None:
+        self.check_labels(batch, cast(int, self.network.num_classes))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         seed = derived_seed(self.seed, self.global_step, self.global_rank)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self, cast
 
+import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
@@ -45,6 +46,16 @@ class Module(LightningModule):
 
     def setup(self, stage: str) -> None:
         self.check_trainer(self.trainer, stage)
+
+    def check_batch(self, batch: Any) -> None:
+        """Check a batch before it goes to the device, where looking at it waits for the device."""
+
+    def _apply_batch_transfer_handler(
+        self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0
+    ) -> Any:
+        """Overrides Lightning's, which warns of on_before_batch_transfer beside any DataModule."""
+        self.check_batch(batch)
+        return super()._apply_batch_transfer_handler(batch, device, dataloader_idx)
 
     def on_train_start(self) -> None:
         require_enough_steps(self.trainer)

@@ -70,7 +70,7 @@ class Adversarial(SingleImageModule):
 
     def _require_memory(self, image: Tensor) -> None:
         small = F.interpolate(image, (PROBE, PROBE))
-        per_pixel = kept_per_pixel(self.backbone, small, self.backbone.parameters())
+        per_pixel = kept_per_pixel(self.backbone, small)
         restarts, (h, w) = self.attack.restarts, image.shape[-2:]
         require_step_memory(
             lambda size: (per_pixel + IMAGE) * restarts * h * w * (size / max(h, w)) ** 2,

@@ -103,7 +103,6 @@ class ClassVisualisation(SingleImageModule):
         per_pixel = kept_per_pixel(
             lambda image: self.backbone.activations(image, layers),
             torch.zeros(1, 3, PROBE, PROBE, device=self.device),
-            self.backbone.parameters(),
         )
         n = self.views * len(self.class_rows)
         require_step_memory(

@@ -129,7 +129,6 @@ class DeepDream(SingleImageModule):
         per_pixel = kept_per_pixel(
             lambda image: self.backbone.activations(image, self.objective.layers),
             resized(self.source, (PROBE, PROBE)),
-            self.backbone.parameters(),
         )
         h, w = image_size(self.source)
 

@@ -225,9 +225,7 @@ class StyleTransfer(SingleImageModule):
         """
         layers = self.content_layers + self.style_layers
         small = contents[:1, :, :PROBE, :PROBE].to(self.device) / 255
-        per_pixel = kept_per_pixel(
-            lambda image: self.seen(image, layers), small, self.backbone.parameters()
-        )
+        per_pixel = kept_per_pixel(lambda image: self.seen(image, layers), small)
         n, _, h, w = contents.shape
         require_step_memory(
             lambda size: (per_pixel + IMAGE) * n * h * w * (size / max(h, w)) ** 2,

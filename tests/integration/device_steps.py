@@ -16,7 +16,7 @@ from lookalike import DEVICE, OnDevice, Watch, lstm, pin
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.accelerators.cpu import CPUAccelerator
 from pytorch_lightning.strategies import SingleDeviceStrategy
-from tiny import small_backbone, tiny_gan, tiny_stylegan
+from tiny import small_backbone, tiny_gan, tiny_stylegan, tiny_trainer
 from tiny_text import text_data, tiny_char_lstm
 
 from novum.core import memory
@@ -122,18 +122,13 @@ def measured(make: Callable[[], tuple[LightningModule, LightningDataModule]]) ->
     module, data = make()
     watch = Watch()
     waits = Waits(watch)
-    trainer = Trainer(
+    trainer = tiny_trainer(
+        folder(),
         strategy=SingleDeviceStrategy(DEVICE, accelerator=OurAccelerator()),
+        accelerator="auto",
+        devices="auto",
         max_steps=LAST + 1,
-        max_epochs=-1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
         log_every_n_steps=LOG_EVERY,
-        use_distributed_sampler=False,
         callbacks=[waits],
     )
     with watch:

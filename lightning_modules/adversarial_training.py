@@ -21,6 +21,7 @@ from novum.core.precision import widened
 from novum.core.seeds import derived_seed
 from novum.lightning_modules.ada import AdaptiveAugment
 from novum.lightning_modules.sampling import LatentSampling
+from novum.lightning_modules.step_memory import require_batch_memory
 from novum.lightning_modules.training_utils import (
     LabelCheck,
     LossWindow,
@@ -65,10 +66,20 @@ class AlternatingTraining(LatentSampling):
 
     def on_fit_start(self) -> None:
         networks = {"generator": self.generator, "discriminator": self.discriminator}
-        require_facts_of(datamodule(self.trainer), networks)
+        data = datamodule(self.trainer)
+        require_facts_of(data, networks)
+        if isinstance(batch := getattr(data, "batch_size", None), int):
+            require_batch_memory(self._forward_few, -(-batch // self.accumulate), self)
         if self.compile_networks:
             for network in self.networks_to_compile():
                 network.compile()  # in place: names in checkpoints stay the same
+
+    def _forward_few(self, n: int) -> tuple[Tensor, Tensor]:
+        """Logits of n fakes, with their graphs, and of as many images."""
+        z = torch.zeros(n, self.latent_dim, device=self.device).to(self.dtype)
+        labels = torch.zeros(n, device=self.device, dtype=torch.int64) if self.num_classes else None
+        fake = self.generator(z, labels)
+        return self.discriminator(fake, labels), self.discriminator(fake.detach(), labels)
 
     def networks_to_compile(self) -> tuple[nn.Module, ...]:
         return self.generator, self.discriminator

@@ -13,6 +13,7 @@ from novum.core.precision import widened
 from novum.core.seeds import derived_seed
 from novum.lightning_modules.attacks import PGD, fgsm
 from novum.lightning_modules.module import Module
+from novum.lightning_modules.step_memory import require_batch_memory
 from novum.lightning_modules.training_utils import (
     LabelCheck,
     LossWindow,
@@ -86,11 +87,17 @@ class Classifier(Module):
     def on_fit_start(self) -> None:
         data = datamodule(self.trainer)
         require_facts_of(data, {"network": self.network})
+        if isinstance(batch := getattr(data, "batch_size", None), int):
+            require_batch_memory(self._forward_few, batch, self)
         find = getattr(data, "train_reference", None)
         names = getattr(find(), "class_names", None) if find is not None else None
         self.class_names = list(names or self.class_names)
         if self.compile_network:
             self.network.compile()  # in place: names in checkpoints stay the same
+
+    def _forward_few(self, n: int) -> Tensor:
+        shape = n, self.channels, self.image_size, self.image_size
+        return self.network(torch.zeros(shape, device=self.device).to(self.dtype))
 
     # -- training ------------------------------------------------------------------------------
 

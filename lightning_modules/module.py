@@ -11,7 +11,11 @@ from torch import Tensor
 
 from novum.core.checkpoints import build_module, read_checkpoint
 from novum.core.errors import InputError
-from novum.core.lightning_compat import evaluate_at_last_step, require_whole_model
+from novum.core.lightning_compat import (
+    attached_trainer,
+    evaluate_at_last_step,
+    require_whole_model,
+)
 from novum.core.trainer_arguments import (
     gradient_arguments,
     require_effect,
@@ -54,7 +58,9 @@ class Module(LightningModule):
         self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0
     ) -> Any:
         """Overrides Lightning's, which warns of on_before_batch_transfer beside any DataModule."""
-        self.check_batch(batch)
+        trainer = attached_trainer(self)
+        if trainer is not None and not trainer.predicting:  # which has numbers of samples
+            self.check_batch(batch)
         return super()._apply_batch_transfer_handler(batch, device, dataloader_idx)
 
     def on_train_start(self) -> None:

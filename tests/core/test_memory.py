@@ -5,14 +5,16 @@ import torch
 from pytorch_lightning import Trainer
 
 from novum.core.errors import InputError
-from novum.datamodules import SingleImageDataModule
-from novum.lightning_modules import Adversarial, ClassVisualisation, DeepDream
+from novum.datamodules import ImageDataModule, SingleImageDataModule
+from novum.lightning_modules import Adversarial, Classifier, ClassVisualisation, DeepDream
 from novum.lightning_modules.attacks import PGD
+from novum.lightning_modules.networks import SmallCNN
+from novum.lightning_modules.step_memory import require_batch_memory
 from novum.metrics.features import extract_features, load_extractor
 from novum.metrics.novelty.altered_copies import AlteredCopyDetector
 from novum.metrics.novelty.local_copies import LocalCopyDetector
 from novum.metrics.novelty.pool import draw_pool
-from tests.tiny import small_backbone
+from tests.tiny import small_backbone, tiny_gan, tiny_stylegan, tiny_trainer
 
 IMAGES = torch.randint(0, 256, (40, 3, 16, 16), generator=torch.Generator().manual_seed(0)).byte()
 ROWS = torch.rand(100, 64, generator=torch.Generator().manual_seed(0))
@@ -103,3 +105,36 @@ def test_class_images_and_their_views_are_asked_for(tmp_path, free_memory):
     size = int(str(error.value).rsplit(" ", 1)[1])
     fit(tmp_path, ClassVisualisation(small_backbone(), ["1", "2"], size=32, view_size=size,
                                      **settings), 32)  # fmt: skip
+
+
+def tiny_classifier():
+    return Classifier(SmallCNN(8, 1, 10, width=4))
+
+
+@pytest.mark.parametrize("make", [tiny_gan, tiny_stylegan, tiny_classifier])
+def test_a_batch_that_does_not_fit_names_one_that_does(tmp_path, make, free_memory):
+    def fit_batch(size: int) -> None:
+        data = ImageDataModule("digits", image_size=8, batch_size=size)
+        data.setup()
+        free_memory(2e6)
+        tiny_trainer(tmp_path, max_steps=1).fit(make(), data)
+        free_memory(1e9)
+
+    free_memory(1e9)
+    with pytest.raises(InputError, match="a step on 1,000 images .* --data.batch_size") as error:
+        fit_batch(1000)
+    size = int(str(error.value).rsplit(" ", 1)[1])
+    assert 8 < size < 1000
+    free_memory(1e9)
+    fit_batch(size)
+
+
+def test_foreseeing_a_batch_changes_nothing(tmp_path):
+    gan = tiny_gan()
+    before = {name: value.clone() for name, value in gan.state_dict().items()}
+    state = torch.get_rng_state()
+    tiny_trainer(tmp_path, max_steps=0).fit(gan, ImageDataModule("digits", image_size=8))
+    gan.trainer = tiny_trainer(tmp_path)
+    require_batch_memory(gan._forward_few, 64, gan)
+    assert all(torch.equal(before[name], value) for name, value in gan.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state()) and gan.generator.training

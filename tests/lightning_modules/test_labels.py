@@ -59,6 +59,12 @@ def test_validation_and_samples_are_checked_too(tmp_path):
         tiny_trainer(tmp_path, limit_val_batches=1).fit(gan, fine, images)
 
 
+def test_predictions_are_of_numbers_of_samples(tmp_path):
+    gan = tiny_gan(num_classes=3, predict_samples=70)
+    found = tiny_trainer(tmp_path).predict(gan)
+    assert [len(images) for images in found] == [64, 6]
+
+
 def test_labels_on_a_device_are_read_once():
     class Elsewhere(torch.Tensor):
         """Says that it is on a device, and counts what is read of it."""

@@ -39,21 +39,31 @@ class Ticking(ProgressBar):
         self.clock.tick()
 
 
+def bare_trainer(**settings) -> Trainer:
+    """Trainer that takes steps and does nothing else; settings come on top."""
+    defaults = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "max_epochs": -1,
+        "limit_val_batches": 0,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+    }
+    return Trainer(**defaults | settings)
+
+
 def fit(
     module: LightningModule, data: LightningDataModule, clock: Clock | None = None, **settings
 ) -> None:
     """As train.py does, but for checkpoints and evaluations."""
     callbacks = [] if clock is None else [Ticking(clock)]
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_epochs=-1,
-        limit_val_batches=0,
+    trainer = bare_trainer(
         callbacks=callbacks + settings.pop("callbacks", []),
         enable_progress_bar=bool(callbacks),
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        **{"logger": False, "max_steps": -1, "log_every_n_steps": 10, **settings},
+        **{"log_every_n_steps": 10, **settings},
     )
     trainer.fit(module, data)
 

@@ -132,7 +132,8 @@ def fit(
     bench: Bench, module: Any, data: Any, steps: int, precision: str = "32-true", **more
 ) -> float:
     """Seconds a step in the steady state, the first third of the steps left out."""
-    from pytorch_lightning import Callback, Trainer
+    from _steps import bare_trainer
+    from pytorch_lightning import Callback
 
     class Clock(Callback):
         start = 0.0
@@ -146,17 +147,9 @@ def fit(
 
     clock = Clock()
     with float16_on_cpu(bench, precision) as settings:
-        trainer = Trainer(
+        trainer = bare_trainer(
             accelerator="gpu" if bench.device.type == "cuda" else "cpu",
-            devices=1,
             max_steps=steps,
-            max_epochs=-1,
-            limit_val_batches=0,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
             log_every_n_steps=max(steps // 2, 1),
             callbacks=[clock],
             **settings,
@@ -382,7 +375,8 @@ def curves(bench: Bench) -> list[Row]:
 
 
 def _curve(bench: Bench, name: str, module: Any, seconds: float) -> list[Row]:
-    from pytorch_lightning import Callback, Trainer
+    from _steps import bare_trainer
+    from pytorch_lightning import Callback
 
     from novum.datamodules import ImageDataModule
     from novum.metrics.features import extract_features, load_extractor
@@ -421,17 +415,9 @@ def _curve(bench: Bench, name: str, module: Any, seconds: float) -> list[Row]:
             trainer.should_stop = self.taken == points
 
     with float16_on_cpu(bench, "bf16-mixed") as settings:
-        Trainer(
+        bare_trainer(
             accelerator="gpu" if bench.device.type == "cuda" else "cpu",
-            devices=1,
             max_steps=bench.size(10**9, 6),
-            max_epochs=-1,
-            limit_val_batches=0,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
             callbacks=[Curve()],
             **settings,
         ).fit(module, data)

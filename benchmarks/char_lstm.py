@@ -17,8 +17,9 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 import torch.nn.functional as F
+from _steps import bare_trainer
 from _tables import in_turn, median_ratio, show
-from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning import LightningDataModule
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
@@ -51,15 +52,11 @@ class Data(LightningDataModule):
 def lightning(steps: int, folder: str, hidden: int, layers: int) -> None:
     """Logger and progress bar on, as a user runs it."""
     model = CharLSTM(CharRNN(VOCABULARY, hidden, layers), ALPHABET)
-    trainer = Trainer(
-        accelerator="cpu",
+    trainer = bare_trainer(
         max_steps=steps,
-        max_epochs=-1,
-        limit_val_batches=0,
         logger=TensorBoardLogger(folder),
         callbacks=[ProgressBar()],
-        enable_checkpointing=False,
-        enable_model_summary=False,
+        enable_progress_bar=True,
         gradient_clip_val=5.0,
         gradient_clip_algorithm="value",
     )

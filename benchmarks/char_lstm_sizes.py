@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _steps import bare_trainer
 from _tables import show
 from pytorch_lightning import Callback, Trainer, seed_everything
 
@@ -46,21 +47,15 @@ def cell(data: TextDataModule, hidden: int, layers: int, epochs: int) -> dict[st
     model = CharLSTM(network, data.alphabet, lr=lr, schedule=cosine)
     per_epoch = len(data.train) // (data.batch_size * data.chunk_length)
     losses = Losses()
-    trainer = Trainer(
-        accelerator="cpu",
+    trainer = bare_trainer(
         max_steps=epochs * per_epoch,
-        max_epochs=-1,
+        limit_val_batches=1.0,
         val_check_interval=per_epoch,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         gradient_clip_val=5.0,
         gradient_clip_algorithm="value",
         callbacks=[losses],
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        use_distributed_sampler=False,
     )
     start = time.perf_counter()
     trainer.fit(model, data)

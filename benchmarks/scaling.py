@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 import matplotlib.pyplot as plt
 import torch
 import torch.distributed as dist
+from _steps import bare_trainer
 from _tables import show
-from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import Callback, LightningDataModule, LightningModule
 
 from novum.lightning_modules import GAN, CharLSTM
 from novum.lightning_modules.networks import CharRNN, DCGANDiscriminator, DCGANGenerator
@@ -81,11 +82,7 @@ def measure(rank: int, world: int, port: int, steps: int, folder: str) -> None:
     found: dict[str, Any] = {}
     for name, module, batch in techniques():
         clock = Clock()
-        trainer = Trainer(
-            accelerator="cpu", devices=world, strategy="ddp", max_steps=steps, max_epochs=-1,
-            logger=False, callbacks=[clock], enable_checkpointing=False, limit_val_batches=0,
-            enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
-        )  # fmt: skip
+        trainer = bare_trainer(devices=world, strategy="ddp", max_steps=steps, callbacks=[clock])
         trainer.fit(module, Batches(batch))
         seconds = statistics.median(b - a for a, b in itertools.pairwise(clock.times[2:]))
         learnt = sum(p.numel() * 4 for p in module.parameters() if p.requires_grad)

@@ -15,8 +15,9 @@ import warnings
 from pathlib import Path
 
 from _shards import write_shards
+from _steps import bare_trainer
 from _tables import show
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback
 
 from novum.datamodules import ImageDataModule
 from novum.lightning_modules import GAN
@@ -38,17 +39,7 @@ class Clock(Callback):
 def train(data: ImageDataModule, steps: int) -> float:
     """Images per second."""
     clock = Clock()
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=WARM_UP + steps,
-        max_epochs=-1,
-        limit_val_batches=0,
-        logger=False,
-        callbacks=[clock],
-        enable_progress_bar=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-    )
+    trainer = bare_trainer(max_steps=WARM_UP + steps, callbacks=[clock])
     trainer.fit(GAN(DCGANGenerator(32), DCGANDiscriminator(32)), data)
     return BATCH * steps / clock.seconds
 

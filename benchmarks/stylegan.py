@@ -21,8 +21,9 @@ from copy import deepcopy
 
 import torch
 import torch.nn.functional as F
+from _steps import bare_trainer
 from _tables import in_turn, median_ratio, show
-from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from novum.lightning_modules import StyleGAN
@@ -211,17 +212,7 @@ def networks(size: int, width: int) -> StyleGAN:
 
 
 def train_ours(gan: StyleGAN, real: Tensor, steps: int) -> None:
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        max_epochs=-1,
-        limit_val_batches=0,
-        logger=False,
-        enable_progress_bar=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(gan, Data(real, steps))
+    bare_trainer(max_steps=steps).fit(gan, Data(real, steps))
 
 
 def train_plain(plain: Plain, real: Tensor, steps: int) -> None:

@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from _steps import bare_trainer
 from _tables import show
-from pytorch_lightning import Trainer
 
 from novum.datamodules import TextDataModule
 from novum.lightning_modules import CharLSTM
@@ -27,18 +27,7 @@ def peak_mb() -> float:
 
 def train(data: TextDataModule, steps: int) -> None:
     model = CharLSTM(CharRNN(data.vocab_size), data.alphabet)
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        max_epochs=-1,
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        use_distributed_sampler=False,
-    )
-    trainer.fit(model, data)
+    bare_trainer(max_steps=steps).fit(model, data)
 
 
 def index(data: TextDataModule) -> str:

@@ -13,8 +13,9 @@ import warnings
 
 import torch
 import torch.nn.functional as F
+from _steps import bare_trainer
 from _tables import in_turn, median_ratio, show
-from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning import LightningDataModule
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
@@ -43,15 +44,11 @@ class Data(LightningDataModule):
 def lightning(steps: int, folder: str, width: int) -> None:
     """Logger, progress bar and EMA on, as a user runs it."""
     gan = GAN(DCGANGenerator(32, width=width), DCGANDiscriminator(32, width=width))
-    trainer = Trainer(
-        accelerator="cpu",
+    trainer = bare_trainer(
         max_steps=steps,
-        max_epochs=-1,
-        limit_val_batches=0,
         logger=TensorBoardLogger(folder),
         callbacks=[ProgressBar()],
-        enable_checkpointing=False,
-        enable_model_summary=False,
+        enable_progress_bar=True,
     )
     trainer.fit(gan, Data(steps))
 

@@ -127,10 +127,10 @@ class Batches(Generic[T]):
     def load_state_dict(self, state: dict) -> None: ...
 
 
-class CountedBatches(Batches[Batch]):
+class CountedBatches(Batches[T]):
     """The same, with a length."""
 
-    def __init__(self, start: Callable[[], Iterator[Batch]], length: int) -> None:
+    def __init__(self, start: Callable[[], Iterator[T]], length: int) -> None:
         super().__init__(start)
         self.length = length
 

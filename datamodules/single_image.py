@@ -15,7 +15,7 @@ from torch import Tensor
 from novum.core.errors import InputError, first_line
 from novum.core.files import check_regular
 from novum.core.memory import available_bytes, require_memory
-from novum.datamodules.dataloaders import Batches
+from novum.datamodules.dataloaders import Batches, CountedBatches
 from novum.datamodules.sources.decode import decoded, to_gray_or_rgb
 from novum.datamodules.sources.image_sources import ImageArray
 
@@ -67,7 +67,7 @@ class SingleImageDataModule(LightningDataModule):
         return Batches(count)  # endless: the module knows when it is done
 
     def val_dataloader(self) -> Iterable[int]:
-        return Batches(lambda: iter((0,)))  # a moment at which callbacks look at the image
+        return CountedBatches(lambda: iter((0,)), 1)  # when callbacks look at the image
 
 
 def image_array(where: str, size: int | None = None, seed: int = 0) -> ImageArray:

@@ -9,7 +9,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from novum.core.errors import InputError
-from novum.datamodules.dataloaders import Batches
+from novum.datamodules.dataloaders import Batches, CountedBatches
 from novum.datamodules.single_image import read_image
 from novum.datamodules.sources.image_sources import ImageArray
 
@@ -105,7 +105,7 @@ class StyleImageDataModule(LightningDataModule):
         return Batches(count)  # endless: the module knows when it is done
 
     def val_dataloader(self) -> Iterable[int]:
-        return Batches(lambda: iter((0,)))  # a moment at which callbacks look at the image
+        return CountedBatches(lambda: iter((0,)), 1)  # when callbacks look at the image
 
 
 def _of_one_shape(names: list[str], size: int | None, seed: int) -> list[Tensor]:

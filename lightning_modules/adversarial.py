@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
@@ -11,6 +12,7 @@ from novum.core.lightning_compat import datamodule, wrapped_optimizer
 from novum.lightning_modules.attacks import PGD, attack_loss, input_gradient
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.single_image_module import SingleImageModule
+from novum.lightning_modules.step_memory import IMAGE, PROBE, kept_per_pixel, require_step_memory
 from novum.lightning_modules.training_utils import save_plain_hyperparameters
 
 
@@ -56,6 +58,7 @@ class Adversarial(SingleImageModule):
 
     def on_fit_start(self) -> None:
         image = datamodule(self.trainer).train_reference()[:].to(self.device) / 255
+        self._require_memory(image)
         self.clean = image.expand(self.attack.restarts, -1, -1, -1)  # (restarts, 3, h, w)
         if self.label is None:
             self.label = int(self.logits(image).argmax())
@@ -64,6 +67,18 @@ class Adversarial(SingleImageModule):
         else:
             self.delta.data = self.attack.start(self.clean, self.attack.epsilon, self.seed)
             self.velocity = torch.zeros_like(self.clean)
+
+    def _require_memory(self, image: Tensor) -> None:
+        small = F.interpolate(image, (PROBE, PROBE))
+        per_pixel = kept_per_pixel(self.backbone, small)
+        restarts, (h, w) = self.attack.restarts, image.shape[-2:]
+        require_step_memory(
+            lambda size: (per_pixel + IMAGE) * restarts * h * w * (size / max(h, w)) ** 2,
+            max(h, w),
+            f"an attack on {restarts} x {w} x {h} px",
+            "--data.size",
+            self.device,
+        )
 
     def training_step(self, batch: int, batch_idx: int) -> None:
         assert self.label is not None

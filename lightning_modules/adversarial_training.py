@@ -21,7 +21,9 @@ from novum.core.precision import widened
 from novum.core.seeds import derived_seed
 from novum.lightning_modules.ada import AdaptiveAugment
 from novum.lightning_modules.sampling import LatentSampling
+from novum.lightning_modules.step_memory import require_batch_memory
 from novum.lightning_modules.training_utils import (
+    LabelCheck,
     LossWindow,
     average_gradients,
     broadcast_buffers,
@@ -57,19 +59,33 @@ class AlternatingTraining(LatentSampling):
         self.automatic_optimization = False
         self.images_seen = 0
         self.losses = LossWindow()
+        self.check_labels = LabelCheck()
         self._common: torch.Generator | None = None
 
     # -- training ------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
         networks = {"generator": self.generator, "discriminator": self.discriminator}
-        require_facts_of(datamodule(self.trainer), networks)
+        data = datamodule(self.trainer)
+        require_facts_of(data, networks)
+        if isinstance(batch := getattr(data, "batch_size", None), int):
+            require_batch_memory(self._forward_few, -(-batch // self.accumulate), self)
         if self.compile_networks:
             for network in self.networks_to_compile():
                 network.compile()  # in place: names in checkpoints stay the same
 
+    def _forward_few(self, n: int) -> tuple[Tensor, Tensor]:
+        """Logits of n fakes, with their graphs, and of as many images."""
+        z = torch.zeros(n, self.latent_dim, device=self.device).to(self.dtype)
+        labels = torch.zeros(n, device=self.device, dtype=torch.int64) if self.num_classes else None
+        fake = self.generator(z, labels)
+        return self.discriminator(fake, labels), self.discriminator(fake.detach(), labels)
+
     def networks_to_compile(self) -> tuple[nn.Module, ...]:
         return self.generator, self.discriminator
+
+    def check_batch(self, batch: Any) -> None:
+        self.check_labels(batch, self.num_classes)
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         batch = image_batch(batch)
@@ -178,14 +194,20 @@ class AlternatingTraining(LatentSampling):
         torch.manual_seed(derived_seed(self.seed, step, 1 + self.global_rank))
 
     def _label_parts(self, batch: dict[str, Tensor]) -> list[Tensor | None]:
-        if not self.num_classes:
+        labels = self._labels(batch)
+        if labels is None:
             return [None] * len(batch["image"].chunk(self.accumulate))
+        return list(labels.chunk(self.accumulate))
+
+    def _labels(self, batch: dict[str, Tensor]) -> Tensor | None:
+        if not self.num_classes:
+            return None
         if "label" not in batch:
             raise InputError(
                 f"the generator has num_classes: {self.num_classes}, but the data has no labels;"
                 " set num_classes: 0 or give a labelled set"
             )
-        return list(batch["label"].chunk(self.accumulate))
+        return batch["label"]
 
     def _local_gradients(self) -> contextlib.AbstractContextManager:
         """Keeps DDP out of backward: two networks confuse its reducer; we average ourselves."""
@@ -226,7 +248,7 @@ class AlternatingTraining(LatentSampling):
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """The discriminator's loss on held-out images: above its training loss, it memorises."""
         batch = image_batch(batch)
-        labels = batch["label"] if self.num_classes else None
+        labels = self._labels(batch)
         images = batch["image"].to(self.dtype)
         z = self.sample_latents(len(images), seed=batch_idx).to(self.device, self.ema_dtype)
         loss = self.discriminator_loss(

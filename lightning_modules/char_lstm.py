@@ -98,6 +98,7 @@ class CharLSTM(Module):
         return optimizer
 
     def on_train_start(self) -> None:
+        super().on_train_start()
         if self.device.type == "cpu":
             keep_freed_memory()
         if self.state is not None:  # out of a checkpoint

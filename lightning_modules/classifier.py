@@ -13,7 +13,9 @@ from novum.core.precision import widened
 from novum.core.seeds import derived_seed
 from novum.lightning_modules.attacks import PGD, fgsm
 from novum.lightning_modules.module import Module
+from novum.lightning_modules.step_memory import require_batch_memory
 from novum.lightning_modules.training_utils import (
+    LabelCheck,
     LossWindow,
     image_batch,
     log_losses,
@@ -76,6 +78,7 @@ class Classifier(Module):
         classes = range(cast(int, network.num_classes))
         self.class_names = [str(i) for i in classes]  # until data names them
         self.losses = LossWindow()
+        self.check_labels = LabelCheck()
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (b, c, h, w) in [0, 1] -> logits (b, num_classes)."""
@@ -84,11 +87,17 @@ class Classifier(Module):
     def on_fit_start(self) -> None:
         data = datamodule(self.trainer)
         require_facts_of(data, {"network": self.network})
+        if isinstance(batch := getattr(data, "batch_size", None), int):
+            require_batch_memory(self._forward_few, batch, self)
         find = getattr(data, "train_reference", None)
         names = getattr(find(), "class_names", None) if find is not None else None
         self.class_names = list(names or self.class_names)
         if self.compile_network:
             self.network.compile()  # in place: names in checkpoints stay the same
+
+    def _forward_few(self, n: int) -> Tensor:
+        shape = n, self.channels, self.image_size, self.image_size
+        return self.network(torch.zeros(shape, device=self.device).to(self.dtype))
 
     # -- training ------------------------------------------------------------------------------
 
@@ -104,6 +113,9 @@ class Classifier(Module):
             sgd, self.lr, total_steps=max(steps, 6), pct_start=0.2, cycle_momentum=False
         )
         return [sgd], [{"scheduler": schedule, "interval": "step"}]
+
+    def check_batch(self, batch: Any) -> None:
+        self.check_labels(batch, cast(int, self.network.num_classes))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         seed = derived_seed(self.seed, self.global_step, self.global_rank)

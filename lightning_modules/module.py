@@ -1,22 +1,73 @@
 """The LightningModule that all techniques are."""
 
+import inspect
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self, cast
 
-from pytorch_lightning import LightningModule
+import torch
+from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from novum.core.checkpoints import build_module, read_checkpoint
 from novum.core.errors import InputError
-from novum.core.lightning_compat import require_whole_model
+from novum.core.lightning_compat import (
+    attached_trainer,
+    evaluate_at_last_step,
+    require_whole_model,
+)
+from novum.core.trainer_arguments import (
+    gradient_arguments,
+    require_effect,
+    require_enough_steps,
+)
+
+OWN = {  # Lightning's argument -> that of a module which steps its optimizers itself
+    "gradient_clip_val": "clip_gradient_norm",
+    "gradient_clip_algorithm": "clip_gradient_norm",
+    "accumulate_grad_batches": "accumulate",
+}
 
 
 class Module(LightningModule):
     """A LightningModule whose checkpoints are data, in programs and from code alike."""
 
+    def check_trainer(self, trainer: Trainer, stage: str) -> None:
+        """Refuse arguments of a trainer that do nothing, or the wrong thing, with this module.
+
+        The command line does so before other processes are started.
+        """
+        require_whole_model(trainer)
+        if stage == "fit" and not self.automatic_optimization:
+            for name in gradient_arguments(trainer):
+                taken = OWN[name] in inspect.signature(type(self)).parameters
+                mend = f"give --model.init_args.{OWN[name]} instead" if taken else "leave it out"
+                raise InputError(
+                    f"trainer.{name} is not for {type(self).__name__}, which steps its optimizers"
+                    f" itself: {mend}"
+                )
+        require_effect(trainer, stage)
+
     def setup(self, stage: str) -> None:
-        require_whole_model(self.trainer)
+        self.check_trainer(self.trainer, stage)
+
+    def check_batch(self, batch: Any) -> None:
+        """Check a batch before it goes to the device, where looking at it waits for the device."""
+
+    def _apply_batch_transfer_handler(
+        self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0
+    ) -> Any:
+        """Overrides Lightning's, which warns of on_before_batch_transfer beside any DataModule."""
+        trainer = attached_trainer(self)
+        if trainer is not None and not trainer.predicting:  # which has numbers of samples
+            self.check_batch(batch)
+        return super()._apply_batch_transfer_handler(batch, device, dataloader_idx)
+
+    def on_train_start(self) -> None:
+        require_enough_steps(self.trainer)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        evaluate_at_last_step(self.trainer)
 
     def averages(self) -> Iterable[Tensor]:
         """Running averages, which stay in float32 at least: half precision loses small moves."""

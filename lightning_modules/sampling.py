@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from novum.core.pixels import signed_to_uint8
 from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.module import Module
+from novum.lightning_modules.training_utils import require_labels
 
 SAMPLE_CHUNK = 64  # images the generator makes at once
 
@@ -55,7 +56,10 @@ class LatentSampling(Module):
     def _labels_of(self, n: int, labels: Tensor | None) -> Tensor | None:
         if not self.num_classes:
             return None
-        return torch.arange(n) % self.num_classes if labels is None else labels
+        if labels is None:
+            return torch.arange(n) % self.num_classes
+        require_labels(labels, self.num_classes)
+        return labels.long()
 
     def _in_chunks(
         self, function: Callable[..., Tensor], first: Tensor, *others: Tensor | None

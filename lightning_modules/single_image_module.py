@@ -5,6 +5,7 @@ from pathlib import PurePath
 from typing import Any, cast
 
 import torch
+from pytorch_lightning import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -12,15 +13,20 @@ from novum.core.errors import InputError
 from novum.core.lightning_compat import (
     attached_trainer,
     datamodule,
+    fast_dev_run,
     log_figures,
     log_interval,
+    overfits,
+    validation_interval,
 )
 from novum.core.pixels import unit_to_uint8
+from novum.core.trainer_arguments import shortens_epochs
 from novum.lightning_modules.module import Module
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.training_utils import LossWindow, require_finite
 
 PRECISIONS = ("32-true", "bf16-mixed")
+NO_EPOCHS = (None, -1, 1000)  # max_epochs where it is not given, the last by Lightning
 
 
 class SingleImageModule(Module):
@@ -59,22 +65,46 @@ class SingleImageModule(Module):
         source = str(data.train_reference().ids[0]) if data is not None else "image"
         return [PurePath(source).stem]
 
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        precision = str(self.trainer.precision_plugin.precision)
+    def check_trainer(self, trainer: Trainer, stage: str) -> None:
+        precision = str(trainer.precision_plugin.precision)
         if precision not in PRECISIONS:
             raise InputError(
                 f"trainer.precision is {precision}: the image itself is what is optimised, and its"
                 f" pixels and their gradients need {' or '.join(PRECISIONS)}"
             )
-        if self.trainer.world_size > 1:
+        if trainer.num_devices > 1 or trainer.num_nodes > 1:
             raise InputError(
-                "one image is not shared out: set trainer.devices to 1, and run one job per image"
+                "one image is not shared out: set trainer.devices and trainer.num_nodes to 1, and"
+                " run one job per image"
             )
-        if stage == "fit" and self.trainer.max_steps < 0:  # the config leaves it to the module
-            self.trainer.fit_loop.epoch_loop.max_steps = self.total_steps
-        if stage == "fit" and self.trainer.val_check_interval > self.total_steps:
-            self.trainer.val_check_interval = self.total_steps  # looked at once, at the end
+        if stage == "fit" and (given := _about_epochs(trainer)):
+            raise InputError(
+                f"one image has no epochs and no batches: leave out trainer.{given[0]}; the"
+                " module's own steps end the run, or trainer.max_steps"
+            )
+        super().check_trainer(trainer, stage)
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            self._set_length(self.trainer)
+        super().setup(stage)
+
+    def _set_length(self, trainer: Trainer) -> None:
+        """The steps of the run where the config leaves them to the module, and its evaluations.
+
+        The run is its only epoch: a share of it, and all of it, are shares of the run.
+        """
+        if trainer.max_steps < 0:
+            trainer.fit_loop.epoch_loop.max_steps = self.total_steps
+        if trainer.min_steps is not None:
+            trainer.fit_loop.min_epochs = 0  # Lightning's is 1 then, and would never be over
+        steps = max(1, min(self.total_steps, trainer.max_steps))
+        interval = validation_interval(trainer)
+        in_epochs = trainer.check_val_every_n_epoch == 1 and not fast_dev_run(trainer)
+        if isinstance(interval, float) and in_epochs:
+            interval, trainer.check_val_every_n_epoch = max(1, int(interval * steps)), None
+        if interval is not None:
+            trainer.val_check_interval = min(interval, steps)  # looked at at the end in any case
 
     @property
     def images_seen(self) -> int:
@@ -118,3 +148,17 @@ class SingleImageModule(Module):
             if name in state_dict:
                 parameter.data = torch.empty_like(state_dict[name], device=parameter.device)
         return super().load_state_dict(state_dict, strict, assign)
+
+
+def _about_epochs(trainer: Trainer) -> list[str]:
+    """Arguments given that count epochs, or batches of one."""
+    if fast_dev_run(trainer):
+        return []
+    given = {
+        "max_epochs": trainer.max_epochs not in NO_EPOCHS,
+        "min_epochs": (trainer.min_epochs or 0) > 0 and trainer.min_steps is None,
+        "overfit_batches": overfits(trainer),
+        "limit_train_batches": shortens_epochs(trainer),
+        "check_val_every_n_epoch": (trainer.check_val_every_n_epoch or 1) > 1,
+    }
+    return [name for name, found in given.items() if found]

@@ -17,6 +17,7 @@ from novum.core.lightning_compat import built_by_cli, log_figures
 from novum.core.pixels import uint8_to_signed
 from novum.core.precision import widened
 
+WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of malloc.h
 MEND = (
     "lower the learning rate or clip the gradients, and go on from the last checkpoint, which was"
@@ -201,7 +202,56 @@ def image_batch(batch: Any) -> dict[str, Any]:
             "a batch must be images (b, c, h, w), a pair of images and labels, or a mapping with"
             f" image and label, not {found}"
         )
+    if isinstance(labels := parts.get("label"), Tensor):
+        parts = parts | {"label": labels.long()}
     return parts | {"image": uint8_to_signed(images)} if images.dtype == torch.uint8 else parts
+
+
+def require_labels(labels: Any, num_classes: int) -> None:
+    """Check class labels before a network looks them up; on a device that waits for it.
+
+    Raises:
+        InputError: If they are not whole numbers from 0 to num_classes - 1, one for each image.
+    """
+    if not isinstance(labels, Tensor) or labels.ndim != 1 or labels.dtype not in WHOLE:
+        kind = type(labels).__name__
+        if isinstance(labels, Tensor):
+            kind = f"{str(labels.dtype).removeprefix('torch.')} {tuple(labels.shape)}"
+        raise InputError(
+            f"labels must be whole numbers (b,), one for each image, not {kind}: convert them in"
+            " the data set"
+        )
+    if not len(labels):
+        return
+    low, high = (int(x) for x in labels.aminmax())
+    if low < 0 or high >= num_classes:
+        mend = f"set num_classes to {high + 1} or more" if low >= 0 else "number them from 0"
+        raise InputError(
+            f"a label of the data is {low if low < 0 else high}, but the model has {num_classes}"
+            f" classes, 0 to {num_classes - 1}: {mend}, or give the data that it is for"
+        )
+
+
+def labels_of(batch: Any) -> Any:
+    """Labels of a batch as `image_batch` takes it; None if there are none."""
+    if isinstance(batch, dict):
+        return batch.get("label")
+    return batch[1] if isinstance(batch, list | tuple) and len(batch) > 1 else None
+
+
+class LabelCheck:
+    """`require_labels` of the batches of a run: all in the host's memory, of others the first."""
+
+    def __init__(self) -> None:
+        self._looked = False
+
+    def __call__(self, batch: Any, num_classes: int) -> None:
+        labels = labels_of(batch)
+        if labels is None or not num_classes:
+            return
+        if not (isinstance(labels, Tensor) and self._looked) or labels.is_cpu:
+            require_labels(labels, num_classes)
+            self._looked = True
 
 
 def keep_freed_memory() -> None:

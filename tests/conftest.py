@@ -39,6 +39,16 @@ def _private_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def free_memory(monkeypatch):
+    """A function that says how many bytes are free, as a control group would."""
+
+    def say(free: float) -> None:
+        monkeypatch.setattr("novum.core.memory._groups", lambda: [(int(free), 0)])
+
+    return say
+
+
+@pytest.fixture
 def run_python():
     """`programs.run`, for tests whose file runs as a program too: those do not find `tests`."""
     return programs.run

@@ -9,6 +9,7 @@ from torch import Tensor
 from novum.lightning_modules import GAN, StyleGAN
 from novum.lightning_modules.adversarial_training import AlternatingTraining
 from novum.lightning_modules.networks import (
+    Backbone,
     DCGANDiscriminator,
     DCGANGenerator,
     StyleGANDiscriminator,
@@ -67,6 +68,11 @@ def tiny_stylegan(num_classes: int = 0, **settings) -> StyleGAN:
         StyleGANDiscriminator(**shape),
         **settings,
     )
+
+
+def small_backbone() -> Backbone:
+    torch.manual_seed(0)
+    return Backbone("efficientnet_lite0", "none")
 
 
 def tiny_trainer(tmp_path, **settings) -> Trainer:

@@ -9,6 +9,7 @@ import torch
 from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError, NotFoundError, printable
 from novum.core.files import read_regular
+from novum.datamodules.sources import dataset_json
 from novum.datamodules.sources.decode import holds_image
 from novum.datamodules.sources.raw_images import (
     NO_IMAGES,
@@ -35,6 +36,8 @@ def load_folder(path: Path, follow_links: bool = False, whole: bool = False) -> 
         follow_links: Follow links that lead out of it.
         whole: Take all images for one set, whatever the subfolders are called.
     """
+    if path.is_file():
+        raise InputError(f"{path} is a file: unpack it, and give path the folder of its images")
     if not path.is_dir():
         raise NotFoundError(f"no folder {path}: give path a folder of images")
     for name in ("test", "val", "valid", "validation"):
@@ -65,9 +68,12 @@ def _beside(path: Path, sides: tuple[str, str], follow_links: bool) -> tuple[Omi
 
 
 def _read_tree(root: Path, follow_links: bool, within: Path) -> RawSet:
-    """Classes are the first-level subfolders, when every image is in one."""
+    """Classes are those of a dataset.json, else first-level subfolders if every image is in one."""
     files, left_out = find_images(root, follow_links, within)
     rows = FileRows(root, files)
+    content = dataset_json.read_content(root, follow_links)
+    if content is not None:  # stylegan3 numbers its subfolders, which are no classes
+        return RawSet(rows, dataset_json.labels_of(root, content, files), left_out=left_out)
     if any("/" not in name for name in rows.ids):
         return RawSet(rows, left_out=left_out)
     folders = [name.split("/")[0] for name in rows.ids]

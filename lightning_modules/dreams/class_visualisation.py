@@ -14,6 +14,7 @@ from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.networks.fourier import FourierImage
 from novum.lightning_modules.single_image_module import SingleImageModule
+from novum.lightning_modules.step_memory import IMAGE, PROBE, kept_per_pixel, require_step_memory
 from novum.lightning_modules.training_utils import save_plain_hyperparameters
 
 
@@ -74,6 +75,13 @@ class ClassVisualisation(SingleImageModule):
         self.contrast, self.noise, self.total_variation = contrast, noise, total_variation
         self.diversity, self.diversity_layer = diversity, diversity_layer
         n = len(self.class_rows)
+        require_step_memory(  # the spectrum of an image takes as much as the image
+            lambda side: IMAGE * n * side**2,
+            size,
+            f"{n} images of {size} px",
+            "--model.size",
+            torch.device("cpu"),
+        )
         start = random_generator(derived_seed(seed, -1))
         self.parameterisation = FourierImage(n, size, size, decay, generator=start)
 
@@ -88,6 +96,22 @@ class ClassVisualisation(SingleImageModule):
 
     def images(self) -> Tensor:
         return self.parameterisation()
+
+    def on_fit_start(self) -> None:
+        """Fail before the first step if the views of all images do not fit."""
+        layers = [self.layer] + [self.diversity_layer] * (self.diversity > 0)
+        per_pixel = kept_per_pixel(
+            lambda image: self.backbone.activations(image, layers),
+            torch.zeros(1, 3, PROBE, PROBE, device=self.device),
+        )
+        n = self.views * len(self.class_rows)
+        require_step_memory(
+            lambda side: per_pixel * n * side**2,
+            self.view_size,
+            f"{n} views of {self.view_size} px",
+            "--model.view_size",
+            self.device,
+        )
 
     def configure_optimizers(self) -> Optimizer:
         return torch.optim.Adam(self.parameters(), lr=self.lr)

@@ -18,6 +18,7 @@ from novum.lightning_modules.dreams.dream_objectives import Objective
 from novum.lightning_modules.dreams.gradient_blur import smooth
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.single_image_module import SingleImageModule
+from novum.lightning_modules.step_memory import IMAGE, PROBE, kept_per_pixel, require_step_memory
 from novum.lightning_modules.training_utils import save_plain_hyperparameters
 
 Size = tuple[int, int]
@@ -121,6 +122,23 @@ class DeepDream(SingleImageModule):
         guide = data.guide_reference()
         if guide is not None:
             self.objective.look_at(self.backbone, guide[:].to(self.device) / 255)
+        self._require_memory()
+
+    def _require_memory(self) -> None:
+        """Fail before the first step if the last octave does not fit: whole images, and a tile."""
+        per_pixel = kept_per_pixel(
+            lambda image: self.backbone.activations(image, self.objective.layers),
+            resized(self.source, (PROBE, PROBE)),
+        )
+        h, w = image_size(self.source)
+
+        def needed(size: int) -> float:
+            scale = size / max(h, w) * self.octave_scale ** self.octaves[1]
+            tile = min(self.tile, h * scale) * min(self.tile, w * scale)
+            return per_pixel * tile + IMAGE * h * w * scale**2
+
+        last = "{1} x {0}".format(*_scaled((h, w), self.octave_scale ** self.octaves[1]))
+        require_step_memory(needed, max(h, w), f"a dream of {last} px", "--data.size", self.device)
 
     def configure_optimizers(self) -> Optimizer:
         return torch.optim.SGD([self.image], lr=self.step_size, maximize=True)

@@ -2,7 +2,6 @@
 of a third."""
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -12,10 +11,10 @@ from torch.optim import LBFGS, Optimizer
 
 from novum.core.errors import InputError
 from novum.core.lightning_compat import datamodule, wrapped_optimizer
-from novum.core.memory import free_bytes, require_memory
 from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.lightning_modules.single_image_module import SingleImageModule
+from novum.lightning_modules.step_memory import IMAGE, PROBE, kept_per_pixel, require_step_memory
 from novum.lightning_modules.style_transfer.style_losses import (
     Content,
     GramStyle,
@@ -33,9 +32,6 @@ from novum.lightning_modules.style_transfer.style_scales import (
 from novum.lightning_modules.style_transfer.style_sources import Init, StyleSources
 from novum.lightning_modules.training_utils import save_plain_hyperparameters
 
-PROBE = 128  # px of the image whose memory is measured
-WHOLE_IMAGES = 8  # of float32 beside the network: image, average, moments, gradient, content
-MARGIN = 1.4  # 0.98 GB were taken at 1,024 px on a CPU, 0.70 counted
 STATISTICS = {"wasserstein": WassersteinStyle, "gram": GramStyle}
 
 
@@ -143,6 +139,7 @@ class StyleTransfer(SingleImageModule):
         self.starts = dict(zip(starts, sizes, strict=True))
 
     def on_train_start(self) -> None:
+        super().on_train_start()
         if self.global_step not in self.starts:  # resumed within a scale
             self._set_targets((self.image.shape[-2], self.image.shape[-1]))
 
@@ -226,25 +223,16 @@ class StyleTransfer(SingleImageModule):
         What a step keeps for its gradient grows with the pixels; the image, its average and the
         optimizer's state are of its size.
         """
-        small = contents[:1, :, :PROBE, :PROBE].to(self.device) / 255
-        kept: dict[int, int] = {}
-
-        def count(tensor: Tensor) -> Tensor:
-            kept[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
         layers = self.content_layers + self.style_layers
-        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            self.seen(small.requires_grad_(), layers)
-        for weight in self.backbone.parameters():
-            kept.pop(weight.data_ptr(), None)
-        per_pixel = sum(kept.values()) / small[0, 0].numel() + 12 * WHOLE_IMAGES
+        small = contents[:1, :, :PROBE, :PROBE].to(self.device) / 255
+        per_pixel = kept_per_pixel(lambda image: self.seen(image, layers), small)
         n, _, h, w = contents.shape
-        free = partial(free_bytes, self.device)
-        needed = MARGIN * per_pixel * n * h * w
-        size = int(max(h, w) * (0.9 * free() / needed) ** 0.5)
-        require_memory(
-            needed, f"a style transfer of {n} x {w} x {h} px", f"give --data.size {size}", free
+        require_step_memory(
+            lambda size: (per_pixel + IMAGE) * n * h * w * (size / max(h, w)) ** 2,
+            max(h, w),
+            f"a style transfer of {n} x {w} x {h} px",
+            "--data.size",
+            self.device,
         )
 
     # -- what callbacks see ----------------------------------------------------------------------

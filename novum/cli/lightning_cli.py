@@ -16,7 +16,6 @@ import yaml
 from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
-from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import BasePredictionWriter
 from pytorch_lightning.cli import (
     LightningArgumentParser,
@@ -58,6 +57,7 @@ from novum.core.security.fence import fenced
 from novum.core.security.signature import sign
 from novum.core.security.trust import trusts_all
 from novum.core.security.untrusted import Untrusted
+from novum.core.trainer_arguments import require_effect
 from novum.lightning_modules import networks
 
 LINKED = {  # what networks take from the data
@@ -255,11 +255,8 @@ class TrainCLI(LightningCLI):
         if self._place is not None and (done := self._place.done) is not None:
             for logger in trainer.loggers:
                 drop_events_after(logger, done)
-        on_cpu = isinstance(self.trainer.accelerator, CPUAccelerator)
-        if self.config[str(self.subcommand)].trainer.sync_batchnorm and on_cpu:
-            raise InputError(
-                "trainer.sync_batchnorm is for GPUs: torch has none for CPUs; leave it"
-            )
+        check = getattr(self.model, "check_trainer", require_effect)
+        check(self.trainer, str(self.subcommand))  # before other processes are started
         use_atomic_checkpoints(self.trainer)
         writers = (WriteSamples, BasePredictionWriter)
         if self.subcommand == "predict" and is_rank_zero():

@@ -9,12 +9,6 @@ from novum.callbacks.progress import ProgressBar
 from novum.core.distributed import is_rank_zero
 from novum.core.errors import InputError
 
-ONE_IMAGE = ("novum.datamodules.SingleImageDataModule", "novum.datamodules.StyleImageDataModule")
-STEPPED_BY_HAND = {  # Lightning's flag -> an argument of techniques that step their networks
-    "gradient_clip_val": "clip_gradient_norm",
-    "accumulate_grad_batches": "accumulate",
-}
-
 
 def apply_flags(config: Namespace, subcommand: str) -> None:
     """Let flags of the trainer do what they say with what the config has.
@@ -31,7 +25,6 @@ def apply_flags(config: Namespace, subcommand: str) -> None:
         _drop(trainer, Checkpoint)
     _refuse_without_effect(config)
     if subcommand == "fit":
-        _refuse_of_other_loops(config)
         _evaluate_at_the_end(trainer)
 
 
@@ -62,34 +55,10 @@ def _refuse_without_effect(config: Namespace) -> None:
             "trainer.reload_dataloaders_every_n_epochs has no effect: novum's data is endless;"
             " leave it out"
         )
-    counted = trainer.get("max_epochs") not in (None, -1) or trainer.get("overfit_batches")
-    if str(config.get("data.class_path", "")).endswith(ONE_IMAGE) and counted:
-        raise InputError(
-            "one image has no epochs and no batches: leave out trainer.max_epochs and"
-            " trainer.overfit_batches; the module's own steps end the run, or trainer.max_steps"
-        )
     if trainer.get("model_registry"):
         raise InputError(
             "trainer.model_registry is of Lightning's own cloud, which novum does not write to;"
             " leave it out"
-        )
-
-
-def _refuse_of_other_loops(config: Namespace) -> None:
-    trainer, model = config.trainer, config.get("model")
-    arguments = dict(model.get("init_args") or {}) if model is not None else {}
-    for flag, own in STEPPED_BY_HAND.items():
-        idle = 1 if flag == "accumulate_grad_batches" else None
-        if trainer.get(flag) not in (None, idle) and own in arguments:
-            raise InputError(
-                f"trainer.{flag} is not for this technique, which steps its networks itself: give"
-                f" --model.init_args.{own} instead"
-            )
-    batches, epochs = trainer.get("limit_train_batches"), trainer.get("max_epochs")
-    if isinstance(batches, int) and epochs in (None, -1):
-        raise InputError(
-            f"trainer.limit_train_batches is {batches}, which makes epochs shorter, but this run"
-            " counts steps: give --trainer.max_epochs too, or --trainer.max_steps instead"
         )
 
 

@@ -96,7 +96,27 @@ def ensure_validation(trainer: "Trainer", module: "LightningModule") -> None:
 def never_validates(trainer: "Trainer") -> bool:
     """Return True if training goes on without end, and validation waits for an epoch's end."""
     endless = cast(Any, trainer.fit_loop).max_batches == float("inf")
-    return endless and trainer.check_val_every_n_epoch is not None
+    at_ends = trainer.val_check_batch == float("inf") or trainer.check_val_every_n_epoch != 1
+    return endless and trainer.check_val_every_n_epoch is not None and at_ends
+
+
+def validation_interval(trainer: "Trainer") -> int | float | None:
+    """Batches, or share of an epoch, between validations; None if it is a time."""
+    return getattr(trainer, "val_check_interval", None)
+
+
+def evaluate_at_last_step(trainer: "Trainer") -> None:
+    """Let a validation follow the last step of a run that is shorter than its first interval."""
+    fit = trainer.fit_loop
+    last_epoch = trainer.current_epoch + 1 == trainer.max_epochs
+    ends = trainer.global_step == trainer.max_steps
+    ends |= last_epoch and fit.epoch_loop.batch_progress.is_last_batch
+    if not ends or fit.epoch_loop.val_loop.batch_progress.total.ready:
+        return
+    if getattr(trainer, "_val_check_time_interval", None) is not None:
+        cast(Any, trainer)._last_val_time = float("-inf")
+    elif trainer.check_val_every_n_epoch is None:
+        trainer.val_check_batch = 1
 
 
 def counts_epochs(trainer: "Trainer | None") -> bool:
@@ -106,9 +126,10 @@ def counts_epochs(trainer: "Trainer | None") -> bool:
     """
     if trainer is None:
         return False
-    shares = (trainer.limit_train_batches, trainer.val_check_interval)
+    shares = (trainer.limit_train_batches, validation_interval(trainer))
     return (
         trainer.max_epochs not in (None, -1)
+        or bool(trainer.min_epochs)
         or trainer.check_val_every_n_epoch is not None
         or overfits(trainer)
         or any(isinstance(x, float) and x != 1.0 for x in shares)
@@ -121,6 +142,25 @@ def drop_events_after(logger: "Logger", step: int) -> None:
 
     if isinstance(logger, TensorBoardLogger):
         logger._kwargs["purge_step"] = step + 1
+
+
+def layer_sync(trainer: "Trainer") -> Any:
+    """Plugin that makes batch norms common to all ranks, which sync_batchnorm sets; or None."""
+    return trainer._accelerator_connector._layer_sync
+
+
+def on_cpu(trainer: "Trainer") -> bool:
+    """Return True if a trainer computes on the CPU."""
+    from pytorch_lightning.accelerators import CPUAccelerator
+
+    return isinstance(trainer.accelerator, CPUAccelerator)
+
+
+def started_by_hand(trainer: "Trainer") -> bool:
+    """Return True if no launcher, such as torchrun or srun, started this process."""
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+
+    return isinstance(cluster_environment(trainer), LightningEnvironment)
 
 
 def cluster_environment(trainer: "Trainer") -> "ClusterEnvironment":

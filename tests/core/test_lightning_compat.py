@@ -96,6 +96,17 @@ def test_the_cli_has_what_is_overridden():
     assert compat.built_by_cli() is False
 
 
+def test_batches_go_to_the_device_by_one_method():
+    """`novum.lightning_modules.module.Module` looks at them there."""
+    from pytorch_lightning.strategies import Strategy
+
+    method = "_apply_batch_transfer_handler"
+    assert list(inspect.signature(getattr(LightningModule, method)).parameters) == [
+        "self", "batch", "device", "dataloader_idx",
+    ]  # fmt: skip
+    assert method in inspect.getsource(Strategy.batch_to_device)
+
+
 def test_keys_that_the_cli_adds():
     sources = [inspect.getsource(module) for module in (cli, hparams_mixin, saving)]
     for key in compat.CLI_KEYS[:2]:  # the third is of older versions

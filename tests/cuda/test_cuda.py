@@ -24,6 +24,7 @@ from novum.metrics.functional import Moments
 from novum.metrics.neighbours import knn
 from novum.metrics.record import FeatureSets
 from tests.lightning_modules.test_precisions import PRECISIONS, SCALE, TECHNIQUES
+from tests.tiny import tiny_trainer
 
 CHOSEN = os.environ.get("NOVUM_TEST_DEVICE", "cuda" if torch.cuda.is_available() else "")
 DEVICE = torch.device(CHOSEN or "cpu")
@@ -147,19 +148,11 @@ def test_learns_without_waiting(technique, precision, tmp_path):
         settings = {"plugins": [MixedPrecision("16-mixed", "cpu", scaler)]}
     # torch's scaler looks at the gradients on the host
     callbacks = [] if precision == "16-mixed" else [NoWaiting()]
-    trainer = Trainer(
+    trainer = tiny_trainer(
+        tmp_path,
         accelerator="gpu" if ON_GPU else "cpu",
-        devices=1,
         max_steps=9,
-        max_epochs=-1,
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
         log_every_n_steps=4,
-        default_root_dir=tmp_path,
         callbacks=callbacks,
         **settings,
     )

@@ -26,6 +26,7 @@ def on_rank(data: ImageDataModule, rank: int, world: int, done: int = 0) -> Imag
         global_rank=rank,
         world_size=world,
         max_epochs=-1,
+        min_epochs=None,
         check_val_every_n_epoch=None,
         val_check_interval=1000,
         overfit_batches=0.0,

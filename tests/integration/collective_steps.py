@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.strategies import DDPStrategy
-from tiny import TinyImages, tiny_gan, tiny_stylegan
+from tiny import TinyImages, tiny_gan, tiny_stylegan, tiny_trainer
 from tiny_text import text_data, tiny_char_lstm
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._pytree import tree_leaves
@@ -110,20 +110,12 @@ def main() -> None:
     module, data = technique(sys.argv[2])
     for name in COLLECTIVES:
         count(name)
-    trainer = Trainer(
-        accelerator="cpu",
+    trainer = tiny_trainer(
+        tempfile.mkdtemp(),
         devices=2,
         strategy=DDPStrategy(process_group_backend="fake"),
         max_steps=STEPS,
-        max_epochs=-1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
         log_every_n_steps=1000,
-        use_distributed_sampler=False,
         callbacks=[Steps(), Preemption()],
     )
     trainer.fit(module, data)

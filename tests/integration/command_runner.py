@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import NoReturn
 
 from novum.callbacks import __all__ as callbacks
@@ -17,6 +18,7 @@ from novum.cli import lightning_cli  # noqa: F401  what every one of them import
 from novum.cli.train import main
 
 LIMIT = 120  # seconds
+TRAIN = str(Path(__file__).parents[2] / "train.py")  # started again for further ranks
 
 
 def child(folder: str, line: str, files: list[int]) -> NoReturn:
@@ -25,7 +27,7 @@ def child(folder: str, line: str, files: list[int]) -> NoReturn:
     sys.path.append(folder)
     for number, file in enumerate(files, 1):
         os.dup2(file, number)
-    sys.argv[:] = ["train.py", *shlex.split(line)]
+    sys.argv[:] = [TRAIN, *shlex.split(line)]
     code = 0
     try:
         main(sys.argv[1:])

@@ -6,12 +6,7 @@ from pathlib import Path
 from tests import programs
 from tests.project import ROOT
 
-TINY = """
-model:
-  class_path: novum.lightning_modules.GAN
-  init_args:
-    generator: {class_path: DCGANGenerator, init_args: {width: 8}}
-    discriminator: {class_path: DCGANDiscriminator, init_args: {width: 8}}
+DIGITS = """
 data:
   class_path: novum.datamodules.ImageDataModule
   init_args: {dataset: digits, image_size: 8, batch_size: 16}
@@ -21,7 +16,14 @@ trainer:
   val_check_interval: 2
   limit_val_batches: 1
   log_every_n_steps: 1
-"""
+"""  # data and a trainer, whose further keys may follow
+TINY = f"""
+model:
+  class_path: novum.lightning_modules.GAN
+  init_args:
+    generator: {{class_path: DCGANGenerator, init_args: {{width: 8}}}}
+    discriminator: {{class_path: DCGANDiscriminator, init_args: {{width: 8}}}}
+{DIGITS}"""
 
 
 def train(folder: Path, *arguments: object, **options) -> subprocess.CompletedProcess:

@@ -16,7 +16,7 @@ from lookalike import DEVICE, OnDevice, Watch, lstm, pin
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.accelerators.cpu import CPUAccelerator
 from pytorch_lightning.strategies import SingleDeviceStrategy
-from tiny import tiny_gan, tiny_stylegan
+from tiny import small_backbone, tiny_gan, tiny_stylegan, tiny_trainer
 from tiny_text import text_data, tiny_char_lstm
 
 from novum.core import memory
@@ -31,7 +31,7 @@ from novum.lightning_modules import (
     DiffAugment,
     StyleTransfer,
 )
-from novum.lightning_modules.networks import Backbone, SmallCNN
+from novum.lightning_modules.networks import SmallCNN
 
 LOG_EVERY = 4
 FIRST, LAST = 5, 7  # of the steps that are looked at, in between two logs
@@ -69,11 +69,6 @@ def images(size: int = 8, **settings: object) -> ImageDataModule:
 
 def folder() -> Path:
     return Path(tempfile.mkdtemp())
-
-
-def small_backbone() -> Backbone:
-    torch.manual_seed(0)
-    return Backbone("efficientnet_lite0", "none")
 
 
 def text() -> tuple[LightningModule, LightningDataModule]:
@@ -127,18 +122,13 @@ def measured(make: Callable[[], tuple[LightningModule, LightningDataModule]]) ->
     module, data = make()
     watch = Watch()
     waits = Waits(watch)
-    trainer = Trainer(
+    trainer = tiny_trainer(
+        folder(),
         strategy=SingleDeviceStrategy(DEVICE, accelerator=OurAccelerator()),
+        accelerator="auto",
+        devices="auto",
         max_steps=LAST + 1,
-        max_epochs=-1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
         log_every_n_steps=LOG_EVERY,
-        use_distributed_sampler=False,
         callbacks=[waits],
     )
     with watch:

@@ -8,39 +8,32 @@ import pytest
 from PIL import Image
 
 from novum.cli import evaluate, explore, train
+from tests.integration.commands import DIGITS
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*treespec.*", "ignore:.*litlogger.*", "ignore:Trying to infer the `batch_size`"
 )
 
-CONFIG = """
+CONFIG = f"""
 model:
   class_path: novum.lightning_modules.StyleGAN
   init_args:
     generator:
       class_path: novum.lightning_modules.networks.StyleGANGenerator
-      init_args: {width: 4, max_width: 8, latent_dim: 4, w_dim: 4, mapping_layers: 2}
+      init_args: {{width: 4, max_width: 8, latent_dim: 4, w_dim: 4, mapping_layers: 2}}
     discriminator:
       class_path: novum.lightning_modules.networks.StyleGANDiscriminator
-      init_args: {width: 4, max_width: 8}
+      init_args: {{width: 4, max_width: 8}}
     augment:
       class_path: novum.lightning_modules.AdaptiveAugment
-data:
-  class_path: novum.datamodules.ImageDataModule
-  init_args: {dataset: digits, image_size: 8, batch_size: 16}
-trainer:
-  accelerator: cpu
-  max_steps: 4
-  val_check_interval: 2
-  log_every_n_steps: 2
-  callbacks+:
+{DIGITS}  callbacks+:
     - class_path: novum.callbacks.StyleMixing
     - class_path: novum.callbacks.TruncationSweep
     - class_path: novum.callbacks.StyleInterpolation
     - class_path: novum.callbacks.LatentSpace
-      init_args: {num_paths: 8}
+      init_args: {{num_paths: 8}}
     - class_path: novum.callbacks.LatentRecovery
-      init_args: {num_images: 4, steps: 2}
+      init_args: {{num_images: 4, steps: 2}}
     - class_path: novum.callbacks.RunSummary
 """
 

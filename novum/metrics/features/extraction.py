@@ -1,6 +1,7 @@
 """The pass over images that extracts features, and the images it takes."""
 
 import hashlib
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -11,11 +12,14 @@ from tqdm.auto import tqdm
 from novum.core import distributed
 from novum.core.devices import to_device
 from novum.core.errors import InputError
+from novum.core.memory import free_bytes, require_memory
 from novum.core.precision import full_precision
 
 # images per forward whatever the batch size: kernels order sums by the shape
 MICRO_BATCH = 32
 DEVICE_MICRO_BATCH = 256  # on a GPU, which fewer would not fill
+COPIES = 4  # of the images in float32 that resizing and what follows hold at a time
+LARGE = 2**28  # bytes; asking takes longer than resizing to less
 
 
 class Images(Protocol):
@@ -52,11 +56,18 @@ def extract_features(
             images = as_uint8(source[start : min(start + step, len(source))])
             features = batch_features(extractor, to_device(images, device))
             if out is None:
-                out = torch.empty(len(source), features.shape[1])
+                out = _empty(len(source), features.shape[1], name)
             out[start : start + len(images)] = features
             bar.update(len(images))
     assert out is not None  # there is an image
     return out
+
+
+def _empty(n: int, width: int, name: str) -> Tensor:
+    """Rows (n, width) to fill, where memory has room for them."""
+    what = f"a table of the {name} features of {n:,} images, {width:,} of each,"
+    require_memory(4 * n * width, what, "judge fewer images, or by a space with fewer features")
+    return torch.empty(n, width)
 
 
 class _Part:
@@ -113,6 +124,12 @@ def resize(images: Tensor, size: int, mode: str = "bilinear") -> Tensor:
     """Antialiased resize of float images to size x size, within [0, 255]."""
     if images.shape[-2:] == (size, size):
         return images
+    needed = COPIES * 4 * images.shape[0] * images.shape[1] * size**2
+    if needed > LARGE:
+        free = partial(free_bytes, images.device)
+        fits = int(size * min(1.0, free() / needed) ** 0.5)
+        require_memory(needed, f"resizing {len(images)} images to {size} px",
+                       f"give NAME@{fits} or less", free)  # fmt: skip
     return F.interpolate(images, (size, size), mode=mode, antialias=True).clamp(0, 255)
 
 

@@ -9,6 +9,7 @@ best training item less that for the best held-out one, even where the sets are 
 far better where few images are held out.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from tqdm.auto import tqdm
 
 from novum.core import distributed
 from novum.core.errors import InputError, NotComputable
+from novum.core.memory import free_bytes, require_memory
 from novum.metrics.features.extraction import Images, as_uint8, check_images, resize
 from novum.metrics.neighbours import distinct_rows
 from novum.metrics.novelty.alignment import (
@@ -44,6 +46,7 @@ from novum.metrics.novelty.retrieval import (
 
 SIDE = 32  # of the images that are compared: others are resized
 LEAST_SIDE = 8
+PER_CHANNEL, PER_IMAGE = 3_300, 1_000  # bytes: 10.3 kB were taken for an image in colour, 4.3 gray
 FINALISTS = 10  # items that are laid over a sample at full size
 RIVAL = 5  # the sixth: up to four near-duplicates in the pool don't hide a copy
 COARSE_STEPS, FINE_STEPS = 3, 4
@@ -107,7 +110,9 @@ class AlteredCopyDetector:
         self.together = together
         self.num_train, self.width = len(train), train[:1].shape[-1]
         self.device, self.progress = torch.device(device), progress
-        images = torch.cat([self._read(x) for x in (train, heldout) if x is not None and len(x)])
+        sets = [x for x in (train, heldout) if x is not None and len(x)]
+        self._require_memory(sum(map(len, sets)), train[:1].shape[1])
+        images = torch.cat([self._read(x) for x in sets])
         if pool is None:
             item = distinct_rows(images.flatten(1))[1].cpu()
             pool = pool_of_items(item, self.num_train)
@@ -174,6 +179,14 @@ class AlteredCopyDetector:
         near, likeness, _ = (x.cpu() for x in found)
         kept, nearest, likeness = nearest_others(self.drawn, own, near, likeness, RIVAL + 1)
         return PoolMatches(own[kept], nearest, _margin(likeness), self.drawn)
+
+    def _require_memory(self, n: int, channels: int) -> None:
+        require_memory(
+            n * (PER_CHANNEL * channels + PER_IMAGE),
+            f"the search for altered copies among {n:,} images",
+            "judge against fewer",
+            partial(free_bytes, self.device),
+        )
 
     def _read(self, source: Images) -> Tensor:
         """uint8 (n, c, 32, 32) on the device."""

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from novum.core import distributed
 from novum.core.errors import InputError
+from novum.core.memory import require_memory
 from novum.metrics.features.extraction import Images
 from novum.metrics.novelty import local_cache, overlap
 from novum.metrics.novelty.alignment import Placed
@@ -43,6 +44,7 @@ CORRELATION = 1 / 3  # weight of the correlation's evidence beside that of the f
 CHANCE = 0.5  # evidence that the sixth image usually has
 UNIT = 2 / 3  # so that about one image in a hundred reaches log 2 by chance, as in other spaces
 SAMPLES_AT_ONCE = 64
+PER_FEATURE = 216  # bytes: 144 copied, 24 of numbers on the way, 8 of its image, 40 in the index
 
 
 class LocalCopies(NamedTuple):
@@ -94,6 +96,12 @@ class LocalCopyDetector:
         self.size = _size(train)
         parts = [self._read_reference(x) for x in (train, heldout) if x is not None and len(x)]
         features, pictures = _concatenated(parts)
+        count = len(features.descriptors)
+        require_memory(
+            PER_FEATURE * count + sum(x.numel() * x.element_size() for x in pictures),
+            f"the index of {count:,} local features of {len(pool.rows):,} images",
+            "judge against fewer",
+        )
         self.features = take(features, pool.rows)
         self.pictures = [picture[pool.rows] for picture in pictures]
         self.index = DescriptorIndex(self.features)

@@ -6,11 +6,13 @@ truncated or underfit the generator is and however the two sets differ in size. 
 rest on this.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from novum.core.memory import free_bytes, require_memory
 from novum.metrics.checks import check_features, check_same_width
 from novum.metrics.neighbours import distinct_rows
 
@@ -48,6 +50,7 @@ class Pool(NamedTuple):
     def take(self, train: Tensor, heldout: Tensor | None) -> Tensor:
         """The rows (g, ...) of two sets that stand for the items."""
         rows = self.rows.to(train.device)
+        _require_memory(len(rows), train)
         taken = train.new_empty(len(rows), *train.shape[1:])
         own = rows < len(train)
         taken[own] = train[rows[own]]
@@ -67,8 +70,21 @@ def draw_pool(
     for name, x in sets.items():
         check_features(x, name, at_least=1)
     check_same_width(**sets)
+    if heldout is not None:
+        _require_memory(len(train) + len(heldout), train)
     _, item = distinct_rows(torch.cat(list(sets.values())))
     return pool_of_items(item.cpu(), len(train), seed, group)
+
+
+def _require_memory(n: int, like: Tensor) -> None:
+    """Fail early if n rows of a set do not fit beside it."""
+    width = like[0].numel()
+    require_memory(
+        n * width * like.element_size(),
+        f"a pool of {n:,} rows of {width:,} features",
+        "judge against fewer images, or by a space with fewer features",
+        partial(free_bytes, like.device),
+    )
 
 
 def pool_of_items(item: Tensor, num_train: int, seed: int = 0, group: Tensor | None = None) -> Pool:

@@ -174,6 +174,7 @@ def test_the_loader_goes_on_after_the_batches_done(data):
             world_size=2,
             fit_loop=loop,
             max_epochs=-1,
+            min_epochs=None,
             check_val_every_n_epoch=None,
             overfit_batches=0.0,
             limit_train_batches=1.0,

@@ -7,7 +7,6 @@ from torch import nn
 from novum.core.errors import InputError
 from novum.datamodules import StyleImageDataModule
 from novum.lightning_modules import StyleTransfer
-from novum.lightning_modules.style_transfer import style_transfer
 from novum.lightning_modules.style_transfer.style_losses import (
     Content,
     GramStyle,
@@ -207,15 +206,18 @@ def test_impossible_settings(settings, message):
         module(**settings)
 
 
-def test_a_scale_that_does_not_fit_is_refused_before_the_first_step(tmp_path, monkeypatch):
-    free = [10**9]
-    monkeypatch.setattr(style_transfer, "free_bytes", lambda device: free[0])
-    fit(tmp_path, module(), data())
-    free[0] = 10_000
+def test_a_scale_that_does_not_fit_is_refused_before_the_first_step(tmp_path, free_memory):
+    whole = data()
+    free_memory(10**9)
+    fit(tmp_path, module(), whole)
+    free_memory(10_000)
     with pytest.raises(
         InputError, match=r"1 x 16 x 11 px takes about .* GB.*--data.size (\d+)"
     ) as e:
-        fit(tmp_path, module(), data())
+        fit(tmp_path, module(), whole)
     size = int(str(e.value).rsplit(" ", 1)[1])
     assert 0 < size < 16
-    fit(tmp_path, module(min_scale=4), data(size=size))  # what it says fits
+    free_memory(10**9)
+    smaller = data(size=size)
+    free_memory(10_000)
+    fit(tmp_path, module(min_scale=4), smaller)  # what it says fits

@@ -3,7 +3,6 @@
 Characters are compared eight bytes at a time, as big-endian numbers, for all queries at once.
 """
 
-import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from pydivsufsort import divsufsort
 
 from novum.core.errors import InputError
+from novum.core.memory import require_memory
 from novum.core.vocabulary import Tokens
 
 WORD = 8  # bytes
@@ -68,7 +68,7 @@ def build_index(tokens: Tokens, order: Places | None = None) -> TextIndex:
     """
     if not len(tokens):
         raise InputError("the text is empty: give at least one character")
-    _check_memory(tokens)
+    _require_memory(tokens)
     text = Words(tokens)
     if order is None:
         order = suffix_order(text)
@@ -82,17 +82,14 @@ def build_index(tokens: Tokens, order: Places | None = None) -> TextIndex:
     return TextIndex(text, order, firsts, runs, words)
 
 
-def _check_memory(tokens: Tokens) -> None:
+def _require_memory(tokens: Tokens) -> None:
     """Beyond 2**31 bytes a place takes eight."""
     each = 8 if tokens.nbytes >= 2**31 else 4
-    needed = tokens.nbytes * (1 + each) + len(tokens)
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
-        raise InputError(
-            f"the text has {len(tokens):,} characters: to find copies of it takes"
-            f" {needed / 2**30:.0f} GiB of memory, and there are {there / 2**30:.0f}; judge against"
-            " a part of it, and train without TextNovelty"
-        )
+    require_memory(
+        tokens.nbytes * (1 + each) + len(tokens),
+        f"finding copies of a text of {len(tokens):,} characters",
+        "judge against a part of it, and train without TextNovelty",
+    )
 
 
 def suffix_order(text: Words) -> Places:

@@ -6,6 +6,7 @@ From a command line, a config or code alike: a module checks the trainer that it
 import os
 from typing import TYPE_CHECKING
 
+from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError
 from novum.core.lightning_compat import (
     fast_dev_run,
@@ -98,9 +99,8 @@ def _require_clipping(trainer: "Trainer") -> None:
     if limit < 0:
         raise InputError(f"trainer.gradient_clip_val is {limit}: give it a number above 0, or null")
     if trainer.gradient_clip_algorithm is not None and not limit:
-        raise InputError(
-            "trainer.gradient_clip_algorithm does nothing without trainer.gradient_clip_val: give"
-            " both"
+        rank_zero_warn(  # no error: a config's algorithm stays when its limit is taken away
+            "nothing is clipped: trainer.gradient_clip_algorithm is given, and no gradient_clip_val"
         )
 
 

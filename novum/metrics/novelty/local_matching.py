@@ -20,6 +20,7 @@ from novum.metrics.novelty.local_features import (
     WIDTH,
     LocalFeatures,
     mirrored_points,
+    plainest,
     variant,
 )
 
@@ -27,6 +28,7 @@ NEAREST = 8  # features of the pool that a feature of a sample is compared with
 PROBES = 8  # of the index's lists
 VOTE_DISTANCE = 0.4  # squared, of unit vectors
 VOTE_RATIO = 0.85  # of the squared distance of the last of NEAREST
+NEGATIVE_VOTES = 64  # features of a sample, the plainest, that vote for a negative of an image
 CANDIDATES = 8  # images that are matched with a sample, one variant each
 MATCH_DISTANCE = 0.5  # squared
 MATCHES = 128  # of a sample and an image, the nearest
@@ -123,11 +125,12 @@ def candidates(
     keys, weights = [], []
     images = int(index.owners[-1]) + 1
     for number in range(VARIANTS):
-        distances, rows = index.search(variant(samples.descriptors, number))
+        voters = samples if number < 2 else plainest(samples, NEGATIVE_VOTES)
+        distances, rows = index.search(variant(voters.descriptors, number))
         owner = index.owners[rows.clamp(min=0)]
         last = distances.amax(1, keepdim=True)
         good = (rows >= 0) & (distances < VOTE_DISTANCE) & (distances < VOTE_RATIO * last)
-        own = samples.owners[:, None].expand_as(owner)
+        own = voters.owners[:, None].expand_as(owner)
         if exclude is not None:
             good &= owner != exclude[own]
         keys.append(((own * images + owner) * VARIANTS + number)[good])

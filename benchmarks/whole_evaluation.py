@@ -7,9 +7,9 @@ the features named; nothing is cached. Ours also embeds and searches held-out
 images, as many as there are samples.
 Without a file of the published weights both Inceptions get the same random ones.
 
-`--controls` measures two evaluations of ours with the same references instead, and what of each the two
-controls of the verdict take: training and held-out images searched for in each other, the negative
-control's test, and the power card. Ratios of one process hold on a busy machine too.
+`--controls` measures two evaluations of ours with the same references instead, and what of each the
+two controls of the verdict take: training and held-out images searched for in each other, the
+negative control's test, and the power card. Ratios of one process hold on a busy machine too.
 """
 
 import argparse

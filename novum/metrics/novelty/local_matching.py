@@ -80,7 +80,7 @@ class DescriptorIndex:
         self.index.by_residual = False  # one table of distances a query, not one a list
         self.index.cp.niter, self.index.cp.min_points_per_centroid = 8, 1
         chosen = torch.from_numpy(np.random.default_rng(0).permutation(count)[: 40 * lists + 1000])
-        with _callers(1) as pool:
+        with _callers(1, torch.get_num_threads()) as pool:
             pool.submit(self.index.train, _unit(features.descriptors[chosen])).result()
             for block in features.descriptors.split(2**18):
                 pool.submit(self.index.add, _unit(block)).result()
@@ -97,15 +97,15 @@ class DescriptorIndex:
         return distances.masked_fill(rows < 0, 4.0), rows
 
 
-def _callers(count: int) -> ThreadPoolExecutor:
-    """Threads that call faiss, each on one thread of OpenMP.
+def _callers(count: int, threads: int = 1) -> ThreadPoolExecutor:
+    """Threads that call faiss, each on so many threads of OpenMP.
 
     OpenMP's threads in faiss and in torch wait for one another busily, and a limit that the main
     thread sets would hold for torch too.
     """
     import faiss
 
-    return ThreadPoolExecutor(count, initializer=faiss.omp_set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(count, initializer=faiss.omp_set_num_threads, initargs=(threads,))
 
 
 def _unit(descriptors: Tensor) -> np.ndarray:

@@ -1,9 +1,11 @@
 """The cache on disk of what can be computed or downloaded again."""
 
+import hashlib
+import json
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,25 @@ def once_a_host(write: Callable[[], None]) -> None:
     with distributed.local_rank_zero_first(WHERE):
         if distributed.is_local_rank_zero():
             write()
+
+
+def remembered(
+    key: Sequence[object], compute: Callable[[], NDArray[np.float64]], columns: int
+) -> NDArray[np.float64]:
+    """Figures (n, columns) from the cache, or computed once, by all ranks at once.
+
+    Args:
+        key: All that they depend on, as JSON has it.
+    """
+    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+    path = cache_folder() / "references" / f"{name}.figures.npy"
+    known = load_array(path, np.float64)
+    if missing_somewhere(known if known is not None and known.shape[1:] == (columns,) else None):
+        figures = compute()
+        once_a_host(lambda: store(path, lambda file: np.save(file, figures)))
+        return figures
+    assert known is not None
+    return np.array(known)
 
 
 def _warn_once(message: str) -> None:

@@ -2,14 +2,19 @@
 
 import argparse
 import difflib
+import hashlib
 import math
 import time
 from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from novum.core import distributed
+from novum.core.cache import remembered
 from novum.core.errors import InputError, NotComputable
 from novum.core.files import prepare_output, write_text
 from novum.core.protocols import StyleGenerator
@@ -38,6 +43,7 @@ from novum.evaluation.space import (
     judge_copying,
     reference_floor,
 )
+from novum.metrics import novelty
 from novum.metrics.features import (
     cache_together,
     extract_features_together,
@@ -207,7 +213,7 @@ def judge_altered(
     judged: dict[str, Altered] = {}
     for name, detector in detectors.items():
         found = detector.search(sets.samples.images)
-        within = detector.match_within(CONTROL_ROWS)
+        within = _within(sets, name, detector)
         copying = control = None
         if sets.heldout is not None:
             copying = judge_copying(found.matches, NEAR_DUPLICATE, seed)
@@ -218,39 +224,64 @@ def judge_altered(
     if sets.heldout is not None and judged:
         near = judged.get(ALIGNMENT, next(iter(judged.values())))
         add_near_duplicates(report, near.found_in.pool)
-        add_power(report, sets.train.images, sets.heldout.images, detectors, judged, seed)
+        add_power(report, sets, detectors, judged, seed)
     return judged
+
+
+def _within(sets: Sets, name: str, detector: Detector) -> PoolMatches:
+    """Items of the pool matched with each other, once for the same references."""
+
+    def compute() -> NDArray[np.float64]:
+        found = detector.match_within(CONTROL_ROWS)
+        return torch.stack([x.double() for x in found[:3]], 1).numpy()
+
+    pool = detector.drawn
+    key = [*_references(sets, pool), name, CONTROL_ROWS]
+    own, nearest, margin = torch.from_numpy(remembered(key, compute, 3)).unbind(1)
+    return PoolMatches(own.long(), nearest.long(), margin, pool)
+
+
+def _references(sets: Sets, pool: Pool) -> list[object]:
+    """What detectors find in the references depends on: the images, their items, and our code."""
+    sides = [side.images.fingerprint for side in (sets.train, sets.heldout) if side is not None]
+    items = hashlib.sha256(pool.rows.numpy().tobytes() + pool.unit.numpy().tobytes()).hexdigest()
+    code = hashlib.sha256()
+    for path in sorted(Path(novelty.__file__).parent.glob("*.py")):
+        code.update(path.read_bytes())
+    return [*sides, items, code.hexdigest()]
 
 
 def add_power(
     report: Report,
-    train: ImageSource,
-    heldout: ImageSource,
+    sets: Sets,
     detectors: dict[str, Detector],
     judged: dict[str, Altered],
     seed: int,
 ) -> None:
     """Add the power card: share of planted copies found by the verdict's rule."""
+    assert sets.heldout is not None
+    train, heldout = sets.train.images, sets.heldout.images
     usual = [found.found_in.pool for found in judged.values()]
+    channels, *sides = train[:1].shape[1:]
+    library = library_edits(channels, max(sides))
+    attacks = [*LADDER, *library]
 
     def match(samples: Tensor, exclude: Tensor) -> Matches:
         found = [detector.match(samples, exclude) for detector in detectors.values()]
         return combine_matches(found, usual).matches
 
-    channels, *sides = train[:1].shape[1:]
-    library = library_edits(channels, max(sides))
-    card = power(
-        train,
-        heldout,
-        match,
-        attacks=[*LADDER, *library],
-        copies=PLANTED,
-        threshold=-math.log(USUAL),  # of the verdict, twins among training and held-out left in
-        seed=seed,
-    )
+    def compute() -> NDArray[np.float64]:
+        usually = -math.log(USUAL)  # of the verdict, twins among training and held-out left in
+        card = power(
+            train, heldout, match, attacks=attacks, copies=PLANTED, threshold=usually, seed=seed
+        )
+        return np.array([card.recall[edit] for edit in attacks], np.float64)
+
+    key = [*_references(sets, usual[0].drawn), *detectors, *attacks, PLANTED, seed]
+    recall = remembered(key, compute, 3).tolist()
     report.power = [
-        Recall(edit, r.value, r.low, r.high, LIBRARY if edit in library else "")
-        for edit, r in card.recall.items()
+        Recall(edit, value, low, high, LIBRARY if edit in library else "")
+        for edit, (value, low, high) in zip(attacks, recall, strict=True)
     ]
 
 

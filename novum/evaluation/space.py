@@ -4,17 +4,19 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from novum.core import distributed
+from novum.core.cache import remembered
 from novum.core.errors import NotComputable
 from novum.datamodules.sources.image_sources import ImageSource
 from novum.evaluation.gate import SpaceMatches
 from novum.metrics.checks import check_features
 from novum.metrics.features.extractor import FeatureExtractor
-from novum.metrics.features.feature_cache import reference_figures
 from novum.metrics.functional.intervals import Interval
 from novum.metrics.functional.manifold import realism
 from novum.metrics.neighbours import knn_together
@@ -41,6 +43,7 @@ from novum.report.model import Estimate
 PLOTTED = 1000  # samples whose realism is computed
 ITEM_Q = 0.01  # false discovery rate of the training items said to be copied
 FLOORS = ("frechet_distance", "precision", "coverage")  # and what is computed with them
+FLOOR_SCHEMA = 1  # raise it whenever the same key would mean another floor
 RATIO = 2.0  # times nearer to one item than to others: what copy_rate counts
 
 
@@ -163,14 +166,15 @@ def reference_floor(
     """`quality_floor` of features of these images, from the cache or computed once."""
     names = [name for measure in measures_of(metrics) for name in measure.names]
 
-    def compute() -> Tensor:
+    def compute() -> NDArray[np.float64]:
         floor = quality_floor(sets, device, metrics)
         known = [floor.get(name, Estimate(None)) for name in names]
         ends = [[math.nan if x is None else x for x in (e.value, e.low, e.high)] for e in known]
-        return torch.tensor(ends, dtype=torch.float64)
+        return np.array(ends, np.float64)
 
-    what = f"{len(sets.fake)}-{sets.seed}-{'-'.join(metrics)}"
-    rows = reference_figures(train, heldout, extractor, what, compute, (len(names), 3)).tolist()
+    key = ["floor", FLOOR_SCHEMA, train.fingerprint, heldout.fingerprint, extractor.spec]
+    key += [len(sets.fake), sets.seed, *metrics]
+    rows = remembered(key, compute, 3).tolist()
     floor = {name: as_estimate(Interval(*row)) for name, row in zip(names, rows, strict=True)}
     return {name: value for name, value in floor.items() if value.value is not None}
 

@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from novum.cli.evaluate import main
 from novum.datamodules import ImageDataModule
+from novum.metrics.novelty.local_copies import LocalCopyDetector
 from tests import programs
 from tests.datamodules.test_resolve_source import write
 from tests.project import ROOT
@@ -455,6 +456,34 @@ def test_altered_copies_are_named_with_what_was_done_to_them(sets, evaluate):
     assert [r["edit"] for r in report["controls"]["positive"]] == list(recall)
     page = Path("evaluation/report.html").read_text()
     assert "Power of the copy test" in page and "Nearest neighbours in alignment" in page
+
+
+@pytest.mark.slow
+def test_controls_are_made_once_for_the_same_references(sets, evaluate, monkeypatch, tmp_path):
+    """A second evaluation searches its samples alone, and says the same of the references."""
+    monkeypatch.setenv("NOVUM_CACHE", str(tmp_path / "cache"))
+    np.save("train.npy", sets["train"][:200])
+    np.save("heldout.npy", sets["heldout"][:100])
+    searched = []
+
+    def counting(detector, samples, exclude=None, search=LocalCopyDetector.search):
+        searched.append(len(samples))
+        return search(detector, samples, exclude)
+
+    monkeypatch.setattr(LocalCopyDetector, "search", counting)
+    monkeypatch.setattr(LocalCopyDetector, "match", lambda *args: counting(*args).matches)
+    local = ("--features", "local")
+    first = evaluate("--samples", "copies.npy", *local)[0]
+    assert len(searched) == 2  # samples, then what the power card plants
+    again = evaluate("--samples", "copies.npy", *local)[0]
+    assert len(searched) == 3
+    for report in (first, again):
+        del report["cost"]
+    assert first == again
+    evaluate("--samples", "fresh.npy", "--seed", "1", *local)  # another pool
+    np.save("heldout.npy", sets["heldout"][:99])
+    evaluate("--samples", "copies.npy", *local)
+    assert len(searched) == 7
 
 
 def test_reports_are_compared_side_by_side(sets, monkeypatch, capsys):

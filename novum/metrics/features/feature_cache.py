@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -90,28 +89,6 @@ def reference_neighbour_distances(
         near = neighbour_distances(choose_rows(features, size), NEIGHBOURS)
         _store_rows(path, near)
     return near
-
-
-def reference_figures(
-    train: Any,
-    heldout: Any,
-    extractor: FeatureExtractor,
-    what: str,
-    compute: Callable[[], Tensor],
-    shape: tuple[int, ...],
-) -> Tensor:
-    """Figures float64 of two reference sets, from the cache or computed once, by all ranks at once.
-
-    Args:
-        what: All that they depend on beside the sets and the extractor; part of a file's name.
-    """
-    path = _path(train, extractor, f"{fingerprint(heldout)[:32]}-{what}.npy")
-    known = load_array(path, np.float64)
-    if missing_somewhere(known if known is not None and known.shape == shape else None):
-        figures = compute()
-        once_a_host(lambda: _store_rows(path, figures))
-        return figures
-    return torch.from_numpy(known)
 
 
 def cache_together(source: Any, extractor: FeatureExtractor, size: int | None = None) -> None:

@@ -102,10 +102,18 @@ def join(parts: list[LocalFeatures]) -> LocalFeatures:
 
 def take(features: LocalFeatures, rows: Tensor) -> LocalFeatures:
     """The features of the images of these rows."""
-    counts = features.starts.diff()[rows]
+    return _pieces(features, features.starts[:-1][rows], features.starts.diff()[rows])
+
+
+def plainest(features: LocalFeatures, most: int) -> LocalFeatures:
+    """At most so many features of each image, those of the largest contrast."""
+    return _pieces(features, features.starts[:-1], features.starts.diff().clamp(max=most))
+
+
+def _pieces(features: LocalFeatures, first: Tensor, counts: Tensor) -> LocalFeatures:
     starts = starts_of(counts)
     within = torch.arange(int(starts[-1])) - starts[:-1].repeat_interleave(counts)
-    places = features.starts[:-1][rows].repeat_interleave(counts) + within
+    places = first.repeat_interleave(counts) + within
     return LocalFeatures(features.points[places], features.descriptors[places], starts)
 
 

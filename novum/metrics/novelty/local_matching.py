@@ -20,6 +20,7 @@ from novum.metrics.novelty.local_features import (
     WIDTH,
     LocalFeatures,
     mirrored_points,
+    plainest,
     variant,
 )
 
@@ -27,6 +28,7 @@ NEAREST = 8  # features of the pool that a feature of a sample is compared with
 PROBES = 8  # of the index's lists
 VOTE_DISTANCE = 0.4  # squared, of unit vectors
 VOTE_RATIO = 0.85  # of the squared distance of the last of NEAREST
+NEGATIVE_VOTES = 64  # features of a sample, the plainest, that vote for a negative of an image
 CANDIDATES = 8  # images that are matched with a sample, one variant each
 MATCH_DISTANCE = 0.5  # squared
 MATCHES = 128  # of a sample and an image, the nearest
@@ -78,7 +80,7 @@ class DescriptorIndex:
         self.index.by_residual = False  # one table of distances a query, not one a list
         self.index.cp.niter, self.index.cp.min_points_per_centroid = 8, 1
         chosen = torch.from_numpy(np.random.default_rng(0).permutation(count)[: 40 * lists + 1000])
-        with _callers(1) as pool:
+        with _callers(1, torch.get_num_threads()) as pool:
             pool.submit(self.index.train, _unit(features.descriptors[chosen])).result()
             for block in features.descriptors.split(2**18):
                 pool.submit(self.index.add, _unit(block)).result()
@@ -95,15 +97,15 @@ class DescriptorIndex:
         return distances.masked_fill(rows < 0, 4.0), rows
 
 
-def _callers(count: int) -> ThreadPoolExecutor:
-    """Threads that call faiss, each on one thread of OpenMP.
+def _callers(count: int, threads: int = 1) -> ThreadPoolExecutor:
+    """Threads that call faiss, each on so many threads of OpenMP.
 
     OpenMP's threads in faiss and in torch wait for one another busily, and a limit that the main
     thread sets would hold for torch too.
     """
     import faiss
 
-    return ThreadPoolExecutor(count, initializer=faiss.omp_set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(count, initializer=faiss.omp_set_num_threads, initargs=(threads,))
 
 
 def _unit(descriptors: Tensor) -> np.ndarray:
@@ -123,11 +125,12 @@ def candidates(
     keys, weights = [], []
     images = int(index.owners[-1]) + 1
     for number in range(VARIANTS):
-        distances, rows = index.search(variant(samples.descriptors, number))
+        voters = samples if number < 2 else plainest(samples, NEGATIVE_VOTES)
+        distances, rows = index.search(variant(voters.descriptors, number))
         owner = index.owners[rows.clamp(min=0)]
         last = distances.amax(1, keepdim=True)
         good = (rows >= 0) & (distances < VOTE_DISTANCE) & (distances < VOTE_RATIO * last)
-        own = samples.owners[:, None].expand_as(owner)
+        own = voters.owners[:, None].expand_as(owner)
         if exclude is not None:
             good &= owner != exclude[own]
         keys.append(((own * images + owner) * VARIANTS + number)[good])

@@ -10,6 +10,7 @@ from novum.metrics.novelty.local_features import (
     extract_local_features,
     join,
     mirrored_points,
+    plainest,
     take,
     variant,
 )
@@ -69,3 +70,14 @@ def test_any_size_has_features_within_the_image(shape):
 def test_an_image_of_one_colour_has_none():
     found = extract_local_features(torch.full((2, 3, 32, 32), 77, dtype=torch.uint8))
     assert found.starts.tolist() == [0, 0, 0] and found.descriptors.shape == (0, 128)
+
+
+def test_the_plainest_features_of_each_image(images):
+    features = extract_local_features(images, progress=False)
+    few = plainest(features, 5)
+    assert few.starts.tolist() == [0, 5, 10, 15]
+    for i, start in enumerate(features.starts[:-1].tolist()):
+        own = slice(5 * i, 5 * i + 5)
+        assert torch.equal(few.points[own], features.points[start : start + 5])
+        assert torch.equal(few.descriptors[own], features.descriptors[start : start + 5])
+    assert torch.equal(plainest(features, 10_000).points, features.points)

@@ -33,33 +33,35 @@ class Repeats(NamedTuple):
     """Passages of training text that stand elsewhere in it, too."""
 
     score: NDArray[np.float64]  # (r,) bits
-    group: NDArray[np.int64]  # (r,) passages that count as one
-    passage: NDArray[np.int64]  # (r,) passages that are the same
+    passage: NDArray[np.int64]  # (r,) the same for copies of one
     start: NDArray[np.int64]  # (r, 2) in training text, of it and of where it stands too
     stop: NDArray[np.int64]  # (r, 2)
 
     def without(self, start: int, stop: int) -> NDArray[np.float64]:
-        """The best score of each group, but for passages that are also at this place."""
+        """Scores, descending, of all but those that are copies of what is at this place."""
         here = ((self.start < stop) & (self.stop > start)).any(1)
         left = ~np.isin(self.passage, self.passage[here])
-        return distinct(self.group[left], scores=self.score[left])
+        return np.sort(self.score[left])[::-1]
 
 
 class Null(NamedTuple):
-    """Scores of distinct passages that innocent text shares with training text."""
+    """Scores of passages that innocent text shares with training text.
 
-    scores: NDArray[np.float64]  # (k,) bits, descending, the best of each group of passages
-    apart: NDArray[np.float64]  # of these the best of each UNIT tokens: passages come together
+    Of one that is shared again and again each counts: a sample is likelier to have it.
+    """
+
+    scores: NDArray[np.float64]  # (k,) bits, descending
+    apart: NDArray[np.float64]  # the best of each UNIT tokens, descending: passages come together
     tokens: int  # of the text that was looked at
-    repeats: Repeats | None = None  # of training text: `scores` are those of its groups
+    repeats: Repeats | None = None  # of training text: `scores` are theirs
 
 
 def joined_nulls(nulls: Sequence[Null]) -> Null:
     """The null of several parts of one side."""
     scores = np.concatenate([null.scores for null in nulls])
     apart = np.concatenate([null.apart for null in nulls])
-    repeats = [null.repeats for null in nulls if null.repeats is not None]
     tokens = sum(null.tokens for null in nulls)
+    repeats = [null.repeats for null in nulls if null.repeats is not None]
     return Null(np.sort(scores)[::-1], np.sort(apart)[::-1], tokens, _joined_repeats(repeats))
 
 
@@ -68,8 +70,7 @@ def _joined_repeats(parts: Sequence[Repeats]) -> Repeats | None:
         return None
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     sizes = [len(part.score) for part in parts]
-    offset = np.repeat(np.cumsum([0, *sizes[:-1]]), sizes)
-    columns[1], columns[2] = columns[1] + offset, columns[2] + offset
+    columns[1] = columns[1] + np.repeat(np.cumsum([0, *sizes[:-1]]), sizes)
     return Repeats(*columns)
 
 
@@ -104,27 +105,17 @@ def distinct(*names: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[
     return scores[kept]
 
 
-def null_of_heldout(found: Passages, pool: Pool, tokens: int, at: int) -> Null:
-    """The null of passages of a part of held-out text, which begins at that place of the pool."""
+def null_of(found: Passages, pool: Pool, tokens: int, at: int) -> Null:
+    """The null of passages of a part of the pool, which begins at that place of it."""
     own = found.start + at
-    items, units = items_of(found.place, pool), own_units(own, pool.document(own))
-    apart = distinct(items, units, scores=found.score)
-    return Null(distinct(items, scores=found.score), apart, tokens)
-
-
-def null_of_training(found: Passages, pool: Pool, tokens: int, at: int) -> Null:
-    """The null of passages of a part of training text, which begins there.
-
-    Passages that are copies of each other, or that have an item in common, are one group.
-    """
-    signatures = _signatures(found, pool, at)
-    start = np.stack([found.start + at, found.place], axis=1)
+    scores = np.sort(found.score)[::-1]
+    apart = distinct(own_units(own, pool.document(own)), scores=found.score)
+    if at >= pool.train_size:
+        return Null(scores, apart, tokens)
+    start = np.stack([own, found.place], axis=1)
     stop = np.stack([found.stop + at, found.place_stop], axis=1)
-    items = (items_of(start[:, i], pool) for i in range(2))
-    groups = _linked(*items, signatures)
-    same = _linked(*_spots(start, stop).T, signatures)
-    best = distinct(groups, scores=found.score)
-    return Null(best, best, tokens, Repeats(found.score, groups, same, start, stop))
+    same = _linked(*_spots(start, stop).T, _signatures(found, pool, at))
+    return Null(scores, apart, tokens, Repeats(found.score, same, start, stop))
 
 
 def _spots(start: NDArray[np.int64], stop: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -11,12 +11,7 @@ from numpy.typing import NDArray
 from novum.core.cache import cache_folder, load_array, store
 from novum.core.errors import InputError
 from novum.datamodules.sources.corpus import TextSource
-from novum.metrics.novelty.text.chance import (
-    Null,
-    joined_nulls,
-    null_of_heldout,
-    null_of_training,
-)
+from novum.metrics.novelty.text.chance import Null, joined_nulls, null_of
 from novum.metrics.novelty.text.index import TextIndex, build_index
 from novum.metrics.novelty.text.information import NgramModel
 from novum.metrics.novelty.text.matching import Matching, match
@@ -144,7 +139,6 @@ class TextReferences:
 def _usual(pool: Pool, begin: int, size: int, most: int) -> Usual:
     """The null of a side of the pool, read in pieces from all over it if it is long."""
     pieces = [(begin, size)] if size <= most else _pieces(begin, size, most)
-    null_of = null_of_heldout if begin else null_of_training
     nulls, passages = [], []
     for at, length in pieces:
         found = search(pool, pool.tokens[at : at + length], at=at).passages

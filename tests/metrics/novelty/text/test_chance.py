@@ -19,13 +19,13 @@ from novum.metrics.novelty.text.chance import (
     fact_threshold,
     joined_nulls,
     model_threshold,
-    null_of_training,
+    null_of,
 )
 from novum.metrics.novelty.text.near_copies import Passages, build_pool
 from tests.metrics.novelty.text.markov import documents
 
 
-def null_of(scores, tokens: int = 300_000) -> Null:
+def a_null(scores, tokens: int = 300_000) -> Null:
     scores = np.sort(np.array(scores, float))[::-1]
     return Null(scores, scores, tokens)
 
@@ -42,13 +42,13 @@ def test_facts_about_passages_with_a_heavy_tail(index, rate, ratio):
         return LEAST * (1 + random.pareto(1 / index, random.poisson(expected)))
 
     for _ in range(runs):
-        threshold = fact_threshold(null_of(drawn(rate), tokens), None, int(ratio * tokens))
+        threshold = fact_threshold(a_null(drawn(rate), tokens), None, int(ratio * tokens))
         alarms += bool((drawn(rate * ratio) >= threshold).any())
     assert alarms <= binom.ppf(0.999, runs, 2 * FACT_ERROR)
 
 
 def test_a_fact_takes_more_in_text_that_repeats_itself():
-    alike = [fact_threshold(null_of(x), None, 5000) for x in ([], [20], [20, 500], [500] * 30)]
+    alike = [fact_threshold(a_null(x), None, 5000) for x in ([], [20], [20, 500], [500] * 30)]
     assert alike == sorted(alike)
     assert alike[0] == model_threshold(5000) + 12  # nothing known: what n-gram models reach
     assert alike[-1] > 500
@@ -67,32 +67,33 @@ def test_a_repeated_passage_is_not_excused_by_itself():
     text[15_000:15_100] = text[4000:4100]
     pool = build_pool(text, text[:0], np.array([0]), np.array([], int))
     repeated = passages((1000, 1100, 9000, 9100, 400.0), (4000, 4100, 15_000, 15_100, 300.0))
-    null = null_of_training(repeated, pool, 300_000, 0)
+    null = null_of(repeated, pool, 300_000, 0)
     assert null.scores.tolist() == [400, 300]
     assert null.repeats is not None and null.repeats.without(9050, 9150).tolist() == [300]
-    limits = [fact_threshold(n, None, 5000) for n in (null, null_of([300.0]), null_of([]))]
+    limits = [fact_threshold(n, None, 5000) for n in (null, a_null([300.0]), a_null([]))]
     assert limits == sorted(limits, reverse=True)
     score = (limits[0] + limits[1]) / 2
     found = passages((0, 100, 9000, 9100, score), (200, 300, 7000, 7100, score))
     assert are_facts(found, null, None, 5000).tolist() == [True, False]
 
 
-def test_nulls_are_joined_with_their_groups():
-    def part(score: list[float], group: list[int], at: int) -> Null:
+def test_nulls_are_joined_with_their_repeats():
+    def part(score: list[float], passage: list[int], at: int) -> Null:
         place = at + 100 * np.arange(2 * len(score)).reshape(-1, 2)
-        repeats = Repeats(np.array(score), np.array(group), np.array(group), place, place + 50)
+        repeats = Repeats(np.array(score), np.array(passage), place, place + 50)
         best = np.sort(np.array(score))[::-1]
-        return Null(best, best, 10, repeats)
+        return Null(best, best[:1], 10, repeats)
 
-    joined = joined_nulls([part([9.0, 2.0], [0, 1], 0), part([5.0], [0], 10_000)])
-    assert joined.scores.tolist() == [9, 5, 2] and joined.tokens == 20
+    joined = joined_nulls([part([9.0, 2.0, 3.0], [0, 1, 0], 0), part([5.0], [0], 10_000)])
+    assert joined.scores.tolist() == [9, 5, 3, 2] and joined.tokens == 20
+    assert joined.apart.tolist() == [9, 5]
     assert joined.repeats is not None
-    assert joined.repeats.without(10_120, 10_130).tolist() == [9, 2]
-    assert joined.repeats.without(210, 220).tolist() == [9, 5]
+    assert joined.repeats.without(10_120, 10_130).tolist() == [9, 3, 2]
+    assert joined.repeats.without(410, 420).tolist() == [5, 2]
 
 
 def test_passages_that_come_together_count_once():
-    nothing = null_of([], 200_000)
+    nothing = a_null([], 200_000)
     least = model_threshold(5000)
 
     def p_of(units: list[int]) -> float:

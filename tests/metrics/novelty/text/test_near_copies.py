@@ -104,7 +104,7 @@ def test_what_many_documents_share_is_boilerplate():
     own = [licence * (i < 30) + author(3000, seed=100 + i) for i in range(60)]
     other = documents([author(3000, seed=200 + i) for i in range(20)], "h")
     references = TextReferences(documents(own, "t"), other)
-    text = author(4000, seed=3) + licence + author(4000, seed=4) + own[5][1000:1400]
+    text = author(4000, seed=3) + licence + author(4000, seed=4) + own[5][1000:1800]
     copies = judge_text(references, [text]).copies
     assert sorted(c.documents for c in copies) == [0, 30]
     assert [c.is_fact for c in copies] == [True, False]

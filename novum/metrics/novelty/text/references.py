@@ -31,7 +31,7 @@ from novum.metrics.novelty.text.spans import novel_ngrams
 SCHEMA = 2  # raise it whenever the same key would mean another order
 WORDS_READ = 400_000  # characters of held-out text that words are taken from
 MOST_HELDOUT = 1 << 21  # tokens of held-out text that set what chance gives
-MOST_TRAINING = 1 << 20  # tokens of training text that are compared with its rest
+MOST_TRAINING = 1 << 18  # tokens of training text that are compared with its rest
 
 
 class Usual(NamedTuple):

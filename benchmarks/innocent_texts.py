@@ -71,7 +71,7 @@ def samples(parts: list[str]) -> Iterator[Sample]:
 
 
 def alarms(references: TextReferences, sample: Sample) -> Iterator[str]:
-    """What would convict it."""
+    """Findings that would convict it."""
     judged = judge_text(references, sample)
     folded = judged.novelty["folded"]
     if folded["facts_found"]:

@@ -162,7 +162,10 @@ def test_two_reports_are_compared(texts, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--samples", "nowhere.txt"), "there is no text file nowhere.txt: give a file"),
+        (
+            ("--samples", "nowhere.txt"),
+            "no file matches nowhere.txt: give a file, a folder",
+        ),
         (("--samples", "empty.txt"), "empty.txt is empty: give a text"),
         (("--samples", "short.txt"), "short.txt holds 5 characters: at least 50 are needed"),
         (("--samples", "binary.txt"), "binary.txt is a binary file"),
@@ -182,7 +185,7 @@ def test_bad_input_ends_in_one_line(texts, fails, arguments, message):
     line = fails(*arguments)
     assert message in line
     if "binary" in line or "utf-8" in line:
-        assert line.endswith("give text in UTF-8")
+        assert line.endswith("evaluate.py: --on-bad-text skip)")
 
 
 def test_heldout_documents_that_stand_in_training_are_named(texts, capsys):

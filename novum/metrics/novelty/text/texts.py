@@ -152,7 +152,7 @@ def _account(
 
 
 class Named(NamedTuple):
-    """Which passages are copies, facts or by the false discovery rate."""
+    """Passages that are copies: facts, or by the false discovery rate."""
 
     is_fact: NDArray[np.bool_]
     q: NDArray[np.float64]  # 1 without held-out text

@@ -66,7 +66,7 @@ def readable(
         except BadText as error:
             if not how.skip_bad:
                 raise
-            left_out.add(f"files: {error.reason}", name)
+            left_out.add(error.reason, name)
 
 
 def _encoding_of(path: Path, tried: Sequence[str]) -> str:
@@ -96,7 +96,7 @@ def documents(
     def skip(number: int, error: BadText) -> None:
         if not how.skip_bad:
             raise error
-        left_out.add(f"rows: {error.reason}", f"{file.name}, row {number}")
+        left_out.add(f"rows {error.reason}", f"{file.name}, row {number}")
 
     for number, text in read_table(file.path, how.column, encodings(how.encoding), skip):
         yield f"{file.name}, row {number}", iter([text])

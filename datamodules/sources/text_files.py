@@ -26,6 +26,7 @@ from novum.datamodules.sources.text_tables import is_table
 from novum.datamodules.sources.threads import bar
 from novum.datamodules.sources.walk import glob_files, search, warn_left_out
 
+BESIDE_TABLES, OTHER_SPLITS = "files beside tables", "tables of other splits"
 TEXT_SETS = ("stdlib", "files", "huggingface")
 # leave out tests and generated tables
 LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "encodings", "pydoc_data"}
@@ -142,7 +143,7 @@ def _of_folder(place: Path, follow_links: bool, split: str | None, whole: bool) 
         tables = [name for name in names if is_table(name)]
         if not tables:
             return _found(place, names, left_out)
-        left_out = left_out | {"files beside tables": [n for n in names if not is_table(n)]}
+        left_out = left_out | {BESIDE_TABLES: [n for n in names if not is_table(n)]}
         parts = by_split(tables)
         if rest := set(tables).difference(*parts.values()):
             left_out["tables without a split"] = sorted(rest)
@@ -151,7 +152,7 @@ def _of_folder(place: Path, follow_links: bool, split: str | None, whole: bool) 
         raise InputError(f"{place} has no split {split!r}: there are {', '.join(parts)}")
     others = [name for part in parts if part not in wanted for name in parts[part]]
     names = [name for part in wanted for name in parts[part]]
-    return _found(place, names, left_out | {"tables of other splits": others})
+    return _found(place, names, left_out | {OTHER_SPLITS: others})
 
 
 def _found(place: Path, names: Sequence[str], left_out: Mapping[str, Sequence[str]]) -> Found:

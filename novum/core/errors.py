@@ -25,7 +25,7 @@ class BadText(InputError):
     """A text that cannot be read.
 
     Args:
-        reason: Goes on from a number of such texts: "files that are not utf-8 text".
+        reason: Goes on from a number of such texts: "not utf-8 text".
     """
 
     def __init__(self, message: str, reason: str) -> None:

@@ -249,7 +249,7 @@ def add_power(
         seed=seed,
     )
     report.power = [
-        Recall(edit, r.value, r.low, r.high, LIBRARY if edit in library else "")
+        Recall(edit, *r, LIBRARY if edit in library else "", edit not in library)
         for edit, r in card.recall.items()
     ]
 

@@ -31,6 +31,7 @@ class Samples(NamedTuple):
     """Texts to judge, and what was not read where they are from."""
 
     texts: list[str]
+    names: Sequence[str] = ()
     left_out: tuple[Omission, ...] = ()
 
 
@@ -42,7 +43,7 @@ class Texts(NamedTuple):
     heldout: TextSource | None
     places: dict[str, str]  # of samples, train and heldout
     tokens_seen: int = 0  # by the checkpoint that drew the samples
-    names: Sequence[str] = ()  # of held-out documents, if these are judged
+    sample_names: Sequence[str] = ()
     left_out: tuple[Omission, ...] = ()  # of the samples' place
 
     @property
@@ -95,7 +96,7 @@ def open_texts(options: argparse.Namespace) -> Texts:
         )
     named = {"samples": options.samples} | named
     train, heldout = train.as_characters(), heldout and heldout.as_characters()
-    return Texts(samples.texts, train, heldout, named, seen, (), samples.left_out)
+    return Texts(samples.texts, train, heldout, named, seen, *samples[1:])
 
 
 def open_benchmark(options: argparse.Namespace, places: Places) -> Texts:
@@ -106,7 +107,7 @@ def open_benchmark(options: argparse.Namespace, places: Places) -> Texts:
     texts = [heldout.text(start, stop) for _, start, stop in heldout.documents()]
     names = [name for name, *_ in heldout.documents()]
     named = {"samples": options.heldout, "train": options.train}
-    return Texts(texts, train, None, named, names=names, left_out=heldout.left_out)
+    return Texts(texts, train, None, named, 0, names, heldout.left_out)
 
 
 def open_references(
@@ -172,10 +173,12 @@ def read_samples(place: str, places: Places = Places()) -> Samples:  # noqa: B00
         if (size := file.stat().st_size) > most:
             raise InputError(f"{file} has {size:,} bytes: more than memory holds as text")
     files = readable(found.files, found.names, places.how, left_out)
-    texts = [
-        "".join(blocks) for file in files for _, blocks in documents(file, places.how, left_out)
-    ]
-    return Samples(texts, (*found.left_out, *left_out.omissions()))
+    texts, names = [], []
+    for file in files:
+        for name, blocks in documents(file, places.how, left_out):
+            texts.append("".join(blocks))
+            names.append(name)
+    return Samples(texts, names, (*found.left_out, *left_out.omissions()))
 
 
 def draw_texts(generator: Any, n: int, seed: int) -> list[str]:

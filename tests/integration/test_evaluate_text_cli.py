@@ -188,6 +188,39 @@ def test_bad_input_ends_in_one_line(texts, fails, arguments, message):
         assert line.endswith("evaluate.py: --on-bad-text skip)")
 
 
+def test_the_sets_are_audited_before_any_figure(texts, capsys):
+    for name, count in (("train", 60), ("heldout", 30), ("own", 20)):
+        Path(name).mkdir()
+        whole = Path(f"{name}.txt" if name != "own" else "fresh.txt").read_text()
+        for i in range(count):
+            Path(name, f"{i:02d}.txt").write_text(whole[i * 1000 : (i + 1) * 1000])
+    Path("own/.DS_Store").write_bytes(b"\0")
+    Path("own/old.txt").write_bytes("caf\xe9".encode("latin-1"))
+    for name in ("own/98.txt", "heldout/98.txt"):
+        Path(name).write_bytes(Path("train/07.txt").read_bytes().replace(b"\n", b"\r\n") + b"\n")
+    Path("own/99.txt").write_bytes(Path("own/03.txt").read_bytes())
+    report = evaluate("--samples", "own", "--on-bad-text", "skip", train="train", heldout="heldout")
+    lines = capsys.readouterr().out.splitlines()[:5]
+    assert lines[0].startswith("samples: 22 documents, 22,")
+    assert lines[0].endswith(
+        "from own; left out 2: 1 hidden files, 1 not utf-8 text; 1 equal an earlier one"
+    )
+    assert lines[1] == "train: 60 documents, 60,000 characters, from train"
+    assert lines[3:5] == [
+        "overlap: 1 of 31 held-out documents equal a training document",
+        "overlap: 1 of 22 samples equal a training document",
+    ]
+    audit = report["audit"]
+    assert audit["samples"]["left_out"] == {"hidden files": 1, "not utf-8 text": 1}
+    assert audit["samples"]["read"] == audit["samples"]["files"] == 22
+    assert audit["samples"]["duplicates"] == 1 and audit["train"]["characters"] == 60_000
+    assert audit["overlap"] == {"train_heldout": 1, "train_samples": 1, "heldout_samples": 1}
+    assert "Samples: left out 1: 1 not utf-8 text (old.txt)." in report["notes"]
+    page = read(Path("evaluation/report.html").read_text(encoding="utf-8"))
+    assert "What was read" in page.sections and "1 training documents" in page.text
+    assert "Images" not in page.text and "60,000 characters" in page.text
+
+
 def test_heldout_documents_that_stand_in_training_are_named(texts, capsys):
     train = Path("train.txt").read_text()
     folder = Path("benchmark")

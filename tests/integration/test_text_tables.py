@@ -73,4 +73,8 @@ def test_hidden_files_are_left_out(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "a.txt").write_text("abc")
     (folder / ".DS_Store").write_bytes(b"\0\1\2")
-    assert read_samples(str(folder)) == (["abc"], (Omission("hidden files", 1, (".DS_Store",)),))
+    assert read_samples(str(folder)) == (
+        ["abc"],
+        ["a.txt"],
+        (Omission("hidden files", 1, (".DS_Store",)),),
+    )

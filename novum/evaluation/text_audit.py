@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from novum.core import distributed
 from novum.core.errors import printable
+from novum.datamodules.sources.corpus import TextSource
 from novum.datamodules.sources.raw_images import Omission
+from novum.datamodules.sources.text_documents import BLOCK
 from novum.datamodules.sources.text_files import BESIDE_TABLES, OTHER_SPLITS
 from novum.datamodules.sources.walk import HIDDEN_FILES, HIDDEN_FOLDERS
 from novum.evaluation.set_overlap import find_overlap, overlap_lines
@@ -22,12 +24,12 @@ EXPECTED = {HIDDEN_FILES, HIDDEN_FOLDERS, BESIDE_TABLES, OTHER_SPLITS}  # no new
 
 def audit_texts(texts: Texts) -> tuple[dict[str, SetAudit], Overlap]:
     """Audit the sets and print a line for each, and for each pair that has equal documents."""
-    digests = {"samples": _digests(texts.samples)}
+    digests = {"samples": _digests([text] for text in texts.samples)}
     size = sum(map(len, texts.samples))
     audits = {"samples": _audit(digests["samples"], size, texts.sample_names, texts.left_out)}
     for name, source in (("train", texts.train), ("heldout", texts.heldout)):
         if source is not None:
-            digests[name] = _digests(source.text(*span) for _, *span in source.documents())
+            digests[name] = _digests(_blocks(source, *span) for _, *span in source.documents())
             names = [piece.name for piece in source.pieces]
             audits[name] = _audit(digests[name], len(source), names, source.left_out)
     overlap = find_overlap({name: rows[rows != EMPTY] for name, rows in digests.items()})
@@ -39,13 +41,25 @@ def audit_texts(texts: Texts) -> tuple[dict[str, SetAudit], Overlap]:
     return audits, overlap
 
 
-def _digests(texts: Iterable[str]) -> NDArray[np.int64]:
-    """A 64-bit hash of each document but for line ends and outer white space; EMPTY of nothing."""
-    hashes = bytearray()
-    for text in texts:
-        kept = "\n".join(text.strip().splitlines()).encode("utf-8", "surrogatepass")
-        hashes += blake2b(kept, digest_size=8).digest() if kept else bytes(8)
-    return np.frombuffer(bytes(hashes), np.int64)
+def _digests(texts: Iterable[Iterable[str]]) -> NDArray[np.int64]:
+    """A 64-bit hash of each document, given in blocks; EMPTY if there is nothing in it."""
+    return np.frombuffer(b"".join(map(_digest, texts)), np.int64)
+
+
+def _digest(blocks: Iterable[str]) -> bytes:
+    """The hash of a document but for line ends and outer white space."""
+    found, held, begun = blake2b(digest_size=8), "", False
+    for block in blocks:
+        text = f"{held}{block}" if begun else block.lstrip()
+        kept = text.rstrip()  # so that no line end is cut in two
+        held = text[len(kept) :]
+        begun = begun or bool(kept)
+        found.update("\n".join(kept.splitlines()).encode("utf-8", "surrogatepass"))
+    return found.digest() if begun else bytes(8)
+
+
+def _blocks(source: TextSource, start: int, stop: int) -> Iterator[str]:
+    return (source.text(i, min(i + BLOCK, stop)) for i in range(start, stop, BLOCK))
 
 
 def _audit(

@@ -8,6 +8,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from novum.cli.evaluate import main
+from novum.datamodules.sources.corpus import TextSource
+from novum.evaluation import text_audit
 from tests.metrics.novelty.text.markov import chain, plant
 from tests.report.pages import check_against_verdict, read
 
@@ -186,6 +188,19 @@ def test_bad_input_ends_in_one_line(texts, fails, arguments, message):
     assert message in line
     if "binary" in line or "utf-8" in line:
         assert line.endswith("evaluate.py: --on-bad-text skip)")
+
+
+def test_equal_documents_are_told_whatever_the_block(monkeypatch):
+    texts = ["a\r\n\r\nb  c\r\n", "\n a\n\nb  c", "a\n\nb c", " \n", ""]
+    found = {}
+    for block in (1, 2, 3, 1 << 22):
+        monkeypatch.setattr(text_audit, "BLOCK", block)
+        sources = [TextSource.of(text or "x") for text in texts[:4]]
+        spans = [(text_audit._blocks(x, 0, len(x))) for x in sources]
+        found[block] = text_audit._digests([*spans, [""]]).tolist()
+    assert len(set(map(tuple, found.values()))) == 1
+    first, second, third, *empty = found[1]
+    assert first == second != third and empty == [0, 0]
 
 
 def test_the_sets_are_audited_before_any_figure(texts, capsys):

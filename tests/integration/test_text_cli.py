@@ -130,7 +130,7 @@ def test_last_goes_on_bit_for_bit(run, text, light, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("new", ["unknown", "extend"])
-def test_training_goes_on_with_another_text(run, text, light, tmp_path, one_line, new):
+def test_training_goes_on_with_another_text(run, text, light, tmp_path, one_line, monkeypatch, new):
     """Its weights and vocabulary are kept; characters that it has not are one token, or new."""
     common = ["fit", "--config", light, *SMALL, "--trainer.limit_val_batches=0"]
     run(*common, "--data.files", text, "--trainer.logger.init_args.name=first")
@@ -159,6 +159,11 @@ def test_training_goes_on_with_another_text(run, text, light, tmp_path, one_line
         assert torch.equal(two["state_dict"][name][: len(weight)], weight)
         grown = len(two["state_dict"][name]) - len(weight)
         assert grown == (len(added) if len(weight) == len(one["alphabet"]) else 0)
+    os.remove(first)  # which the second does without
+    second = str(tmp_path / "runs/second/version_0/checkpoints/last.ckpt")
+    monkeypatch.setattr(sys, "argv", ["generate.py"])
+    generate(["--checkpoint", second, "--length", "30", "--output", str(tmp_path / "texts")])
+    assert len((tmp_path / "texts" / "000000.txt").read_text(encoding="utf-8")) == 30
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from _tables import show
@@ -89,18 +90,7 @@ def by_datasketch(train: str, heldout: str) -> Detector:
         found.update_batch([gram.encode() for gram in set(grams(part))])
         return found
 
-    index = MinHashLSH(threshold=0.1, num_perm=PERMUTATIONS)
-    known = {start: signature(part) for start, part in windows(train)}
-    for start, found in known.items():
-        index.insert(start, found)
-
-    def score(part: str) -> tuple[float, int]:
-        own = signature(part)
-        near = index.query(own)
-        best = max(near, key=lambda start: own.jaccard(known[start]), default=-1)
-        return (float(own.jaccard(known[best])), int(best)) if best != -1 else (0.0, -1)
-
-    return _by_windows(score)
+    return _by_signatures(train, signature, MinHashLSH(threshold=0.1, num_perm=PERMUTATIONS))
 
 
 def by_rensa(train: str, heldout: str) -> Detector:
@@ -111,7 +101,13 @@ def by_rensa(train: str, heldout: str) -> Detector:
         found.update(list(set(grams(part))))
         return found
 
-    index = RMinHashLSH(threshold=0.1, num_perm=PERMUTATIONS, num_bands=PERMUTATIONS // 2)
+    bands = PERMUTATIONS // 2
+    index = RMinHashLSH(threshold=0.1, num_perm=PERMUTATIONS, num_bands=bands)
+    return _by_signatures(train, signature, index)
+
+
+def _by_signatures(train: str, signature: Callable[[str], Any], index: Any) -> Detector:
+    """Windows of training text in an LSH index, scored by the Jaccard similarity of signatures."""
     known = {start: signature(part) for start, part in windows(train)}
     for start, found in known.items():
         index.insert(start, found)

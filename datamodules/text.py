@@ -7,11 +7,16 @@ import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 
-from novum.core.errors import InputError
+from novum.core.checkpoints import read_checkpoint
+from novum.core.distributed import rank_zero_warn
+from novum.core.errors import InputError, printable
 from novum.core.lightning_compat import batches_done, counts_epochs, overfits, overfitted
+from novum.core.vocabulary import Vocabulary
 from novum.datamodules.dataloaders import Batch, Batches, CountedBatches, transferred
 from novum.datamodules.sources import text_protocols as splits
 from novum.datamodules.sources.corpus import TextSource
+from novum.datamodules.sources.raw_images import say_omissions
+from novum.datamodules.sources.text_documents import Reading
 from novum.datamodules.sources.text_files import TEXT_SETS, open_text
 
 WINDOWS = 64  # of a batch of all ranks
@@ -27,10 +32,16 @@ class TextDataModule(LightningDataModule):
 
     Args:
         dataset: stdlib (the source of Python's standard library), files or huggingface.
-        files: For files: a path, a glob or a list of them.
+        files: For files: a path, a folder, a glob or a list of them; of text or, a document a row,
+            JSON lines (.gz, .zst), parquet and Arrow.
         path: For huggingface: a hub name (`name` or `name:config`) or a local file or folder.
         vocabulary: A token is a character, or a byte of UTF-8.
-        encoding: Of the files, where tokens are characters.
+        encoding: Of the files, where tokens are characters; of several parted by commas
+            (utf-8,latin-1) each file is in the first that it decodes in.
+        on_bad_text: Stop at a text that cannot be read, or skip and count all such texts.
+        vocabulary_of: A checkpoint whose vocabulary is kept, to begin with its weights (`transfer`
+            of the model).
+        new_characters: Those that it does not have: one unknown token, or extend the vocabulary.
         protocol: Which parts are trained on, validated on and tested on, and by what rule: char_rnn
             (95/5/0), nanogpt (90/10/0) or torch_rnn (80/10/10).
         validation: Another rule: stateful (long streams, the state carried along) or windowed
@@ -38,8 +49,8 @@ class TextDataModule(LightningDataModule):
         window: Tokens of a window.
         batch_size: Streams of a process.
         chunk_length: Tokens of a stream that a training step goes through.
-        text_column: For huggingface; null finds it.
-        split: For huggingface: the split to read.
+        text_column: Of tables; null finds it.
+        split: Of tables: the split to read; null for train, or the only one.
         streaming: For huggingface: read it as a stream until there are `max_characters`.
         max_characters: For huggingface: no more than the first of them; null for all.
         follow_links: Follow links that lead out of the folder of the data; else they are left out.
@@ -62,6 +73,9 @@ class TextDataModule(LightningDataModule):
         streaming: bool = False,
         max_characters: int | None = None,
         follow_links: bool = False,
+        on_bad_text: Literal["error", "skip"] = "error",
+        vocabulary_of: str | None = None,
+        new_characters: Literal["unknown", "extend"] = "unknown",
     ) -> None:
         super().__init__()
         if dataset not in TEXT_SETS:
@@ -73,21 +87,41 @@ class TextDataModule(LightningDataModule):
                 raise InputError(f"{name} is {value}: it must be at least 1")
         if dataset != "files" and files:
             raise InputError("files is for dataset: files")
-        if dataset != "huggingface" and (path or text_column or split or streaming):
-            raise InputError("path, text_column, split and streaming are for dataset: huggingface")
+        if dataset != "huggingface" and (path or streaming):
+            raise InputError("path and streaming are for dataset: huggingface")
+        if dataset == "stdlib" and (text_column or split):
+            raise InputError("text_column and split are of tables, which stdlib has none of")
+        if on_bad_text not in ("error", "skip"):
+            raise InputError(f"on_bad_text is {on_bad_text}: choose from error, skip")
         if streaming and max_characters is None:
             raise InputError("streaming needs max_characters: how much of the stream to keep")
         self.protocol = splits.protocol(protocol)
         self.stateful = (validation or self.protocol.validation) == "stateful"
         self.batch_size, self.chunk_length, self.window = batch_size, chunk_length, window
         # now, not in setup: the vocabulary gives the network its size
+        how = Reading(encoding, on_bad_text == "skip", text_column, vocabulary == "bytes")
+        kept = None if vocabulary_of is None else read_vocabulary(vocabulary_of, how.as_bytes)
+        extend = new_characters == "extend"
         self.corpus = open_text(
-            dataset, files, path, vocabulary == "bytes", encoding,
-            text_column, split, streaming, max_characters, follow_links,
-        )  # fmt: skip
+            dataset, files, path, how, split, streaming, max_characters, follow_links, kept, extend
+        )
+        for line in self._notices(vocabulary_of, extend):
+            rank_zero_warn(printable(line))
         self.train, self.heldout, self.tested = (
             self.corpus.source(spans) for spans in self.protocol.cut(len(self.corpus.tokens))
         )
+
+    def _notices(self, vocabulary_of: str | None, extend: bool) -> Iterator[str]:
+        """Lines about characters and texts that are not read as they are."""
+        if self.corpus.left_out:
+            yield f"text left out: {say_omissions(self.corpus.left_out)}"
+        if new := self.corpus.new:
+            yield (
+                f"{len(new):,} different characters of the text, such as {''.join([*new][:10])!r}"
+                f" ({sum(new.values()):,} of {len(self.corpus.tokens):,}), are not in the"
+                f" vocabulary of {vocabulary_of}:"
+                f" {'it is extended' if extend else 'they count as unknown'}"
+            )
 
     @property
     def vocab_size(self) -> int:
@@ -199,6 +233,18 @@ class TextDataModule(LightningDataModule):
         if self.trainer is None:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
+
+
+def read_vocabulary(checkpoint: str, as_bytes: bool) -> Vocabulary:
+    """The vocabulary that a text model's checkpoint was trained with."""
+    found = read_checkpoint(checkpoint)
+    if "alphabet" not in found:
+        raise InputError(f"{checkpoint} is no checkpoint of a text model: it has no vocabulary")
+    vocabulary = Vocabulary(found["alphabet"])
+    if vocabulary.is_bytes != as_bytes:
+        kind = "bytes" if vocabulary.is_bytes else "characters"
+        raise InputError(f"{checkpoint} was trained on {kind}: give data.vocabulary {kind}")
+    return vocabulary
 
 
 def _part(starts: np.ndarray, rank: int, world_size: int) -> tuple[np.ndarray, Batch]:

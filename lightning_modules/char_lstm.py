@@ -35,6 +35,7 @@ from novum.lightning_modules.training_utils import (
     require_same_model,
     save_plain_hyperparameters,
 )
+from novum.lightning_modules.weight_transfer import transfer_text_model
 
 SCORED_AT_ONCE = 256  # tokens of a stream
 PREDICT_CHUNK = 64  # texts that `predict` makes at once
@@ -58,6 +59,8 @@ class CharLSTM(Module):
         predict_length: Characters of each.
         sampling: How they are drawn.
         seed: Of dropout, and of what `predict` writes.
+        transfer: A checkpoint whose weights to begin with; `vocabulary_of` of the data keeps its
+            vocabulary.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class CharLSTM(Module):
         predict_length: int = 2000,
         sampling: Sampling = Sampling(),  # noqa: B008  frozen
         seed: int = 0,
+        transfer: str | None = None,
     ) -> None:
         super().__init__()
         save_plain_hyperparameters(self)
@@ -78,7 +82,7 @@ class CharLSTM(Module):
         self.vocabulary = Vocabulary(alphabet)
         self.lr, self.optimizer, self.schedule = lr, optimizer, schedule
         self.predict_samples, self.predict_length = predict_samples, predict_length
-        self.sampling, self.seed = sampling, seed
+        self.sampling, self.seed, self.transfer = sampling, seed, transfer
         self.tokens_seen = 0
         self.state: tuple[Tensor, ...] | None = None  # of this rank's training streams
         self.heldout_state: tuple[Tensor, ...] | None = None
@@ -96,6 +100,11 @@ class CharLSTM(Module):
         optimizer = (self.optimizer or adam)(list(self.network.parameters()))
         self.rates = [group["lr"] for group in optimizer.param_groups]
         return optimizer
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        if self.transfer is not None and self.tokens_seen == 0:
+            transfer_text_model(self, self.vocabulary.alphabet, self.transfer)
 
     def on_train_start(self) -> None:
         super().on_train_start()
@@ -264,12 +273,14 @@ class CharLSTM(Module):
             ]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        require_same_model(self, checkpoint)
-        if checkpoint["alphabet"] != self.vocabulary.alphabet:
+        own = self.vocabulary.alphabet
+        if checkpoint.get("alphabet", own) != own:  # sizes depend on it
             raise InputError(
                 "the checkpoint was trained on a text of other characters: give the same text, or"
-                " use generate.py, which needs none"
+                " --data.vocabulary_of CHECKPOINT to keep its vocabulary (to train on, with"
+                " --model.transfer CHECKPOINT in place of --ckpt_path); generate.py needs no text"
             )
+        require_same_model(self, checkpoint)
         self.tokens_seen = checkpoint["tokens_seen"]
         parts = checkpoint.get("stream_state")
         attached = attached_trainer(self) is not None

@@ -5,7 +5,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,34 +16,39 @@ from numpy.typing import NDArray
 
 from novum.core.cache import cache_folder
 from novum.core.errors import InputError
-from novum.core.files import read_blocks
-from novum.core.vocabulary import (
-    CODE_POINTS,
-    Decoder,
-    Tokens,
-    Vocabulary,
-    code_points,
+from novum.core.vocabulary import CODE_POINTS, MOST_TOKENS, Tokens, Vocabulary, code_points
+from novum.datamodules.sources.raw_images import Omission, say_omissions
+from novum.datamodules.sources.text_documents import (
+    BLOCK,
+    LeftOut,
+    Reading,
+    TextFile,
+    as_row,
+    documents,
+    raw_blocks,
+    readable,
 )
+from novum.datamodules.sources.text_tables import is_table
 from novum.datamodules.sources.threads import bar
 
-BLOCK = 1 << 22  # bytes read at once
-VERSION = 2  # of the files in the cache
+VERSION = 3  # of the files in the cache
 
 Span = tuple[int, int]  # from, to: tokens of the corpus
 
 
 class Piece(NamedTuple):
-    """A run of tokens out of one file."""
+    """A run of tokens out of one document: a file of text, or a row of a table."""
 
     start: int  # in the source
     name: str
-    offset: int  # in the file, in tokens
+    offset: int  # in the document, in tokens
 
 
 class TextSource:
     """Text that figures of novelty are measured against: tokens, and where each comes from.
 
     Offsets and lengths count tokens: characters, or bytes under a vocabulary of bytes.
+    `left_out`: what was not read of the place that it is from.
     """
 
     def __init__(
@@ -51,8 +57,10 @@ class TextSource:
         vocabulary: Vocabulary,
         pieces: Sequence[Piece] = (Piece(0, "text", 0),),
         fingerprint: str | None = None,
+        left_out: tuple[Omission, ...] = (),
     ) -> None:
         self.tokens, self.vocabulary, self.pieces = tokens, vocabulary, pieces
+        self.left_out = left_out
         self._starts = [piece.start for piece in pieces]
         self._fingerprint = fingerprint
 
@@ -97,7 +105,13 @@ class TextSource:
         ]
         text = "".join(texts)
         vocabulary = Vocabulary.of_text(text)
-        return TextSource(vocabulary.encode(text), vocabulary, pieces)
+        return TextSource(vocabulary.encode(text), vocabulary, pieces, left_out=self.left_out)
+
+    def documents(self) -> Iterator[tuple[str, int, int]]:
+        """Name, start and stop of each piece."""
+        stops = [*self._starts[1:], len(self)]
+        for piece, stop in zip(self.pieces, stops, strict=True):
+            yield piece.name, piece.start, stop
 
     def place(self, offset: int) -> tuple[str, int]:
         """The file that a token comes from, and its offset there."""
@@ -121,23 +135,47 @@ class Corpus:
         self.names: list[str] = about["names"]
         self.starts: list[int] = about["starts"]
         self.fingerprint: str = about["fingerprint"]
+        self.left_out = tuple(Omission(r, n, tuple(names)) for r, n, names in about["left_out"])
+        self.new: dict[str, int] = about["new"]  # characters that a kept vocabulary has not
         if not (folder / "tokens.bin").stat().st_size:
-            raise InputError(f"{', '.join(self.names[:3])}: there is no text")
+            without = say_omissions(self.left_out)
+            raise InputError(
+                f"{', '.join(self.names[:3]) or 'of all files'}: there is no text"
+                + (f" (left out: {without})" if without else "")
+            )
         self.tokens = np.memmap(folder / "tokens.bin", self.vocabulary.dtype, mode="r")
 
     @classmethod
     def of_files(
-        cls, files: Sequence[Path], names: Sequence[str], encoding: str, as_bytes: bool
+        cls,
+        files: Sequence[Path],
+        names: Sequence[str],
+        how: Reading,
+        vocabulary: Vocabulary | None = None,
+        left_out: tuple[Omission, ...] = (),
+        extend: bool = False,
     ) -> "Corpus":
-        """The corpus of files in this order, out of the cache if it is there."""
+        """The corpus of files in this order, out of the cache if it is there.
+
+        Args:
+            files: Of text, or tables.
+            names: Of the files.
+            how: How they are read.
+            vocabulary: Kept, whatever characters there are; None: theirs.
+            left_out: Files beside these that are not read.
+            extend: Give tokens to characters that the kept vocabulary does not have.
+        """
         stamps = [(str(f.resolve()), (s := f.stat()).st_size, s.st_mtime_ns) for f in files]
-        key = json.dumps([VERSION, stamps, list(names), None if as_bytes else encoding])
+        kept = vocabulary and vocabulary.alphabet
+        key = json.dumps([VERSION, stamps, list(names), how, kept, extend])
         folder = cache_folder() / "text" / hashlib.sha256(key.encode()).hexdigest()[:16]
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not (folder / "about.json").is_file():
-                _make(folder, files, names, None if as_bytes else encoding)
-        return cls(folder)
+                _make(folder, files, names, how, vocabulary, extend)
+        corpus = cls(folder)
+        corpus.left_out = (*left_out, *corpus.left_out)
+        return corpus
 
     def source(self, spans: Sequence[Span]) -> TextSource:
         """Parts of the corpus one after another; several are copied into the cache, once."""
@@ -151,7 +189,7 @@ class Corpus:
             tokens = self.tokens[slice(*spans[0])]
         else:
             tokens = self._joined(spans, key)
-        return TextSource(tokens, self.vocabulary, pieces, key)
+        return TextSource(tokens, self.vocabulary, pieces, key, self.left_out)
 
     def _pieces(self, start: int, stop: int, at: int) -> Iterator[Piece]:
         first = bisect.bisect_right(self.starts, start) - 1
@@ -173,52 +211,93 @@ class Corpus:
         return np.memmap(path, self.vocabulary.dtype, mode="r")
 
 
-def _make(folder: Path, files: Sequence[Path], names: Sequence[str], encoding: str | None) -> None:
+def _make(
+    folder: Path,
+    files: Sequence[Path],
+    names: Sequence[str],
+    how: Reading,
+    kept: Vocabulary | None,
+    extend: bool,
+) -> None:
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    vocabulary = Vocabulary() if encoding is None else Vocabulary.of(_count(files, encoding))
-    starts, written, digest = [], 0, hashlib.sha256(repr(vocabulary.alphabet).encode())
+    left_out = LeftOut()
+    found = list(readable(files, names, how, left_out))
+    counts = None if how.as_bytes else _count(found, how)
+    new = {} if counts is None or kept is None else _new(counts, kept)
+    vocabulary = kept or (Vocabulary() if counts is None else Vocabulary.of(counts))
+    if extend and new:
+        vocabulary = Vocabulary(f"{vocabulary.alphabet}{''.join(new)}"[:MOST_TOKENS])
+    starts, called, written = [], [], 0
+    digest = hashlib.sha256(repr(vocabulary.alphabet).encode())
     with open(part / "tokens.bin", "wb") as out:
-        for file in bar(files, "encoding text"):
-            starts.append(written)
-            for tokens in _tokens(file, vocabulary, encoding):
-                written += len(tokens)
-                digest.update(tokens.data)
-                out.write(tokens.tobytes())
+        for file in bar(found, "encoding text"):
+            for name, blocks in _tokens(file, vocabulary, how, left_out):
+                starts.append(written)
+                called.append(name)
+                for tokens in blocks:
+                    written += len(tokens)
+                    digest.update(tokens.data)
+                    out.write(tokens.tobytes())
     about = {
         "alphabet": vocabulary.alphabet,
-        "names": list(names),
+        "names": called,
         "starts": starts,
         "fingerprint": digest.hexdigest(),
+        "left_out": left_out.omissions(),
+        "new": new,
     }
     (part / "about.json").write_text(json.dumps(about), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(part, folder)
 
 
-def _count(files: Sequence[Path], encoding: str) -> np.ndarray:
+def _count(files: Sequence[TextFile], how: Reading) -> np.ndarray:
     counts = np.zeros(CODE_POINTS, np.int64)
     for file in bar(files, "reading text"):
-        for text in _texts(file, encoding):
+        texts = chain.from_iterable(
+            (as_row(*blocks),) if is_table(file.path) else blocks
+            for _, blocks in documents(file, how, LeftOut())
+        )
+        for text in _joined_texts(texts):
             found = np.bincount(code_points(text))
             counts[: len(found)] += found
     return counts
 
 
-def _tokens(file: Path, vocabulary: Vocabulary, encoding: str | None) -> Iterator[Tokens]:
-    if encoding is None:
-        yield from (np.frombuffer(block, np.uint8) for block in read_blocks(file, BLOCK))
+def _joined_texts(texts: Iterable[str]) -> Iterator[str]:
+    """Blocks of about equal length: one is counted in no less time than a million characters."""
+    parts, size = [], 0
+    for text in texts:
+        parts.append(text)
+        size += len(text)
+        if size >= BLOCK:
+            yield "".join(parts)
+            parts, size = [], 0
+    yield "".join(parts)
+
+
+def _new(counts: np.ndarray, kept: Vocabulary) -> dict[str, int]:
+    """Characters that have no token, and how often each occurs, the most frequent first."""
+    codes = np.flatnonzero(counts)
+    codes = codes[~np.isin(codes, code_points(kept.alphabet or ""))]
+    codes = codes[np.argsort(-counts[codes], kind="stable")]
+    return {chr(code): int(counts[code]) for code in codes.tolist()}
+
+
+def _tokens(
+    file: TextFile, vocabulary: Vocabulary, how: Reading, left_out: LeftOut
+) -> Iterator[tuple[str, Iterator[Tokens]]]:
+    """Name and tokens, in blocks, of each document of a file."""
+    if is_table(file.path):
+        for name, text in documents(file, how, left_out):
+            yield name, iter([vocabulary.encode(as_row(*text))])
+    elif how.as_bytes:
+        yield file.name, (np.frombuffer(block, np.uint8) for block in raw_blocks(file.path))
     else:
-        yield from (vocabulary.encode(text) for text in _texts(file, encoding))
-
-
-def _texts(file: Path, encoding: str) -> Iterator[str]:
-    utf8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8")  # a byte-order mark is no text
-    decode = Decoder("utf-8-sig" if utf8 else encoding, str(file))
-    for block in read_blocks(file, BLOCK):
-        yield decode(block)
-    yield decode(b"", final=True)
+        for name, blocks in documents(file, how, left_out):
+            yield name, map(vocabulary.encode, blocks)
 
 
 def _digest(tokens: Tokens, vocabulary: Vocabulary) -> str:

@@ -77,7 +77,7 @@ def load_tables(
 def _listing(path: str, follow_links: bool) -> Listing | None:
     """Files of a local place that `datasets` did not save itself."""
     _check_place(path)
-    if _is_saved(path):
+    if is_saved(path):
         return None
     with _one_line(path):
         return _local(path, follow_links, images=True)
@@ -176,7 +176,7 @@ def open_shards(
     """The format, the files to train on, those of an official held-out split, and the features as
     far as `datasets` knows them without opening a file."""
     _check_place(path)
-    if _is_saved(path):
+    if is_saved(path):
         return "saved", [], None, None
     with _one_line(path):
         if local := _local(path, follow_links, images=True):
@@ -193,15 +193,20 @@ def open_shards(
     return kind, files[train], files[heldout] if heldout else None, features
 
 
-def _choose(path: str, names: list[str], split: str | None) -> tuple[str, str | None]:
-    """The names of the split to train on and of the held-out one."""
+def choose_split(path: str, names: list[str], split: str | None) -> str:
+    """Name of the split to train on: the one that is asked for, train, or the only one."""
     train = split or ("train" if "train" in names else None)
     if train is None and len(names) > 1:
         raise InputError(
             f"{path} has no split 'train': choose split from {', '.join(names)}"
             " (evaluate.py: --split)"
         )
-    train = train or names[0]
+    return train or names[0]
+
+
+def _choose(path: str, names: list[str], split: str | None) -> tuple[str, str | None]:
+    """The names of the split to train on and of the held-out one."""
+    train = choose_split(path, names, split)
     heldout = next((name for name in HELDOUT_NAMES if name in names), None)
     if heldout and re.match(rf"{heldout}\b", train):
         heldout = None
@@ -218,9 +223,17 @@ def _check_place(path: str) -> None:
         raise InputError(f"{path} is none of {', '.join(BUILDERS)}, nor a folder")
 
 
-def _is_saved(path: str) -> bool:
+def is_saved(path: str | Path) -> bool:
+    """Return True of a folder that Dataset.save_to_disk wrote."""
     place = Path(path).expanduser()
     return any((place / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def saved_files(path: str | Path, follow_links: bool) -> dict[str, list[str]]:
+    """Arrow files of each split that Dataset.save_to_disk wrote."""
+    with _one_line(str(path)):
+        tables = saved_tables(Path(path).expanduser(), follow_links)
+        return {name: [f["filename"] for f in x.cache_files] for name, x in tables.items()}
 
 
 def _open(path: str, streaming: bool, follow_links: bool, images: bool = False) -> dict[str, Any]:
@@ -229,7 +242,7 @@ def _open(path: str, streaming: bool, follow_links: bool, images: bool = False) 
 
     _check_place(path)
     with _one_line(path):
-        if not _is_saved(path):
+        if not is_saved(path):
             tables = _load(path, streaming, follow_links, images=images)
             return {"train": tables} if isinstance(tables, datasets.Dataset) else dict(tables)
         tables = saved_tables(Path(path).expanduser(), follow_links)
@@ -269,7 +282,7 @@ def local_stamps(path: str, follow_links: bool) -> list[tuple[str, int, int]] | 
     """Path, size and time of change of a local place's files; None for a hub name or a URL."""
     _check_place(path)
     with _one_line(path):
-        if _is_saved(path):
+        if is_saved(path):
             tables = saved_tables(Path(path).expanduser(), follow_links).values()
             files = [file["filename"] for table in tables for file in table.cache_files]
         elif local := _local(path, follow_links):
@@ -302,7 +315,7 @@ def _table(
     """A split by its name, or a part of one (`train[:10%]`)."""
     if split in tables:
         return tables[split]
-    if re.split(r"[\[+]", split)[0] in tables and not streaming and not _is_saved(path):
+    if re.split(r"[\[+]", split)[0] in tables and not streaming and not is_saved(path):
         with _one_line(path):
             return _load(path, streaming, follow_links, split, images=True)
     raise InputError(f"{path} has no split {split!r}: there are {', '.join(tables)}")

@@ -151,7 +151,7 @@ _IRREGULAR = "FIFOs, devices and sockets"
 _BROKEN = "links that lead nowhere"
 _CLOSED = "folders that cannot be read"
 HIDDEN_FILES = "hidden files"
-HIDDEN_FOLDERS = "images in hidden folders"
+HIDDEN_FOLDERS = "files in hidden folders"
 
 
 class _Walker:

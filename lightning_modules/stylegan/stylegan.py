@@ -21,8 +21,8 @@ from novum.lightning_modules.losses import (
 from novum.lightning_modules.networks.stylegan_discriminator import StyleGANDiscriminator
 from novum.lightning_modules.networks.stylegan_generator import StyleGANGenerator, check_at_least
 from novum.lightning_modules.stylegan.recovery import RollBack
-from novum.lightning_modules.stylegan.weight_transfer import transfer_weights
 from novum.lightning_modules.training_utils import mean_of_ranks, save_plain_hyperparameters
+from novum.lightning_modules.weight_transfer import transfer_weights
 
 Auto = Literal["auto"]
 

@@ -29,9 +29,10 @@ for --samples, which are never split, a checkpoint (.ckpt) of train.py, whose tr
 data are then known. A NAME is digits, mnist, fashion_mnist, cifar10 or celeba. One place given for
 both --train and --heldout is split as training splits it.
 
-With --kind text a PATH is a text file in UTF-8, a table of texts (.jsonl, also .gz and .zst, or
-.parquet; a row is a document), a folder or a glob of these, or, for --samples, a
-checkpoint of a text model; the NAME is stdlib, the source of Python's standard library.
+With --kind text a PATH is a text file in UTF-8, a table of texts (.jsonl, also .gz and .zst,
+.parquet or .arrow; a row is a document), a folder or a glob of these, what `datasets` saved, or,
+for --samples, a checkpoint of a text model; the NAME is stdlib, the source of Python's standard
+library.
 """
 EPILOG = """\
 examples:
@@ -59,15 +60,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--samples or --compare is needed, one of them")
     if options.kind == "text" and options.features:
         parser.error("--features are of images: leave it out with --kind text")
-    if options.kind == "image" and options.text_column:
-        parser.error("--text-column is of text: leave it out without --kind text")
-    of_images = (
-        options.groups or options.image_column or options.split or options.on_bad_image == "skip"
-    )
-    if options.kind == "text" and of_images:
+    of_text = options.text_column or options.encoding != "utf-8" or options.on_bad_text == "skip"
+    if options.kind == "image" and of_text:
         parser.error(
-            "--groups, --image-column, --split and --on-bad-image are of images: leave them out"
+            "--text-column, --encoding and --on-bad-text are of text: leave them out without"
+            " --kind text"
         )
+    of_images = options.groups or options.image_column or options.on_bad_image == "skip"
+    if options.kind == "text" and of_images:
+        parser.error("--groups, --image-column and --on-bad-image are of images: leave them out")
     if options.classifier and not (options.samples or "").endswith(".ckpt"):
         parser.error("--classifier labels what a StyleGAN makes: --samples must be its checkpoint")
     if not 0 <= options.seed < 2**31:
@@ -98,7 +99,19 @@ def _parser() -> Parser:
         action="store_true",
         help="of text: which documents of --heldout stand in --train? Without --samples",
     )
-    add("--text-column", metavar="NAME", help="of JSON lines and parquet; else it is found")
+    add("--text-column", metavar="NAME", help="of tables of texts; else it is found")
+    add(
+        "--encoding",
+        metavar="NAME[,NAME]",
+        default="utf-8",
+        help="of texts, each in the first that it decodes in; default: utf-8",
+    )
+    add(
+        "--on-bad-text",
+        choices=("error", "skip"),
+        default="error",
+        help="stop at a text that cannot be read (default), or leave it out and count it",
+    )
     add("--image-column", metavar="NAME", help="of tables and archives; else it is found")
     add("--split", metavar="NAME", help="of tables: the one to read, for all sets")
     add(

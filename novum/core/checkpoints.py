@@ -24,6 +24,7 @@ MEND = "--trust if it is yours (from code: novum.trusting), or let `predict` wri
 MOST_PARTS = 1_000_000  # of a checkpoint, shared ones counted each time
 MOST_DEPTH = 100
 KEPT_PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
+OVERTAKEN = "transfer"  # a checkpoint whose weights training began with: these are later ones
 
 
 def load_module(
@@ -55,7 +56,8 @@ def build_module(
         if security.trusts_all():
             return _trusted_module(cls, path, **given)
         saved = checkpoint.get("hyper_parameters") or {}
-        arguments = {k: v for k, v in saved.items() if k not in (*CLI_KEYS, *given)}
+        passed_over = (*CLI_KEYS, *given, OVERTAKEN)
+        arguments = {k: v for k, v in saved.items() if k not in passed_over}
         security.check_size(arguments)
         if missing := _missing(cls, arguments | given):
             named = ", ".join(f"{name}=..." for name in missing)

@@ -21,6 +21,18 @@ class InputError(NovumError, ValueError):
     """A value, a file or a combination of them that cannot be used."""
 
 
+class BadText(InputError):
+    """A text that cannot be read.
+
+    Args:
+        reason: Goes on from a number of such texts: "not utf-8 text".
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class NotFoundError(NovumError, FileNotFoundError):
     """A file or folder that does not exist."""
 

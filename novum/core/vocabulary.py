@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from novum.core.errors import InputError
+from novum.core.errors import BadText, InputError
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # token 0 of every character vocabulary
 MOST_TOKENS = 2**16
@@ -101,38 +101,57 @@ class Vocabulary:
         return (tokens & 0xC0) != 0x80 if self.is_bytes else np.ones(tokens.shape, bool)
 
 
+BYTE_ORDER_MARK = "\ufeff"
+MEND = (
+    "name its encoding (encoding: latin-1, or utf-8,latin-1 to try both; evaluate.py: --encoding)"
+    " or leave such texts out (on_bad_text: skip; evaluate.py: --on-bad-text skip)"
+)
+
+
+def encodings(names: str) -> list[str]:
+    """The encodings that are named, parted by commas.
+
+    Raises:
+        InputError: If one of them is none of text.
+    """
+    found = [name.strip() for name in names.split(",")]
+    for name in found:
+        try:
+            if not codecs.lookup(name)._is_text_encoding:  # such as zlib and base64
+                raise LookupError(name)
+            codecs.getincrementaldecoder(name)("strict")
+        except (LookupError, ValueError):
+            raise InputError(f"unknown encoding {name!r}: utf-8 and latin-1 are two") from None
+    return found
+
+
 class Decoder:
-    """Decodes blocks of a file, and knows the offset of a bad byte."""
+    """Decodes blocks of a file without its byte-order mark; knows the offset of a bad byte."""
 
     def __init__(self, encoding: str, where: str) -> None:
-        try:
-            if not codecs.lookup(encoding)._is_text_encoding:  # such as zlib and base64
-                raise LookupError(encoding)
-            self._decoder = codecs.getincrementaldecoder(encoding)("strict")
-        except (LookupError, ValueError):
-            raise InputError(f"unknown encoding {encoding!r}: utf-8 and latin-1 are two") from None
-        self.encoding, self.where = encoding, where
+        (self.encoding,) = encodings(encoding)
+        self._decoder = codecs.getincrementaldecoder(self.encoding)("strict")
+        self.where = where
         self._bytes = 0  # given so far
+        self._begun = False
 
     def __call__(self, block: bytes, final: bool = False) -> str:
         pending = len(self._decoder.getstate()[0])
+        reason = f"not {self.encoding} text"
         try:
             text = self._decoder.decode(block, final)
         except UnicodeDecodeError as error:
             at = self._bytes - pending + error.start
-            name = self.encoding.removesuffix("-sig")
-            raise InputError(
-                f"{self.where} is not {name} text: byte {error.object[error.start]:#04x}"
-                f" at offset {at:,}; name its encoding (such as latin-1), or train on bytes"
-                " (vocabulary: bytes)"
-            ) from None
+            byte = f"byte {error.object[error.start]:#04x} at offset {at:,}"
+            raise BadText(f"{self.where} is {reason}: {byte}; {MEND}", reason) from None
         except UnicodeError as error:  # of a codec that knows no place
-            raise InputError(f"{self.where} is not {self.encoding} text: {error}") from None
-        if "\0" in text:
-            raise InputError(
-                f"{self.where} is a binary file (a NUL is within its first"
-                f" {self._bytes + len(block):,} bytes): take it out, or train on bytes"
-                " (vocabulary: bytes)"
-            )
+            raise BadText(f"{self.where} is {reason}: {error}; {MEND}", reason) from None
         self._bytes += len(block)
+        if "\0" in text:
+            message = (
+                f"{self.where} is a binary file (a NUL is within its first {self._bytes:,} bytes)"
+            )
+            raise BadText(f"{message}; {MEND}", "binary")
+        if text and not self._begun:
+            self._begun, text = True, text.removeprefix(BYTE_ORDER_MARK)
         return text

@@ -18,6 +18,7 @@ from novum.datamodules.sources.image_sources import ImageSource
 from novum.datamodules.sources.raw_images import EXPECTED, SHOWN, Rows
 from novum.datamodules.sources.threads import CHUNK, in_threads
 from novum.evaluation.image_sets import Sets
+from novum.evaluation.set_overlap import find_overlap, overlap_lines
 from novum.report.model import Overlap, Report, SetAudit
 
 DARK = 64  # highest value of a set that leaves three quarters of the range unused
@@ -40,7 +41,7 @@ def add_audit(report: Report, sets: Sets) -> dict[str, NDArray]:
             print(printable(audit_line(name, side, report.audit[name])), flush=True)
     report.overlap = find_overlap({name: rows for name, (rows, _, _) in digests.items()})
     if distributed.is_rank_zero():
-        for line in overlap_lines(report.audit, report.overlap):
+        for line in overlap_lines(report.audit, report.overlap, "image"):
             print(line, flush=True)
     require_usable(opened, report.audit)
     report.notes += audit_caveats(report.audit, report.overlap)
@@ -144,19 +145,6 @@ def _highest_of(rows: Rows, chunk: list[int]) -> int:
     return highest
 
 
-def find_overlap(digests: dict[str, NDArray]) -> Overlap:
-    """Number of equal images of each pair of sets."""
-
-    def equal(first: str, second: str) -> int | None:
-        if first not in digests or second not in digests:
-            return None
-        return int(np.isin(digests[second], digests[first]).sum())
-
-    return Overlap(
-        equal("train", "heldout"), equal("train", "samples"), equal("heldout", "samples")
-    )
-
-
 def audit_line(name: str, side: Opened, audit: SetAudit) -> str:
     """`samples: 120 images of 32 x 32 in colour from out/; left out 60: 60 .heic ...`."""
     channels, height, width = side.images.shape
@@ -180,18 +168,6 @@ def audit_line(name: str, side: Opened, audit: SetAudit) -> str:
 def _shown(audit: SetAudit, reason: str) -> str:
     names = audit.examples.get(reason)
     return f" ({', '.join(names)}{', ...' if len(names) == SHOWN else ''})" if names else ""
-
-
-def overlap_lines(audit: dict[str, SetAudit], overlap: Overlap) -> Iterator[str]:
-    """`overlap: 30 of 60 samples equal a training image`, for each pair that has equal images."""
-    pairs = (
-        (overlap.train_heldout, "heldout", "held-out images equal a training image"),
-        (overlap.train_samples, "samples", "samples equal a training image"),
-        (overlap.heldout_samples, "samples", "samples equal a held-out image"),
-    )
-    for number, side, words in pairs:
-        if number:
-            yield f"overlap: {number:,} of {audit[side].read:,} {words}"
 
 
 def require_usable(opened: dict[str, Opened], audit: dict[str, SetAudit]) -> None:

@@ -280,7 +280,7 @@ def add_power(
     key = [*_references(sets, usual[0].drawn), *detectors, *attacks, PLANTED, seed]
     recall = remembered(key, compute, 3).tolist()
     report.power = [
-        Recall(edit, value, low, high, LIBRARY if edit in library else "")
+        Recall(edit, value, low, high, LIBRARY if edit in library else "", edit not in library)
         for edit, (value, low, high) in zip(attacks, recall, strict=True)
     ]
 

@@ -12,10 +12,12 @@ from novum.core.vocabulary import Tokens, Vocabulary
 from novum.datamodules.sources.corpus import TextSource
 from novum.evaluation.contamination import contaminated, contamination_verdict
 from novum.evaluation.outputs import cost, show
+from novum.evaluation.text_audit import audit_notes, audit_texts
 from novum.evaluation.text_records import copy_records, evidence, facts, figures, novel_ngrams
 from novum.evaluation.text_sets import Texts, open_texts
 from novum.evaluation.text_verdict import text_verdict
 from novum.metrics.novelty.text import JudgedTexts, TextReferences, exchangeability_test, judge_text
+from novum.metrics.novelty.text.planted_edits import UNTUNED
 from novum.metrics.novelty.text.text_power import text_power
 from novum.report.events import add_encoded, events
 from novum.report.model import Recall, Report, SetSummary, Verdict
@@ -34,20 +36,25 @@ def run(options: argparse.Namespace) -> Verdict:
     if distributed.is_rank_zero():
         prepare_output(options.output)
     texts = open_texts(options)
+    audit, overlap = audit_texts(texts)
     references = TextReferences(texts.train, texts.heldout)
     with distributed.local_rank_zero_first("indices of text"):
         references.prepare()
     judged = judge_text(references, texts.samples, seed=options.seed, together=True)
     report = new_report(texts, judged, options.seed)
+    report.audit, report.overlap = audit, overlap
+    report.notes += audit_notes(audit)
     report.passages = copy_records(judged, texts.train)
     report.facts = facts(report.passages)
     report.text_evidence = evidence(judged)
     card = text_power(references, judged.judgement, seed=options.seed, together=True)
-    report.power = [Recall(edit, r.value, r.low, r.high) for edit, r in card.items()]
+    report.power = [
+        Recall(edit, r.value, r.low, r.high, tuned=edit not in UNTUNED) for edit, r in card.items()
+    ]
     report.verdict = text_verdict(report)
     if options.contamination:
-        report.contamination = contaminated(judged, texts.names)
-        report.verdict = contamination_verdict(report.contamination, len(texts.names))
+        report.contamination = contaminated(judged, texts.sample_names)
+        report.verdict = contamination_verdict(report.contamination, len(texts.samples))
         if distributed.is_rank_zero():
             for found in report.contamination[:MOST_LISTED]:
                 print(printable(f"{found.document}: {found.share:.0%} {found.how} in training"))

@@ -165,14 +165,18 @@ def _power(report: Report) -> Iterator[str]:
     """Counts of what was planted and found."""
     if not report.power:
         return
-    seen = [r for r in report.power if r.recall is not None and r.recall >= SEEN]
+    for words, tuned in (
+        ("Planted passages of 300 characters", True),
+        ("Of alterations that the search was not made for: planted passages", False),
+    ):
+        found = [r for r in report.power if r.tuned == tuned and (r.recall or 0) >= SEEN]
+        if found:
+            low = min(r.low or 0 for r in found)
+            yield (
+                f"{words} were named at a rate of {low:.0%} or more (95% confidence, each) if they"
+                f" are {_listed(found)}."
+            )
     missed = [r for r in report.power if r.recall is not None and r.recall < UNSEEN]
-    if seen:
-        low = min(r.low or 0 for r in seen)
-        yield (
-            f"Planted passages of 300 characters were named at a rate of {low:.0%} or more (95%"
-            f" confidence, each) if they are {_listed(seen)}."
-        )
     if missed:
         yield f"Would mostly not have been named: passages that are {_listed(missed)}."
 

@@ -250,7 +250,7 @@ def _records(
     tables = []
     for side, title in SIDES.items():
         records = [
-            {"report": letters[name], **set_facts(report.sides()[side])}
+            {"report": letters[name], **set_facts(report.sides()[side], report.of_text)}
             for name, report in reports.items()
             if side in report.sides()
         ]

@@ -46,9 +46,11 @@ def shorten(text: str, at_most: int) -> str:
     return text if len(text) <= at_most else "…" + text[-max(at_most - 1, 1) :]
 
 
-def set_facts(summary: SetSummary) -> dict[str, str]:
+def set_facts(summary: SetSummary, of_text: bool = False) -> dict[str, str]:
     """Path, size and other facts about a set, by name."""
-    return {key: _fact(v) for key, v in asdict(summary).items() if v is not None}
+    names = {"n": "characters"} if of_text else {}
+    facts = asdict(summary).items()
+    return {names.get(key, key): _fact(value) for key, value in facts if value is not None}
 
 
 def _fact(value: Any) -> str:

@@ -18,7 +18,7 @@ from novum.report.exhibits import (
 from novum.report.figures import interval_chart
 from novum.report.formatting import interval, number, set_facts
 from novum.report.history import histories, history_view
-from novum.report.model import Copy, Estimate, Report
+from novum.report.model import Copy, Estimate, Recall, Report
 from novum.report.pictures import Pixels
 from novum.report.rendering import render
 
@@ -71,7 +71,8 @@ def page(report: Report, exhibits: Exhibits = NOTHING) -> str:
         samples=exhibits.samples,
         facts=exhibits.facts,
         controls=_controls(report),
-        audit=_audit(report),
+        audit=audit_rows(report),
+        power=power_groups(report.power),
         panels=[panel_view(panel) for panel in exhibits.panels],
         copies=_copies(report.copies or ()),
         scatters=[scatter_view(scatter) for scatter in exhibits.scatters],
@@ -82,28 +83,44 @@ def page(report: Report, exhibits: Exhibits = NOTHING) -> str:
     )
 
 
-def _audit(report: Report) -> list[tuple[str, str, str, str]]:
-    """Images read of each set, images left out, and equal ones."""
+def audit_rows(report: Report) -> list[tuple[str, str, str, str]]:
+    """Images or documents read of each set, those left out, and equal ones."""
     overlap, rows = report.overlap, []
-    pairs: dict[str, list[tuple[int | None, str]]] = {
-        "heldout": [(overlap.train_heldout, "training images")] if overlap else [],
-        "samples": [
-            (overlap.train_samples, "training images"),
-            (overlap.heldout_samples, "held-out images"),
+    items = "documents" if report.of_text else "images"
+    pairs: dict[str, list[tuple[int | None, str]]] = {}
+    if overlap is not None:
+        pairs["heldout"] = [(overlap.train_heldout, f"training {items}")]
+        pairs["samples"] = [
+            (overlap.train_samples, f"training {items}"),
+            (overlap.heldout_samples, f"held-out {items}"),
         ]
-        if overlap
-        else [],
-    }
     for side, name in side_names(report).items():
         audit = report.audit.get(side)
         if audit is None:
             continue
-        sizes = ", ".join(f"{n:,} of {size}" for size, n in audit.sizes.items())
+        read = ", ".join(f"{n:,} of {size}" for size, n in audit.sizes.items())
+        if audit.characters is not None:
+            several = audit.files not in (None, audit.read)
+            files = f", of {audit.files:,} files" if several else ""
+            read = f"{audit.read:,}{files}; {audit.characters:,} characters"
         left = ", ".join(f"{n:,} {reason}" for reason, n in audit.left_out.items())
         equal = [f"{audit.duplicates:,} an earlier one"] if audit.duplicates else []
         equal += [f"{n:,} {what}" for n, what in pairs.get(side, []) if n]
-        rows.append((name, sizes, left or "nothing", ", ".join(equal) or "none"))
+        rows.append((name, read, left or "nothing", ", ".join(equal) or "none"))
     return rows
+
+
+def power_groups(power: Sequence[Recall]) -> dict[str, list[Recall]]:
+    """Recalls by the heading of their table."""
+    groups: dict[str, list[Recall]] = {}
+    for recall in power:
+        heading = "Planted copies"
+        if recall.library:
+            heading = f"Edits of {recall.library}, which the detectors were not made for"
+        elif not recall.tuned:
+            heading = "Alterations that the search was not made for"
+        groups.setdefault(heading, []).append(recall)
+    return groups
 
 
 def _controls(report: Report) -> list[tuple[str, str, str]]:
@@ -201,7 +218,8 @@ def settings(report: Report) -> dict[str, Any]:
     sides = report.sides()
     return {
         "sides": [
-            {"set": name, **set_facts(sides[side])} for side, name in side_names(report).items()
+            {"set": name, **set_facts(sides[side], report.of_text)}
+            for side, name in side_names(report).items()
         ],
         "spaces": {
             name: space.extractor

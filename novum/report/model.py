@@ -156,10 +156,10 @@ class SetSummary:
 
 @dataclass(frozen=True)
 class SetAudit:
-    """Images of a set that were read and those that were not, before any figure.
+    """Images or documents of a set that were read and those that were not, before any figure.
 
     Args:
-        read: Images.
+        read: Images, or documents of text.
         files: Files or rows that they are from; None: a generator drew them.
         frames: Images that are one of several in their file (GIF, TIFF).
         left_out: Number of files, rows or frames that were not read, by reason.
@@ -170,7 +170,9 @@ class SetAudit:
         lowest: Of all values as judged, 0 to 255.
         highest: Likewise.
         stored_highest: Of 16-bit images, where that is so low that they are nearly black.
-        duplicates: Images that equal an earlier one of the set, as judged.
+        duplicates: Images that equal an earlier one of the set, as judged; documents, but for line
+            ends and outer white space.
+        characters: Of text.
         examples: Up to three names for each reason, and of images `resized` and `gray_in_colour`.
     """
 
@@ -187,12 +189,13 @@ class SetAudit:
     stored_highest: int | None = None
     duplicates: int = 0
     examples: dict[str, list[str]] = field(default_factory=dict)
+    characters: int | None = None
 
 
 @dataclass(frozen=True)
 class Overlap:
     """Images of the set named second that equal some image of the first, pixel by pixel as judged;
-    None where there are no held-out images."""
+    documents likewise; None where nothing is held out."""
 
     train_heldout: int | None = None
     train_samples: int | None = None
@@ -350,6 +353,7 @@ class Recall:
     low: float | None = None
     high: float | None = None
     library: str = ""  # whose edit it is, if not ours
+    tuned: bool = True  # the detector was made with such alterations in view
 
     @property
     def estimate(self) -> Estimate:

@@ -11,8 +11,8 @@ from novum.metrics.novelty.text.differences import Piece, differences
 from novum.report.figures import line_chart
 from novum.report.formatting import number
 from novum.report.history import histories, history_view
-from novum.report.image_page import metric_table, settings
-from novum.report.model import Passage, Recall, Report
+from novum.report.image_page import audit_rows, metric_table, power_groups, settings
+from novum.report.model import Passage, Report
 from novum.report.rendering import render
 
 MOST_BESIDE = 20  # copies shown beside their source
@@ -84,12 +84,13 @@ def text_page(report: Report, texts: Sequence[str], train: TextSource) -> str:
         kind_classes=[f"copied {kind}" for kind in KINDS],
         pairs=[_pair(copy, joined) for copy in copies if copy.is_copy][:MOST_BESIDE],
         shared=[_pair(copy, joined) for copy in copies if not copy.is_copy][:MOST_SHARED],
-        power=[_power_row(r) for r in report.power],
+        power=power_groups(report.power),
         curve_names=curve_names,
         curves=curves,
         runs=_runs(copies, joined, shown),
         not_shown=len(joined.text) - shown,
         tables=_tables(copies),
+        audit=audit_rows(report),
         **settings(report),
     )
 
@@ -219,15 +220,6 @@ def _tables(copies: Sequence[Passage]) -> list[CopyTable]:
             rows = [_row(copy) for copy in found[:MOST_LISTED]]
             tables.append(CopyTable(title, rows, len(found) - len(rows)))
     return tables
-
-
-def _power_row(recall: Recall) -> list[str]:
-    ends = (
-        ""
-        if recall.low is None or recall.high is None
-        else f"{recall.low:.0%} to {recall.high:.0%}"
-    )
-    return [recall.edit, "" if recall.recall is None else f"{recall.recall:.0%}", ends]
 
 
 def _row(copy: Passage) -> list[str]:

@@ -167,9 +167,9 @@ def test_hidden_folders_are_no_data(folder, pictures):
         (folder / name / "0.png").write_bytes(file_of(pictures()[0]))
         (folder / name / "notes.txt").write_text("no image")
     (folder / "._0.png").write_bytes(b"macOS")
-    with pytest.warns(UserWarning, match="images in hidden folders are left out: 2"):
+    with pytest.warns(UserWarning, match="files in hidden folders are left out: 2"):
         opened = samples(folder)
-    assert left_out(opened) == {"images in hidden folders": 2, "hidden files": 1}
+    assert left_out(opened) == {"files in hidden folders": 2, "hidden files": 1}
     assert len(opened.images) == 10
     with pytest.warns(UserWarning, match=r"\.ipynb_checkpoints/0\.png, sub/\.trash/0\.png"):
         data = ImageDataModule("folder", str(folder), image_size=8)
@@ -305,10 +305,10 @@ def test_what_is_beside_a_split_is_counted(tmp_path, pictures):
     split = "images beside the split into train and test"
     assert [str(warning.message).partition(": ")[2] for warning in told] == [
         f"{split} are left out: 1 (bus/0.png)",
-        "images in hidden folders are left out: 1 (.ipynb_checkpoints/0.png)",
+        "files in hidden folders are left out: 1 (.ipynb_checkpoints/0.png)",
     ]
     assert left_out(opened) == {
-        split: 1, "images in hidden folders": 1, "in its held-out split": 1,
+        split: 1, "files in hidden folders": 1, "in its held-out split": 1,
     }  # fmt: skip
 
 

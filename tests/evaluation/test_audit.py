@@ -230,5 +230,5 @@ def test_options_of_the_data_module_are_options_here(sets, capsys):
 
 def test_text_takes_no_options_of_images(capsys):
     with pytest.raises(SystemExit) as stopped:
-        evaluate.main(["--kind", "text", "--samples", "x", "--split", "test"])
+        evaluate.main(["--kind", "text", "--samples", "x", "--image-column", "x"])
     assert stopped.value.code == 2 and "are of images" in capsys.readouterr().err

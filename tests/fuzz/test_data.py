@@ -13,6 +13,7 @@ from novum.datamodules.resolve_source import open_images
 from novum.datamodules.single_image import read_image
 from novum.datamodules.sources.builtin_datasets import IDX_FILES, load_mnist
 from novum.datamodules.sources.decode import read_header
+from novum.datamodules.sources.text_documents import Reading
 from novum.datamodules.sources.text_files import open_text
 from novum.evaluation.text_sets import open_source
 from tests.fuzz import strategies as hostile
@@ -111,8 +112,8 @@ def test_idx_files(zipped):
 def test_texts(data, encoding):
     with empty_folder():
         Path("x.txt").write_bytes(data)
-        told(lambda: open_text("files", "x.txt", encoding=encoding))
-        told(lambda: open_source("x.txt", as_bytes=False).text())
+        told(lambda: open_text("files", "x.txt", how=Reading(encoding)))
+        told(lambda: open_source("x.txt").text())
 
 
 def test_whole_files_are_read():

@@ -23,7 +23,7 @@ from novum.core.pretrained import load_weights
 from novum.datamodules.resolve_source import open_images, read_array
 from novum.datamodules.sources.builtin_datasets import load_cifar10, read_idx
 from novum.datamodules.sources.decode import open_image
-from novum.lightning_modules.stylegan.weight_transfer import read_weights
+from novum.lightning_modules.weight_transfer import read_weights
 from novum.metrics.features import load_extractor
 from novum.report.events import literal
 from tests import programs

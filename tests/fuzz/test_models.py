@@ -12,7 +12,7 @@ from novum.cli import explore, generate
 from novum.cli.program import one_line_errors
 from novum.core.checkpoints import load_module
 from novum.core.pretrained import load_weights
-from novum.lightning_modules.stylegan.weight_transfer import read_weights
+from novum.lightning_modules.weight_transfer import read_weights
 from tests.fuzz import strategies as hostile
 from tests.fuzz.outcome import empty_folder, ends_well, examples
 

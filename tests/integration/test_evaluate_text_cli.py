@@ -8,6 +8,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from novum.cli.evaluate import main
+from novum.datamodules.sources.corpus import TextSource
+from novum.evaluation import text_audit
 from tests.metrics.novelty.text.markov import chain, plant
 from tests.report.pages import check_against_verdict, read
 
@@ -162,7 +164,10 @@ def test_two_reports_are_compared(texts, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--samples", "nowhere.txt"), "there is no text file nowhere.txt: give a file"),
+        (
+            ("--samples", "nowhere.txt"),
+            "no file matches nowhere.txt: give a file, a folder",
+        ),
         (("--samples", "empty.txt"), "empty.txt is empty: give a text"),
         (("--samples", "short.txt"), "short.txt holds 5 characters: at least 50 are needed"),
         (("--samples", "binary.txt"), "binary.txt is a binary file"),
@@ -182,7 +187,53 @@ def test_bad_input_ends_in_one_line(texts, fails, arguments, message):
     line = fails(*arguments)
     assert message in line
     if "binary" in line or "utf-8" in line:
-        assert line.endswith("give text in UTF-8")
+        assert line.endswith("evaluate.py: --on-bad-text skip)")
+
+
+def test_equal_documents_are_told_whatever_the_block(monkeypatch):
+    texts = ["a\r\n\r\nb  c\r\n", "\n a\n\nb  c", "a\n\nb c", " \n", ""]
+    found = {}
+    for block in (1, 2, 3, 1 << 22):
+        monkeypatch.setattr(text_audit, "BLOCK", block)
+        sources = [TextSource.of(text or "x") for text in texts[:4]]
+        spans = [(text_audit._blocks(x, 0, len(x))) for x in sources]
+        found[block] = text_audit._digests([*spans, [""]]).tolist()
+    assert len(set(map(tuple, found.values()))) == 1
+    first, second, third, *empty = found[1]
+    assert first == second != third and empty == [0, 0]
+
+
+def test_the_sets_are_audited_before_any_figure(texts, capsys):
+    for name, count in (("train", 60), ("heldout", 30), ("own", 20)):
+        Path(name).mkdir()
+        whole = Path(f"{name}.txt" if name != "own" else "fresh.txt").read_text()
+        for i in range(count):
+            Path(name, f"{i:02d}.txt").write_text(whole[i * 1000 : (i + 1) * 1000])
+    Path("own/.DS_Store").write_bytes(b"\0")
+    Path("own/old.txt").write_bytes("caf\xe9".encode("latin-1"))
+    for name in ("own/98.txt", "heldout/98.txt"):
+        Path(name).write_bytes(Path("train/07.txt").read_bytes().replace(b"\n", b"\r\n") + b"\n")
+    Path("own/99.txt").write_bytes(Path("own/03.txt").read_bytes())
+    report = evaluate("--samples", "own", "--on-bad-text", "skip", train="train", heldout="heldout")
+    lines = capsys.readouterr().out.splitlines()[:5]
+    assert lines[0].startswith("samples: 22 documents, 22,")
+    assert lines[0].endswith(
+        "from own; left out 2: 1 hidden files, 1 not utf-8 text; 1 equal an earlier one"
+    )
+    assert lines[1] == "train: 60 documents, 60,000 characters, from train"
+    assert lines[3:5] == [
+        "overlap: 1 of 31 held-out documents equal a training document",
+        "overlap: 1 of 22 samples equal a training document",
+    ]
+    audit = report["audit"]
+    assert audit["samples"]["left_out"] == {"hidden files": 1, "not utf-8 text": 1}
+    assert audit["samples"]["read"] == audit["samples"]["files"] == 22
+    assert audit["samples"]["duplicates"] == 1 and audit["train"]["characters"] == 60_000
+    assert audit["overlap"] == {"train_heldout": 1, "train_samples": 1, "heldout_samples": 1}
+    assert "Samples: left out 1: 1 not utf-8 text (old.txt)." in report["notes"]
+    page = read(Path("evaluation/report.html").read_text(encoding="utf-8"))
+    assert "What was read" in page.sections and "1 training documents" in page.text
+    assert "Images" not in page.text and "60,000 characters" in page.text
 
 
 def test_heldout_documents_that_stand_in_training_are_named(texts, capsys):

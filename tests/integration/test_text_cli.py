@@ -129,6 +129,44 @@ def test_last_goes_on_bit_for_bit(run, text, light, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("new", ["unknown", "extend"])
+def test_training_goes_on_with_another_text(run, text, light, tmp_path, one_line, monkeypatch, new):
+    """Its weights and vocabulary are kept; characters that it has not are one token, or new."""
+    common = ["fit", "--config", light, *SMALL, "--trainer.limit_val_batches=0"]
+    run(*common, "--data.files", text, "--trainer.logger.init_args.name=first")
+    first = str(tmp_path / "runs/first/version_0/checkpoints/last.ckpt")
+    other = tmp_path / "other.txt"
+    other.write_text(small_text(12_000, seed=1).replace("so", "ŝž").replace("fa", "fž"))
+    arguments = [*common, "--data.files", str(other), "--trainer.max_steps=1"]
+    assert "--model.transfer" in one_line(run, *arguments, "--ckpt_path", first)
+    transfer = f"--model.transfer={first}"
+    assert "keep it, with --data.vocabulary_of" in one_line(run, *arguments, transfer)
+    kept = [f"--data.vocabulary_of={first}", f"--data.new_characters={new}", "--model.lr=0"]
+    with pytest.warns(UserWarning) as said:
+        run(*arguments, transfer, *kept, "--trainer.logger.init_args.name=second")
+    (line,) = (str(w.message) for w in said if "vocabulary of" in str(w.message))
+    counts = other.read_text().count("ŝ"), other.read_text().count("ž")
+    assert line.startswith("2 different characters of the text, such as 'žŝ'")
+    assert f"({sum(counts):,} of {len(other.read_text()):,})" in line
+    assert line.endswith("unknown" if new == "unknown" else "extended")
+    one, two = (
+        torch.load(tmp_path / f"runs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)
+        for name in ("first", "second")
+    )
+    added = "žŝ" if new == "extend" else ""
+    assert two["alphabet"] == one["alphabet"] + added
+    for name, weight in one["state_dict"].items():  # lr is 0
+        assert torch.equal(two["state_dict"][name][: len(weight)], weight)
+        grown = len(two["state_dict"][name]) - len(weight)
+        assert grown == (len(added) if len(weight) == len(one["alphabet"]) else 0)
+    os.remove(first)  # which the second does without
+    second = str(tmp_path / "runs/second/version_0/checkpoints/last.ckpt")
+    monkeypatch.setattr(sys, "argv", ["generate.py"])
+    generate(["--checkpoint", second, "--length", "30", "--output", str(tmp_path / "texts")])
+    assert len((tmp_path / "texts" / "000000.txt").read_text(encoding="utf-8")) == 30
+
+
+@pytest.mark.slow
 def test_two_ranks_have_streams_of_their_own(text, light, tmp_path):
     """Two ranks of 2 streams train as one rank of 4, and validate to the same figure."""
     runs = {}

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from novum.core.errors import InputError
+from novum.datamodules.sources.raw_images import Omission
 from novum.datamodules.sources.text_tables import is_table, read_table
 from novum.evaluation.text_sets import open_source, read_samples
 
@@ -33,10 +34,10 @@ def tables(tmp_path):
 def test_rows_are_documents(tables, name):
     assert is_table(tables / name)
     assert list(read_table(tables / name)) == [(0, TEXTS[0]), (2, TEXTS[2]), (3, TEXTS[3])]
-    assert read_samples(str(tables / name)) == [TEXTS[0], TEXTS[2], TEXTS[3]]
-    source = open_source(str(tables / name), as_bytes=False)
-    assert source.text() == "one\ntwo\nd\u00e9j\u00e0 vu\nlast\n"
-    assert source.place(10) == (f"{name}, row 2", 2)
+    assert read_samples(str(tables / name)).texts == [TEXTS[0], TEXTS[2], TEXTS[3]]
+    source = open_source(str(tables / name))
+    assert source.text() == "one\ntwo\n\nd\u00e9j\u00e0 vu\n\nlast\n\n"
+    assert source.place(11) == (f"{name}, row 2", 2)
 
 
 def test_a_column_is_named_or_found(tables):
@@ -48,7 +49,7 @@ def test_a_column_is_named_or_found(tables):
     with pytest.raises(InputError, match="has no column of text 'n': there are 'text'"):
         list(read_table(tables / "a.parquet", "n"))
     (tables / "two.jsonl").write_text('{"a": "x", "b": "y"}')
-    with pytest.raises(InputError, match="with --text-column; there are 'a', 'b'"):
+    with pytest.raises(InputError, match="--text-column\\); there are 'a', 'b'"):
         list(read_table(tables / "two.jsonl"))
 
 
@@ -62,8 +63,8 @@ def test_what_is_no_table_is_named(tables, name):
 def test_a_byte_order_mark_is_no_character(tmp_path, monkeypatch):
     monkeypatch.setenv("NOVUM_CACHE", str(tmp_path / "cache"))
     Path(tmp_path / "bom.txt").write_bytes(b"\xef\xbb\xbfabc")
-    assert open_source(str(tmp_path / "bom.txt"), as_bytes=False).text() == "abc"
-    assert read_samples(str(tmp_path / "bom.txt")) == ["abc"]
+    assert open_source(str(tmp_path / "bom.txt")).text() == "abc"
+    assert read_samples(str(tmp_path / "bom.txt")).texts == ["abc"]
 
 
 def test_hidden_files_are_left_out(tmp_path, monkeypatch):
@@ -72,4 +73,8 @@ def test_hidden_files_are_left_out(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "a.txt").write_text("abc")
     (folder / ".DS_Store").write_bytes(b"\0\1\2")
-    assert read_samples(str(folder)) == ["abc"]
+    assert read_samples(str(folder)) == (
+        ["abc"],
+        ["a.txt"],
+        (Omission("hidden files", 1, (".DS_Store",)),),
+    )

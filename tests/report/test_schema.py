@@ -91,7 +91,7 @@ def test_schema_2_has_all_of_schema_1():
     assert new["schema"] == 2 and new["finding"] == "none_found"
     for key in old.keys() - {"schema", "power"}:
         assert new[key] == old[key], key
-    assert new["power"] == [{"edit": "mirrored", "library": "", **old["power"][0]}]
+    assert new["power"] == [{"edit": "mirrored", "library": "", "tuned": True, **old["power"][0]}]
 
 
 @pytest.mark.parametrize(

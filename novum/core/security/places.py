@@ -126,6 +126,8 @@ PLACES: dict[tuple[str, str], Callable[[Path | None, str], None]] = {
     ("ImageDataModule", "groups"): _read_groups,
     ("TextDataModule", "files"): _read,
     ("TextDataModule", "path"): _read_existing,
+    ("TextDataModule", "vocabulary_of"): _read,
+    ("CharLSTM", "transfer"): _read,
     ("SingleImageDataModule", "image"): _read_image,
     ("SingleImageDataModule", "guide"): _read_image,
     ("StyleImageDataModule", "contents"): _read_image,

@@ -31,7 +31,7 @@ from novum.datamodules.sources.builtin_datasets import IDX_FILES, load_mnist, re
 from novum.datamodules.sources.decode import ImageTransform, open_image
 from novum.datamodules.sources.folders import image_files, load_celeba
 from novum.datamodules.sources.walk import glob_files, walk
-from novum.evaluation.text_sets import open_source, read_samples, text_files
+from novum.evaluation.text_sets import files_of, open_source, read_samples
 from tests import programs
 from tests.fuzz import strategies as hostile
 from tests.project import ROOT
@@ -92,10 +92,11 @@ class TestFolders:
         Path("x").mkdir()
         Path("x/a.txt").write_text("abc" * 50)
         os.mkfifo("x/b.txt")
-        for read in (text_files, lambda place: glob_files(f"{place}/*.txt"),
+        for read in (lambda place: files_of(place).files,
+                     lambda place: glob_files(f"{place}/*.txt"),
                      lambda place: glob_files(f"{place}/**/*.txt")):  # fmt: skip
             with pytest.warns(UserWarning, match=IRREGULAR):
-                assert read("x") == [Path("x/a.txt")]
+                assert [p.resolve() for p in read("x")] == [Path("x/a.txt").resolve()]
 
     def test_links_in_circles_end_and_no_image_counts_twice(self):
         write_images("x")
@@ -107,7 +108,8 @@ class TestFolders:
         assert image_files(Path("x")) == ["0.png", "1.png", "2.png", "3.png", "sub/10.png",
                                           "sub/11.png"]  # fmt: skip
         texts = [Path("x", name) for name in image_files(Path("x"))]
-        assert glob_files("x/**/*.png") == text_files("x") == texts
+        assert glob_files("x/**/*.png") == texts
+        assert files_of("x").files == [path.resolve() for path in texts]
 
     def test_a_file_of_several_names_counts_once_by_its_own(self):
         write_images("x")
@@ -206,7 +208,7 @@ class TestSpecialFiles:
     @pytest.mark.parametrize("suffix", ["npy", "npz", "png", "parquet", "tar", "txt"])
     def test_given_as_a_place(self, kind, suffix):
         name = special(kind, f"x.{suffix}")
-        for read in (open_images, lambda n: read_samples(n), lambda n: open_source(n, False)):
+        for read in (open_images, lambda n: read_samples(n), lambda n: open_source(n)):
             with pytest.raises(ValueError, match=f"{name} is not a regular file"):
                 read(name)
 

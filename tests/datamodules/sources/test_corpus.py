@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from novum.datamodules.sources import corpus
+from novum.datamodules.sources import corpus, text_documents
 from novum.datamodules.sources.corpus import Corpus, TextSource
+from novum.datamodules.sources.text_documents import Reading
 
 
 @pytest.fixture
@@ -18,12 +19,13 @@ def files(tmp_path) -> list[Path]:
 
 
 def read(files, as_bytes=False, encoding="utf-8") -> Corpus:
-    return Corpus.of_files(files, [f.name for f in files], encoding, as_bytes)
+    how = Reading(encoding, as_bytes=as_bytes)
+    return Corpus.of_files(files, [f.name for f in files], how)
 
 
 @pytest.mark.parametrize("block", [1, 3, 1 << 22])
 def test_tokens_are_the_text_whatever_the_block(files, monkeypatch, block):
-    monkeypatch.setattr(corpus, "BLOCK", block)
+    monkeypatch.setattr(text_documents, "BLOCK", block)
     made = read(files)
     assert isinstance(made.tokens, np.memmap)
     assert made.vocabulary.decode(made.tokens) == "hello wörld"

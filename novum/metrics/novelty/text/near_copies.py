@@ -81,7 +81,7 @@ class Windows(NamedTuple):
     """The best match in the pool of each window, one for each STEP tokens of a text."""
 
     score: Floats  # (w,) bits; NONE: it shares nothing
-    place: Ints  # (w,) in the pool; -1
+    place: Ints  # (w,) of some of it in the pool; -1
 
 
 class Passages(NamedTuple):
@@ -198,7 +198,7 @@ def _search_chunk(
     windows = range(begin // STEP, begin // STEP + count)
     keyed = _by_windows(runs, pool, windows)
     return (
-        _best(keyed, pool, windows),
+        _best(keyed, runs, windows),
         _candidates(runs, documents, common, keyed, pool, windows),
     )
 
@@ -329,15 +329,16 @@ def _totals(runs: Runs, run: Ints, pair: Ints, pairs: int) -> Floats:
     return np.bincount(pair, counted, minlength=pairs).astype(np.float64)
 
 
-def _best(keyed: _Keyed, pool: Pool, windows: range) -> Windows:
+def _best(keyed: _Keyed, runs: Runs, windows: range) -> Windows:
     scores, places = np.full(len(windows), NONE), np.full(len(windows), -1)
     # of equal ones any, but the same whatever the labels are
     chance = (keyed.place // STEP * 2654435761) % (1 << 32)
     order = np.lexsort((chance, keyed.score, keyed.window))
     best = order[np.append(np.diff(keyed.window[order]) > 0, True)] if len(order) else order
     rows = keyed.window[best] - windows.start
-    scores[rows], places[rows] = keyed.score[best], keyed.place[best] + STEP
-    return Windows(scores, np.minimum(places, len(pool.tokens) - 1))
+    first = np.searchsorted(keyed.pair, best)  # run of each: the window itself may begin before
+    scores[rows], places[rows] = keyed.score[best], runs.place[keyed.run[first]]
+    return Windows(scores, places)
 
 
 def _candidates(

@@ -8,6 +8,7 @@ import numpy as np
 TYPO_EVERY, DROPPED_EVERY, LINE, PIECE = 30, 40, 45, 45  # characters
 WORDS_RENAMED = 0.6  # share of the identifiers of code
 NAMES_REPLACED = "with names replaced"
+LOOKALIKE = "with look-alike letters of another script"
 
 Alteration = Callable[[str, np.random.Generator, Sequence[str]], str]  # (passage, chance, words)
 
@@ -129,6 +130,36 @@ ALTERATIONS: dict[str, Alteration] = {
     "with every 6th word replaced": words_replaced(6),
     "with every 4th word replaced": words_replaced(4),
     NAMES_REPLACED: identifiers_renamed,
+}
+
+# letters of other scripts that look like Latin ones
+LOOKALIKES = str.maketrans("aceiopsxyABCEHIKMOPTX", "асеіорѕхуАВСЕНІКМОРТХ")
+SENTENCE = re.compile(r"(?<=[.!?;。！？；])\s*")
+IN_A_CHAIN = 3
+
+
+def sentences_shuffled(text: str, chance: np.random.Generator, words: Sequence[str]) -> str:
+    parts = [part for part in SENTENCE.split(text) if part]
+    return " ".join(parts[i] for i in chance.permutation(len(parts)))
+
+
+def lookalikes(text: str, chance: np.random.Generator, words: Sequence[str]) -> str:
+    """Latin letters by Cyrillic ones that look the same."""
+    return text.translate(LOOKALIKES)
+
+
+def chain(text: str, chance: np.random.Generator, words: Sequence[str]) -> str:
+    """Three of ALTERATIONS in turn, drawn anew for each passage."""
+    every = [name for name in ALTERATIONS if name not in ("verbatim", NAMES_REPLACED)]
+    for i in chance.permutation(len(every))[:IN_A_CHAIN]:
+        text = ALTERATIONS[every[i]](text, chance, words)
+    return text
+
+
+UNTUNED: dict[str, Alteration] = {  # that the search was not made for
+    "altered in three of these ways in turn": chain,
+    "with sentences in another order": sentences_shuffled,
+    LOOKALIKE: lookalikes,
 }
 
 

@@ -15,7 +15,14 @@ from novum.metrics.functional.intervals import Interval, clopper_pearson_interva
 from novum.metrics.novelty.text.chance import EXCESS_ERROR
 from novum.metrics.novelty.text.near_copies import Passages, search
 from novum.metrics.novelty.text.normal_form import fold, normalise
-from novum.metrics.novelty.text.planted_edits import ALTERATIONS, NAMES_REPLACED, WORD
+from novum.metrics.novelty.text.planted_edits import (
+    ALTERATIONS,
+    LOOKALIKE,
+    LOOKALIKES,
+    NAMES_REPLACED,
+    UNTUNED,
+    WORD,
+)
 from novum.metrics.novelty.text.readings import read_samples
 from novum.metrics.novelty.text.references import TextReferences
 from novum.metrics.novelty.text.texts import NAMED, TextJudgement, name_passages
@@ -24,8 +31,10 @@ COPIES = 20  # planted of each alteration
 LENGTH = 300  # characters of each
 AROUND = 500  # characters of held-out text before each
 WORDS_READ = 300_000  # characters of training text that words are taken from
+EVERY = ALTERATIONS | UNTUNED
 CODE_SIGNS = "{}();=_"
 CODE_SHARE = 0.03  # of these signs, from which a text is code
+LATIN_SHARE = 0.2  # of letters that have a look-alike, from which that alteration is one
 
 
 class _Planted(NamedTuple):
@@ -48,7 +57,7 @@ def text_power(
 
     Args:
         judgement: Of the samples: as many are judged, at its thresholds.
-        names: Of ALTERATIONS; that of names for code alone if not given.
+        names: Of ALTERATIONS and UNTUNED; those that suit the text if not given.
     """
     if references.heldout is None or len(references.train) < 2 * length:
         return {}
@@ -84,8 +93,11 @@ def text_power(
 
 def _suitable(references: TextReferences) -> list[str]:
     text = references.train.text(0, WORDS_READ)
-    is_code = sum(map(text.count, CODE_SIGNS)) >= CODE_SHARE * max(len(text), 1)
-    return [name for name in ALTERATIONS if is_code or name != NAMES_REPLACED]
+    needed = {
+        NAMES_REPLACED: sum(map(text.count, CODE_SIGNS)) >= CODE_SHARE * max(len(text), 1),
+        LOOKALIKE: sum(map(text.count, map(chr, LOOKALIKES))) >= LATIN_SHARE * len(text),
+    }
+    return [name for name in EVERY if needed.get(name, True)]
 
 
 def _plant(
@@ -99,7 +111,7 @@ def _plant(
         at = int(chance.integers(max(len(heldout) - AROUND, 1)))
         text += heldout.text(at, at + AROUND) + "\n"
         source = int(chance.integers(len(train) - length))
-        altered = ALTERATIONS[name](train.text(source, source + length), chance, words)
+        altered = EVERY[name](train.text(source, source + length), chance, words)
         spans.append((len(text), len(text) + len(altered)))
         sources.append(source)
         text += altered + "\n"

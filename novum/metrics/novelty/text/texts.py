@@ -328,7 +328,7 @@ def _folded_figures(
     }
     if references.heldout is None:
         return figures
-    matches = _matches(references.pool, found)
+    matches = window_matches(references.pool, found)
     return figures | {
         "copied_share_heldout": judgement.heldout_shared,
         "excess_p": judgement.excess_p,
@@ -339,7 +339,7 @@ def _folded_figures(
     }
 
 
-def _matches(pool: Pool, found: Found) -> Matches:
+def window_matches(pool: Pool, found: Found) -> Matches:
     """Each window's best match in training and held-out text together, found without labels.
 
     Its document is the item, or its thousand tokens if both sides are a single document. The margin

@@ -8,6 +8,7 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import nn
 
+from novum.core.checkpoints import read_checkpoint
 from novum.core.errors import InputError
 
 
@@ -44,3 +45,39 @@ def transfer_weights(module: nn.Module, path: str) -> None:
         raise InputError(f"transfer: no tensor of {path} fits this model; are the sizes the same?")
     module.load_state_dict(same, strict=False)
     rank_zero_info(f"transferred {len(same)} of {len(ours)} tensors from {path}")
+
+
+def transfer_text_model(module: nn.Module, alphabet: str | None, path: str) -> None:
+    """Copies the weights of a text model; characters that are new keep the weights they have.
+
+    Args:
+        module: Of the same sizes.
+        alphabet: Its own, which begins with that of the checkpoint; None for bytes.
+        path: The checkpoint.
+
+    Raises:
+        InputError: If the vocabulary is another one, or weights are of other sizes.
+    """
+    checkpoint = read_checkpoint(path)
+    if "alphabet" not in checkpoint:
+        raise InputError(f"transfer: {path} is no checkpoint of a text model")
+    before = checkpoint["alphabet"]
+    if (before is None) != (alphabet is None) or not (alphabet or "").startswith(before or ""):
+        raise InputError(
+            f"transfer: the vocabulary of {path} is another one: keep it, with"
+            f" --data.vocabulary_of {path}"
+        )
+    theirs, ours = checkpoint["state_dict"], module.state_dict()
+    sizes = {None if before is None else len(before), None if alphabet is None else len(alphabet)}
+    for name, weight in ours.items():
+        other = theirs.get(name)
+        if other is None or (
+            other.shape != weight.shape
+            and (other.shape[1:] != weight.shape[1:] or {len(other), len(weight)} != sizes)
+        ):
+            raise InputError(
+                f"transfer: {name} of {path} is {'missing' if other is None else [*other.shape]},"
+                f" this model's {[*weight.shape]}: give it the same sizes"
+            )
+        weight[: len(other)].copy_(other)
+    rank_zero_info(f"transferred {len(ours)} of {len(ours)} tensors from {path}")

@@ -1,0 +1,116 @@
+"""Audit of the texts before any figure: what was read, what was not, and which documents repeat."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from novum.core import distributed
+from novum.core.errors import printable
+from novum.datamodules.sources.corpus import TextSource
+from novum.datamodules.sources.raw_images import Omission
+from novum.datamodules.sources.text_documents import BLOCK
+from novum.datamodules.sources.text_files import BESIDE_TABLES, OTHER_SPLITS
+from novum.datamodules.sources.walk import HIDDEN_FILES, HIDDEN_FOLDERS
+from novum.evaluation.set_overlap import find_overlap, overlap_lines
+from novum.evaluation.text_sets import Texts
+from novum.report.model import Overlap, SetAudit
+
+NAMES = {"samples": "Samples", "train": "Training text", "heldout": "Held-out text"}
+EMPTY = 0  # in the place of a hash
+EXPECTED = {HIDDEN_FILES, HIDDEN_FOLDERS, BESIDE_TABLES, OTHER_SPLITS}  # no news
+
+
+def audit_texts(texts: Texts) -> tuple[dict[str, SetAudit], Overlap]:
+    """Audit the sets and print a line for each, and for each pair that has equal documents."""
+    digests = {"samples": _digests([text] for text in texts.samples)}
+    size = sum(map(len, texts.samples))
+    audits = {"samples": _audit(digests["samples"], size, texts.sample_names, texts.left_out)}
+    for name, source in (("train", texts.train), ("heldout", texts.heldout)):
+        if source is not None:
+            digests[name] = _digests(_blocks(source, *span) for _, *span in source.documents())
+            names = [piece.name for piece in source.pieces]
+            audits[name] = _audit(digests[name], len(source), names, source.left_out)
+    overlap = find_overlap({name: rows[rows != EMPTY] for name, rows in digests.items()})
+    if distributed.is_rank_zero():
+        for name, audit in audits.items():
+            print(printable(audit_line(name, texts.places.get(name, ""), audit)), flush=True)
+        for line in overlap_lines(audits, overlap, "document"):
+            print(line, flush=True)
+    return audits, overlap
+
+
+def _digests(texts: Iterable[Iterable[str]]) -> NDArray[np.int64]:
+    """A 64-bit hash of each document, given in blocks; EMPTY if there is nothing in it."""
+    return np.frombuffer(b"".join(map(_digest, texts)), np.int64)
+
+
+def _digest(blocks: Iterable[str]) -> bytes:
+    """The hash of a document but for line ends and outer white space."""
+    found, held, begun = blake2b(digest_size=8), "", False
+    for block in blocks:
+        text = f"{held}{block}" if begun else block.lstrip()
+        kept = text.rstrip()  # so that no line end is cut in two
+        held = text[len(kept) :]
+        begun = begun or bool(kept)
+        found.update("\n".join(kept.splitlines()).encode("utf-8", "surrogatepass"))
+    return found.digest() if begun else bytes(8)
+
+
+def _blocks(source: TextSource, start: int, stop: int) -> Iterator[str]:
+    return (source.text(i, min(i + BLOCK, stop)) for i in range(start, stop, BLOCK))
+
+
+def _audit(
+    digests: NDArray[np.int64],
+    characters: int,
+    names: Sequence[str],
+    left_out: Sequence[Omission],
+) -> SetAudit:
+    kept = digests[digests != EMPTY]
+    counts: dict[str, int] = {}
+    examples: dict[str, list[str]] = {}
+    for omission in left_out:
+        counts[omission.reason] = counts.get(omission.reason, 0) + omission.number
+        examples.setdefault(omission.reason, []).extend(omission.examples)
+    return SetAudit(
+        read=len(digests),
+        files=len({name.split(", row ")[0] for name in names}) or None,
+        left_out=counts,
+        duplicates=len(kept) - len(np.unique(kept)),
+        characters=characters,
+        examples={reason: found for reason, found in examples.items() if found},
+    )
+
+
+def audit_line(name: str, place: str, audit: SetAudit) -> str:
+    """`train: 12 documents, 5,000 characters, of 2 files from x/; left out 1: 1 hidden files`."""
+    plural = "s" * (audit.read != 1)
+    words = f"{audit.read:,} document{plural}, {audit.characters or 0:,} characters"
+    if audit.files is not None and audit.files != audit.read:
+        words += f", of {audit.files:,} file{'s' * (audit.files != 1)}"
+    parts = [f"{words}, from {place}"]
+    if audit.left_out:
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in audit.left_out.items())
+        parts.append(f"left out {sum(audit.left_out.values()):,}: {reasons}")
+    if audit.duplicates:
+        parts.append(f"{audit.duplicates:,} equal an earlier one")
+    return f"{name}: {'; '.join(parts)}"
+
+
+def audit_notes(audits: dict[str, SetAudit]) -> Iterator[str]:
+    """Sentences on texts that could not be read, and on documents that repeat."""
+    for name, audit in audits.items():
+        unread = {r: n for r, n in audit.left_out.items() if r not in EXPECTED}
+        if unread:
+            reasons = ", ".join(
+                f"{n:,} {reason} ({', '.join(audit.examples.get(reason, []))})"
+                for reason, n in unread.items()
+            )
+            yield f"{NAMES[name]}: left out {sum(unread.values()):,}: {reasons}."
+        if audit.duplicates:
+            yield (
+                f"{NAMES[name]}: {audit.duplicates:,} of {audit.read:,} documents equal an earlier"
+                " one."
+            )

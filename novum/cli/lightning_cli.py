@@ -388,6 +388,7 @@ def _quiet() -> None:
         ".*treespec",
         "Checkpoint directory .* exists and is not empty",
         ".*does not have many workers",
+        r"Found .* module\(s\) in eval mode at the start of training",  # of frozen layers
         "Precision .* is not supported by the model summary",
     ):
         warnings.filterwarnings("ignore", message=message)

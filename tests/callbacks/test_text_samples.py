@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from novum.callbacks import InterpretableUnits, LossByPosition, SurprisalText, TextSamples
-from novum.callbacks.text_health import repetition, text_figures
+from novum.callbacks.health import TrainingHealth
+from novum.callbacks.text_health import pair_nats, repetition, text_figures
 from novum.callbacks.text_samples import as_rows, in_log_bins, spread, verbatim
 from novum.callbacks.units import (
     bracket_depth,
@@ -138,4 +139,15 @@ def test_repetition():
 
 def test_health_of_a_text(trainer):
     figures = text_figures(trainer, Reader(trainer.datamodule.source))
+    assert figures.pop("gain_over_pairs") < 0  # it knows less than a table of pairs
     assert figures == {"repetition": 0.0, "heldout_gap": 0.0}
+    trainer.callback_metrics = {}
+    verdict = TrainingHealth()._judge(trainer, trainer, {"gain_over_pairs": -0.11})
+    assert "undertrained, or diverged: held-out text costs 0.11 nats" in verdict
+
+
+def test_pairs_cost_what_their_counts_say():
+    train = np.array([0, 1] * 500 + [0, 2])
+    (known, rare), never = (pair_nats(train, np.array([row])) for row in ([0, 1], [0, 2])), [2, 2]
+    assert known == pytest.approx(-np.log((500 + 2 * 501 / 1005) / (501 + 2)))
+    assert known < rare < pair_nats(train, np.array([never])) < np.inf

@@ -37,7 +37,7 @@ from novum.core.lightning_compat import (
     ensure_validation,
     fast_dev_run,
 )
-from novum.core.protocols import AXES, ImageGenerator, axis, seen, unit
+from novum.core.protocols import AXES, ImageGenerator, Staged, axis, seen, unit
 from novum.datamodules.sources.image_sources import ImageArray
 from novum.evaluation.evidence import GRID, fact_pairs
 from novum.evaluation.image_verdict import image_verdict
@@ -212,6 +212,14 @@ def _shown_metrics(trainer: Trainer) -> dict[str, float]:
     return {tag: float(value) for tag, value in metrics.items() if tag.startswith(SHOWN)}
 
 
+def print_figures(trainer: Trainer, pl_module: LightningModule) -> None:
+    """Print what `validate` or `test` has measured, or that it was nothing."""
+    if figures := _shown_metrics(trainer):
+        print_table([(seen(pl_module), figures)], unit(pl_module))
+    else:
+        print("measured nothing: no callback of the config measures this checkpoint")
+
+
 def print_table(
     history: Sequence[tuple[int, dict[str, float]]], counted: str = "images"
 ) -> Console:
@@ -339,7 +347,7 @@ class WriteSamples(Callback):
         if labels := sorted(row for part in gathered for row in part):
             self._write_labels(labels, trainer, pl_module)
             return
-        if isinstance(getattr(pl_module, "titles", None), list):
+        if isinstance(pl_module, Staged):
             print("predict writes the image that the checkpoint holds; fit makes another")
         print(f"Samples: {self._target}")
 

@@ -166,7 +166,10 @@ class ImageDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Reads what fits in memory; a stream is read when it is asked for."""
-        if self._stream or self._train or (stage == "predict" and self.predict_path):
+        if stage == "predict" and self.predict_path:
+            self.predict_reference()
+            return
+        if self._stream or self._train:
             return
         opened = self._open()
         train, heldout = self._cut_splits(opened)

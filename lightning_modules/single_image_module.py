@@ -135,6 +135,8 @@ class SingleImageModule(Module):
     def validation_step(self, batch: int, batch_idx: int) -> None:
         """Nothing: a validation is when callbacks look at the image."""
 
+    test_step = validation_step
+
     def predict_dataloader(self) -> DataLoader:
         """(first, number) of the images that `predict` writes: all of them."""
         chunks = [(0, len(self.images()))]

@@ -22,7 +22,7 @@ pytestmark = [
 
 DIGITS = ["--data.dataset=digits", "--data.image_size=8", "--data.batch_size=16"]
 ONE_IMAGE = "predict writes the image that the checkpoint holds"
-NO_STYLES, NO_TEXT = "explore.py needs a generator with styles", "not of a text generator"
+NO_STYLES, NO_TEXT = "explore.py needs a generator with styles", "is not a text generator"
 SMALL = {  # config -> what makes it small
     "dcgan_digits": DIGITS,
     "stylegan_cifar10": [
@@ -56,22 +56,25 @@ def run_of(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["train.py"])
+        patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))  # of the key that signs configs
         main(["fit", "--config", "small.yaml", *SMALL[name], "--trainer.accelerator=cpu",
               "--trainer.max_steps=1", "--trainer.val_check_interval=1",
               "--trainer.limit_val_batches=1", "--trainer.precision=32-true"])  # fmt: skip
     return name, folder, next(folder.glob("runs/**/last.ckpt"))
 
 
-SAMPLES = "Samples: "
+SAMPLES, LABELS, NOTHING = "Samples: ", "Labels: ", "measured nothing"
+NO_IMAGES = "is not a generator checkpoint"
+OF_REAL = "val/discriminator_loss"
 TABLE = {  # technique -> what is printed by validate, test, predict, generate.py, explore.py
-    "dcgan_digits": ("", "", SAMPLES, NO_TEXT, NO_STYLES),
-    "stylegan_cifar10": ("", "", SAMPLES, NO_TEXT, "style_mixing.png"),
-    "classifier_fashion_mnist": ("val/accuracy", "val/accuracy", "Labels: ", NO_TEXT, NO_STYLES),
-    "char_lstm_shakespeare": ("val/nats", "val/nats", SAMPLES, "Texts: out", NO_STYLES),
-    "deep_dream": ("", "", ONE_IMAGE, NO_TEXT, NO_STYLES),
-    "class_visualisation": ("", "", ONE_IMAGE, NO_TEXT, NO_STYLES),
-    "style_transfer": ("", "", ONE_IMAGE, NO_TEXT, NO_STYLES),
-    "adversarial": ("", "", ONE_IMAGE, NO_TEXT, NO_STYLES),
+    "dcgan_digits": (OF_REAL, OF_REAL, SAMPLES, NO_TEXT, NO_STYLES),
+    "stylegan_cifar10": (OF_REAL, OF_REAL, SAMPLES, NO_TEXT, "style_mixing.png"),
+    "classifier_fashion_mnist": ("val/accuracy", "val/accuracy", LABELS, NO_TEXT, NO_IMAGES),
+    "char_lstm_shakespeare": ("val/nats", "val/nats", SAMPLES, "Texts: out", NO_IMAGES),
+    "deep_dream": (NOTHING, NOTHING, ONE_IMAGE, NO_TEXT, NO_STYLES),
+    "class_visualisation": (NOTHING, NOTHING, ONE_IMAGE, NO_TEXT, NO_STYLES),
+    "style_transfer": (NOTHING, NOTHING, ONE_IMAGE, NO_TEXT, NO_STYLES),
+    "adversarial": (NOTHING, NOTHING, ONE_IMAGE, NO_TEXT, NO_STYLES),
 }
 OF_TRAIN = ("validate", "test", "predict")
 VERBS = (*OF_TRAIN, "generate", "explore")
@@ -82,6 +85,7 @@ def test_works_or_says_why_not(run_of, verb, monkeypatch, capsys):
     name, folder, checkpoint = run_of
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
     capsys.readouterr()
     given = str(checkpoint)
     try:
@@ -101,7 +105,7 @@ def test_works_or_says_why_not(run_of, verb, monkeypatch, capsys):
         assert code == 2 and len(mistakes) == 1 and says and says in mistakes[0], err
     else:
         assert says in out, out
-        assert says not in (NO_TEXT, NO_STYLES)
+        assert says not in (NO_TEXT, NO_STYLES, NO_IMAGES)
 
 
 def test_labels_of_a_folder(run_of, monkeypatch, capsys):

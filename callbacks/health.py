@@ -43,11 +43,11 @@ LIMITS = {
         0.4,
         "overfitting: held-out text costs {value:.2f} nats a character more than training text",
     ),
-    "gain_over_pairs": Limit(
+    "gain_over_triples": Limit(
         0.0,
         math.inf,
         "undertrained, or diverged: held-out text costs {gap:.2f} nats a character more than a"
-        " table of pairs of characters gives",
+        " table of three characters in a row does",
     ),
     "gain_over_chance": Limit(
         0.1,
@@ -88,7 +88,7 @@ class TrainingHealth(EvaluationCallback):
       commonest class (0) to 1; accuracy_gap: accuracy on training images less that; and
       classes_answered: share of the classes of those images that are ever the answer.
     - heldout_gap: nats a character of held-out less those of training text, both from an empty
-      state; gain_over_pairs: nats that a table of pairs of characters costs more than the model;
+      state; gain_over_triples: nats that a table of three characters in a row costs more than it;
       repetition: share of a text's words that stood among the ten before them.
     - discriminator_gap: how far held-out images score from training towards generated ones.
     - speed/*: images or characters a second in training; seconds per step, of waiting

@@ -12,7 +12,8 @@ from novum.core.protocols import TextGenerator, TextScorer
 
 WINDOWS, LENGTH = 64, 256  # of training and of held-out text
 TEXTS, WORDS = 8, 10
-COUNTED = 2_000_000  # tokens of training text whose pairs are counted
+COUNTED = 2_000_000  # tokens of training text whose neighbours are counted
+ORDER = 3  # of them at a time
 
 
 def text_figures(trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
@@ -23,33 +24,52 @@ def text_figures(trainer: Trainer, pl_module: LightningModule) -> dict[str, floa
     if isinstance(pl_module, TextScorer):
         sources = {split: reference(trainer, split) for split in ("train", "heldout")}
         rows = {split: as_rows(spread(x, WINDOWS, LENGTH)) for split, x in sources.items()}
-        train, heldout = (float(pl_module.surprisal(x).mean()) for x in rows.values())
-        figures["heldout_gap"] = heldout - train
-        pairs = pair_nats(sources["train"].tokens[:COUNTED], rows["heldout"].numpy())
-        figures["gain_over_pairs"] = pairs - heldout
+        nats = {split: pl_module.surprisal(x).double().cpu() for split, x in rows.items()}
+        figures["heldout_gap"] = float(nats["heldout"].mean() - nats["train"].mean())
+        if rows["heldout"].shape[1] > ORDER:
+            table = ngram_nats(sources["train"].tokens[:COUNTED], rows["heldout"].numpy()).mean()
+            own = nats["heldout"][:, ORDER - 2 :].mean()  # of the same tokens
+            figures["gain_over_triples"] = float(table - own)
     return figures
 
 
-def pair_nats(train: NDArray[np.integer], rows: NDArray[np.integer]) -> float:
-    """Nats a token of rows (n, t) but the first of each, by how often pairs stand in training text.
+def ngram_nats(
+    train: NDArray[np.integer], rows: NDArray[np.integer], order: int = ORDER
+) -> NDArray[np.float64]:
+    """Nats of tokens of rows (n, t) from the `order`th on, by counts in training text.
 
-    What follows a token is mixed from the counts of pairs and of single tokens (Witten & Bell,
-    1991), so that no pair is impossible.
+    Counts of what follows the last order - 1 tokens, mixed with those of shorter contexts (Witten &
+    Bell, 1991), so that nothing is impossible.
     """
     base = int(max(train.max(), rows.max())) + 1
-    train, rows = train.astype(np.int64), rows.astype(np.int64)
     single = np.bincount(train, minlength=base)
-    pairs, counts = np.unique(train[:-1] * base + train[1:], return_counts=True)
-    before = np.bincount(train[:-1], minlength=base)  # occurrences that something follows
-    kinds = np.bincount(pairs // base, minlength=base)  # different tokens that follow
-    asked = rows[:, :-1] * base + rows[:, 1:]
-    place = np.searchsorted(pairs, asked).clip(max=len(pairs) - 1)
-    seen = np.where(pairs[place] == asked, counts[place], 0)
-    first, second = rows[:, :-1], rows[:, 1:]
-    alone = (single[second] + 1) / (len(train) + base)
-    room = np.maximum(kinds[first], 1)
-    p = (seen + room * alone) / (before[first] + room)
-    return float(-np.log(p).mean())
+    p = (single[rows[:, order - 1 :]] + 1) / (len(train) + base)
+    for n in range(2, order + 1):
+        grams, counts = np.unique(_codes(train, n, base), return_counts=True)
+        contexts, before = np.unique(_codes(train, n - 1, base)[:-1], return_counts=True)
+        kinds = np.bincount(np.searchsorted(contexts, grams // base), minlength=len(contexts))
+        seen = _look_up(grams, counts, _codes(rows, n, base)[:, order - n :])
+        context = _codes(rows, n - 1, base)[:, order - n : -1]
+        total, room = (_look_up(contexts, x, context) for x in (before, kinds))
+        p = np.where(total > 0, (seen + room * p) / np.maximum(total + room, 1), p)
+    return -np.log(p)
+
+
+def _codes(tokens: NDArray[np.integer], n: int, base: int) -> NDArray[np.int64]:
+    """One number for each n tokens in a row (..., t) -> (..., t - n + 1)."""
+    length = tokens.shape[-1] - n + 1
+    return sum(
+        (tokens[..., i : i + length].astype(np.int64) * base ** (n - 1 - i) for i in range(n)),
+        start=np.zeros(1, np.int64),
+    )
+
+
+def _look_up(
+    known: NDArray[np.int64], values: NDArray[np.integer], asked: NDArray[np.int64]
+) -> NDArray[np.integer]:
+    """Values of those asked for that are known, in ascending order; else 0."""
+    place = np.searchsorted(known, asked).clip(max=len(known) - 1)
+    return np.where(known[place] == asked, values[place], 0)
 
 
 def repetition(texts: list[str]) -> float:

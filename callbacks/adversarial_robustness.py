@@ -1,17 +1,20 @@
 """Robustness of a classifier under attack, and one attacked image."""
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor
 
 from novum.callbacks.evaluation import EvaluationCallback, lacks, reference
 from novum.callbacks.logging import log_metrics, log_picture
+from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError
 from novum.core.lightning_compat import fast_dev_run
 from novum.core.protocols import AttackedClassifier, AttackedImage, seen
+from novum.metrics.functional.intervals import wilson_interval
 from novum.report.attack_figures import attack_figure, draw_class_flow, draw_robustness
 from novum.report.pictures import encode, to_rgb
 
@@ -21,7 +24,9 @@ BATCH = 100  # images attacked at once
 class Robustness(EvaluationCallback):
     """robustness/accuracy and robustness/class_flow of held-out images under FGSM.
 
-    Scalars robustness/error/EPSILON and robustness/confidence/EPSILON (of the wrong answers).
+    Scalars robustness/error/EPSILON and robustness/confidence/EPSILON (of the wrong answers). A
+    network that without attack is not right more often than the commonest class is there has no
+    such figures, and is said to have none.
 
     Args:
         epsilons: Radii for pixels in [0, 1]; all of them cost one backward pass.
@@ -45,6 +50,9 @@ class Robustness(EvaluationCallback):
         heldout = reference(trainer, "heldout")
         n = min(self.num_images, len(heldout)) if not fast_dev_run(trainer) else 8
         labels = heldout.labels[:n].cpu()
+        why = "" if fast_dev_run(trainer) else _no_better_than_chance(pl_module, heldout, labels)
+        if why:
+            return rank_zero_warn(f"robustness is not measured: {why}")
         epsilons = torch.tensor(self.epsilons)
         parts = [
             pl_module.under_attack(heldout[i : min(i + BATCH, n)], labels[i : i + BATCH], epsilons)
@@ -105,6 +113,20 @@ class AttackFigure(EvaluationCallback):
         headings = ["image", f"change x {gain:.0f}, at most {most:.4f}", "attacked"]
         below = [[captions[0]], [f"length {float(change.norm()):.3g}"], captions[1:]]
         return attack_figure(pixels, headings, below), captions
+
+
+def _no_better_than_chance(model: AttackedClassifier, images: Any, labels: Tensor) -> str:
+    """Return why a network's answers are worth no attack; '' if they are."""
+    n = len(labels)
+    parts = [model.classify(images[i : min(i + BATCH, n)]).argmax(1) for i in range(0, n, BATCH)]
+    right = int((torch.cat(parts).cpu() == labels).sum())
+    commonest = int(labels.bincount().max()) / n
+    if commonest == 1 or wilson_interval(right, n).low > commonest:
+        return ""
+    return (
+        f"of {n:,} held-out images {right / n:.0%} are named rightly without attack, and the"
+        f" commonest class alone is {commonest:.0%} of them"
+    )
 
 
 def _scalars(name: str, epsilons: tuple[float, ...], values: list[float]) -> dict[str, float]:

@@ -8,11 +8,12 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from novum.callbacks.evaluation import Evaluation, EvaluationCallback
+from novum.callbacks.evaluation import Evaluation, EvaluationCallback, reference
 from novum.callbacks.logging import log_metrics, log_text
 from novum.callbacks.text_health import text_figures
 from novum.core.protocols import (
     BLOCK,
+    AttackedClassifier,
     Discriminator,
     ImageGenerator,
     TextGenerator,
@@ -42,6 +43,26 @@ LIMITS = {
         0.4,
         "overfitting: held-out text costs {value:.2f} nats a character more than training text",
     ),
+    "gain_over_triples": Limit(
+        0.0,
+        math.inf,
+        "undertrained, or diverged: held-out text costs {gap:.2f} nats a character more than a"
+        " table of three characters in a row does",
+    ),
+    "gain_over_chance": Limit(
+        0.1,
+        math.inf,
+        "undertrained, or diverged: of the way from always the commonest class to no error it has"
+        " come {value:.0%}",
+    ),
+    "accuracy_gap": Limit(
+        -math.inf,
+        0.2,
+        "overfitting: {value:.0%} more of the training images than of the held-out ones are right",
+    ),
+    "classes_answered": Limit(
+        0.5, math.inf, "classes are missing: {value:.0%} of them are ever the answer"
+    ),
     "repetition": Limit(
         -math.inf, 0.3, "samples go round in circles: {value:.0%} of their words repeat at once"
     ),
@@ -63,8 +84,12 @@ class TrainingHealth(EvaluationCallback):
       training images are to another one.
     - class_coverage: exp(entropy) of the classes of the samples' nearest training images, over
       that of training: 1 is all classes in their proportions.
+    - gain_over_chance: accuracy on held-out images of a classifier, of the way from always the
+      commonest class (0) to 1; accuracy_gap: accuracy on training images less that; and
+      classes_answered: share of the classes of those images that are ever the answer.
     - heldout_gap: nats a character of held-out less those of training text, both from an empty
-      state; repetition: share of a text's words that stood among the ten before them.
+      state; gain_over_triples: nats that a table of three characters in a row costs more than it;
+      repetition: share of a text's words that stood among the ten before them.
     - discriminator_gap: how far held-out images score from training towards generated ones.
     - speed/*: images or characters a second in training; seconds per step, of waiting
       for data, and of the last evaluation.
@@ -100,10 +125,16 @@ class TrainingHealth(EvaluationCallback):
             figures |= self._discriminator(pl_module, Evaluation.of(trainer, generator))
         if isinstance(pl_module, TextGenerator):
             figures |= text_figures(trainer, pl_module)
+        if isinstance(pl_module, AttackedClassifier):
+            figures |= classifier_figures(trainer, pl_module, self.num_samples)
         log_metrics(trainer, pl_module, {f"health/{k}": v for k, v in figures.items()})
         log_metrics(trainer, pl_module, self.clock.figures(unit(pl_module)))
         self.verdict = self._judge(trainer, pl_module, figures)
         log_text(trainer, "health/verdict", literal(self.verdict), seen(pl_module))
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero and self.verdict and isinstance(pl_module, AttackedClassifier):
+            print(f"Health:      {self.verdict}")  # of others the summary of the run says it
 
     def _images(self, evaluation: Evaluation) -> dict[str, float]:
         fake = evaluation.features(self.features, self.num_samples)
@@ -138,7 +169,7 @@ class TrainingHealth(EvaluationCallback):
         self, trainer: Trainer, pl_module: LightningModule, figures: dict[str, float]
     ) -> str:
         troubles = [
-            limit.says.format(value=figures[name])
+            limit.says.format(value=figures[name], gap=-figures[name])
             for name, limit in LIMITS.items()
             if name in figures and not limit.below <= figures[name] <= limit.above
         ]
@@ -216,6 +247,29 @@ class PhaseClock:
         self._seconds.clear()
         self._steps, self._images_read = 0, self._images
         return figures
+
+
+def classifier_figures(
+    trainer: Trainer, pl_module: AttackedClassifier, num_images: int
+) -> dict[str, float]:
+    """The figures of a classifier that TrainingHealth explains."""
+    right, figures = {}, {}
+    for split in ("train", "heldout"):
+        source = reference(trainer, split)
+        if source.labels is None:
+            return {}
+        random = torch.Generator().manual_seed(0)
+        rows = torch.randperm(len(source), generator=random)[:num_images]
+        labels = source.labels[rows].cpu()
+        parts = [pl_module.classify(source[x]).argmax(1).cpu() for x in rows.split(BLOCK)]
+        answers = torch.cat(parts)
+        right[split] = float((answers == labels).double().mean())
+        commonest = float(labels.bincount().max()) / len(labels)
+        figures = {
+            "gain_over_chance": (right[split] - commonest) / max(1 - commonest, 1e-9),
+            "classes_answered": len(answers.unique()) / len(labels.unique()),
+        }
+    return figures | {"accuracy_gap": right["train"] - right["heldout"]}
 
 
 def diversity(train: Tensor, fake: Tensor) -> float:

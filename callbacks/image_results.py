@@ -13,6 +13,7 @@ from torch import Tensor
 
 from novum.callbacks.evaluation import EvaluationCallback, reference
 from novum.callbacks.logging import log_metrics, log_picture
+from novum.callbacks.preemption import Preempted
 from novum.core.lightning_compat import fast_dev_run
 from novum.core.protocols import ClassImages, SingleImage, seen
 from novum.lightning_modules.networks.backbones import Backbone
@@ -22,7 +23,7 @@ from novum.report.recipes import recipe_of, video_package, write_animation, writ
 
 
 class WriteResult(Callback):
-    """PNGs of the finished images in the run's folder, the whole recipe inside each of them.
+    """PNGs of the images in the run's folder at its end, the whole recipe inside each of them.
 
     `train.py fit --config RESULT.png` repeats one from its recipe. An animation, if the module
     keeps frames, is written beside them.
@@ -40,8 +41,18 @@ class WriteResult(Callback):
         self.animation, self.frames_per_second = animation, frames_per_second
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if fast_dev_run(trainer) or not trainer.is_global_zero:  # a trial has no folder
-            return
+        if not fast_dev_run(trainer) and trainer.is_global_zero:  # a trial has no folder
+            self._write(trainer, pl_module)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """A run that was stopped leaves the image that it had reached."""
+        begun = isinstance(exception, Preempted) and trainer.global_step > 0
+        if begun and not fast_dev_run(trainer) and trainer.is_global_zero:
+            self._write(trainer, pl_module)
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         folder, recipe = Path(trainer.log_dir or "."), recipe_of(trainer)
         module = cast(SingleImage, pl_module)
         titles = [title.replace("/", "_") for title in module.titles]  # of classes of any name
@@ -123,12 +134,8 @@ class ClassJudge(EvaluationCallback):
         """Each image's rank (1 is first) and probability of its class in the judge's eyes."""
         assert self._judge is not None  # from setup on
         rows = torch.tensor(module.class_rows)[:, None]
-        size = [self._judge.input_size] * 2
-        probabilities = []
-        for image in module.sample(len(rows)).cpu():
-            x = F.interpolate(image[None] / 255, size, mode="bilinear", antialias=True)
-            probabilities.append(self._judge(x).softmax(1))
-        p = torch.cat(probabilities)
+        images = module.sample(len(rows)).cpu()
+        p = torch.cat([self._judge(image[None] / 255).softmax(1) for image in images])
         own = p.gather(1, rows)
         return (p > own).sum(1) + 1, own[:, 0]
 

@@ -9,7 +9,9 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
 
-from novum.core.protocols import seen, unit
+from novum.core.protocols import Staged, seen, unit
+
+FEW = 3  # losses that are shown one by one
 
 
 class ProgressBar(TQDMProgressBar):
@@ -48,6 +50,8 @@ class ProgressBar(TQDMProgressBar):
             self._rate = (done - self._mark[1]) / (now - self._mark[0])
         if self._mark is None or done > self._mark[1]:
             self._mark = (now, done)
+        if isinstance(pl_module, Staged):
+            return self._of_stages(pl_module.stage(), items, pl_module.device)
         shown = {k.split("/")[-1]: v for k, v in items.items()}
         if not self._rate:
             return shown
@@ -56,6 +60,17 @@ class ProgressBar(TQDMProgressBar):
         if name == "images":
             speed["s/kimg"] = f"{1000 / self._rate:.3g}"
         return {**shown, **speed, "GiB": f"{peak_memory(pl_module.device) / 2**30:.2f}"}
+
+    def _of_stages(
+        self, stage: str, items: dict[str, Any], device: torch.device
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """A module's own terms, and the sum of its losses where they would fill the line."""
+        losses = {k.split("/")[1]: v for k, v in items.items() if k.startswith("loss/")}
+        if len(losses) > FEW:
+            losses = {"loss": f"{sum(map(float, losses.values())):.4g}"}
+        speed = {"s/step": f"{1 / self._rate:.2g}"} if self._rate else {}
+        memory = {"GiB": f"{peak_memory(device) / 2**30:.2f}"} if self._rate else {}
+        return {**({"at": stage} if stage else {}), **losses, **speed, **memory}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_end(trainer, pl_module)

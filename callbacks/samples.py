@@ -16,6 +16,8 @@ from novum.report.pictures import captioned_table, encode, encode_gif, enlarge, 
 class SampleGrid(EvaluationCallback):
     """samples/grid: the same latents at every evaluation; one row per class if conditional.
 
+    No image is shown twice: of a few images that are optimised, there are no more.
+
     Args:
         rows: Rows of the grid (a conditional generator has one per class).
         columns: Samples per row.
@@ -32,15 +34,22 @@ class SampleGrid(EvaluationCallback):
             return
         num_classes = getattr(pl_module, "num_classes", 0)
         labels = torch.arange(num_classes).repeat_interleave(self.columns) if num_classes else None
-        n = self.columns * (num_classes or self.rows)
+        n = images_of(pl_module, self.columns * (num_classes or self.rows))
+        columns = min(n, getattr(pl_module, "per_class", self.columns))
         generator = cast(ImageGenerator, pl_module)
         images = generator.sample(n, seed=self.seed, labels=labels).cpu()
         log_picture(
             trainer,
             "samples/grid",
-            lambda: encode(tile(enlarge(to_rgb(images)), self.columns)),
+            lambda: encode(tile(enlarge(to_rgb(images)), columns)),
             seen(pl_module),
         )
+
+
+def images_of(pl_module: LightningModule, n: int) -> int:
+    """n, or as many as there are of a module whose parameter is an image, or a few."""
+    titles = getattr(pl_module, "titles", None)
+    return n if titles is None else min(n, len(titles))
 
 
 class FilmStrip(EvaluationCallback):
@@ -63,7 +72,8 @@ class FilmStrip(EvaluationCallback):
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         generator = cast(ImageGenerator, pl_module)
-        images = generator.sample(self.rows, seed=self.seed).cpu()  # on all ranks: part of state
+        rows = images_of(pl_module, self.rows)
+        images = generator.sample(rows, seed=self.seed).cpu()  # on all ranks: part of state
         self.history[seen(pl_module)] = images
         if len(self.history) > self.columns:
             del self.history[most_crowded(sorted(self.history))]

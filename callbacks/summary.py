@@ -1,8 +1,11 @@
 """End of a run: a table, a verdict, report.json, the HParams tab; and samples as files."""
 
+import csv
+import io
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,10 +28,16 @@ from novum.callbacks.preemption import Preempted
 from novum.callbacks.quality import QualityCallback
 from novum.callbacks.stop_on_copying import StopOnCopying
 from novum.callbacks.text_novelty import TextNovelty
+from novum.core import distributed
 from novum.core.errors import InputError, printable
 from novum.core.files import write_text
-from novum.core.lightning_compat import callbacks_of, ensure_validation, fast_dev_run
-from novum.core.protocols import AXES, ImageGenerator, axis, seen, unit
+from novum.core.lightning_compat import (
+    callbacks_of,
+    datamodule,
+    ensure_validation,
+    fast_dev_run,
+)
+from novum.core.protocols import AXES, ImageGenerator, Staged, axis, seen, unit
 from novum.datamodules.sources.image_sources import ImageArray
 from novum.evaluation.evidence import GRID, fact_pairs
 from novum.evaluation.image_verdict import image_verdict
@@ -203,6 +212,14 @@ def _shown_metrics(trainer: Trainer) -> dict[str, float]:
     return {tag: float(value) for tag, value in metrics.items() if tag.startswith(SHOWN)}
 
 
+def print_figures(trainer: Trainer, pl_module: LightningModule) -> None:
+    """Print what `validate` or `test` has measured, or that it was nothing."""
+    if figures := _shown_metrics(trainer):
+        print_table([(seen(pl_module), figures)], unit(pl_module))
+    else:
+        print("measured nothing: no callback of the config measures this checkpoint")
+
+
 def print_table(
     history: Sequence[tuple[int, dict[str, float]]], counted: str = "images"
 ) -> Console:
@@ -283,9 +300,10 @@ def quality_trend(history: Sequence[tuple[int, dict[str, float]]]) -> list[str]:
 
 
 class WriteSamples(Callback):
-    """`predict` writes each image as a PNG and each text as a UTF-8 .txt file.
+    """`predict` writes each image as a PNG, each text as a UTF-8 .txt file, and labels as a table.
 
-    A batch is (number of the first sample, how many).
+    A batch is (number of the first sample, how many); of a classifier, images and their rows in the
+    data's `predict_reference`. Its table is labels.csv: image, class, probability.
 
     Args:
         folder: Where to; by default `samples` in the run's folder.
@@ -298,16 +316,22 @@ class WriteSamples(Callback):
         run = trainer.log_dir or "."  # a collective: once, on all ranks
         self._target = Path(self.folder or Path(run) / "samples")
         self._target.mkdir(parents=True, exist_ok=True)
+        self._labels: list[tuple[int, int, float]] = []  # row, class, probability
 
     def on_predict_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Tensor | list[str],
-        batch: tuple[int, int],
+        batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        if isinstance(outputs, Tensor) and outputs.ndim == 2:
+            sure, classes = outputs.max(1)
+            found = zip(batch["row"].tolist(), classes.tolist(), sure.tolist(), strict=True)
+            self._labels += found
+            return
         first, _ = batch
         if not isinstance(outputs, Tensor):
             for i, text in enumerate(outputs, first):
@@ -317,5 +341,28 @@ class WriteSamples(Callback):
             Image.fromarray(image).save(self._target / f"{i:06d}.png")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero:
-            print(f"Samples: {self._target}")
+        gathered = distributed.all_gather_objects(self._labels, "labels of images")
+        if not trainer.is_global_zero:
+            return
+        if labels := sorted(row for part in gathered for row in part):
+            self._write_labels(labels, trainer, pl_module)
+            return
+        if isinstance(pl_module, Staged):
+            print("predict writes the image that the checkpoint holds; fit makes another")
+        print(f"Samples: {self._target}")
+
+    def _write_labels(
+        self, labels: list[tuple[int, int, float]], trainer: Trainer, pl_module: LightningModule
+    ) -> None:
+        """labels.csv, and how many images each class has."""
+        ids = cast(Any, datamodule(trainer)).predict_reference().ids
+        names = cast(Any, pl_module).class_names
+        table = io.StringIO()
+        rows = csv.writer(table, lineterminator="\n")
+        rows.writerow(("image", "class", "probability"))
+        rows.writerows((ids[row], names[found], f"{sure:.4f}") for row, found, sure in labels)
+        path = self._target / "labels.csv"
+        path.write_bytes(table.getvalue().encode("utf-8", "replace"))
+        counts = Counter(names[found] for _, found, _ in labels).most_common()
+        most = ", ".join(f"{n:,} {printable(name)}" for name, n in counts[:10])
+        print(f"Labels:  {path} ({most}{', ...' if counts[10:] else ''})")

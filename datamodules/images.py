@@ -52,6 +52,8 @@ class ImageDataModule(LightningDataModule):
         streaming: For huggingface: read parquet and tar shards where they lie, a part at a time.
         seed: Decides the order of the training images, and the flips.
         follow_links: Follow links that lead out of the folder of the data; else they are left out.
+        predict_path: Images that `predict` of a classifier labels, a folder or tables; null for the
+            held-out ones.
         groups: Images that are held out together: a CSV file of image and group, or a pattern that
             is searched for in the names of images.
     """
@@ -77,6 +79,7 @@ class ImageDataModule(LightningDataModule):
         seed: int = 0,
         follow_links: bool = False,
         groups: str | None = None,
+        predict_path: str | None = None,
     ) -> None:
         super().__init__()
         loaders.check_name(dataset)
@@ -100,11 +103,12 @@ class ImageDataModule(LightningDataModule):
         self.horizontal_flip, self.num_workers, self.seed = horizontal_flip, num_workers, seed
         self.memory_budget, self.skip_bad = memory_budget_gb * 1e9, on_bad_image == "skip"
         self.columns, self.follow_links = (image_column, label_column, split), follow_links
-        self.groups = groups
+        self.groups, self.predict_path = groups, predict_path
         self._surveys: Surveys | None = None
         self.surveys: dict[str, Survey] = {}  # of the rows of each side; none of a stream
         self._train: ImageSource | None = None
         self._heldout: ImageSource | None = None
+        self._asked: ImageSource | None = None  # images of predict_path
         self._stream = self._open_stream(channels) if streaming else None
         self.channels = channels or self._native_channels()
         self.num_classes = self._count_classes()
@@ -162,6 +166,9 @@ class ImageDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Reads what fits in memory; a stream is read when it is asked for."""
+        if stage == "predict" and self.predict_path:
+            self.predict_reference()
+            return
         if self._stream or self._train:
             return
         opened = self._open()
@@ -224,6 +231,19 @@ class ImageDataModule(LightningDataModule):
             assert self._stream is not None
             self._heldout = self._stream.reference(True, self._fitting(self.heldout_fraction))
         return self._heldout
+
+    def predict_reference(self) -> ImageSource:
+        """Images that `predict` labels."""
+        if self.predict_path is None:
+            return self.heldout_reference()
+        if self._asked is None:
+            from novum.datamodules.resolve_source import Reading, open_images
+
+            how = Reading(self.follow_links, self.columns[0], skip_bad=self.skip_bad)
+            size, channels = self.image_size, self.channels
+            asked = open_images(self.predict_path, "samples", size, channels, options=how)
+            self._asked = asked.images
+        return self._asked
 
     def group_numbers(self) -> Tensor | None:
         """Number of the group of each training image, then of each held-out one; None without."""
@@ -308,20 +328,36 @@ class ImageDataModule(LightningDataModule):
         So as many batches are the same images on any number of ranks, but for batches of fewer
         images than there are ranks: these have an image a rank.
         """
-        rank, world_size, _ = self._position()
+        world_size = self._position()[1]
         heldout = self.heldout_reference()
         if len(heldout) < world_size:
             raise InputError(
                 f"{len(heldout)} held-out images are too few for {world_size} processes: each"
                 " needs one, so hold out more or take fewer"
             )
-        batches = torch.arange(len(heldout)).split(max(self.batch_size, world_size))
-        shares = [batch[batch % world_size == rank] for batch in batches]
-        indices = [share for share in shares if len(share)]
+        indices = self._shares(len(heldout))
         return CountedBatches(lambda: cut(heldout, indices, self.num_workers), len(indices))
+
+    def _shares(self, size: int) -> list[Tensor]:
+        """Rows of the batches of this rank, in order."""
+        rank, world_size, _ = self._position()
+        batches = torch.arange(size).split(max(self.batch_size, world_size))
+        shares = [batch[batch % world_size == rank] for batch in batches]
+        return [share for share in shares if len(share)]
 
     def test_dataloader(self) -> CountedBatches:
         return self.val_dataloader()
+
+    def predict_dataloader(self) -> CountedBatches:
+        """Images that `predict` labels, each once, with their rows."""
+        asked = self.predict_reference()
+        indices = self._shares(len(asked))
+
+        def batches() -> Iterator[Batch]:
+            for batch, rows in zip(cut(asked, indices, self.num_workers), indices, strict=True):
+                yield batch | {"row": rows}
+
+        return CountedBatches(batches, len(indices))
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int

@@ -69,6 +69,8 @@ class SingleImageDataModule(LightningDataModule):
     def val_dataloader(self) -> Iterable[int]:
         return CountedBatches(lambda: iter((0,)), 1)  # when callbacks look at the image
 
+    test_dataloader = val_dataloader
+
 
 def image_array(where: str, size: int | None = None, seed: int = 0) -> ImageArray:
     """`read_image` as a source of one image, named as it was given."""

@@ -19,6 +19,9 @@ from novum.lightning_modules.training_utils import save_plain_hyperparameters
 class Adversarial(SingleImageModule):
     """Attacks the data's image; one training step is one gradient of all restarts at once.
 
+    The network sees images at the size that it was trained at (`Backbone.input_size`), and the
+    change is made at the size of the image.
+
     Args:
         backbone: The network to deceive.
         attack: FGSM or PGD in any of its forms; null: PGD within 0.007, the panda's (Goodfellow et
@@ -69,11 +72,14 @@ class Adversarial(SingleImageModule):
             self.velocity = torch.zeros_like(self.clean)
 
     def _require_memory(self, image: Tensor) -> None:
+        """Fail before the first step if images, or what the network keeps of them, do not fit."""
+        backbone = self.backbone
         small = F.interpolate(image, (PROBE, PROBE))
-        per_pixel = kept_per_pixel(self.backbone, small)
+        per_pixel = kept_per_pixel(lambda x: backbone.network(backbone.normalise(x)), small)
+        seen = backbone.at_native_size(image)[0, 0].numel()
         restarts, (h, w) = self.attack.restarts, image.shape[-2:]
         require_step_memory(
-            lambda size: (per_pixel + IMAGE) * restarts * h * w * (size / max(h, w)) ** 2,
+            lambda size: restarts * (per_pixel * seen + IMAGE * h * w * (size / max(h, w)) ** 2),
             max(h, w),
             f"an attack on {restarts} x {w} x {h} px",
             "--data.size",

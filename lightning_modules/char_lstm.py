@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
+from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError
 from novum.core.lightning_compat import (
     attached_trainer,
@@ -123,7 +124,7 @@ class CharLSTM(Module):
         loss = F.cross_entropy(widened(logits.flatten(0, 1)), targets.flatten())
         self.losses.add(step, nats_per_token=loss)
         self.tokens_seen += targets.numel() * self.trainer.world_size
-        if (step + 1) % log_interval(self.trainer) == 0:
+        if (step + 1) % log_interval(self.trainer) == 0 or step + 1 == self.trainer.max_steps:
             log_losses(self, self.losses, self.tokens_seen)
         return loss
 
@@ -184,15 +185,19 @@ class CharLSTM(Module):
         top_p: float | None = None,
         typical: float | None = None,
         beam: int | None = None,
+        bar: bool = False,
     ) -> list[str]:
         """n texts of `length` tokens that go on after `prime`; the same for the same seed.
 
-        Without a prime they start as after a line's end. `Sampling` explains the others.
+        Without a prime they start as after a line's end. `bar` shows progress on a terminal;
+        `Sampling` explains the others.
         """
         how = Sampling(temperature, prime, top_k, top_p, typical, beam)
-        return [self.vocabulary.decode(text) for text in self._sample(n, length, how, seed)]
+        return [self.vocabulary.decode(text) for text in self._sample(n, length, how, seed, bar)]
 
-    def _sample(self, n: int, length: int, how: Sampling, seed: int | None) -> Any:
+    def _sample(
+        self, n: int, length: int, how: Sampling, seed: int | None, bar: bool = False
+    ) -> Any:
         """Tokens (n, length) as an array."""
         start = torch.from_numpy(self._prime(how.prime)).to(self.device)
         unknown = [] if self.vocabulary.is_bytes else [0]
@@ -201,19 +206,16 @@ class CharLSTM(Module):
             raise InputError(f"beam is {how.beam}: {n} texts need a beam of {n} or more")
         with _evaluating(self.network):
             if how.beam is not None:
-                tokens = beam_search(self.network, start, length, how.beam, never)[:n]
+                tokens = beam_search(self.network, start, length, how.beam, never, bar)[:n]
             else:
                 uniforms = torch.rand(n, length, generator=random_generator(seed))
-                tokens = generate(self.network, start, uniforms.to(self.device), how, never)
+                tokens = generate(self.network, start, uniforms.to(self.device), how, never, bar)
         return tokens.cpu().numpy()
 
     def _prime(self, prime: str) -> Any:
         """Tokens (p,) int64; of a line's end, or else of the first character, for an empty one."""
-        unknown = self.vocabulary.unknown(prime)
-        if unknown:
-            raise InputError(
-                f"prime has characters that the model has never seen: {unknown!r}; leave them out"
-            )
+        if unknown := self.vocabulary.unknown(prime):
+            rank_zero_warn(f"the model has never seen {unknown!r} of the prime: read as U+FFFD")
         empty = "\n" if not self.vocabulary.unknown("\n") else self.vocabulary.decode([1])
         return self.vocabulary.encode(prime or empty).astype("int64")
 

@@ -36,7 +36,8 @@ class Classifier(Module):
     Args:
         network: Images (b, c, h, w) in [-1, 1] -> logits (b, num_classes); has `image_size`,
             `channels` and `num_classes`.
-        lr: Highest learning rate, of SGD with Nesterov momentum unless an optimizer is given.
+        lr: Highest learning rate, of SGD with Nesterov momentum unless an optimizer is given; null
+            for that of the network, which is 0.003 for trained weights, or else 0.1.
         weight_decay: Of that SGD.
         optimizer: Another optimizer, by class_path; it keeps its rate.
         label_smoothing: Share of a label that is spread over all classes.
@@ -51,7 +52,7 @@ class Classifier(Module):
     def __init__(
         self,
         network: nn.Module,
-        lr: float = 0.1,
+        lr: float | None = None,
         weight_decay: float = 5e-4,
         optimizer: OptimizerCallable | None = None,
         label_smoothing: float = 0.0,
@@ -70,7 +71,8 @@ class Classifier(Module):
             raise InputError("the data has no labels to learn: give a labelled set")
         self.network = network
         self.augment = augment if augment is not None else nn.Identity()
-        self.lr, self.weight_decay, self.optimizer = lr, weight_decay, optimizer
+        self.lr = lr if lr is not None else cast(float, getattr(network, "lr", 0.1))
+        self.weight_decay, self.optimizer = weight_decay, optimizer
         self.label_smoothing, self.attack, self.clean_share = label_smoothing, attack, clean_share
         self.compile_network, self.seed, self.images_seen = compile_network, seed, 0
         self.image_size = cast(int, network.image_size)
@@ -132,7 +134,8 @@ class Classifier(Module):
             self.losses.add(self.global_step, adversarial=adversarial)
             loss = self.clean_share * loss + (1 - self.clean_share) * adversarial
         self.images_seen += len(images) * self.trainer.world_size
-        if (self.global_step + 1) % log_interval(self.trainer) == 0:
+        done = self.global_step + 1
+        if done % log_interval(self.trainer) == 0 or done == self.trainer.max_steps:
             log_losses(self, self.losses, self.images_seen)
         return loss
 
@@ -160,6 +163,11 @@ class Classifier(Module):
     on_test_epoch_start = on_validation_epoch_start
     test_step = validation_step
     on_test_epoch_end = on_validation_epoch_end
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Class probabilities (b, num_classes) of a batch."""
+        images = image_batch(batch)["image"].to(self.dtype)
+        return widened(self.network(images)).softmax(1)
 
     # -- use -----------------------------------------------------------------------------------
 

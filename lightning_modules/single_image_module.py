@@ -14,6 +14,7 @@ from novum.core.lightning_compat import (
     attached_trainer,
     datamodule,
     fast_dev_run,
+    hide_model_summary,
     log_figures,
     log_interval,
     overfits,
@@ -65,6 +66,10 @@ class SingleImageModule(Module):
         source = str(data.train_reference().ids[0]) if data is not None else "image"
         return [PurePath(source).stem]
 
+    def stage(self) -> str:
+        """Return how far the work is, for the progress bar; '' where the steps say it."""
+        return ""
+
     def check_trainer(self, trainer: Trainer, stage: str) -> None:
         precision = str(trainer.precision_plugin.precision)
         if precision not in PRECISIONS:
@@ -86,6 +91,7 @@ class SingleImageModule(Module):
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
+            hide_model_summary(self.trainer)  # of three parameters and no network
             self._set_length(self.trainer)
         super().setup(stage)
 
@@ -128,6 +134,8 @@ class SingleImageModule(Module):
 
     def validation_step(self, batch: int, batch_idx: int) -> None:
         """Nothing: a validation is when callbacks look at the image."""
+
+    test_step = validation_step
 
     def predict_dataloader(self) -> DataLoader:
         """(first, number) of the images that `predict` writes: all of them."""

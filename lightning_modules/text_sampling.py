@@ -1,11 +1,16 @@
 """Drawing text from a network (tokens (t, b), state) -> (logits (t, b, v), state)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from novum.core.errors import InputError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,13 @@ class Sampling:
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 raise InputError(f"{name} is {value}: it must be above 0, and at most 1")
+        drawing = [k for k in ("top_k", "top_p", "typical") if getattr(self, k) is not None]
+        drawing += ["temperature"] * (self.temperature != 1)
+        if self.beam is not None and drawing:
+            raise InputError(
+                f"beam is {self.beam} and {drawing[0]} is {getattr(self, drawing[0])}: a beam"
+                f" search draws nothing, so leave out {drawing[0]}, or the beam"
+            )
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Logits (b, v) -> float64 (b, v) that the next token is drawn from, in proportion."""
@@ -79,9 +91,21 @@ def draw(p: Tensor, u: Tensor) -> Tensor:
     return torch.searchsorted(cumulated, target, right=True).squeeze(-1)
 
 
+def _with_bar(steps: Iterable[T], bar: bool) -> Iterable[T]:
+    """Steps behind a progress bar, once they take longer than a second, on a terminal alone."""
+    if not bar:
+        return steps
+    return tqdm(steps, unit=" characters", delay=1, leave=False, disable=None)
+
+
 @torch.inference_mode()
 def generate(
-    network: nn.Module, prime: Tensor, uniforms: Tensor, how: Sampling, never: Tensor
+    network: nn.Module,
+    prime: Tensor,
+    uniforms: Tensor,
+    how: Sampling,
+    never: Tensor,
+    bar: bool = False,
 ) -> Tensor:
     """Tokens (n, length) that go on after `prime` (p,), p >= 1.
 
@@ -91,13 +115,14 @@ def generate(
         uniforms: float32 (n, length) in [0, 1), which all chance comes from.
         how: The temperature and filters.
         never: Tokens (k,) that are not drawn.
+        bar: Show progress on a terminal.
     """
     n, length = uniforms.shape
     logits, state = network(prime[:, None])  # once for all streams
     logits = logits[-1].expand(n, -1)
     state = tuple(part.expand(-1, n, -1).contiguous() for part in state)
     columns = []
-    for u in uniforms.T:
+    for u in _with_bar(uniforms.T.unbind(), bar):
         logits = logits.index_fill(-1, never, -torch.inf)
         columns.append(draw(how.probabilities(logits), u))
         if len(columns) < length:
@@ -107,12 +132,14 @@ def generate(
 
 
 @torch.inference_mode()
-def beam_search(network: nn.Module, prime: Tensor, length: int, beam: int, never: Tensor) -> Tensor:
+def beam_search(
+    network: nn.Module, prime: Tensor, length: int, beam: int, never: Tensor, bar: bool = False
+) -> Tensor:
     """The `beam` likeliest continuations (beam, length) of `prime` (p,) found, the best first."""
     logits, state = network(prime[:, None])
     scores = torch.zeros(1, dtype=torch.float64, device=prime.device)  # log-probability of each
     texts = prime.new_empty(1, 0)
-    for _ in range(length):
+    for _ in _with_bar(range(length), bar):
         logits = logits[-1].double().index_fill(-1, never, -torch.inf)
         total = (scores[:, None] + logits.log_softmax(-1)).flatten()
         vocabulary = logits.shape[-1]

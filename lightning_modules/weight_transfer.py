@@ -32,7 +32,7 @@ def read_weights(path: str) -> dict[str, Any]:
 
 
 def transfer_weights(module: nn.Module, path: str) -> None:
-    """Copies the networks' tensors of the same name and shape, and says how many.
+    """Copies the networks' tensors of the same name and shape, and says which are left.
 
     Raises:
         InputError: If none is.
@@ -44,7 +44,24 @@ def transfer_weights(module: nn.Module, path: str) -> None:
     if not same:
         raise InputError(f"transfer: no tensor of {path} fits this model; are the sizes the same?")
     module.load_state_dict(same, strict=False)
-    rank_zero_info(f"transferred {len(same)} of {len(ours)} tensors from {path}")
+    rank_zero_info(
+        f"transferred {len(same)} of {len(ours)} tensors from {path}{_left(ours, theirs)}"
+    )
+
+
+def _left(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> str:
+    """Say which tensors of this model begin anew, and why."""
+    left = []
+    for name, tensor in ours.items():
+        there = theirs.get(name)
+        if there is None:
+            left.append(f"{name} (not in it)")
+        elif there.shape != tensor.shape:
+            left.append(f"{name} ({tuple(there.shape)} in it, {tuple(tensor.shape)} here)")
+    if not left:
+        return ""
+    more = f" and {len(left) - 20} more" if len(left) > 20 else ""
+    return f"; these begin anew: {', '.join(left[:20])}{more}"
 
 
 def transfer_text_model(module: nn.Module, alphabet: str | None, path: str) -> None:

@@ -115,6 +115,15 @@ class DeepDream(SingleImageModule):
             Stage(start + i * self.zoom_steps, sizes[-1], True) for i in range(self.zoom_frames)
         ]
 
+    def stage(self) -> str:
+        first = [start for start in self.starts if start <= self.global_step]
+        h, w = self.starts[first[-1]].size
+        octaves = len([stage for stage in self.starts.values() if not stage.zoom])
+        number, of = f"octave {len(first)}", octaves
+        if len(first) > octaves:
+            number, of = f"frame {len(first) - octaves}", self.zoom_frames
+        return f"{number} of {of}, {w} x {h} px"
+
     def on_fit_start(self) -> None:
         data = datamodule(self.trainer)
         self.source = data.train_reference()[:].to(self.device) / 255  # (1, 3, h, w)

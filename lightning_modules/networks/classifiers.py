@@ -1,10 +1,12 @@
 """Small classifiers: images (b, c, h, w) in [-1, 1] -> logits (b, num_classes)."""
 
-from typing import cast
+import difflib
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 
+from novum.core.errors import InputError
 from novum.lightning_modules.networks.backbones import Backbone
 
 
@@ -72,12 +74,18 @@ class SoftmaxRegression(nn.Module):
 
 
 class FineTuned(nn.Module):
-    """A trained image network with a new last layer, all of it trainable.
+    """A trained image network with a new last layer, before which features are normalised.
+
+    The new layer begins at zero, so that its first random answers do not disturb trained weights
+    (Kolesnikov et al., 2020, arXiv:1912.11370).
 
     Args:
         name: Of the backbone: efficientnet_lite0, resnet50, any name that timm knows.
         weights: A path; cache; download; or none.
-        image_size: Height and width that images are given in; more than 32 px suits most backbones.
+        freeze: The layer up to which, itself included, weights stay as they were
+            trained, such as blocks.3; `all` learns the last layer alone, null everything.
+        image_size: Height and width that images are given in; the nearer to what the backbone was
+            trained at (224 px for most), the better.
         channels: 1 for gray (repeated three times), 3 for RGB.
         num_classes: Number of logits.
     """
@@ -89,6 +97,7 @@ class FineTuned(nn.Module):
         self,
         name: str = "efficientnet_lite0",
         weights: str = "download",
+        freeze: str | None = None,
         image_size: int = 64,
         channels: int = 3,
         num_classes: int = 10,
@@ -100,9 +109,50 @@ class FineTuned(nn.Module):
         self.register_buffer("std", backbone.std, persistent=False)
         self.network = backbone.network.requires_grad_(True)
         last = [k for k, m in self.network.named_modules() if isinstance(m, nn.Linear)][-1]
-        head = nn.Linear(cast(nn.Linear, self.network.get_submodule(last)).in_features, num_classes)
-        self.network.set_submodule(last, head)
+        width = cast(nn.Linear, self.network.get_submodule(last)).in_features
+        head = nn.Linear(width, num_classes)
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+        # normalised, so that one learning rate suits features of any scale
+        normalised = nn.Sequential(nn.BatchNorm1d(width, affine=False), head)
+        self.network.set_submodule(last, normalised)
+        self.trained = weights != "none"
+        self.lr = 0.003 if self.trained else 0.1  # more of it destroys trained weights
+        self.frozen = self._layers_to_freeze(freeze, last)
+        for layer in self.frozen:
+            self.network.get_submodule(layer).requires_grad_(False)
         self.to(memory_format=torch.channels_last)
+        self.train()  # a backbone is in evaluation mode as built
+
+    def _layers_to_freeze(self, freeze: str | None, last: str) -> list[str]:
+        """Modules with weights or statistics up to one, in the order of the network."""
+        leaves = [
+            name
+            for name, module in self.network.named_modules()
+            if name and [*module.parameters(False), *module.buffers(False)]
+        ]
+        if freeze is None:
+            return []
+        if freeze == "all":
+            return [leaf for leaf in leaves if not leaf.startswith(f"{last}.")]
+        own = [i for i, leaf in enumerate(leaves) if f"{leaf}.".startswith(f"{freeze}.")]
+        if not own or leaves[own[-1]].startswith(f"{last}."):
+            known = list(dict.fromkeys(".".join(leaf.split(".")[:2]) for leaf in leaves))
+            near = difflib.get_close_matches(freeze, known, 3, 0.4) or known[:8]
+            raise InputError(
+                f"freeze is {freeze}: give all, or a layer before the last, such as"
+                f" {', '.join(near)}"
+            )
+        return leaves[: own[-1] + 1]
+
+    def train(self, mode: bool = True) -> Self:
+        """Trained batch norms keep their statistics: a few small batches have worse ones."""
+        super().train(mode)
+        for name, module in self.network.named_modules():
+            trained = self.trained and isinstance(module, nn.BatchNorm2d)
+            if trained or name in self.frozen:
+                module.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network((images * 0.5 + 0.5 - self.mean) / self.std)

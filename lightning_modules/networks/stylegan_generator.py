@@ -20,6 +20,7 @@ from novum.lightning_modules.networks.stylegan_ops import (
     upsample2d,
 )
 
+MEAN_OF = 1024  # latents of a class
 Size = tuple[int, int]  # height, width
 Architecture = Literal["skip", "residual", "original"]
 
@@ -262,9 +263,27 @@ class StyleGANGenerator(nn.Module):
         """Moves the running mean that truncation pulls towards to a batch's mean w (w_dim,)."""
         self.mean_w.lerp_(w.to(self.mean_w.dtype), rate)
 
-    def truncate(self, ws: Tensor, psi: float, cutoff: int | None = None) -> Tensor:
-        """Styles before layer `cutoff` (all without one) pulled towards the mean: mean at psi 0."""
-        near = torch.lerp(self.mean_w.to(ws.dtype).expand_as(ws), ws, psi)
+    def class_means(self) -> Tensor:
+        """Mean w of each class (num_classes, w_dim), over the same latents."""
+        random = torch.Generator().manual_seed(0)
+        z = torch.randn(MEAN_OF, self.latent_dim, generator=random).to(self.mean_w)
+        labels = torch.arange(self.num_classes, device=z.device)
+        means = [self.map(z, label.expand(MEAN_OF))[:, 0].mean(0) for label in labels]
+        return torch.stack(means)
+
+    def truncate(
+        self, ws: Tensor, psi: float, cutoff: int | None = None, means: Tensor | None = None
+    ) -> Tensor:
+        """Styles before layer `cutoff` (all without one) pulled towards a mean: the mean at psi 0.
+
+        Args:
+            ws: Styles (n, num_styles, w_dim).
+            psi: 1 leaves them.
+            cutoff: The first layer that is left as it is.
+            means: One for each (n, w_dim), such as that of its class; null: that of all.
+        """
+        mean = self.mean_w if means is None else means[:, None]
+        near = torch.lerp(mean.to(ws.dtype).expand_as(ws), ws, psi)
         return near if cutoff is None else torch.cat([near[:, :cutoff], ws[:, cutoff:]], dim=1)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -122,6 +122,11 @@ class StyleTransfer(SingleImageModule):
     def titles(self) -> list[str]:
         return datamodule(self.trainer).titles
 
+    def stage(self) -> str:
+        begun = [start for start in self.starts if start <= self.global_step]
+        h, w = self.starts[begun[-1]]
+        return f"scale {len(begun)} of {len(self.starts)}, {w} x {h} px"
+
     def on_fit_start(self) -> None:
         data = datamodule(self.trainer)
         self._require_memory(data.contents)

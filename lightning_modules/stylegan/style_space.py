@@ -41,6 +41,7 @@ def project(
     lr: float = 0.1,
     distance: Distance = pyramid_distance,
     seed: int = 0,
+    label: int | None = None,
 ) -> Projection:
     """The styles whose images are nearest to the given ones (Karras et al., 2020, section 5).
 
@@ -55,6 +56,7 @@ def project(
         lr: Highest learning rate; it rises over 5% of the steps, falls over the last 25%.
         distance: What is made small, for each image.
         seed: Of the fading noise.
+        label: Class of a class-conditional generator whose mean w is begun from; null: of all.
     """
     generator.eval()
     device = generator.mean_w.device
@@ -62,6 +64,8 @@ def project(
     with torch.no_grad():
         z = torch.randn(1024, generator.latent_dim, generator=random).to(device)
         labels = torch.arange(1024, device=device) % max(1, generator.num_classes)
+        if label is not None:
+            labels = torch.full_like(labels, label)
         sampled = generator.map(z, labels)[:, 0]
     mean, spread = sampled.mean(0), float(sampled.std(0).square().mean().sqrt())
     layers = generator.num_styles if space == "w+" else 1
@@ -126,6 +130,7 @@ def recover(
     space: Literal["w", "w+"] = "w+",
     steps: int = 200,
     seed: int = 0,
+    label: int | None = None,
 ) -> tuple[dict[str, Projection], dict[str, float]]:
     """n images of `train` and of `heldout`, found in the style space, and how near.
 
@@ -142,7 +147,9 @@ def recover(
             rows = torch.randperm(len(source), generator=random)[:n]
             images = uint8_to_signed(source[rows].clone())
             generator = cast(StyleGANGenerator, cast(Any, module).ema)
-            found[split] = project(generator, images, space=space, steps=steps, seed=seed)
+            found[split] = project(
+                generator, images, space=space, steps=steps, seed=seed, label=label
+            )
     train, heldout = (found[split].distance.cpu() for split in ("train", "heldout"))
     from scipy.stats import mannwhitneyu
 

@@ -51,7 +51,8 @@ class StyleGAN(RollBack):
         ema_ramp: The half-life is at most this share of the images seen (null: no ramp).
         freeze_discriminator: Resolutions, highest first, whose layers stay as transferred.
         transfer: A checkpoint whose weights to begin with, where shapes are the same.
-        truncation_psi: Pull of w towards its mean when sampling (1: none, 0: the mean image).
+        truncation_psi: Pull of w towards its mean, or that of its class, when sampling (1: none,
+            0: the mean image).
         truncation_cutoff: Layers that are pulled, coarsest first (null: all).
         accumulate: Equal parts the batch is computed in, to save memory.
         clip_gradient_norm: Upper limit of each network's gradient norm (null: none).
@@ -242,15 +243,28 @@ class StyleGAN(RollBack):
 
     @torch.inference_mode()
     def synthesize(
-        self, ws: Tensor, *, psi: float | None = None, cutoff: int | None = None
+        self,
+        ws: Tensor,
+        *,
+        psi: float | None = None,
+        cutoff: int | None = None,
+        labels: Tensor | None = None,
     ) -> Tensor:
-        """Styles (n, num_styles, w_dim) -> uint8 images, truncated as given or as configured."""
+        """Styles (n, num_styles, w_dim) -> uint8 images, truncated as given or as configured.
+
+        Towards the mean of each one's class if there are labels, else towards the mean of all.
+        """
         if psi is None:
             psi, cutoff = self.truncation_psi, self.truncation_cutoff
         self.ema.eval()  # its noise is one fixed picture
-        return self._in_chunks(
-            lambda w: signed_to_uint8(self.ema.synthesis(self.ema.truncate(w, psi, cutoff))), ws
-        )
+        means = None
+        if labels is not None and self.num_classes and psi != 1:
+            means = self.ema.class_means()[labels.to(self.device)]
+
+        def images(w: Tensor, mean: Tensor | None) -> Tensor:
+            return signed_to_uint8(self.ema.synthesis(self.ema.truncate(w, psi, cutoff, mean)))
+
+        return self._in_chunks(images, ws, means)
 
     @torch.inference_mode()
     def render(self, ws: Tensor) -> Tensor:
@@ -264,7 +278,8 @@ class StyleGAN(RollBack):
 
         Without labels a class-conditional generator goes through the classes in turn.
         """
-        return self.synthesize(self.map_latents(latents, labels=labels))
+        labels = self._labels_of(len(latents), labels)
+        return self.synthesize(self.map_latents(latents, labels=labels), labels=labels)
 
 
 def lazy_adam(

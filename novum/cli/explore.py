@@ -37,6 +37,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--output", metavar="DIR", type=Path, default="exploration", help="default: exploration")
     add("--rows", metavar="N", type=int, default=6, help="images, walks or directions shown")
     add("--psi", metavar="X", type=float, default=0.7, help="truncation of mixed images")
+    add(
+        "--class",
+        metavar="N",
+        dest="label",
+        type=int,
+        help="one class of a conditional generator alone, by number; default: all in turn",
+    )
     add("--images", metavar="PATH", help="what to project: a folder, .npy, .npz, .parquet")
     add("--num-images", metavar="N", type=int, default=64, help="to project, of each side")
     add("--space", choices=("w", "w+"), default="w+", help="one w, or one for each layer")

@@ -39,6 +39,7 @@ def run(options: argparse.Namespace) -> None:
     loaded = load_module(Path(options.checkpoint), "sample", "generator").to(device()).eval()
     require_styles(loaded, "explore.py")
     module = cast(StyleGAN, loaded)
+    _check_class(module, options)
     prepare_output(options.output)
     commands = {
         "mix": mix,
@@ -51,19 +52,33 @@ def run(options: argparse.Namespace) -> None:
     commands[options.command](module, options)
 
 
+def _check_class(module: StyleGAN, options: argparse.Namespace) -> None:
+    """Refuse a class that the generator, or the command, does not have."""
+    label, classes = options.label, module.num_classes
+    if label is None:
+        return
+    if options.command not in ("mix", "truncate", "walk", "project"):
+        raise InputError(f"--class is for mix, truncate, walk and project, not {options.command}")
+    if not 0 <= label < classes:
+        has = f"classes 0 to {classes - 1}" if classes else "no classes"
+        raise InputError(f"--class {label}: the generator of {options.checkpoint} has {has}")
+
+
 def mix(module: StyleGAN, options: argparse.Namespace) -> None:
-    sheet = mixing_sheet(module, rows=3, columns=options.rows, seed=options.seed, psi=options.psi)
+    given = {"seed": options.seed, "psi": options.psi, "label": options.label}
+    sheet = mixing_sheet(module, rows=3, columns=options.rows, **given)
     write(options.output / "style_mixing.png", sheet)
 
 
 def truncate(module: StyleGAN, options: argparse.Namespace) -> None:
-    sheet = truncation_sheet(module, options.rows, seed=options.seed)
+    sheet = truncation_sheet(module, options.rows, seed=options.seed, label=options.label)
     write(options.output / "truncation.png", sheet)
 
 
 def walk(module: StyleGAN, options: argparse.Namespace) -> None:
     path = options.output / "walk.gif"
-    path.write_bytes(encode_gif(style_walk(module, options.rows, seed=options.seed)))
+    frames = style_walk(module, options.rows, seed=options.seed, label=options.label)
+    path.write_bytes(encode_gif(frames))
     print(path)
 
 
@@ -84,7 +99,12 @@ def project_images(module: StyleGAN, options: argparse.Namespace) -> None:
         ).images
         images = uint8_to_signed(source[: options.num_images])
         found = project(
-            module.ema, images, space=options.space, steps=options.steps, seed=options.seed
+            module.ema,
+            images,
+            space=options.space,
+            steps=options.steps,
+            seed=options.seed,
+            label=options.label,
         )
         asked = {"images": (images, found)}
         print(f"median distance: {float(found.distance.median()):.4g}")
@@ -102,9 +122,8 @@ def project_images(module: StyleGAN, options: argparse.Namespace) -> None:
             for name, side in zip(("train", "heldout"), opened, strict=True)
             if side is not None
         }
-        found, figures = recover(
-            module, sources, options.num_images, options.space, options.steps, options.seed
-        )
+        how = options.num_images, options.space, options.steps, options.seed, options.label
+        found, figures = recover(module, sources, *how)
         write_json(options.output / "recovery.json", figures)
         asked = {}
         for split, source in sources.items():

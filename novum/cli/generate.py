@@ -68,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             top_p=options.top_p,
             typical=options.typical,
             beam=options.beam,
+            bar=True,
         )
         for i, text in enumerate(texts):
             whole = (options.prime + text).encode("utf-8", "replace")
@@ -75,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 (options.output / f"{i:06d}.txt").write_bytes(whole)
             else:
                 print(shown(whole.decode()))
+        if options.output:
+            print(f"Texts: {options.output} ({len(texts)} of {options.length:,} characters)")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ import novum.lightning_modules
 from novum.callbacks.checkpointing import LAST, use_atomic_checkpoints
 from novum.callbacks.preemption import SIGNALS, Preempted
 from novum.callbacks.run_identity import RunRecord
-from novum.callbacks.summary import WriteSamples
+from novum.callbacks.summary import RunSummary, WriteSamples, print_figures
 from novum.cli.lightning_errors import COMPLAINTS, complains, explain_lightning, explain_value
 from novum.cli.program import CONFIGS, one_line_errors, program_name, stop
 from novum.cli.run_folder import (
@@ -265,6 +265,16 @@ class TrainCLI(LightningCLI):
         if self.subcommand == "predict" and is_overridden("predict_dataloader", self.model):
             self.datamodule = None  # a generator says itself what to make
 
+    def after_validate(self) -> None:
+        """Lightning prints nothing of what callbacks measure."""
+        if is_rank_zero():
+            print_figures(self.trainer, self.model)
+
+    def after_test(self) -> None:
+        says = any(isinstance(x, RunSummary) for x in callbacks_of(self.trainer))
+        if is_rank_zero() and not says:
+            print_figures(self.trainer, self.model)
+
     def _check_images(self) -> None:
         """A picture is repeated from the images that it was made of."""
         now = getattr(self.datamodule, "fingerprints", dict)() if self.made_of else {}
@@ -388,6 +398,7 @@ def _quiet() -> None:
         ".*treespec",
         "Checkpoint directory .* exists and is not empty",
         ".*does not have many workers",
+        r"Found .* module\(s\) in eval mode at the start of training",  # of frozen layers
         "Precision .* is not supported by the model summary",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -181,6 +181,15 @@ def log_interval(trainer: "Trainer") -> int:
     return cast(Any, trainer).log_every_n_steps or sys.maxsize
 
 
+def hide_model_summary(trainer: "Trainer") -> None:
+    """Keep Lightning's table of layers from being printed."""
+    from pytorch_lightning.callbacks import ModelSummary
+
+    for callback in callbacks_of(trainer):
+        if isinstance(callback, ModelSummary):
+            callback._max_depth = 0
+
+
 def fast_dev_run(trainer: "Trainer") -> bool:
     """Return True in a trial run of one step."""
     return bool(cast(Any, trainer).fast_dev_run)

@@ -49,7 +49,12 @@ class StyleGenerator(LatentGenerator, Protocol):
     def map_latents(self, latents: Tensor, *, labels: Tensor | None = None) -> Tensor: ...
 
     def synthesize(
-        self, ws: Tensor, *, psi: float | None = None, cutoff: int | None = None
+        self,
+        ws: Tensor,
+        *,
+        psi: float | None = None,
+        cutoff: int | None = None,
+        labels: Tensor | None = None,
     ) -> Tensor: ...
 
     def render(self, ws: Tensor) -> Tensor: ...
@@ -60,6 +65,13 @@ class SingleImage(ImageGenerator, Protocol):
 
     @property
     def titles(self) -> list[str]: ...  # one for each image
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """A module that says how far it is in its own terms, such as `octave 3 of 5, 320 x 213 px`."""
+
+    def stage(self) -> str: ...
 
 
 class ClassImages(SingleImage, Protocol):
@@ -140,9 +152,12 @@ def seen(pl_module: "LightningModule") -> int:
 
 @runtime_checkable
 class AttackedClassifier(Protocol):
-    """Logits (k, n, classes) of uint8 images (n, c, h, w) under attack at each epsilon (k,)."""
+    """A classifier of uint8 images (n, c, h, w): probabilities (n, classes), and logits (k, n,
+    classes) under attack at each epsilon (k,)."""
 
     images_seen: int
+
+    def classify(self, images: Tensor) -> Tensor: ...
 
     def under_attack(self, images: Tensor, labels: Tensor, epsilons: Tensor) -> Tensor: ...
 

@@ -22,7 +22,7 @@ RECORD = "run.json"
 LOCK = "run.lock"
 # settings of data that its fingerprint stands for, or that decide nothing but speed
 NEUTRAL = {
-    "path", "files", "image", "guide", "contents", "styles", "masks",
+    "path", "predict_path", "files", "image", "guide", "contents", "styles", "masks",
     "num_workers", "memory_budget_gb", "on_bad_image", "follow_links",
 }  # fmt: skip
 # of the trainer, those that a result depends on

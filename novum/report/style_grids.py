@@ -8,28 +8,46 @@ from novum.core.protocols import StyleGenerator
 from novum.report.pictures import Pixels, captioned_table, enlarge, tile, to_rgb
 
 
-def sample_styles(module: StyleGenerator, n: int, seed: int) -> Tensor:
-    """Styles (n, num_styles, w_dim) of n latents."""
-    return module.map_latents(module.sample_latents(n, seed=seed))
+def labels_in_turn(module: StyleGenerator, n: int, label: int | None = None) -> Tensor | None:
+    """Return the class for all, or the classes in turn; None for a generator without classes."""
+    classes = getattr(module, "num_classes", 0)
+    if not classes:
+        return None
+    return torch.arange(n) % classes if label is None else torch.full((n,), label)
+
+
+def sample_styles(module: StyleGenerator, n: int, seed: int, label: int | None = None) -> Tensor:
+    """Styles (n, num_styles, w_dim) of n latents, of one class or of all in turn."""
+    labels = labels_in_turn(module, n, label)
+    return module.map_latents(module.sample_latents(n, seed=seed), labels=labels)
 
 
 def mixing_sheet(
-    module: StyleGenerator, rows: int = 3, columns: int = 6, seed: int = 0, psi: float = 0.7
+    module: StyleGenerator,
+    rows: int = 3,
+    columns: int = 6,
+    seed: int = 0,
+    psi: float = 0.7,
+    label: int | None = None,
 ) -> Image.Image:
     """Above, the images that give styles; at the left, those that take them; between, the mixes.
 
     The rows come three times: for coarse, middle and fine styles (Karras et al., 2019, fig. 3).
     """
-    ws = sample_styles(module, rows + columns, seed)
+    ws = sample_styles(module, rows + columns, seed, label)
     givers, takers = ws[rows:], ws[:rows]
+
+    def images(ws: Tensor) -> Tensor:  # of several classes, towards the mean of all
+        labels = None if label is None else labels_in_turn(module, len(ws), label)
+        return module.synthesize(ws, psi=psi, labels=labels)
+
     blocks = []
     ranges = style_ranges(ws.shape[1])
     for styles in ranges.values():
         mixed = takers[:, None].repeat(1, columns, 1, 1)  # (rows, columns, num_styles, w_dim)
         mixed[:, :, styles] = givers[:, styles]
-        blocks.append(module.synthesize(mixed.flatten(0, 1), psi=psi).unflatten(0, (rows, columns)))
-    top = module.synthesize(givers, psi=psi)
-    left = module.synthesize(takers, psi=psi)
+        blocks.append(images(mixed.flatten(0, 1)).unflatten(0, (rows, columns)))
+    top, left = images(givers), images(takers)
     blank = torch.full_like(top[:1], 255)
     table = torch.cat([blank, top])
     for block in blocks:
@@ -57,22 +75,31 @@ def truncation_sheet(
     rows: int = 6,
     psis: tuple[float, ...] = (-0.5, 0.0, 0.25, 0.5, 0.7, 0.85, 1.0),
     seed: int = 0,
+    label: int | None = None,
 ) -> Image.Image:
     """The same latents in rows, from the mean image's far side to no truncation in columns."""
-    ws = sample_styles(module, rows, seed)
-    columns = [to_rgb(module.synthesize(ws, psi=psi)) for psi in psis]
+    ws = sample_styles(module, rows, seed, label)
+    labels = labels_in_turn(module, rows, label)
+    columns = [to_rgb(module.synthesize(ws, psi=psi, labels=labels)) for psi in psis]
     return captioned_table(columns, [f"psi {psi:g}" for psi in psis])
 
 
 def style_walk(
-    module: StyleGenerator, rows: int = 6, stops: int = 3, frames: int = 12, seed: int = 0
+    module: StyleGenerator,
+    rows: int = 6,
+    stops: int = 3,
+    frames: int = 12,
+    seed: int = 0,
+    label: int | None = None,
 ) -> list[Pixels]:
     """Frames of closed walks along straight lines in w, `rows` of them side by side."""
-    ws = sample_styles(module, rows * stops, seed).unflatten(0, (rows, stops))
+    ws = sample_styles(module, rows * stops, seed, label).unflatten(0, (rows, stops))
     t = torch.arange(frames, device=ws.device)[:, None, None] / frames
     walk = torch.lerp(ws[:, :, None], ws.roll(-1, dims=1)[:, :, None], t)
     steps = stops * frames
-    images = module.synthesize(walk.flatten(0, 2)).unflatten(0, (rows, steps)).transpose(0, 1)
+    labels = None if label is None else labels_in_turn(module, rows * steps, label)
+    images = module.synthesize(walk.flatten(0, 2), labels=labels)
+    images = images.unflatten(0, (rows, steps)).transpose(0, 1)
     return [tile(enlarge(to_rgb(frame)), rows) for frame in images]
 
 

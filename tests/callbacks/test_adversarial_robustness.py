@@ -10,6 +10,11 @@ class Answers:
     """Right without attack, always the next class under one."""
 
     images_seen = 7
+    right = True
+
+    def classify(self, images):
+        answers = torch.arange(len(images)) % 3 if self.right else torch.zeros(len(images)).long()
+        return torch.nn.functional.one_hot(answers, 3).float()
 
     def under_attack(self, images, labels, epsilons):
         k = torch.tensor([0 if e == 0 else 1 for e in epsilons.tolist()])
@@ -34,6 +39,14 @@ def test_error_and_confidence(tmp_path, monkeypatch):
     Robustness(epsilons=(0.0, 0.1)).evaluate(Trainer(), Answers())
     assert logged["robustness/error/0"] == 0 and logged["robustness/error/0.1"] == 1
     assert logged["robustness/confidence/0.1"] > 0.99
+    logged.clear()
+    dead = Answers()
+    dead.right = False
+    with pytest.warns(
+        UserWarning, match="not measured: of 6 held-out images 33% are named rightly"
+    ):
+        Robustness(epsilons=(0.0, 0.1)).evaluate(Trainer(), dead)
+    assert logged == {}
 
 
 def test_impossible_epsilons_and_other_modules():

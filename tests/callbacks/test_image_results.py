@@ -1,3 +1,4 @@
+import signal
 import sys
 from pathlib import Path
 
@@ -5,10 +6,17 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from pytorch_lightning import Callback
 
+from novum.callbacks import ProgressBar
 from novum.callbacks.image_results import WriteResult, source_distance
+from novum.callbacks.preemption import Preempted
+from novum.callbacks.samples import images_of
 from novum.cli.train import Configs, main
+from novum.datamodules import SingleImageDataModule
+from novum.lightning_modules import DeepDream
 from novum.report.recipes import write_animation, write_png
+from tests.tiny import small_backbone, tiny_gan, tiny_trainer
 
 
 @pytest.fixture
@@ -161,3 +169,44 @@ def test_mp4_without_its_package_is_told_before_the_work(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ValueError, match="mp4 needs the package av: pip install av"):
         WriteResult(animation="mp4")
+
+
+class StopAt(Callback):
+    """Ends a run as SIGTERM does, and keeps what the progress bar says until then."""
+
+    def __init__(self, step: int, bar: ProgressBar) -> None:
+        self.step, self.bar, self.said = step, bar, []
+
+    def on_train_batch_start(self, trainer, pl_module, *rest) -> None:
+        self.said.append(self.bar.get_metrics(trainer, pl_module).get("at"))
+
+    def on_train_batch_end(self, trainer, *rest) -> None:
+        if trainer.global_step == self.step:
+            raise Preempted(signal.SIGTERM, 143)
+
+
+def test_a_stopped_dream_says_its_octave_and_leaves_its_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr("novum.callbacks.image_results.recipe_of", lambda trainer: "recipe")
+    dream = DeepDream(small_backbone(), ["blocks.2"], octaves=(-1, 1), octave_scale=2.0, steps=2)
+    bar = ProgressBar()
+    stop = StopAt(5, bar)
+    trainer = tiny_trainer(tmp_path, max_steps=-1, callbacks=[bar, WriteResult(), stop],
+                           enable_progress_bar=True)  # fmt: skip
+    with pytest.raises(SystemExit):
+        trainer.fit(dream, SingleImageDataModule("flower.jpg", size=48))
+    octaves = [f"octave {n} of 3, {w} x {h} px" for n, w, h in
+               ((1, 24, 16), (2, 48, 32), (3, 96, 64))]  # fmt: skip
+    assert stop.said == [octaves[0]] * 2 + [octaves[1]] * 2 + [octaves[2]]
+    with Image.open(next(tmp_path.rglob("flower.png"))) as image:
+        assert image.size == (96, 64)
+
+
+def test_many_losses_are_one_on_the_bar_and_few_images_are_shown_once(tmp_path, monkeypatch):
+    dream = DeepDream(small_backbone(), ["blocks.2"])
+    monkeypatch.setattr(type(dream), "stage", lambda self: "scale 1 of 2")
+    losses = {f"loss/style_{i}": torch.tensor(0.25) for i in range(12)}
+    shown = ProgressBar()._of_stages("scale 1 of 2", losses, torch.device("cpu"))
+    assert shown == {"at": "scale 1 of 2", "loss": "3"}
+    monkeypatch.setattr(type(dream), "titles", ["ant_0", "ant_1", "screw_0", "screw_1"])
+    assert images_of(dream, 32) == 4 and images_of(dream, 3) == 3
+    assert images_of(tiny_gan(), 32) == 32

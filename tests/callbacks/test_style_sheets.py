@@ -17,7 +17,9 @@ from novum.metrics.features.extractor import FeatureExtractor
 from novum.report.pictures import encode_gif
 from novum.report.style_grids import (
     direction_sheet,
+    labels_in_turn,
     mixing_sheet,
+    sample_styles,
     style_walk,
     truncation_sheet,
 )
@@ -111,7 +113,7 @@ class Labeller:
 def test_separability_of_z_and_w():
     found = separability(tiny_stylegan(), Labeller(), n=300)
     assert set(found) == {"separability_z", "separability_w"}
-    assert all(1 <= v <= 2 for v in found.values())
+    assert all(1 <= v.low <= v.value <= v.high <= 2 for v in found.values())
 
 
 def test_what_the_generator_made_is_recovered_better():
@@ -131,3 +133,27 @@ def test_other_generators_are_refused():
     with pytest.raises(ValueError, match="needs a generator with styles, such as StyleGAN"):
         require_styles(tiny_gan(), "StyleMixing")
     assert isinstance(require_styles(tiny_stylegan(), "x"), LightningModule)
+
+
+def test_psi_0_is_the_mean_of_the_class():
+    module = tiny_stylegan(num_classes=3)
+    z = module.sample_latents(6, seed=0)
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    ws = module.map_latents(z, labels=labels)
+    of_class = module.synthesize(ws, psi=0.0, labels=labels)
+    assert torch.equal(of_class[0], of_class[1]) and torch.equal(of_class[4], of_class[5])
+    assert not torch.equal(of_class[0], of_class[2])
+    of_all = module.synthesize(ws, psi=0.0)
+    assert torch.equal(of_all[0], of_all[2])
+    means = module.ema.class_means()
+    torch.testing.assert_close(module.ema.truncate(ws, 0.0, means=means[labels])[2, 0], means[1])
+
+
+def test_a_class_alone():
+    module = tiny_stylegan(num_classes=3)
+    ws = sample_styles(module, 4, 0, label=2)
+    twos = module.map_latents(module.sample_latents(4, seed=0), labels=torch.full((4,), 2))
+    assert torch.equal(ws, twos)
+    assert not torch.equal(ws, sample_styles(module, 4, 0))
+    assert labels_in_turn(module, 4).tolist() == [0, 1, 2, 0]
+    assert labels_in_turn(tiny_stylegan(), 4, None) is None

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from novum.callbacks import InterpretableUnits, LossByPosition, SurprisalText, TextSamples
-from novum.callbacks.text_health import repetition, text_figures
+from novum.callbacks.health import TrainingHealth
+from novum.callbacks.text_health import ngram_nats, repetition, text_figures
 from novum.callbacks.text_samples import as_rows, in_log_bins, spread, verbatim
 from novum.callbacks.units import (
     bracket_depth,
@@ -138,4 +139,23 @@ def test_repetition():
 
 def test_health_of_a_text(trainer):
     figures = text_figures(trainer, Reader(trainer.datamodule.source))
+    assert figures.pop("gain_over_triples") < 0  # it knows less than a table
     assert figures == {"repetition": 0.0, "heldout_gap": 0.0}
+    trainer.callback_metrics = {}
+    verdict = TrainingHealth()._judge(trainer, trainer, {"gain_over_triples": -0.11})
+    assert "undertrained, or diverged: held-out text costs 0.11 nats" in verdict
+
+
+def test_a_table_costs_what_its_counts_say():
+    train = np.array([0, 1] * 500 + [0, 2])
+
+    def cost(*row: int, order: int) -> float:
+        return float(ngram_nats(train, np.array([row]), order)[0, -1])
+
+    pair = (500 + 2 * 501 / 1005) / (501 + 2)  # 0 is followed by 1 in 500 of 501 places
+    assert cost(0, 1, order=2) == pytest.approx(-np.log(pair))
+    triple = (499 + 2 * pair) / (500 + 2)  # and 1, 0 by 1 in 499 of 500
+    assert cost(1, 0, 1, order=3) == pytest.approx(-np.log(triple))
+    assert cost(2, 2, 2, order=3) == pytest.approx(-np.log(2 / 1005))  # nothing follows a 2
+    assert cost(1, 0, 1, order=3) < cost(1, 0, 2, order=3) < np.inf
+    assert ngram_nats(train, np.zeros((4, 9), int)).shape == (4, 7)

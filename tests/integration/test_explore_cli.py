@@ -111,3 +111,35 @@ def test_mistakes_are_told_in_one_line(arguments, says, capsys, tmp_path, monkey
     assert exit_.value.code == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and says in lines[0]
+
+
+def test_classes(checkpoint, tmp_path, capsys, monkeypatch):
+    """One class of a conditional generator; refused where there is none."""
+    conditional = tmp_path / "conditional"
+    conditional.mkdir()
+    config = CONFIG.replace("latent_dim: 4,", "latent_dim: 4, num_classes: 10,")
+    config = config.replace("{width: 4, max_width: 8}", "{width: 4, max_width: 8, num_classes: 10}")
+    (conditional / "tiny.yaml").write_text(config.partition("  callbacks+:")[0])
+    monkeypatch.chdir(conditional)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    train.main(["fit", "--config", "tiny.yaml"])
+    (path,) = conditional.rglob("last.ckpt")
+    pictures = {"mix": "style_mixing.png", "truncate": "truncation.png", "walk": "walk.gif",
+                "project": "projections.npz"}  # fmt: skip
+    for command, name in pictures.items():
+        found = []
+        for label in ("3", "7"):
+            out = tmp_path / label
+            explore.main([command, "--checkpoint", str(path), "--output", str(out), "--class",
+                          label, "--rows", "2", "--num-images", "2", "--steps", "2"])  # fmt: skip
+            found.append((out / name).read_bytes())
+        assert found[0] != found[1], command
+    for given, command, label, says in (
+        (path, "mix", "10", "has classes 0 to 9"),
+        (checkpoint, "mix", "1", "has no classes"),
+        (path, "measure", "1", "--class is for mix, truncate, walk and project"),
+    ):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            explore.main([command, "--checkpoint", str(given), "--class", label])
+        assert exit_.value.code == 2 and says in capsys.readouterr().err

@@ -103,9 +103,13 @@ def test_from_text_to_texts(run, text, tmp_path, one_line, monkeypatch, capsys):
     assert printed.startswith("la") and len(printed) == 33
     generate(["--checkpoint", best, "--samples", "2", "--output", str(tmp_path / "texts")])
     assert len(list((tmp_path / "texts").glob("*.txt"))) == 2
-    arguments = ["--checkpoint", best, "--prime", "XYZ"]
-    assert "never seen: 'XYZ'" in one_line(generate, arguments)
-    assert "top_p is 3" in one_line(generate, [*arguments[:2], "--top-p", "3"])
+    assert capsys.readouterr().out == f"Texts: {tmp_path / 'texts'} (2 of 1,000 characters)\n"
+    with pytest.warns(UserWarning, match="never seen 'XYZ' of the prime: read as U"):
+        generate(["--checkpoint", best, "--prime", "laXYZ", "--length", "9"])
+    assert capsys.readouterr().out.startswith("laXYZ")
+    assert "top_p is 3" in one_line(generate, ["--checkpoint", best, "--top-p", "3"])
+    beam = ["--checkpoint", best, "--beam", "2", "--temperature", "0.5"]
+    assert "beam is 2 and temperature is 0.5" in one_line(generate, beam)
 
 
 @pytest.mark.slow

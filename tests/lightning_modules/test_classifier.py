@@ -4,6 +4,7 @@ import pytest
 import torch
 from pytorch_lightning import Callback
 
+from novum.callbacks import TrainingHealth
 from novum.cli.train import main
 from novum.datamodules import ImageDataModule
 from novum.datamodules.sources.image_sources import ImageArray
@@ -34,6 +35,8 @@ class Halves(TinyImages):
         batch = next(self._batches())
         pixels = (batch["image"] * 127.5 + 127.5).round().to(torch.uint8)
         return ImageArray(pixels, batch["label"], ["up", "down"])
+
+    heldout_reference = train_reference
 
 
 def tiny_classifier(**settings) -> Classifier:
@@ -161,3 +164,54 @@ def test_a_checkpoint_is_an_extractor_and_a_backbone(tmp_path, monkeypatch):
     model = Classifier.load_from_checkpoint(path)
     logits = backbone(images.expand(-1, 3, -1, -1) / 255)
     torch.testing.assert_close(logits.softmax(1), model.classify(images))
+
+
+def test_trained_weights_are_fine_tuned_gently():
+    settings = {"image_size": 32, "channels": 3, "num_classes": 3}
+    assert Classifier(FineTuned("efficientnet_lite0", **settings)).lr == 0.003
+    fresh = FineTuned("efficientnet_lite0", "none", **settings)
+    assert Classifier(fresh).lr == 0.1 and Classifier(fresh, lr=0.5).lr == 0.5
+    assert Classifier(SmallCNN(8, 1, 2)).lr == 0.1
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    assert torch.equal(fresh.eval()(images), torch.zeros(2, 3))  # no answer before it learns
+
+
+@pytest.mark.parametrize(("freeze", "first"), [("blocks.3", "blocks.4"), ("all", "classifier")])
+def test_frozen_layers_stay_as_trained(freeze, first):
+    network = FineTuned("efficientnet_lite0", freeze=freeze, image_size=32, num_classes=3)
+    before = {k: v.clone() for k, v in network.network.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], 0.1)
+    network.train()
+    for _ in range(2):  # at first the last layer is zero, and passes no gradient on
+        logits = network(torch.rand(4, 3, 32, 32) * 2 - 1)
+        loss = torch.nn.functional.cross_entropy(logits, torch.arange(4) % 3)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    changed = {k for k, v in network.network.state_dict().items() if not torch.equal(v, before[k])}
+    names = list(before)
+    start = next(i for i, k in enumerate(names) if k.startswith(first))
+    later = [k for k in names[start:] if k.startswith(first)]
+    assert changed and changed <= set(names[start:])
+    assert changed & set(later)
+
+
+def test_a_layer_that_is_not_there_cannot_be_frozen():
+    for freeze in ("block.3", "classifier", "blocks.9"):
+        with pytest.raises(ValueError, match=f"freeze is {freeze}: give all, or a layer"):
+            FineTuned("efficientnet_lite0", "none", freeze, num_classes=3)
+
+
+def test_health_of_a_classifier(tmp_path, capsys):
+    """An untrained one is no better than chance, and is said to be; a trained one is healthy."""
+    verdicts = []
+    for steps, lr in ((2, 0.0), (40, 0.05)):
+        torch.manual_seed(0)
+        health = TrainingHealth()
+        model = Classifier(SmallCNN(8, 1, 2, width=4), lr=lr)
+        fit(tmp_path, model, steps, callbacks=[health], limit_val_batches=1,
+            val_check_interval=steps, check_val_every_n_epoch=None)  # fmt: skip
+        verdicts.append(health.verdict)
+        assert f"Health:      {health.verdict}" in capsys.readouterr().out
+    assert "undertrained, or diverged: of the way" in verdicts[0]
+    assert verdicts[1] == "Healthy."

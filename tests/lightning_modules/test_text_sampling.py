@@ -108,7 +108,16 @@ def test_wide_beam_finds_what_trying_all_finds():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"temperature": -1}, {"top_k": 0}, {"top_p": 0.0}, {"typical": 1.5}, {"beam": 0}]
+    "settings",
+    [
+        {"temperature": -1},
+        {"top_k": 0},
+        {"top_p": 0.0},
+        {"typical": 1.5},
+        {"beam": 0},
+        {"beam": 2, "temperature": 0.5},
+        {"beam": 2, "top_k": 3},
+    ],
 )
 def test_bad_settings_are_told(settings):
     with pytest.raises(ValueError, match=f"{next(iter(settings))} is"):

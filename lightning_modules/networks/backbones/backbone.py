@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from timm.models import get_notrace_functions, get_notrace_modules
 from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
@@ -22,8 +23,9 @@ from novum.lightning_modules.networks.winograd import WinogradConv2d, pays
 class Backbone(nn.Module):
     """An image classifier that takes RGB images in [0, 1] of any size and shows its layers.
 
-    Frozen and in evaluation mode as built. `input_size` is the px it was trained at, `mean` and
-    `std` its normalisation, `pixel_range` what [0, 1] becomes by it, `class_names` its outputs.
+    Frozen and in evaluation mode as built. `input_size` is the px it was trained at, and at which
+    it names classes; layers are shown at the size of the image. `mean` and `std` are its
+    normalisation, `pixel_range` what [0, 1] becomes by it, `class_names` its outputs.
 
     Args:
         name: inception_v3, googlenet, vgg16, vgg19, resnet50 (torchvision's), efficientnet_lite0,
@@ -54,8 +56,19 @@ class Backbone(nn.Module):
         return float((-self.mean / self.std).min()), float(((1 - self.mean) / self.std).max())
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (n, 3, h, w) in [0, 1] -> logits (n, classes)."""
-        return self.network(self.normalise(images))
+        """Images (n, 3, h, w) in [0, 1] -> logits (n, classes), as seen at `input_size`."""
+        return self.network(self.normalise(self.at_native_size(images)))
+
+    def at_native_size(self, images: Tensor) -> Tensor:
+        """Images whose shorter side is `input_size`.
+
+        Objects larger or smaller than in training are not recognised: a dog that EfficientNet-Lite0
+        names at 224 px is nothing to it at 512.
+        """
+        size = _native_size(images.shape, self.input_size)
+        if tuple(images.shape[-2:]) == size:
+            return images
+        return F.interpolate(images, size, mode="bilinear", antialias=True).clamp(0, 1)
 
     def activations(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Activations of layers for images (n, 3, h, w) in [0, 1], by the names asked for.
@@ -118,6 +131,12 @@ class Backbone(nn.Module):
             f"{self.name} has no layer '{layer}'; near it are {', '.join(near)} (all:"
             f" python -m novum.lightning_modules.networks.backbones {self.name})"
         )
+
+
+def _native_size(shape: Sequence[int], side: int) -> tuple[int, int]:
+    """Height and width of images (..., h, w) whose shorter side becomes `side`."""
+    h, w = shape[-2:]
+    return max(side, round(h * side / w)), max(side, round(w * side / h))
 
 
 def _parents(name: str) -> list[str]:

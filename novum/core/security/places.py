@@ -123,6 +123,7 @@ PROCESSES = {("ImageDataModule", "num_workers"), ("Trainer", "devices"), ("Train
 EXTRACTORS = ("clip", "dinov2", "efficientnet_lite0", "inception", "inception_bf16", "pixels")
 PLACES: dict[tuple[str, str], Callable[[Path | None, str], None]] = {
     ("ImageDataModule", "path"): _read_existing,
+    ("ImageDataModule", "predict_path"): _read_existing,
     ("ImageDataModule", "groups"): _read_groups,
     ("TextDataModule", "files"): _read,
     ("TextDataModule", "path"): _read_existing,

@@ -233,6 +233,7 @@ FREE = {  # texts that are neither read from, written to nor loaded
     ("CharLSTM", "alphabet"),
     ("DDPStrategy", "process_group_backend"),
     ("DeepDream", "layers"),
+    ("FineTuned", "freeze"),
     ("EarlyStopping", "mode"),
     ("EarlyStopping", "monitor"),
     ("LBFGS", "line_search_fn"),

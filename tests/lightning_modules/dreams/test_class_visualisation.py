@@ -33,7 +33,7 @@ def visualise(backbone: Backbone, **settings) -> ClassVisualisation:
 
 def logit(backbone: Backbone, module: ClassVisualisation) -> float:
     with torch.no_grad():
-        return float(backbone(module.images())[:, 954].mean())
+        return float(backbone.network(backbone.normalise(module.images()))[:, 954].mean())
 
 
 def test_the_class_grows_on_the_network(backbone):

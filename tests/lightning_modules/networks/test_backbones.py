@@ -43,7 +43,7 @@ def hooked(backbone: Backbone, image: torch.Tensor, layers: list[str]) -> dict[s
             found[layer] = output.clone()
 
         hooks.append(module.register_forward_hook(keep))
-    backbone(image)
+    backbone.network(backbone.normalise(image))
     for hook in hooks:
         hook.remove()
     return found
@@ -53,6 +53,16 @@ def test_packaged_weights_know_a_flower(lite, flower):
     assert lite.class_names[int(lite(flower).argmax())] == "daisy"
     assert lite.input_size == 224
     assert lite.pixel_range == pytest.approx((-1, 1))
+
+
+def test_classes_are_named_at_the_size_of_training(lite, flower):
+    """An enlarged flower is the same flower; unresized the network would not know it."""
+    large = torch.nn.functional.interpolate(flower, scale_factor=4.0, mode="bilinear")
+    assert lite(large).argmax() == lite(flower).argmax()
+    torch.testing.assert_close(lite(large).softmax(1), lite(flower).softmax(1), atol=0.05, rtol=0)
+    unresized = lite.network(lite.normalise(large)).softmax(1)
+    assert (unresized - lite(flower).softmax(1)).abs().max() > 0.1
+    assert lite.at_native_size(torch.rand(1, 3, 100, 200)).shape == (1, 3, 224, 448)
 
 
 def test_it_is_frozen_and_evaluating(lite):
@@ -127,7 +137,7 @@ def test_inception_takes_minus_one_to_one():
     backbone = Backbone("inception_v3", weights="none")
     assert (backbone.input_size, backbone.pixel_range) == (299, (-1, 1))
     assert backbone.aliases["mixed3"] == "Mixed_6a"
-    image = torch.rand(1, 3, 80, 80)
+    image = torch.rand(1, 3, 299, 299)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         plain = torchvision.models.inception_v3(aux_logits=False, init_weights=False)

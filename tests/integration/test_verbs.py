@@ -1,0 +1,132 @@
+"""Every verb, on a checkpoint of every technique: it works, or says why not."""
+
+import csv
+import sys
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from novum.cli import explore, generate
+from novum.cli.train import CONFIGS, main
+from novum.lightning_modules import Classifier
+from tests.tiny_text import small_text
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        "ignore:.*treespec.*", "ignore:.*litlogger.*", "ignore:Trying to infer the `batch_size`"
+    ),
+]
+
+DIGITS = ["--data.dataset=digits", "--data.image_size=8", "--data.batch_size=16"]
+ONE_IMAGE = "predict writes the image that the checkpoint holds"
+NO_STYLES, NO_TEXT = "explore.py needs a generator with styles", "is not a text generator"
+SMALL = {  # config -> what makes it small
+    "dcgan_digits": DIGITS,
+    "stylegan_cifar10": [
+        *DIGITS,
+        "--model.generator.init_args.max_width=16",
+        "--model.discriminator.init_args.max_width=16",
+    ],
+    "classifier_fashion_mnist": [*DIGITS, "--model.network.init_args.width=4"],
+    "char_lstm_shakespeare": [
+        "--data.files=text.txt",
+        "--data.chunk_length=10",
+        "--model.network.init_args.hidden_size=16",
+        "--model.predict_length=20",
+    ],
+    "deep_dream": ["--data.size=64", "--model.octaves=[0,0]"],
+    "class_visualisation": ["--model.per_class=1", "--model.size=32", "--model.view_size=32"],
+    "style_transfer": ["--data.size=64", "--model.min_scale=64"],
+    "adversarial": ["--data.size=64"],
+}
+
+
+@pytest.fixture(scope="module", params=SMALL)
+def run_of(request, tmp_path_factory):
+    """Name, folder and checkpoint of a run of one step."""
+    name = request.param
+    folder = tmp_path_factory.mktemp(name)
+    config = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+    config["trainer"]["callbacks+"] = []
+    (folder / "small.yaml").write_text(yaml.safe_dump(config))
+    (folder / "text.txt").write_text(small_text(3000), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["train.py"])
+        patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))  # of the key that signs configs
+        main(["fit", "--config", "small.yaml", *SMALL[name], "--trainer.accelerator=cpu",
+              "--trainer.max_steps=1", "--trainer.val_check_interval=1",
+              "--trainer.limit_val_batches=1", "--trainer.precision=32-true"])  # fmt: skip
+    return name, folder, next(folder.glob("runs/**/last.ckpt"))
+
+
+SAMPLES, LABELS, NOTHING = "Samples: ", "Labels: ", "measured nothing"
+NO_IMAGES = "is not a generator checkpoint"
+OF_REAL = "val/discriminator_loss"
+TABLE = {  # technique -> what is printed by validate, test, predict, generate.py, explore.py
+    "dcgan_digits": (OF_REAL, OF_REAL, SAMPLES, NO_TEXT, NO_STYLES),
+    "stylegan_cifar10": (OF_REAL, OF_REAL, SAMPLES, NO_TEXT, "style_mixing.png"),
+    "classifier_fashion_mnist": ("val/accuracy", "val/accuracy", LABELS, NO_TEXT, NO_IMAGES),
+    "char_lstm_shakespeare": ("val/nats", "val/nats", SAMPLES, "Texts: out", NO_IMAGES),
+    "deep_dream": (NOTHING, NOTHING, ONE_IMAGE, NO_TEXT, NO_STYLES),
+    "class_visualisation": (NOTHING, NOTHING, ONE_IMAGE, NO_TEXT, NO_STYLES),
+    "style_transfer": (NOTHING, NOTHING, ONE_IMAGE, NO_TEXT, NO_STYLES),
+    "adversarial": (NOTHING, NOTHING, ONE_IMAGE, NO_TEXT, NO_STYLES),
+}
+OF_TRAIN = ("validate", "test", "predict")
+VERBS = (*OF_TRAIN, "generate", "explore")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_works_or_says_why_not(run_of, verb, monkeypatch, capsys):
+    name, folder, checkpoint = run_of
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    capsys.readouterr()
+    given = str(checkpoint)
+    try:
+        if verb in OF_TRAIN:
+            main([verb, "--ckpt_path", given, "--trainer.accelerator=cpu"])
+        elif verb == "generate":
+            generate.main(["--checkpoint", given, "--output", "out", "--length", "20"])
+        else:
+            explore.main(["mix", "--checkpoint", given, "--output", "out", "--rows", "2"])
+        code = 0
+    except SystemExit as exit_:
+        code = exit_.code
+    out, err = capsys.readouterr()
+    says = TABLE[name][VERBS.index(verb)]
+    if code:
+        mistakes = [x for x in err.splitlines() if x.startswith("python ") or ": error: " in x]
+        assert code == 2 and len(mistakes) == 1 and says and says in mistakes[0], err
+    else:
+        assert says in out, out
+        assert says not in (NO_TEXT, NO_STYLES, NO_IMAGES)
+
+
+def test_labels_of_a_folder(run_of, monkeypatch, capsys):
+    """A classifier names images of any size and kind, held-out ones if none are given."""
+    name, folder, checkpoint = run_of
+    if name != "classifier_fashion_mnist":
+        pytest.skip("of classifiers alone")
+    monkeypatch.chdir(folder)
+    (folder / "asked").mkdir(exist_ok=True)
+    for i, size in enumerate((20, 30, 40)):
+        Image.new("RGB", (size, size), (80 * i, 0, 0)).save(folder / "asked" / f"a,{i}.png")
+    main(["predict", "--ckpt_path", str(checkpoint), "--trainer.accelerator=cpu",
+          "--data.predict_path=asked"])  # fmt: skip
+    assert "Labels: " in capsys.readouterr().out
+    with (checkpoint.parents[1] / "samples" / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == ["a,0.png", "a,1.png", "a,2.png"]
+    model = Classifier.load_from_checkpoint(checkpoint)
+    sides = (20, 30, 40)
+    for i, (row, side) in enumerate(zip(rows, sides, strict=True)):
+        image = torch.tensor([80 * i, 0, 0]).byte()[None, :, None, None].expand(1, 3, side, side)
+        sure, found = model.classify(image).max(1)
+        assert row["class"] == model.class_names[int(found)]
+        assert float(row["probability"]) == pytest.approx(float(sure), abs=0.02)

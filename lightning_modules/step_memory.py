@@ -63,7 +63,8 @@ def require_step_memory(
     total = MARGIN * needed(size)
     if total > free():
         fits = bisect_right(range(1, size + 1), SHARE * free() / MARGIN, key=needed)
-        require_memory(total, what, f"give {option} {fits}", free)
+        mend = f"give {option} {fits}" if fits else f"no {option} is small enough: free some"
+        require_memory(total, what, mend, free)
 
 
 def require_batch_memory(

@@ -237,12 +237,12 @@ def _within(sets: Sets, name: str, detector: Detector) -> PoolMatches:
 
     pool = detector.drawn
     key = [*_references(sets, pool), name, CONTROL_ROWS]
-    own, nearest, margin = torch.from_numpy(remembered(key, compute, 3)).unbind(1)
+    own, nearest, margin = torch.from_numpy(remembered(key, compute, 3).T.copy())
     return PoolMatches(own.long(), nearest.long(), margin, pool)
 
 
 def _references(sets: Sets, pool: Pool) -> list[object]:
-    """What detectors find in the references depends on: the images, their items, and our code."""
+    """All that detectors' finds in the references depend on: images, their items, and our code."""
     sides = [side.images.fingerprint for side in (sets.train, sets.heldout) if side is not None]
     items = hashlib.sha256(pool.rows.numpy().tobytes() + pool.unit.numpy().tobytes()).hexdigest()
     code = hashlib.sha256()

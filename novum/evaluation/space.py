@@ -16,6 +16,7 @@ from novum.core.errors import NotComputable
 from novum.datamodules.sources.image_sources import ImageSource
 from novum.evaluation.gate import SpaceMatches
 from novum.metrics.checks import check_features
+from novum.metrics.features.extraction import fingerprint
 from novum.metrics.features.extractor import FeatureExtractor
 from novum.metrics.functional.intervals import Interval
 from novum.metrics.functional.manifold import realism
@@ -172,7 +173,7 @@ def reference_floor(
         ends = [[math.nan if x is None else x for x in (e.value, e.low, e.high)] for e in known]
         return np.array(ends, np.float64)
 
-    key = ["floor", FLOOR_SCHEMA, train.fingerprint, heldout.fingerprint, extractor.spec]
+    key = ["floor", FLOOR_SCHEMA, fingerprint(train), fingerprint(heldout), extractor.spec]
     key += [len(sets.fake), sets.seed, *metrics]
     rows = remembered(key, compute, 3).tolist()
     floor = {name: as_estimate(Interval(*row)) for name, row in zip(names, rows, strict=True)}

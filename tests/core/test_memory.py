@@ -82,16 +82,21 @@ def fit(tmp_path, module, size: int) -> None:
     ).fit(module, SingleImageDataModule("flower.jpg", size=size))  # fmt: skip
 
 
-@pytest.mark.parametrize("make", [dream, attack])
-def test_a_dream_that_does_not_fit_names_the_size_that_does(tmp_path, make, free_memory):
+def test_a_network_that_does_not_fit_at_its_native_size_says_so(tmp_path, free_memory):
+    free_memory(40e6)
+    with pytest.raises(InputError, match="no --data.size is small enough"):
+        fit(tmp_path, *attack(64))
+
+
+def test_a_dream_that_does_not_fit_names_the_size_that_does(tmp_path, free_memory):
     free_memory(40e6)
     with pytest.raises(InputError, match=r"x \d+ px takes .* give --data.size \d+") as error:
-        fit(tmp_path, *make(640))
+        fit(tmp_path, *dream(640))
     size = int(str(error.value).rsplit(" ", 1)[1])
     assert 32 < size < 640
-    fit(tmp_path, *make(size))
+    fit(tmp_path, *dream(size))
     with pytest.raises(InputError, match="--data.size"):
-        fit(tmp_path, *make(round(size * 1.1)))
+        fit(tmp_path, *dream(round(size * 1.1)))
 
 
 def test_class_images_and_their_views_are_asked_for(tmp_path, free_memory):

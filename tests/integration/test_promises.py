@@ -11,7 +11,7 @@ EXPERIMENTS = {
     if path.stem != "default"
 }
 PICTURES = {"adversarial", "style_transfer", "deep_dream", "class_visualisation"}
-CLASSIFIERS = {"classifier_fashion_mnist"}
+CLASSIFIERS = {"classifier_fashion_mnist", "classifier_folder"}
 GENERATORS = EXPERIMENTS.keys() - PICTURES - CLASSIFIERS
 
 

@@ -35,6 +35,7 @@ SMALL = {
     "class_visualisation": ["--model.per_class=1", "--model.size=32", "--model.classes=[ant]",
                             "--model.steps=8", "--model.view_size=64"],
     "classifier_fashion_mnist": [*GAN, "--model.network.width=4"],
+    "classifier_folder": ["--data.dataset=digits", "--data.image_size=32", "--data.batch_size=8"],
     "dcgan_digits": [*GAN, *WIDTH],
     "dcgan_fashion_mnist": [*GAN, *WIDTH],
     "deep_dream": ["--data.size=64", "--model.octaves=[-1,0]", "--model.steps=4"],

@@ -97,7 +97,8 @@ def _figures(report: Report, facts: list[Passage], named: list[Passage]) -> str:
     found, heldout = report.text_evidence, report.heldout
     parts = []
     if facts and found:
-        parts.append(f"a fact has more than {found.fact_bits:.0f} bits")
+        bits = f"{found.fact_bits:.0f} bits or more"
+        parts.append(f"a fact has {bits}, or fewer if training text repeats it")
     if named:
         parts.append(f"a named passage has q <= {NAMED:g}")
     if found and found.excess_p is not None:

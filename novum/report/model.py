@@ -305,7 +305,7 @@ class Passage:
     # verbatim; folded: but for case, spaces and punctuation; or near: altered otherwise
     features: str
     bits: float | None = None  # information that it has in common with its source
-    fact: bool = False  # more of it than any innocent text would
+    fact: bool = False  # more of it than chance gives
     documents: int = 0  # that share it, if it is boilerplate
     identity: float | None = None  # share that is the same
     edits: int | None = None  # stretches that differ

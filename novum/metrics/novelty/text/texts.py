@@ -394,8 +394,8 @@ MEASURES = (
             Metric(
                 "facts_found",
                 "Passages that are facts",
-                "They have more bits in common with training text than any innocent text of this"
-                " size would.",
+                "They have more bits in common with training text than chance gives a text of this"
+                " size.",
                 "novelty",
                 "0",
                 unit="count",

@@ -17,7 +17,7 @@ from novum.core.errors import InputError
 from novum.core.lightning_compat import (
     attached_trainer,
     log_figures,
-    log_interval,
+    logs_at,
     mixed_precision,
     raw_optimizer,
 )
@@ -124,7 +124,7 @@ class CharLSTM(Module):
         loss = F.cross_entropy(widened(logits.flatten(0, 1)), targets.flatten())
         self.losses.add(step, nats_per_token=loss)
         self.tokens_seen += targets.numel() * self.trainer.world_size
-        if (step + 1) % log_interval(self.trainer) == 0 or step + 1 == self.trainer.max_steps:
+        if logs_at(self.trainer, step + 1):
             log_losses(self, self.losses, self.tokens_seen)
         return loss
 

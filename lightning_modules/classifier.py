@@ -8,7 +8,7 @@ from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from novum.core.errors import InputError
-from novum.core.lightning_compat import datamodule, log_figures, log_interval
+from novum.core.lightning_compat import datamodule, log_figures, logs_at
 from novum.core.precision import widened
 from novum.core.seeds import derived_seed
 from novum.lightning_modules.attacks import PGD, fgsm
@@ -134,8 +134,7 @@ class Classifier(Module):
             self.losses.add(self.global_step, adversarial=adversarial)
             loss = self.clean_share * loss + (1 - self.clean_share) * adversarial
         self.images_seen += len(images) * self.trainer.world_size
-        done = self.global_step + 1
-        if done % log_interval(self.trainer) == 0 or done == self.trainer.max_steps:
+        if logs_at(self.trainer, self.global_step + 1):
             log_losses(self, self.losses, self.images_seen)
         return loss
 

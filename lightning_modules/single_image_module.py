@@ -16,7 +16,7 @@ from novum.core.lightning_compat import (
     fast_dev_run,
     hide_model_summary,
     log_figures,
-    log_interval,
+    logs_at,
     overfits,
     validation_interval,
 )
@@ -126,7 +126,7 @@ class SingleImageModule(Module):
         """Means of each loss every `log_every_n_steps` steps, without waiting for the device."""
         step = self.global_step
         self.losses.add(step, **losses)
-        if step % log_interval(self.trainer) == 0 or step == self.trainer.max_steps:
+        if logs_at(self.trainer, step):
             means = {f"loss/{name}": value for name, value in self.losses.pop().items()}
             log_figures(self, means)
             for logger in self.loggers:

@@ -263,12 +263,12 @@ class StyleGANGenerator(nn.Module):
         """Moves the running mean that truncation pulls towards to a batch's mean w (w_dim,)."""
         self.mean_w.lerp_(w.to(self.mean_w.dtype), rate)
 
-    def class_means(self) -> Tensor:
-        """Mean w of each class (num_classes, w_dim), over the same latents."""
+    def class_means(self, classes: Tensor | None = None) -> Tensor:
+        """Mean w (k, w_dim) of classes (k,), or of all, over the same latents."""
         random = torch.Generator().manual_seed(0)
         z = torch.randn(MEAN_OF, self.latent_dim, generator=random).to(self.mean_w)
-        labels = torch.arange(self.num_classes, device=z.device)
-        means = [self.map(z, label.expand(MEAN_OF))[:, 0].mean(0) for label in labels]
+        wanted = torch.arange(self.num_classes, device=z.device) if classes is None else classes
+        means = [self.map(z, label.expand(MEAN_OF))[:, 0].mean(0) for label in wanted]
         return torch.stack(means)
 
     def truncate(

@@ -259,7 +259,8 @@ class StyleGAN(RollBack):
         self.ema.eval()  # its noise is one fixed picture
         means = None
         if labels is not None and self.num_classes and psi != 1:
-            means = self.ema.class_means()[labels.to(self.device)]
+            classes, rows = labels.to(self.device).unique(return_inverse=True)
+            means = self.ema.class_means(classes)[rows]
 
         def images(w: Tensor, mean: Tensor | None) -> Tensor:
             return signed_to_uint8(self.ema.synthesis(self.ema.truncate(w, psi, cutoff, mean)))

@@ -27,6 +27,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("NOVUM_CACHE") or Path.home() / ".cache" / "novum").expanduser()
 
 
+def entry(key: Sequence[object], end: str = "", folder: str = "references") -> Path:
+    """File of the cache for a key, all that it depends on, as JSON has it."""
+    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+    return cache_folder() / folder / f"{name}{end}"
+
+
 def load_array(path: Path, dtype: DTypeLike | None) -> NDArray | None:
     """A .npy file, mapped for this process alone, or None if it is not whole and of this dtype
     (None: of any)."""
@@ -68,8 +74,7 @@ def remembered(
     Args:
         key: All that they depend on, as JSON has it.
     """
-    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
-    path = cache_folder() / "references" / f"{name}.figures.npy"
+    path = entry(key, ".figures.npy")
     known = load_array(path, np.float64)
     if missing_somewhere(known if known is not None and known.shape[1:] == (columns,) else None):
         figures = compute()

@@ -181,6 +181,11 @@ def log_interval(trainer: "Trainer") -> int:
     return cast(Any, trainer).log_every_n_steps or sys.maxsize
 
 
+def logs_at(trainer: "Trainer", steps: int) -> bool:
+    """Return True if losses are logged after so many steps: at each interval, and at the end."""
+    return steps % log_interval(trainer) == 0 or steps == trainer.max_steps
+
+
 def hide_model_summary(trainer: "Trainer") -> None:
     """Keep Lightning's table of layers from being printed."""
     from pytorch_lightning.callbacks import ModelSummary

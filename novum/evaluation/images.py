@@ -211,9 +211,10 @@ def judge_altered(
 ) -> dict[str, Altered]:
     """Search the samples for altered copies, and measure what the detectors would have found."""
     judged: dict[str, Altered] = {}
+    known = _references(sets, next(iter(detectors.values())).drawn) if detectors else []
     for name, detector in detectors.items():
         found = detector.search(sets.samples.images)
-        within = _within(sets, name, detector)
+        within = _within(name, detector, known)
         copying = control = None
         if sets.heldout is not None:
             copying = judge_copying(found.matches, NEAR_DUPLICATE, seed)
@@ -224,21 +225,20 @@ def judge_altered(
     if sets.heldout is not None and judged:
         near = judged.get(ALIGNMENT, next(iter(judged.values())))
         add_near_duplicates(report, near.found_in.pool)
-        add_power(report, sets, detectors, judged, seed)
+        add_power(report, sets, detectors, judged, known, seed)
     return judged
 
 
-def _within(sets: Sets, name: str, detector: Detector) -> PoolMatches:
+def _within(name: str, detector: Detector, references: list[object]) -> PoolMatches:
     """Items of the pool matched with each other, once for the same references."""
 
     def compute() -> NDArray[np.float64]:
         found = detector.match_within(CONTROL_ROWS)
         return torch.stack([x.double() for x in found[:3]], 1).numpy()
 
-    pool = detector.drawn
-    key = [*_references(sets, pool), name, CONTROL_ROWS]
-    own, nearest, margin = torch.from_numpy(remembered(key, compute, 3).T.copy())
-    return PoolMatches(own.long(), nearest.long(), margin, pool)
+    found = remembered([*references, name, CONTROL_ROWS], compute, 3)
+    own, nearest, margin = torch.from_numpy(found.T.copy())
+    return PoolMatches(own.long(), nearest.long(), margin, detector.drawn)
 
 
 def _references(sets: Sets, pool: Pool) -> list[object]:
@@ -256,6 +256,7 @@ def add_power(
     sets: Sets,
     detectors: dict[str, Detector],
     judged: dict[str, Altered],
+    references: list[object],
     seed: int,
 ) -> None:
     """Add the power card: share of planted copies found by the verdict's rule."""
@@ -277,7 +278,7 @@ def add_power(
         )
         return np.array([card.recall[edit] for edit in attacks], np.float64)
 
-    key = [*_references(sets, usual[0].drawn), *detectors, *attacks, PLANTED, seed]
+    key = [*references, *detectors, *attacks, PLANTED, seed]
     recall = remembered(key, compute, 3).tolist()
     report.power = [
         Recall(edit, value, low, high, LIBRARY if edit in library else "", edit not in library)

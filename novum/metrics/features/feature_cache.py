@@ -1,7 +1,5 @@
 """Cache of reference sets on disk, under a key of everything that an entry depends on."""
 
-import hashlib
-import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ import torch
 from torch import Tensor
 
 from novum.core import distributed
-from novum.core.cache import cache_folder, load_array, missing_somewhere, once_a_host, store
+from novum.core.cache import entry, load_array, missing_somewhere, once_a_host, store
 from novum.metrics.features.extraction import (
     extract_features,
     extract_features_together,
@@ -113,9 +111,7 @@ def cache_together(source: Any, extractor: FeatureExtractor, size: int | None = 
 
 
 def _path(source: Any, extractor: FeatureExtractor, suffix: str) -> Path:
-    key = json.dumps([SCHEMA, fingerprint(source), len(source), extractor.spec])
-    name = hashlib.sha256(key.encode()).hexdigest()
-    return cache_folder() / "references" / f"{name}.{suffix}"
+    return entry([SCHEMA, fingerprint(source), len(source), extractor.spec], f".{suffix}")
 
 
 def _store_rows(path: Path, rows: Tensor) -> None:

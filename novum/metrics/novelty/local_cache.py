@@ -1,14 +1,12 @@
 """Cache of what the detector of parts reads of a reference set: local features and thumbnails."""
 
-import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from novum.core.cache import cache_folder, load_array, missing_somewhere, once_a_host, store
+from novum.core.cache import entry, load_array, missing_somewhere, once_a_host, store
 from novum.metrics.features.extraction import Images, fingerprint
 from novum.metrics.novelty import local_features, overlap
 from novum.metrics.novelty.local_features import LocalFeatures, starts_of
@@ -49,8 +47,7 @@ def _path(source: Images) -> Path:
         local_features.LEAST_CONTRAST,
         overlap.SIDES,
     ]
-    key = json.dumps(["local", *settings, fingerprint(source), len(source)])
-    return cache_folder() / "references" / hashlib.sha256(key.encode()).hexdigest()
+    return entry(["local", *settings, fingerprint(source), len(source)])
 
 
 def _keep(path: Path, read: Read) -> None:

@@ -1,14 +1,12 @@
 """Training and held-out text, indexed once for any number of evaluations."""
 
-import hashlib
-import json
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from novum.core.cache import cache_folder, load_array, store
+from novum.core.cache import entry, load_array, store
 from novum.core.errors import InputError
 from novum.datamodules.sources.corpus import TextSource
 from novum.metrics.novelty.text.chance import Null, joined_nulls, null_of
@@ -78,8 +76,8 @@ class TextReferences:
         tokens = self.read_train.readings["verbatim"].tokens
         if not len(tokens):
             raise InputError("training text has no visible character: give text")
-        key = json.dumps([SCHEMA, self.train.fingerprint, len(self.train), "verbatim"])
-        path = cache_folder() / "text_indices" / f"{hashlib.sha256(key.encode()).hexdigest()}.npy"
+        key = [SCHEMA, self.train.fingerprint, len(self.train), "verbatim"]
+        path = entry(key, ".npy", "text_indices")
         dtype = np.int32 if len(tokens) < 2**31 // tokens.itemsize else np.int64
         order = load_array(path, dtype)
         index = build_index(

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from novum.lightning_modules.attacks import L2, PGD, LInf
     from novum.lightning_modules.augment import DiffAugment
     from novum.lightning_modules.char_lstm import CharLSTM
+    from novum.lightning_modules.char_transformer import CharTransformer
     from novum.lightning_modules.classifier import Classifier
     from novum.lightning_modules.dreams.class_visualisation import ClassVisualisation
     from novum.lightning_modules.dreams.deep_dream import DeepDream
@@ -26,6 +27,7 @@ __all__ = [
     "AdaptiveAugment",
     "Adversarial",
     "CharLSTM",
+    "CharTransformer",
     "ClassVisualisation",
     "Classifier",
     "DeepDream",

@@ -6,6 +6,7 @@ from novum.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from novum.lightning_modules.networks.backbones import Backbone
+    from novum.lightning_modules.networks.causal_transformer import CausalTransformer
     from novum.lightning_modules.networks.char_rnn import CharRNN
     from novum.lightning_modules.networks.classifiers import FineTuned, SmallCNN, SoftmaxRegression
     from novum.lightning_modules.networks.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -17,6 +18,7 @@ __getattr__, __dir__ = lazy_exports(__name__, __file__)
 
 __all__ = [
     "Backbone",
+    "CausalTransformer",
     "CharRNN",
     "DCGANDiscriminator",
     "DCGANGenerator",

@@ -142,7 +142,8 @@ def axis(pl_module: "LightningModule") -> str:
 
 def unit(pl_module: "LightningModule") -> str:
     """Unit that the attribute counts."""
-    return AXES.get(axis(pl_module), "steps")
+    vocabulary = getattr(pl_module, "vocabulary", None)
+    return getattr(vocabulary, "unit", None) or AXES.get(axis(pl_module), "steps")
 
 
 def seen(pl_module: "LightningModule") -> int:

@@ -116,7 +116,10 @@ def open_references(
     """Training and held-out text, and their places; one place for both is split as in training."""
     if known and options.heldout in (None, "none"):
         kept = ("vocabulary_of", "new_characters")  # of the model; texts are judged as they are
-        data = TextDataModule(**{k: v for k, v in known.items() if k not in kept})
+        given = {k: v for k, v in known.items() if k not in kept}
+        if known.get("vocabulary") == "bpe":
+            given["vocabulary"] = "characters"
+        data = TextDataModule(**given)
         heldout = None if options.heldout else data.heldout_reference()
         place = known.get("files") or known.get("path") or known.get("dataset", "stdlib")
         return data.train_reference(), heldout, {"train": str(place), "heldout": str(place)}

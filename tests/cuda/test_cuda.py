@@ -12,6 +12,7 @@ from pytorch_lightning.plugins import MixedPrecision
 
 from novum.evaluation.space import judge
 from novum.lightning_modules.networks import (
+    CausalTransformer,
     CharRNN,
     DCGANDiscriminator,
     DCGANGenerator,
@@ -102,6 +103,10 @@ NETWORKS = {
     "dcgan discriminator": (lambda: DCGANDiscriminator(32, 3, 16), (draw(8, 3072, 0),)),
     "stylegan": (lambda: StyleGANGenerator(32, 3, 16, 16, 16, 64), (draw(8, 16, 0),)),
     "stylegan discriminator": (lambda: StyleGANDiscriminator(32, 3, 16), (draw(8, 3072, 0),)),
+    "transformer": (
+        lambda: CausalTransformer(20, 32, 2, context=16),
+        (torch.arange(60).view(20, 3) % 20,),
+    ),
     "char rnn": (lambda: CharRNN(20, 32, 2), (torch.arange(60).view(20, 3) % 20,)),
 }
 

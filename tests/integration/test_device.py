@@ -16,6 +16,7 @@ TECHNIQUES = (
     "classifier",
     "classifier, adversarial",
     "char lstm",
+    "char transformer",
     "deep dream",
     "class visualisation",
     "adversarial",
@@ -71,7 +72,7 @@ def test_judging_stays_on_the_device_with_the_figures_of_the_cpu(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gan", "stylegan", "classifier", "char lstm"])
+@pytest.mark.parametrize("name", ["gan", "stylegan", "classifier", "char lstm", "char transformer"])
 def test_collectives_and_bytes_of_a_step(name, tmp_path):
     """As docs/scaling.md has them; the first step may also make ranks alike."""
     found = run("collective_steps.py", tmp_path, name)

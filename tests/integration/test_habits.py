@@ -31,6 +31,9 @@ TECHNIQUES = {
     f" --model.discriminator mine.Critic {SHORT}",
     "@text": "--config char_lstm_stdlib --data.dataset files --data.files text.txt"
     f" --data.chunk_length 10 --data.batch_size 4 --model.network.hidden_size 8 {SHORT}",
+    "@windows": "--config char_transformer_stdlib --data.dataset files --data.files text.txt"
+    " --data.chunk_length 10 --data.batch_size 4 --model.network.width 8 --model.network.heads 2"
+    f" {SHORT}",
     "@classes": f"--config classifier_fashion_mnist {IMAGES} --model.network.width 4 {SHORT}",
     "@style": f"--config stylegan_fashion_mnist {IMAGES} --model.generator.max_width 8"
     f" --model.discriminator.max_width 8 {SHORT}",

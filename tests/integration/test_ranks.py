@@ -8,7 +8,7 @@ import torch
 from tests import programs
 
 WORLDS = (1, 2, 4)
-EXACT = ("gan", "classifier", "char_lstm")  # what draws nothing but latents
+EXACT = ("gan", "classifier", "char_lstm", "char_transformer")  # what draws nothing but latents
 TECHNIQUES = (*EXACT, "gan_augmented", "stylegan")
 
 pytestmark = pytest.mark.slow
@@ -43,7 +43,7 @@ def test_the_same_batch_gives_the_same_losses_and_weights(runs, technique, world
         torch.testing.assert_close(several["state"][name], tensor, rtol=1e-3, atol=2e-5)
 
 
-@pytest.mark.parametrize("technique", ["classifier", "char_lstm"])
+@pytest.mark.parametrize("technique", ["classifier", "char_lstm", "char_transformer"])
 def test_validation_counts_everything_once(runs, technique):
     one, *others = (runs[world][0][technique]["validation"] for world in WORLDS)
     assert one

@@ -11,7 +11,7 @@ from novum.lightning_modules.networks import Backbone, SmallCNN
 from novum.lightning_modules.training_utils import update_ema
 from tests.lightning_modules.test_classifier import Halves
 from tests.tiny import TinyImages, tiny_gan, tiny_stylegan, tiny_trainer
-from tests.tiny_text import text_data, tiny_char_lstm
+from tests.tiny_text import text_data, tiny_char_lstm, tiny_char_transformer
 
 WEIGHTS = {"bf16-true": torch.bfloat16, "64-true": torch.float64}
 SCALE = 256.0  # of losses in 16-mixed: at torch's 65,536 it takes some steps to find it
@@ -51,7 +51,21 @@ def char_lstm(tmp_path) -> tuple[LightningModule, LightningDataModule]:
     return tiny_char_lstm(data, {"dropout": 0.1}), data
 
 
-TECHNIQUES = (gan, stylegan, classifier, char_lstm)
+def char_transformer(tmp_path) -> tuple[LightningModule, LightningDataModule]:
+    data = text_data(tmp_path, order="random")
+    return tiny_char_transformer(data, {"dropout": 0.1}), data
+
+
+TEXT = (
+    char_lstm,
+    char_transformer,
+)
+TECHNIQUES = (
+    gan,
+    stylegan,
+    classifier,
+    *TEXT,
+)
 
 
 def trained(tmp_path, technique, precision: str, **settings) -> tuple[Trainer, LightningModule]:
@@ -62,7 +76,7 @@ def trained(tmp_path, technique, precision: str, **settings) -> tuple[Trainer, L
         settings["plugins"] = [MixedPrecision("16-mixed", "cpu", scaler)]
     else:
         settings["precision"] = precision
-    if technique is char_lstm:
+    if technique in TEXT:
         settings |= {"gradient_clip_val": 1.0}
     trainer = tiny_trainer(
         tmp_path,
@@ -90,7 +104,7 @@ def test_learns_in(technique, precision, tmp_path):
     if technique in (gan, stylegan):
         assert module.sample(3, seed=0).dtype == torch.uint8
         assert module.discriminate(module.sample(2), labels=torch.tensor([0, 1])).shape == (2,)
-    elif technique is char_lstm:
+    elif technique in TEXT:
         assert len(module.sample_text(1, 5, seed=0)[0]) == 5
     else:
         assert module.classify(Halves().train_reference()[:3]).isfinite().all()

@@ -10,6 +10,7 @@ from torch._dynamo.utils import counters
 from novum.lightning_modules import PGD, AdaptiveAugment, Classifier
 from novum.lightning_modules.networks import (
     Backbone,
+    CausalTransformer,
     CharRNN,
     DCGANDiscriminator,
     DCGANGenerator,
@@ -106,6 +107,21 @@ def test_recurrent_layers_stay_torchs_and_are_not_compiled_again():
         state = tuple(part.detach() for part in state)
         seen.append(graphs())
     assert seen[1:] == [seen[1]] * 4  # the first has no state yet
+
+
+def test_a_transformer_is_one_graph_in_training_and_reads_on_without():
+    network = CausalTransformer(9, 8, 2, 2, context=6)
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    for _ in range(3):
+        compiled(torch.randint(0, 9, (6, 3)))[0].sum().backward()
+    assert graphs() == 1
+    compiled, state = torch.compile(network.eval(), backend="eager"), None
+    seen, x = [], torch.randint(0, 9, (20, 3))
+    for row in x.split(1):
+        logits, state = compiled(row, state)
+        seen.append(graphs())
+    assert seen[-1] == seen[0]
+    torch.testing.assert_close(logits, network(x)[0][-1:])
 
 
 def test_a_classifier_under_attack_stops_compiling_after_the_first_steps(tmp_path):

@@ -1,4 +1,4 @@
-"""Explores the style space of a StyleGAN: `python explore.py mix --checkpoint best.ckpt`."""
+"""Explores what a model has learnt: `python explore.py mix --checkpoint best.ckpt`."""
 
 import argparse
 from collections.abc import Sequence
@@ -18,22 +18,33 @@ What is in the style space of a StyleGAN of train.py?
   project     images found in the style space, beside what was asked (PNG, .npz); without --images
               those of the run: are training images found better than held-out ones?
   measure     path lengths in z and w; with --classifier linear separability, too (JSON)
+
+What does a text model know by heart?
+
+  extract     how often a prompt from training text is gone on with word for word, and as often one
+              from held-out text, by the likeliest characters and by samples (JSON)
 """
 EPILOG = """\
 examples:
   {program} mix --checkpoint runs/stylegan_fashion_mnist/version_0/checkpoints/best.ckpt
   {program} project --checkpoint best.ckpt --images photos/ --space w+
+  {program} extract --checkpoint runs/char_lstm_stdlib/version_0/checkpoints/best.ckpt
 
 exit codes: 0 done; 2 bad input
 """
-COMMANDS = ("mix", "truncate", "walk", "directions", "project", "measure")
+COMMANDS = ("mix", "truncate", "walk", "directions", "project", "measure", "extract")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(DESCRIPTION, EPILOG)
     add = parser.add_argument
     add("command", choices=COMMANDS, metavar="COMMAND", help="one of those above")
-    add("--checkpoint", metavar="PATH", required=True, help="of a StyleGAN")
+    add(
+        "--checkpoint",
+        metavar="PATH",
+        required=True,
+        help="of a StyleGAN, or of a text model to extract",
+    )
     add("--output", metavar="DIR", type=Path, default="exploration", help="default: exploration")
     add("--rows", metavar="N", type=int, default=6, help="images, walks or directions shown")
     add("--psi", metavar="X", type=float, default=0.7, help="truncation of mixed images")
@@ -52,11 +63,30 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--classifier", metavar="PATH", help="a classifier's checkpoint")
     add("--num-paths", metavar="N", type=int, default=1000, help="of each kind, to measure")
     add("--num-samples", metavar="N", type=int, default=10_000, help="images to be labelled")
+    add("--num-prompts", metavar="N", type=int, default=200, help="of each side, to extract")
+    add(
+        "--prefixes",
+        metavar="N",
+        type=int,
+        nargs="+",
+        default=[50, 100, 200],
+        help="characters of prompts that are shown; default: 50 100 200",
+    )
+    add("--suffix", metavar="N", type=int, default=50, help="characters to extract; default 50")
+    add("--tries", metavar="N", type=int, default=10, help="samples of a prompt; default 10")
+    add("--temperature", metavar="T", type=float, default=1.0, help="of these; default 1")
+    add("--train", metavar="PATH|NAME", help="to extract: text; default: the run's")
+    add("--heldout", metavar="PATH|NAME", help="the control; default: the run's")
     add("--follow-links", action="store_true", help=FOLLOW_LINKS)
     add("--trust", action="store_true", help=TRUST)
     add("--seed", metavar="S", type=int, default=0, help="of the latents")
     options = parser.parse_args(arguments)
-    for name in ("rows", "num_images", "steps", "num_paths", "num_samples"):
+    if min(options.prefixes) < 1:
+        parser.error(f"--prefixes {min(options.prefixes)}: at least 1")
+    if options.heldout == "none":
+        parser.error("--heldout none: extraction needs held-out text as its control")
+    for name in ("rows", "num_images", "steps", "num_paths", "num_samples", "num_prompts",
+                 "suffix", "tries"):  # fmt: skip
         if getattr(options, name) < 1:
             parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: at least 1")
     if not isfinite(options.psi):
@@ -70,7 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; a user's mistake ends in one line and exit code 2."""
     options = parse(arguments)
     with one_line_errors(), trusting(options.trust):
-        from novum.cli.explore_commands import run  # imports torch
+        if options.command == "extract":
+            from novum.cli.explore_text import extract as run  # imports torch
+        else:
+            from novum.cli.explore_commands import run
 
         run(options)
 

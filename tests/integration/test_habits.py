@@ -69,7 +69,7 @@ class Critic(nn.Module):
 """
 
 
-EACH = ("@gan", "@text", "@dream")  # what @each stands for
+EACH = ("@gan", "@text", "@windows", "@dream")  # what @each stands for
 FACTS = " --trainer.callbacks+=run_facts.RunFacts"
 
 

@@ -10,6 +10,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from novum.cli.evaluate import main as evaluate
+from novum.cli.explore import main as explore
 from novum.cli.generate import main as generate
 from novum.cli.train import CONFIGS, main
 from tests import programs
@@ -98,6 +99,18 @@ def test_from_text_to_texts(run, text, tmp_path, one_line, monkeypatch, capsys):
     assert [path.name for path in written] == ["000000.txt", "000001.txt", "000002.txt"]
     assert all(len(path.read_text()) == 42 and path.read_text()[:2] == "la" for path in written)
 
+    short = ("--num-prompts", "6", "--prefixes", "5", "20", "--suffix", "5", "--tries", "2")
+    explore(["extract", "--checkpoint", best, "--output", "out", *short])
+    assert "of 6 prompts of training text and 6 of held-out text" in capsys.readouterr().out
+    found = json.loads((tmp_path / "out" / "extraction.json").read_text())
+    assert [(row["prefix"], row["tries"]) for row in found["rows"]] == [
+        (5, 0), (5, 2), (20, 0), (20, 2)
+    ]  # fmt: skip
+    assert "no checkpoint none.ckpt" in one_line(explore, ["extract", "--checkpoint", "none.ckpt"])
+    long = [*short[:2], "--suffix", "50000"]
+    line = one_line(explore, ["extract", "--checkpoint", best, *long])
+    assert "too short for prompts of 200 and 50000 characters: give shorter ones" in line
+
     os.remove(text)  # a checkpoint is enough
     monkeypatch.setattr(sys, "argv", ["generate.py"])
     generate(["--checkpoint", best, "--prime", "la", "--length", "30", "--seed", "1"])
@@ -127,6 +140,9 @@ def test_byte_pairs_from_text_to_a_report(run, text, tmp_path, capsys):
     for tag in ("val/bits_per_byte", "units/quote", "speed/tokens_per_second"):
         assert logged.Scalars(tag)[-1].step == 8 * 4 * 20, tag
     assert "val/bits_per_byte" in run("test", "--ckpt_path", best)
+    explore(["extract", "--checkpoint", best, "--num-prompts", "4", "--prefixes", "30", "--suffix",
+             "9", "--tries", "2", "--output", "out"])  # fmt: skip
+    assert json.loads((tmp_path / "out" / "extraction.json").read_text())["prompts"]["train"] > 1
     evaluate(["--kind", "text", "--samples", best, "--num-samples", "64", "--output", "judged"])
     generate(["--checkpoint", best, "--samples", "3", "--output", "texts", "--length", "70"])
     assert all(len(path.read_text()) == 70 for path in (tmp_path / "texts").glob("*.txt"))

@@ -72,6 +72,7 @@ class TextModel(Module):
         self.tokens_seen = 0
         self.losses = LossWindow()
         self.rates: list[float] = []  # of the optimizer's groups, before the schedule
+        self.steps = math.nan  # of the whole run, where its end is known
 
     # -- training ------------------------------------------------------------------------------
 
@@ -113,11 +114,13 @@ class TextModel(Module):
         super().on_train_start()
         if self.device.type == "cpu":
             keep_freed_memory()
+        steps = float(self.trainer.estimated_stepping_batches)
+        self.steps = steps if math.isfinite(steps) else math.nan
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         step = self.global_step
         torch.manual_seed(derived_seed(self.seed, step, self.global_rank))  # of dropout
-        self._set_rates(batch["epoch"], step / max(self.trainer.max_steps, 1))
+        self._set_rates(batch["epoch"], step / self.steps)
         inputs, targets = inputs_and_targets(batch["tokens"])
         logits = self.training_logits(inputs, batch["restart"])
         loss = F.cross_entropy(widened(logits.flatten(0, 1)), targets.flatten())
@@ -129,6 +132,12 @@ class TextModel(Module):
 
     def _set_rates(self, epochs: float, progress: float) -> None:
         factor = self.schedule(epochs, progress)
+        if math.isnan(factor):
+            name = getattr(self.schedule, "__name__", "the schedule")
+            raise InputError(
+                f"the schedule {name} needs to know where the run ends: give trainer.max_steps or"
+                " max_epochs, or --model.schedule novum.lightning_modules.schedules.constant"
+            )
         optimizer = raw_optimizer(self)
         for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor

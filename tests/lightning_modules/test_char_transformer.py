@@ -275,6 +275,26 @@ class TestAnalysis:
         torch.testing.assert_close(again, logits)
 
 
+def test_schedule_knows_the_end_of_a_run_of_epochs(tmp_path):
+    """From code a run may have no max_steps."""
+    data = windows(tmp_path)
+    seen = []
+
+    class Recorder(CharTransformer):
+        def on_before_optimizer_step(self, optimizer):
+            seen.append(optimizer.param_groups[0]["lr"])
+
+    model = tiny_char_transformer(data, lr=1.0, schedule=schedules.cosine)
+    model.__class__ = Recorder
+    train(tmp_path, model, data, max_steps=-1, max_epochs=1, limit_train_batches=4)
+    assert seen == pytest.approx([0.5 * (1 + math.cos(math.pi * i / 4)) for i in range(4)])
+    with pytest.raises(ValueError, match="warmup_cosine needs to know where the run ends: give"):
+        train(tmp_path, tiny_char_transformer(data), data, max_steps=-1, max_time="00:00:00:20")
+    endless = tiny_char_transformer(data, schedule=schedules.constant)
+    train(tmp_path, endless, data, max_steps=-1, max_time="00:00:00:01")
+    assert endless.tokens_seen > 0
+
+
 def test_warmup_and_cosine():
     rates = [schedules.warmup_cosine(0, progress) for progress in (0, 0.01, 0.02, 0.51, 1, 2)]
     assert rates == pytest.approx([0, 0.5, 1, 0.5, 0, 0])

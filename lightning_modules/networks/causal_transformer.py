@@ -126,7 +126,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Of each token to itself and to those before it."""
+    """Causal attention: of each token to itself and to those before it."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Tensor, turns: Tensor, cache: Tensor | None, read: int) -> Tensor:
-        """Of x (t, b, width), after the `read` tokens whose keys and values the cache holds."""
+        """Attention of x (t, b, width) that follows `read` tokens, which the cache holds."""
         t, b, width = x.shape
         heads = self.qkv(x).view(t, b, 3 * self.heads, -1)
         qk, v = heads.split([2 * self.heads, self.heads], 2)

@@ -77,6 +77,15 @@ def tiny_flow(num_classes: int = 0, **settings) -> FlowMatching:
     return FlowMatching(network, **settings)
 
 
+def awake(network: torch.nn.Module) -> torch.nn.Module:
+    """The network with weights moved at random, so that what begins at zero is not."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return network
+
+
 def small_backbone() -> Backbone:
     torch.manual_seed(0)
     return Backbone("efficientnet_lite0", "none")

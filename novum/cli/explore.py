@@ -1,4 +1,4 @@
-"""Explores the style space of a StyleGAN: `python explore.py mix --checkpoint best.ckpt`."""
+"""Explores what a generator can make: `python explore.py mix --checkpoint best.ckpt`."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,8 +9,16 @@ from novum.cli.program import FOLLOW_LINKS, TRUST, Parser, one_line_errors
 from novum.core.security.trust import trusting
 
 DESCRIPTION = """\
-What is in the style space of a StyleGAN of train.py?
+What can a generator of train.py make?
 
+Any generator with latents:
+  interpolate an animation along great circles in the latents (GIF)
+
+FlowMatching:
+  inpaint     images whose right half, or the white of --mask, is made anew (PNG)
+  vary        images taken more and more of the way to noise, and back (PNG)
+
+StyleGAN:
   mix         coarse, middle and fine styles of some images put into others (PNG)
   truncate    the same latents from the mean image to no truncation (PNG)
   walk        an animation along straight lines in w (GIF)
@@ -23,17 +31,21 @@ EPILOG = """\
 examples:
   {program} mix --checkpoint runs/stylegan_fashion_mnist/version_0/checkpoints/best.ckpt
   {program} project --checkpoint best.ckpt --images photos/ --space w+
+  {program} vary --checkpoint best.ckpt --class 3
 
 exit codes: 0 done; 2 bad input
 """
-COMMANDS = ("mix", "truncate", "walk", "directions", "project", "measure")
+COMMANDS = (
+    *("mix", "truncate", "walk", "directions", "project", "measure"),
+    *("interpolate", "inpaint", "vary"),
+)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(DESCRIPTION, EPILOG)
     add = parser.add_argument
     add("command", choices=COMMANDS, metavar="COMMAND", help="one of those above")
-    add("--checkpoint", metavar="PATH", required=True, help="of a StyleGAN")
+    add("--checkpoint", metavar="PATH", required=True, help="of a generator")
     add("--output", metavar="DIR", type=Path, default="exploration", help="default: exploration")
     add("--rows", metavar="N", type=int, default=6, help="images, walks or directions shown")
     add("--psi", metavar="X", type=float, default=0.7, help="truncation of mixed images")
@@ -44,7 +56,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         type=int,
         help="one class of a conditional generator alone, by number; default: all in turn",
     )
-    add("--images", metavar="PATH", help="what to project: a folder, .npy, .npz, .parquet")
+    add(
+        "--images", metavar="PATH", help="what to project or change: a folder, .npy, .npz, .parquet"
+    )
+    add("--mask", metavar="PATH", help="an image, white where pixels are made anew")
     add("--num-images", metavar="N", type=int, default=64, help="to project, of each side")
     add("--space", choices=("w", "w+"), default="w+", help="one w, or one for each layer")
     add("--steps", metavar="N", type=int, default=200, help="updates of a projection")

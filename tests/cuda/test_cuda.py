@@ -15,8 +15,10 @@ from novum.lightning_modules.networks import (
     CharRNN,
     DCGANDiscriminator,
     DCGANGenerator,
+    DiT,
     StyleGANDiscriminator,
     StyleGANGenerator,
+    UNet,
 )
 from novum.metrics import classes
 from novum.metrics.features import extract_features, load_extractor
@@ -24,7 +26,7 @@ from novum.metrics.functional import Moments
 from novum.metrics.neighbours import knn
 from novum.metrics.record import FeatureSets
 from tests.lightning_modules.test_precisions import PRECISIONS, SCALE, TECHNIQUES
-from tests.tiny import tiny_trainer
+from tests.tiny import awake, tiny_trainer
 
 CHOSEN = os.environ.get("NOVUM_TEST_DEVICE", "cuda" if torch.cuda.is_available() else "")
 DEVICE = torch.device(CHOSEN or "cpu")
@@ -97,11 +99,17 @@ def test_features_are_those_of_the_cpu_and_stay():
 
 # -- networks and training -----------------------------------------------------------------------
 
+NOISY = draw(8, 3072, 0), torch.linspace(0, 1, 8)
 NETWORKS = {
     "dcgan": (lambda: DCGANGenerator(32, 3, 16, 16), (draw(8, 16, 0),)),
     "dcgan discriminator": (lambda: DCGANDiscriminator(32, 3, 16), (draw(8, 3072, 0),)),
     "stylegan": (lambda: StyleGANGenerator(32, 3, 16, 16, 16, 64), (draw(8, 16, 0),)),
     "stylegan discriminator": (lambda: StyleGANDiscriminator(32, 3, 16), (draw(8, 3072, 0),)),
+    "unet": (
+        lambda: awake(UNet(32, 3, 5, width=16, multipliers=(1, 2))),
+        (*NOISY, torch.arange(8) % 5),
+    ),
+    "dit": (lambda: awake(DiT(32, 3, 5, 4, 48, 2)), (*NOISY, torch.arange(8) % 5)),
     "char rnn": (lambda: CharRNN(20, 32, 2), (torch.arange(60).view(20, 3) % 20,)),
 }
 

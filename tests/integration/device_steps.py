@@ -16,12 +16,13 @@ from lookalike import DEVICE, OnDevice, Watch, lstm, pin
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.accelerators.cpu import CPUAccelerator
 from pytorch_lightning.strategies import SingleDeviceStrategy
-from tiny import small_backbone, tiny_gan, tiny_stylegan, tiny_trainer
+from tiny import small_backbone, tiny_flow, tiny_gan, tiny_stylegan, tiny_trainer
 from tiny_text import text_data, tiny_char_lstm
 
 from novum.core import memory
 from novum.datamodules import ImageDataModule, SingleImageDataModule, StyleImageDataModule
 from novum.lightning_modules import (
+    EDM,
     PGD,
     AdaptiveAugment,
     Adversarial,
@@ -96,6 +97,8 @@ TECHNIQUES: dict[str, Callable[[], tuple[LightningModule, LightningDataModule]]]
         images(),
     ),
     "char lstm": text,
+    "flow matching": lambda: (tiny_flow(10), images(horizontal_flip=True)),
+    "flow matching, EDM": lambda: (tiny_flow(10, process=EDM()), images()),
     "deep dream": lambda: (
         DeepDream(small_backbone(), ["blocks.1"], octaves=(0, 0), smoothing=0.5),
         SingleImageDataModule("flower.jpg", size=64),

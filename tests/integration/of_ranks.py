@@ -17,7 +17,7 @@ from novum.lightning_modules import GAN, CharLSTM, Classifier, DiffAugment
 from novum.lightning_modules.networks import CharRNN, DCGANDiscriminator
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, not by pytest
-from tiny import tiny_gan, tiny_stylegan, tiny_trainer  # noqa: E402
+from tiny import tiny_flow, tiny_gan, tiny_stylegan, tiny_trainer  # noqa: E402
 
 STEPS, BATCH = 4, 8  # of all ranks together
 WORLDS = (1, 2, 4)
@@ -66,8 +66,15 @@ class Record(Callback):
         if hasattr(module, "_latents"):
             latents = module._latents
             module._latents = lambda n: self.latents.append(latents(n)) or self.latents[-1]
+        if hasattr(module, "_draws"):
+            draws = module._draws
+            module._draws = lambda images: self._kept(draws(images))
         if isinstance(getattr(module, "augment", None), DiffAugment):
             module.augment.register_forward_hook(self._crop)
+
+    def _kept(self, drawn):
+        self.latents.append(drawn[-1].flatten(1).clone())
+        return drawn
 
     def _crop(self, augment, inputs, output):
         self.images.append(inputs[0].detach().clone())
@@ -89,6 +96,7 @@ def techniques(world: int):
     torch.manual_seed(0)
     lstm = CharLSTM(CharRNN(text.vocab_size, hidden_size=8), text.alphabet)
     yield "char_lstm", lstm, text
+    yield "flow_matching", tiny_flow(10, likelihood_images=8), ImageDataModule(**digits)
 
 
 def train(folder: str, world: int, rank: int, port: int) -> None:

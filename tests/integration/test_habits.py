@@ -34,6 +34,8 @@ TECHNIQUES = {
     "@classes": f"--config classifier_fashion_mnist {IMAGES} --model.network.width 4 {SHORT}",
     "@style": f"--config stylegan_fashion_mnist {IMAGES} --model.generator.max_width 8"
     f" --model.discriminator.max_width 8 {SHORT}",
+    "@flow": f"--config flow_digits {IMAGES} --model.network.width 8 --model.likelihood_images 2"
+    f" {SHORT}",
     "@dream": f"--config deep_dream --data.size 48 --model.octaves [0,0] --model.steps 2 {SHORT}",
     "@attack": f"--config adversarial --data.size 48 --model.attack.steps 2 {SHORT}",
     "@transfer": f"--config style_transfer --data.size 48 --model.min_scale 48 {SHORT}",

@@ -31,6 +31,11 @@ SMALL = {  # config -> what makes it small
         "--model.discriminator.init_args.max_width=16",
     ],
     "classifier_fashion_mnist": [*DIGITS, "--model.network.init_args.width=4"],
+    "flow_digits": [
+        *DIGITS,
+        "--model.network.init_args.width=8",
+        "--model.likelihood_images=4",
+    ],
     "char_lstm_shakespeare": [
         "--data.files=text.txt",
         "--data.chunk_length=10",
@@ -70,6 +75,7 @@ TABLE = {  # technique -> what is printed by validate, test, predict, generate.p
     "dcgan_digits": (OF_REAL, OF_REAL, SAMPLES, NO_TEXT, NO_STYLES),
     "stylegan_cifar10": (OF_REAL, OF_REAL, SAMPLES, NO_TEXT, "style_mixing.png"),
     "classifier_fashion_mnist": ("val/accuracy", "val/accuracy", LABELS, NO_TEXT, NO_IMAGES),
+    "flow_digits": ("val/bits_per_dim", "val/train_loss", SAMPLES, NO_TEXT, NO_STYLES),
     "char_lstm_shakespeare": ("val/nats", "val/nats", SAMPLES, "Texts: out", NO_IMAGES),
     "deep_dream": (NOTHING, NOTHING, ONE_IMAGE, NO_TEXT, NO_STYLES),
     "class_visualisation": (NOTHING, NOTHING, ONE_IMAGE, NO_TEXT, NO_STYLES),

@@ -9,7 +9,7 @@ from novum.datamodules import ImageDataModule
 from novum.lightning_modules import EDM, RK45, Euler, FlowMatching, Heun, RectifiedFlow
 from novum.lightning_modules.networks import DCGANGenerator, DiT
 from novum.lightning_modules.training_utils import ema_decay
-from tests.tiny import TinyImages, states_equal, tiny_flow, tiny_trainer
+from tests.tiny import TinyImages, awake, states_equal, tiny_flow, tiny_trainer
 
 SOLVERS = {"Euler": Euler(5), "Heun": Heun(3), "RK45": RK45(0.1, 0.1)}
 PROCESSES = {"rectified flow": RectifiedFlow(), "EDM": EDM()}
@@ -26,9 +26,7 @@ def trained(tmp_path, module=None, data=None, ckpt_path=None, **settings) -> Flo
 def moving(num_classes: int = 3, **settings) -> FlowMatching:
     """A network that is not zero at its end."""
     module = tiny_flow(num_classes, **settings)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in module.ema.parameters():
-        parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    awake(module.ema)
     return module
 
 

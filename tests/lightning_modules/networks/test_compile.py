@@ -13,21 +13,24 @@ from novum.lightning_modules.networks import (
     CharRNN,
     DCGANDiscriminator,
     DCGANGenerator,
+    DiT,
     MaxoutDiscriminator,
     MaxoutGenerator,
     SmallCNN,
     SoftmaxRegression,
     StyleGANDiscriminator,
     StyleGANGenerator,
+    UNet,
 )
 from tests.lightning_modules.test_classifier import Halves
-from tests.tiny import tiny_gan, tiny_stylegan, tiny_trainer, train_tiny
+from tests.tiny import awake, tiny_flow, tiny_gan, tiny_stylegan, tiny_trainer, train_tiny
 
 pytestmark = [
     # of torch about itself
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning"),
 ]
 Z, IMAGES, LABELS = torch.randn(4, 6), torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 1, 0])
+TIMES = torch.rand(4)
 STYLE = dict(image_size=8, channels=1, width=4, max_width=8, num_classes=2)
 NETWORKS = {
     "dcgan generator": (lambda: DCGANGenerator(8, 1, 6, 4, num_classes=2), (Z, LABELS)),
@@ -53,6 +56,11 @@ NETWORKS = {
         )
         for architecture in ("residual", "skip", "original")
     },
+    "unet": (
+        lambda: awake(UNet(8, 1, 2, 8, (1, 2), attention=(4,), dropout=0.1)),
+        (IMAGES, TIMES, LABELS),
+    ),
+    "dit": (lambda: awake(DiT(8, 1, 2, width=8, depth=2, heads=2)), (IMAGES, TIMES, LABELS)),
     "small cnn": (lambda: SmallCNN(8, 1, 2, width=4), (IMAGES,)),
     "softmax regression": (lambda: SoftmaxRegression(8, 1, 2), (IMAGES,)),
 }
@@ -130,8 +138,9 @@ def test_a_classifier_under_attack_stops_compiling_after_the_first_steps(tmp_pat
             style_mixing=0.5,
             augment=AdaptiveAugment("bgc", p=0.5),
         ),
+        lambda: tiny_flow(2, compile_network=True),
     ],
-    ids=["gan", "stylegan"],
+    ids=["gan", "stylegan", "flow matching"],
 )
 def test_training_stops_compiling_after_the_first_steps(make, tmp_path):
     module, seen = make(), []

@@ -32,7 +32,7 @@ def image_bits(flow: Flow, images: Tensor, labels: Tensor | None, probes: int) -
     d, drawn = x.shape[1], generators_of(images)
     shift = torch.stack([torch.rand(d, generator=g) for g in drawn]) - 0.5
     signs = torch.stack([torch.randint(2, (probes, d), generator=g) for g in drawn]) * 2 - 1
-    times = flow.process.times(flow.solver.steps).flip(0).to(x)
+    times = flow.process.times_of_density(flow.solver.steps).to(x)
     nats = log_density(
         lambda x, t: flow.velocity(x, t, labels),
         x + LEVEL * shift.to(x),

@@ -90,8 +90,5 @@ class Flow(NamedTuple):
         velocity = around(lambda x, t: self.velocity(x, t, labels))
         times = self.process.times(self.solver.steps, strength).to(x)
         x, evaluations = self.solver(velocity, x, times)
-        if self.process.beyond is not None:
-            step = self.process.beyond - times[-1]
-            x = x + step * velocity(x, times[-1].expand(len(x)))
-            evaluations = evaluations + 1
-        return Solution(x, evaluations * (2 if self.guides(labels) else 1))
+        x = x + (self.process.beyond - times[-1]) * velocity(x, times[-1].expand(len(x)))
+        return Solution(x, (evaluations + 1) * (2 if self.guides(labels) else 1))

@@ -75,7 +75,7 @@ class FlowMatching(FlowSampling):
         lr: float = 1e-3,
         optimizer: OptimizerCallable | None = None,
         ema_kimg: float = 500.0,
-        likelihood_images: int = 64,
+        likelihood_images: int = 32,
         compile_network: bool = False,
         predict_samples: int = 64,
         seed: int = 0,

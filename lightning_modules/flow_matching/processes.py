@@ -10,6 +10,14 @@ from torch import Tensor
 from novum.core.errors import InputError
 
 TAIL = 1e-5  # shares of the times at either end that are never drawn
+SHARPEST = 0.002  # noise left of images whose likelihood is asked for
+RHO = 7.0  # the higher, the more steps at low noise (Karras et al., 2022, eq. 5)
+
+
+def noise_levels(high: float, low: float, steps: int, rho: float = RHO) -> Tensor:
+    """Levels (steps + 1,) from high to low, evenly spaced in their rho-th roots."""
+    share = torch.linspace(0, 1, steps + 1)
+    return (high ** (1 / rho) + share * (low ** (1 / rho) - high ** (1 / rho))) ** rho
 
 
 def along(t: Tensor, x: Tensor) -> Tensor:
@@ -25,7 +33,8 @@ class RectifiedFlow:
     """
 
     prior_std = 1.0  # of x where a path begins
-    beyond = None  # paths end where the images are
+    end = 0.95  # of steps: nearer to images, noise is too small for a network to say what it is
+    beyond = 1.0  # where one last straight step leads from there
 
     def draw_times(self, uniform: Tensor) -> Tensor:
         """Times (b,) to train at, of numbers in [0, 1)."""
@@ -52,8 +61,12 @@ class RectifiedFlow:
         return answer
 
     def times(self, steps: int, strength: float = 1.0) -> Tensor:
-        """Times (steps + 1,) from noise, or from so much of the way to it, to images."""
-        return torch.linspace(1 - strength, 1, steps + 1)
+        """Times (steps + 1,) of samples, from noise, or so much of the way to it."""
+        return torch.linspace(1 - strength, 1, steps + 1) * self.end
+
+    def times_of_density(self, steps: int) -> Tensor:
+        """Times (steps + 1,) from images all but free of noise to noise."""
+        return 1 - noise_levels(1.0, SHARPEST, steps).flip(0)
 
 
 class EDM:
@@ -72,14 +85,14 @@ class EDM:
         log_std: Its standard deviation.
     """
 
-    beyond = 0.0
+    beyond = 0.0  # where one last straight step leads
 
     def __init__(
         self,
         sigma_data: float = 0.5,
-        sigma_min: float = 0.002,
+        sigma_min: float = SHARPEST,
         sigma_max: float = 80.0,
-        rho: float = 7.0,
+        rho: float = RHO,
         log_mean: float = -1.2,
         log_std: float = 1.2,
     ) -> None:
@@ -128,6 +141,9 @@ class EDM:
 
     def times(self, steps: int, strength: float = 1.0) -> Tensor:
         """Noise levels (steps + 1,) from the highest, or some of the way to it, to the lowest."""
-        share = torch.linspace(1 - strength, 1, steps + 1)
         low, high = (s ** (1 / self.rho) for s in (self.sigma_min, self.sigma_max))
-        return (high + share * (low - high)) ** self.rho
+        start = (low + strength * (high - low)) ** self.rho
+        return noise_levels(start, self.sigma_min, steps, self.rho)
+
+    def times_of_density(self, steps: int) -> Tensor:
+        return self.times(steps).flip(0)

@@ -51,6 +51,7 @@ class FlowMatching(FlowSampling):
         process: The path from noise to images: RectifiedFlow, straight, or EDM's noise levels and
             preconditioning.
         sampler: Euler, Heun or RK45 (null: Heun).
+        use_labels: Learn and sample by class, where the network has classes.
         guidance: Of samples of a class: 1 is the class alone, more is further from no class
             (classifier-free guidance: Ho & Salimans, 2022), at twice the evaluations.
         label_dropout: Share of labels that training hides, so that guidance has no class to leave.
@@ -69,6 +70,7 @@ class FlowMatching(FlowSampling):
         network: nn.Module,
         process: RectifiedFlow | EDM | None = None,
         sampler: Euler | Heun | RK45 | None = None,
+        use_labels: bool = True,
         guidance: float = 1.0,
         label_dropout: float = 0.1,
         optimal_transport: bool = False,
@@ -87,16 +89,16 @@ class FlowMatching(FlowSampling):
         require_attributes(network, "network", facts, call)
         if not 0 <= label_dropout <= 1:
             raise InputError(f"label_dropout is {label_dropout}: it must be from 0 to 1")
-        if guidance != 1 and not (network.num_classes and label_dropout):
+        if guidance != 1 and not (network.num_classes and use_labels and label_dropout):
             raise InputError(
-                f"guidance is {guidance}: it needs a network with classes, and label_dropout"
-                " above 0"
+                f"guidance is {guidance}: it needs a network with classes, use_labels, and"
+                " label_dropout above 0"
             )
         self.network = network
         self.ema = deepcopy(network).requires_grad_(False)  # what sample() uses
         self.process = process if process is not None else RectifiedFlow()
         self.sampler = sampler if sampler is not None else Heun()
-        self.guidance, self.label_dropout = guidance, label_dropout
+        self.use_labels, self.guidance, self.label_dropout = use_labels, guidance, label_dropout
         self.optimal_transport, self.lr, self.optimizer = optimal_transport, lr, optimizer
         self.ema_kimg, self.likelihood_images = ema_kimg, likelihood_images
         self.compile_network, self.predict_samples = compile_network, predict_samples

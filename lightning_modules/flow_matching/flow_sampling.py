@@ -28,6 +28,7 @@ class FlowSampling(LatentSampling):
     process: RectifiedFlow | EDM
     sampler: Euler | Heun | RK45
     guidance: float
+    use_labels: bool
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,6 +44,10 @@ class FlowSampling(LatentSampling):
     @property
     def latent_dim(self) -> int:
         return math.prod(self.image_shape)
+
+    @property
+    def num_classes(self) -> int:
+        return super().num_classes if self.use_labels else 0
 
     def _flow(self) -> Flow:
         return Flow(self.ema, self.process, self.sampler, self.guidance)

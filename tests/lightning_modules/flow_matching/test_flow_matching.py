@@ -261,6 +261,17 @@ def test_settings_out_of_range(make, says):
         make()
 
 
+def test_classes_are_left_out_where_they_are_not_wanted(tmp_path):
+    module, seen = tiny_flow(2, use_labels=False), []
+    forward = module.network.forward
+    module.network.forward = lambda x, t, y: seen.append(y) or forward(x, t, y)
+    trained(tmp_path, module, TinyImages(num_classes=2), max_steps=2)
+    assert seen == [None, None]
+    assert module.num_classes == 0
+    given = module.sample(3, seed=0, labels=torch.tensor([0, 1, 1]))
+    assert torch.equal(given, module.sample(3, seed=0))
+
+
 def test_data_without_labels_is_refused(tmp_path):
     with pytest.raises(ValueError, match="the data has no labels"):
         trained(tmp_path, tiny_flow(2), TinyImages(), max_steps=1)

@@ -27,7 +27,7 @@ class Flow(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of an image (c, h, w)."""
+        """Shape of an image (c, h, w)."""
         size = cast(int, self.network.image_size)
         return cast(int, self.network.channels), size, size
 

@@ -20,7 +20,7 @@ PROBES, DENSITY_STEPS = 2, 40  # of a likelihood: of its trace, and of its path
 
 
 class FlowSampling(LatentSampling):
-    """What a flow is used for; subclasses set the attributes below.
+    """Uses of a flow that has been learned; subclasses set the attributes below.
 
     The latents are the noise, pixel by pixel. `evaluations` counts how often the network was asked.
     """

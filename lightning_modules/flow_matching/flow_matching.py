@@ -89,6 +89,8 @@ class FlowMatching(FlowSampling):
         require_attributes(network, "network", facts, call)
         if not 0 <= label_dropout <= 1:
             raise InputError(f"label_dropout is {label_dropout}: it must be from 0 to 1")
+        if likelihood_images < 0:
+            raise InputError(f"likelihood_images is {likelihood_images}: it must be 0 or more")
         if guidance != 1 and not (network.num_classes and use_labels and label_dropout):
             raise InputError(
                 f"guidance is {guidance}: it needs a network with classes, use_labels, and"
@@ -139,7 +141,7 @@ class FlowMatching(FlowSampling):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         batch = image_batch(batch)
-        images = batch["image"]
+        self.require_shape(images := batch["image"])
         uniform, hidden, noise = self._draws(images)
         labels = self._labels(batch)
         if self.optimal_transport:
@@ -204,6 +206,7 @@ class FlowMatching(FlowSampling):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         batch = image_batch(batch)
+        self.require_shape(batch["image"])
         images, labels = signed_to_uint8(batch["image"]), self._labels(batch)
         losses = self.item_losses(images, labels=labels).double()
         self._sums[:2] += torch.stack([losses.new_tensor(len(losses)), losses.sum()])
@@ -225,7 +228,7 @@ class FlowMatching(FlowSampling):
             spread = math.sqrt(max(0.0, squares / measured - mean**2))
             figures["val/bits_per_dim"] = mean
             figures["val/bits_per_dim_error"] = spread / math.sqrt(max(1, measured - 1))
-        asked, images = self.evaluations
+        asked, images = self._summed(torch.tensor(self.evaluations, device=self.device))
         if images:
             figures["val/function_evaluations"] = asked / images
             self.evaluations = [0.0, 0]

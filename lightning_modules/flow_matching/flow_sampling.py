@@ -105,15 +105,19 @@ class FlowSampling(LatentSampling):
         self, images: Tensor, seed: int | None, labels: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Flat images (n, d), as much noise, and their labels."""
+        self.require_shape(images)
+        if labels is not None:
+            labels = self._labels_of(len(images), labels)
+        noise = self.sample_latents(len(images), seed=seed)
+        return uint8_to_signed(images).flatten(1), noise, labels
+
+    def require_shape(self, images: Tensor) -> None:
+        """Refuse images (n, c, h, w) of another size than the network's."""
         if images.shape[1:] != self.image_shape:
             raise InputError(
                 f"images are {tuple(images.shape[1:])}, and the model's {self.image_shape}: give"
                 " the same size and channels"
             )
-        if labels is not None:
-            labels = self._labels_of(len(images), labels)
-        noise = self.sample_latents(len(images), seed=seed)
-        return uint8_to_signed(images).flatten(1), noise, labels
 
     def _made(
         self, follow: Callable[..., Solution], first: Tensor, *others: Tensor | None

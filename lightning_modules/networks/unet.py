@@ -11,7 +11,8 @@ GROUP = 8  # channels that are normalised together, at least
 
 
 def _norm(width: int) -> nn.GroupNorm:
-    return nn.GroupNorm(max(1, min(32, width // GROUP)), width)
+    most = max(1, min(32, width // GROUP))
+    return nn.GroupNorm(next(n for n in range(most, 0, -1) if width % n == 0), width)
 
 
 class ResidualBlock(nn.Module):

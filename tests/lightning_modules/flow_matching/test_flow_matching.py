@@ -255,6 +255,7 @@ def test_a_checkpoint_holds_the_module(tmp_path):
     (lambda: tiny_flow(guidance=2.0), "guidance is 2.0: it needs a network with classes"),
     (lambda: tiny_flow(2, guidance=2.0, label_dropout=0.0), "label_dropout above 0"),
     (lambda: tiny_flow(2, label_dropout=1.5), "label_dropout is 1.5"),
+    (lambda: tiny_flow(likelihood_images=-1), "likelihood_images is -1"),
 ])  # fmt: skip
 def test_settings_out_of_range(make, says):
     with pytest.raises(ValueError, match=says):
@@ -270,6 +271,13 @@ def test_classes_are_left_out_where_they_are_not_wanted(tmp_path):
     assert module.num_classes == 0
     given = module.sample(3, seed=0, labels=torch.tensor([0, 1, 1]))
     assert torch.equal(given, module.sample(3, seed=0))
+
+
+def test_images_of_another_size_are_refused(tmp_path):
+    torch.manual_seed(0)
+    module = FlowMatching(DiT(12, 1, 0, width=8, depth=1, heads=1))
+    with pytest.raises(ValueError, match=r"images are \(1, 8, 8\), and the model's \(1, 12, 12\)"):
+        trained(tmp_path, module, max_steps=1)
 
 
 def test_data_without_labels_is_refused(tmp_path):

@@ -84,7 +84,8 @@ def walk(module: StyleGAN, options: argparse.Namespace) -> None:
 
 def find_directions(module: StyleGAN, options: argparse.Namespace) -> None:
     found, strength = directions(module.ema, options.rows)
-    np.savez(options.output / "directions.npz", directions=found.numpy(), strength=strength.numpy())
+    on_host = {"directions": found.cpu().numpy(), "strength": strength.cpu().numpy()}
+    np.savez(options.output / "directions.npz", allow_pickle=False, **on_host)
     sheet = direction_sheet(module, found, seed=options.seed)
     write(options.output / "directions.png", sheet)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from novum.core import distributed
 from novum.core.cache import remembered
+from novum.core.devices import place
 from novum.core.errors import InputError, NotComputable
 from novum.core.files import prepare_output, write_text
 from novum.core.protocols import StyleGenerator
@@ -156,7 +157,7 @@ def default_features(sets: Sets) -> list[str]:
 
 def extract(name: str, sets: Sets, seed: int) -> FeatureSets:
     """One pass over each set; those of the references are remembered for the next evaluation."""
-    extractor = load_extractor(name).to(device())
+    extractor = place(load_extractor(name), device())
     fake = extract_features_together(extractor, sets.samples.images)
     cache_together(sets.train.images, extractor, len(fake))
     if sets.heldout:

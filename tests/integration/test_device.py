@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tests.integration.test_train_cli import EXPERIMENTS, small_data
 from tests.project import ROOT
 
 TECHNIQUES = (
@@ -56,6 +57,20 @@ def test_no_step_between_logs_waits_for_the_device(waits, name):
     if name == "style transfer, wasserstein":  # torch looks at the status of eigh, each layer's
         reads = {k: v for k, v in reads.items() if not k.endswith("aten::_linalg_eigh")}
     assert reads == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_config_runs_on_another_device(tmp_path, name):
+    """With its callbacks and all that follows training: whatever was left on the host raises."""
+    arguments = (
+        "fit",
+        "--config",
+        name,
+        "--trainer.fast_dev_run=true",
+        *small_data(name, tmp_path),
+    )
+    assert run("device_configs.py", tmp_path, *arguments)["operations"] > 50
 
 
 @pytest.mark.slow

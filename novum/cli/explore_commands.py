@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from novum.core.checkpoints import load_module
+from novum.core.devices import default_device
 from novum.core.errors import InputError
 from novum.core.files import prepare_output
 from novum.core.pixels import signed_to_uint8, uint8_to_signed
@@ -18,7 +19,6 @@ from novum.core.protocols import require_styles
 from novum.core.security import arguments_of_run
 from novum.datamodules.images import ImageDataModule
 from novum.datamodules.resolve_source import open_images, open_references
-from novum.evaluation.image_sets import device
 from novum.evaluation.latent_figures import space_figures
 from novum.evaluation.space import as_estimate
 from novum.lightning_modules import StyleGAN
@@ -36,7 +36,9 @@ SHOWN = 8  # projected images in a picture
 
 def run(options: argparse.Namespace) -> None:
     """Runs one command and prints where its results are."""
-    loaded = load_module(Path(options.checkpoint), "sample", "generator").to(device()).eval()
+    loaded = (
+        load_module(Path(options.checkpoint), "sample", "generator").to(default_device()).eval()
+    )
     require_styles(loaded, "explore.py")
     module = cast(StyleGAN, loaded)
     _check_class(module, options)

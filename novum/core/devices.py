@@ -9,6 +9,11 @@ from torch import Tensor, nn
 M = TypeVar("M", bound=nn.Module)
 
 
+def default_device() -> torch.device:
+    """A GPU if there is one, this rank's."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def constant(values: tuple[float, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Values (n,) on the device of `like`, in its dtype unless another is given; not to be changed.
 

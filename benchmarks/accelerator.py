@@ -128,6 +128,16 @@ def float16_on_cpu(bench: Bench, precision: str) -> Iterator[dict[str, Any]]:
         yield {"precision": precision}
 
 
+@contextmanager
+def noted(row: Row) -> Iterator[None]:
+    """Write an error into the row and go on: the others are still worth their time."""
+    try:
+        yield
+    except Exception as error:
+        traceback.print_exc()
+        row["error"] = f"{type(error).__name__}: {str(error)[:200]}"
+
+
 def fit(
     bench: Bench, module: Any, data: Any, steps: int, precision: str = "32-true", **more
 ) -> float:
@@ -178,53 +188,51 @@ def precisions(bench: Bench) -> list[Row]:
     for name, make in techniques().items():
         for precision in PRECISIONS:
             torch.manual_seed(0)
-            module, data = make()
-            seconds = fit(bench, module, data, steps, precision)
-            finite = all(bool(x.isfinite().all()) for x in module.parameters())
-            rows.append(
-                {
-                    "technique": name,
-                    "precision": precision,
-                    "ms a step": 1000 * seconds,
-                    "all weights finite": finite,
-                }
-            )
+            row: Row = {"technique": name, "precision": precision}
+            with noted(row):
+                module, data = make()
+                row["ms a step"] = 1000 * fit(bench, module, data, steps, precision)
+                finite = (x.isfinite().all() for x in module.parameters())
+                row["all weights finite"] = all(bool(x) for x in finite)
+            rows.append(row)
     return rows
 
 
 def throughput(bench: Bench) -> list[Row]:
     """Images or characters a second of the usual sizes, as they are and through torch.compile."""
     rows, steps = [], bench.size(60, 3)
-    precision = "bf16-mixed"
-    batch, wide = bench.size(128, 4), bench.size(64, 4)
-    size = bench.size(32, 8)
-    for compiled in (False, True) if bench.device.type == "cuda" else (False,):
-        gan = dcgan(wide, size, compile_networks=compiled)
-        seconds = fit(bench, gan, images_module(bench, size, batch), steps, precision)
-        rows.append(_speed(f"DCGAN, {size} px", compiled, precision, batch, seconds, "images"))
+    batch, wide, size = bench.size(128, 4), bench.size(64, 4), bench.size(32, 8)
+    both = (False, True) if bench.device.type == "cuda" else (False,)
+    for compiled in both:
+        row: Row = {"what": f"DCGAN, {size} px", "compiled": compiled, "precision": "bf16-mixed"}
+        with noted(row):
+            gan = dcgan(wide, size, compile_networks=compiled)
+            data = images_module(bench, size, batch)
+            row |= _speed(fit(bench, gan, data, steps, "bf16-mixed"), batch, "images")
+        rows.append(row)
     size, width, batch = bench.size(128, 16), bench.size(128, 4), bench.size(32, 4)
-    for compiled in (False, True) if bench.device.type == "cuda" else (False,):
-        gan = stylegan(size, width, compile_networks=compiled)
-        for kind in ("16-mixed", "32-true")[: 1 if compiled else 2]:
-            seconds = fit(bench, gan, images_module(bench, size, batch, 2048), steps, kind)
-            row = _speed(f"StyleGAN2-ADA, {size} px", compiled, kind, batch, seconds, "images")
+    for compiled, precision in [(False, "16-mixed"), (False, "32-true"), (True, "16-mixed")]:
+        if compiled not in both:
+            continue
+        row = {"what": f"StyleGAN2-ADA, {size} px", "compiled": compiled, "precision": precision}
+        with noted(row):
+            gan = stylegan(size, width, compile_networks=compiled)
+            seconds = fit(bench, gan, images_module(bench, size, batch, 2048), steps, precision)
+            row |= _speed(seconds, batch, "images")
             row["s per kimg"] = 1000 * seconds / batch
             row["stylegan2-ada-pytorch, 128 px"] = PUBLISHED_SECONDS_PER_KIMG
-            rows.append(row)
-    module, data = lstm(bench)
-    seconds = fit(bench, module, data, steps, precision)
-    characters = data.batch_size * data.chunk_length
-    rows.append(_speed("char-LSTM", False, precision, characters, seconds, "characters"))
+        rows.append(row)
+    row = {"what": "char-LSTM", "compiled": False, "precision": "bf16-mixed"}
+    with noted(row):
+        module, data = lstm(bench)
+        characters = data.batch_size * data.chunk_length
+        row |= _speed(fit(bench, module, data, steps, "bf16-mixed"), characters, "characters")
+    rows.append(row)
     return rows
 
 
-def _speed(name: str, compiled: bool, precision: str, each: int, seconds: float, what: str) -> Row:
-    return {
-        "what": name + (", compiled" if compiled else ""),
-        "precision": precision,
-        "ms a step": 1000 * seconds,
-        f"{what} a second": each / seconds,
-    }
+def _speed(seconds: float, each: int, what: str) -> Row:
+    return {"ms a step": 1000 * seconds, f"{what} a second": each / seconds}
 
 
 # -- judging -------------------------------------------------------------------------------------

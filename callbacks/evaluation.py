@@ -13,6 +13,7 @@ from torch import Tensor
 
 from novum.callbacks.logging import wait_for_pictures
 from novum.core import distributed
+from novum.core.devices import place
 from novum.core.errors import InputError, first_line
 from novum.core.lightning_compat import (
     callbacks_of,
@@ -82,7 +83,7 @@ class Evaluation:
         n = min(n, self._limit)
         known = self._features.setdefault(name, {})
         missing = [b for b in range(-(-n // BLOCK)) if b not in known]
-        extractor = load_extractor(name).to(self.device)
+        extractor = place(load_extractor(name), self.device)
         mine = {
             b: extract_features(extractor, self._sample_block(b)).cpu()
             for i, b in enumerate(missing)
@@ -124,7 +125,7 @@ class Evaluation:
     def _once(self, compute: Callable[..., Any], name: str, split: str, *size: int) -> Any:
         key = (compute.__name__, name, split, *size)
         if key not in self._references:
-            extractor = load_extractor(name).to(self.device)
+            extractor = place(load_extractor(name), self.device)
             source = self._limited(split)
             cache_together(source, extractor, *size)
             with distributed.local_rank_zero_first(f"references ({name})"):

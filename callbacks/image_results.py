@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal, cast
 
 import torch
-import torch.nn.functional as F
 from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
@@ -14,8 +13,10 @@ from torch import Tensor
 from novum.callbacks.evaluation import EvaluationCallback, reference
 from novum.callbacks.logging import log_metrics, log_picture
 from novum.callbacks.preemption import Preempted
+from novum.core.devices import place
 from novum.core.lightning_compat import fast_dev_run
 from novum.core.protocols import ClassImages, SingleImage, seen
+from novum.core.resampling import resize_antialiased
 from novum.lightning_modules.networks.backbones import Backbone
 from novum.metrics.features import load_extractor
 from novum.report.pictures import captioned_table, encode, to_rgb
@@ -81,10 +82,11 @@ class SourceDistance(EvaluationCallback):
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         source = reference(trainer, "train")[:].cpu()
         result = cast(SingleImage, pl_module).sample(1).cpu()
-        distances = {name: source_distance(name, source, result) for name in self.features}
+        device = pl_module.device
+        distances = {name: source_distance(name, source, result, device) for name in self.features}
         tag = "novelty/source_distance"
         log_metrics(trainer, pl_module, {f"{tag}/{k}": d for k, d in distances.items()})
-        shown = F.interpolate(source.float(), result.shape[-2:], mode="bilinear", antialias=True)
+        shown = resize_antialiased(source.float(), result.shape[-2:])
         captions = [[], ["  ".join(f"{k} {d:.3g}" for k, d in distances.items())]]
         columns = [to_rgb(shown.round().clamp(0, 255).to(torch.uint8)), to_rgb(result)]
         log_picture(
@@ -96,10 +98,11 @@ class SourceDistance(EvaluationCallback):
 
 
 @torch.inference_mode()
-def source_distance(features: str, source: Tensor, result: Tensor) -> float:
-    """Euclidean distance of two uint8 images (1, 3, h, w) of any sizes in a feature space."""
-    extractor = load_extractor(features)
-    a, b = (extractor(x)[0] for x in (source, result))  # not in micro-batches: these are large
+def source_distance(features: str, source: Tensor, result: Tensor, device: torch.device) -> float:
+    """Euclidean distance of two uint8 images (1, 3, h, w) of any sizes, by features on a device."""
+    extractor = place(load_extractor(features), device)
+    # not in micro-batches: these are large
+    a, b = (extractor(x.to(device))[0] for x in (source, result))
     return float((a - b).double().norm())
 
 

@@ -34,7 +34,7 @@ class StyleSources(EvaluationCallback):
         for name in self.features:
             for kind, sources in (("content", data.contents), ("style", data.styles)):
                 distances[f"{tag}/{name}/{kind}"] = min(
-                    source_distance(name, source[None], result[None])
+                    source_distance(name, source[None], result[None], pl_module.device)
                     for source in sources
                     for result in results
                 )

@@ -31,6 +31,8 @@ class Adversarial(SingleImageModule):
         seed: Of the random starts.
     """
 
+    clean: Tensor
+
     def __init__(
         self,
         backbone: Backbone,
@@ -62,7 +64,8 @@ class Adversarial(SingleImageModule):
     def on_fit_start(self) -> None:
         image = datamodule(self.trainer).train_reference()[:].to(self.device) / 255
         self._require_memory(image)
-        self.clean = image.expand(self.attack.restarts, -1, -1, -1)  # (restarts, 3, h, w)
+        clean = image.expand(self.attack.restarts, -1, -1, -1)  # (restarts, 3, h, w)
+        self.register_buffer("clean", clean, persistent=False)  # moves with the module
         if self.label is None:
             self.label = int(self.logits(image).argmax())
         if self._restored:  # global_step is not, as yet

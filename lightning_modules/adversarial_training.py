@@ -27,6 +27,7 @@ from novum.lightning_modules.training_utils import (
     LossWindow,
     average_gradients,
     broadcast_buffers,
+    compile_in_place,
     ema_decay,
     image_batch,
     log_losses,
@@ -72,13 +73,13 @@ class AlternatingTraining(LatentSampling):
             require_batch_memory(self._forward_few, -(-batch // self.accumulate), self)
         if self.compile_networks:
             for network in self.networks_to_compile():
-                network.compile()  # in place: names in checkpoints stay the same
+                compile_in_place(network, self.device)
 
     def _forward_few(self, n: int) -> tuple[Tensor, Tensor]:
         """Logits of n fakes, with their graphs, and of as many images."""
         z = torch.zeros(n, self.latent_dim, device=self.device).to(self.dtype)
         labels = torch.zeros(n, device=self.device, dtype=torch.int64) if self.num_classes else None
-        fake = self.generator(z, labels)
+        fake = self.generator(z, labels).to(self.dtype)
         return self.discriminator(fake, labels), self.discriminator(fake.detach(), labels)
 
     def networks_to_compile(self) -> tuple[nn.Module, ...]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from novum.core.errors import InputError
 from novum.core.lightning_compat import datamodule, log_figures, logs_at
 from novum.core.precision import widened
+from novum.core.resampling import resize_antialiased
 from novum.core.seeds import derived_seed
 from novum.lightning_modules.attacks import PGD, fgsm
 from novum.lightning_modules.module import Module
@@ -17,6 +18,7 @@ from novum.lightning_modules.step_memory import require_batch_memory
 from novum.lightning_modules.training_utils import (
     LabelCheck,
     LossWindow,
+    compile_in_place,
     image_batch,
     log_losses,
     require_attributes,
@@ -95,7 +97,7 @@ class Classifier(Module):
         names = getattr(find(), "class_names", None) if find is not None else None
         self.class_names = list(names or self.class_names)
         if self.compile_network:
-            self.network.compile()  # in place: names in checkpoints stay the same
+            compile_in_place(self.network, self.device)
 
     def _forward_few(self, n: int) -> Tensor:
         shape = n, self.channels, self.image_size, self.image_size
@@ -201,7 +203,7 @@ class Classifier(Module):
             x = x.mean(1, keepdim=True)
         size = (self.image_size,) * 2
         if x.shape[-2:] != size:
-            x = F.interpolate(x, size, mode="bilinear", antialias=True).clamp(0, 1)
+            x = resize_antialiased(x, size).clamp(0, 1)
         return x.expand(-1, self.channels, -1, -1)
 
     # -- checkpoints ---------------------------------------------------------------------------

@@ -25,6 +25,18 @@ MEND = (
 )
 
 
+def compile_in_place(network: nn.Module, device: torch.device) -> None:
+    """torch.compile of a network on its device; names in checkpoints stay the same.
+
+    On a GPU weights are laid out as torch does by default: in channels_last inductor mistakes the
+    layout of the gradient of a transposed convolution (pytorch/pytorch#171622), and it chooses
+    layouts by itself.
+    """
+    if device.type == "cuda":
+        network.to(memory_format=torch.contiguous_format)
+    network.compile()
+
+
 @torch.no_grad()
 def average_gradients(parameters: Iterable[nn.Parameter], *others: Tensor) -> None:
     """Means over the ranks of the gradients and of other tensors, in place, by one all-reduce.

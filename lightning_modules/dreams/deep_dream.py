@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from novum.core.errors import InputError
 from novum.core.lightning_compat import datamodule, wrapped_optimizer
 from novum.core.pixels import unit_to_uint8
+from novum.core.resampling import resize_antialiased
 from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.dreams.dream_objectives import Objective
 from novum.lightning_modules.dreams.gradient_blur import smooth
@@ -244,7 +245,7 @@ def resized(image: Tensor, size: Size) -> Tensor:
     """Bilinear, antialiased where it shrinks."""
     if tuple(image.shape[-2:]) == tuple(size):
         return image.clone()
-    return F.interpolate(image, tuple(size), mode="bilinear", antialias=True)
+    return resize_antialiased(image, tuple(size))
 
 
 def zoomed(image: Tensor, factor: float) -> Tensor:

@@ -22,6 +22,7 @@ from novum.lightning_modules.step_memory import require_batch_memory
 from novum.lightning_modules.training_utils import (
     LabelCheck,
     LossWindow,
+    compile_in_place,
     ema_decay,
     image_batch,
     log_losses,
@@ -130,7 +131,7 @@ class FlowMatching(FlowSampling):
         if isinstance(batch := getattr(data, "batch_size", None), int):
             require_batch_memory(self._forward_few, batch, self)
         if self.compile_network:
-            self.network.compile()  # in place: names in checkpoints stay the same
+            compile_in_place(self.network, self.device)
 
     def _forward_few(self, n: int) -> Tensor:
         x = torch.zeros(n, *self.image_shape, device=self.device).to(self.dtype)

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
+from novum.core.resampling import resize_antialiased
+
 Size = tuple[int, int]  # height, width
 
 
@@ -12,7 +14,7 @@ def resized(images: Tensor, size: Size) -> Tensor:
     """Bicubic, antialiased where it shrinks; may leave [0, 1] a little."""
     if tuple(images.shape[-2:]) == tuple(size):
         return images.clone()
-    return F.interpolate(images, tuple(size), mode="bicubic", antialias=True)
+    return resize_antialiased(images, tuple(size), "bicubic")
 
 
 def enlarge_state(optimizer: Optimizer, size: Size) -> None:

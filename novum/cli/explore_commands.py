@@ -13,6 +13,7 @@ from torch import Tensor
 
 from novum.callbacks.samples import latent_walk
 from novum.core.checkpoints import load_module
+from novum.core.devices import default_device
 from novum.core.errors import InputError, first_line
 from novum.core.files import prepare_output
 from novum.core.pixels import signed_to_uint8, uint8_to_signed
@@ -27,7 +28,6 @@ from novum.core.protocols import (
 from novum.core.security import arguments_of_run
 from novum.datamodules.images import ImageDataModule
 from novum.datamodules.resolve_source import open_images, open_references
-from novum.evaluation.image_sets import device
 from novum.evaluation.latent_figures import space_figures
 from novum.evaluation.space import as_estimate
 from novum.lightning_modules import StyleGAN
@@ -52,7 +52,8 @@ SHOWN = 8  # projected images in a picture
 
 def run(options: argparse.Namespace) -> None:
     """Runs one command and prints where its results are."""
-    loaded = load_module(Path(options.checkpoint), "sample", "generator").to(device()).eval()
+    loaded = load_module(Path(options.checkpoint), "sample", "generator")
+    loaded.to(default_device()).eval()
     who = f"explore.py {options.command}"
     if options.command in OF_LATENTS:
         command, module = OF_LATENTS[options.command], require_latents(loaded, who)
@@ -97,7 +98,8 @@ def walk(module: StyleGAN, options: argparse.Namespace) -> None:
 
 def find_directions(module: StyleGAN, options: argparse.Namespace) -> None:
     found, strength = directions(module.ema, options.rows)
-    np.savez(options.output / "directions.npz", directions=found.numpy(), strength=strength.numpy())
+    on_host = {"directions": found.cpu().numpy(), "strength": strength.cpu().numpy()}
+    np.savez(options.output / "directions.npz", allow_pickle=False, **on_host)
     sheet = direction_sheet(module, found, seed=options.seed)
     write(options.output / "directions.png", sheet)
 

@@ -17,6 +17,7 @@ from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import BasePredictionWriter
+from pytorch_lightning.callbacks.timer import Interval
 from pytorch_lightning.cli import (
     LightningArgumentParser,
     LightningCLI,
@@ -66,6 +67,9 @@ LINKED = {  # what networks take from the data
     "network": ("image_size", "channels", "num_classes"),
 }
 DEFAULT_CONFIG = CONFIGS / "default.yaml"
+
+# the default of Timer's `interval`, which YAML does not know how to write
+yaml.SafeDumper.add_representer(Interval, lambda dumper, x: dumper.represent_str(str(x.value)))
 
 
 class Parser(LightningArgumentParser):

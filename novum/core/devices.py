@@ -1,9 +1,17 @@
 """Numbers of the host on their way to a device, without waiting for it."""
 
 from functools import cache
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def default_device() -> torch.device:
+    """A GPU if there is one, this rank's."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def constant(values: tuple[float, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -23,6 +31,16 @@ def to_device(x: Tensor, device: torch.device, dtype: torch.dtype | None = None)
     if device.type in ("cpu", "mps"):  # which share the host's memory
         return x.to(device)
     return x.pin_memory().to(device, non_blocking=True)
+
+
+def place(module: M, device: torch.device | str) -> M:
+    """Move a module to a device, from within inference mode too.
+
+    Weights that are moved within it become inference tensors, whose versions torch does not keep,
+    and a convolution on a GPU asks for them.
+    """
+    with torch.inference_mode(False):
+        return module.to(device)
 
 
 @cache

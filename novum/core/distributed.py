@@ -149,7 +149,8 @@ def process_group() -> Iterator[None]:
     store, own, ranks = next(rendezvous("env://", timeout=timeout()))
     dist.init_process_group("gloo", store=store, rank=own, world_size=ranks, timeout=timeout())
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        torch.cuda.set_device(local % torch.cuda.device_count())  # more ranks than GPUs share them
     try:
         yield
     except Exception:

@@ -9,6 +9,7 @@ from tqdm.auto import trange
 
 from novum.core import distributed
 from novum.core.checkpoints import load_module
+from novum.core.devices import default_device
 from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError
 from novum.core.protocols import BLOCK, ImageGenerator, require_styles
@@ -49,7 +50,9 @@ def open_sets(options: argparse.Namespace) -> Sets:
     if options.samples.endswith(".ckpt"):
         trained_on = data_of_run(options)
         places = reference_places(options, trained_on)
-        module = load_module(Path(options.samples), "sample", "generator").to(device()).eval()
+        module = (
+            load_module(Path(options.samples), "sample", "generator").to(default_device()).eval()
+        )
         if options.classifier:
             require_styles(module, "--classifier")
             load_labeller(options.classifier)  # fail early if it is missing
@@ -143,7 +146,3 @@ def draw_samples(generator: ImageGenerator, n: int, seed: int) -> torch.Tensor:
     images = [generator.sample(BLOCK, seed=s).cpu() for s in seeds]
     drawn = torch.cat(images) if images else torch.empty(0)
     return distributed.all_gather_rows(drawn, "samples")[:n]
-
-
-def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

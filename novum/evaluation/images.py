@@ -15,6 +15,7 @@ from torch import Tensor
 
 from novum.core import distributed
 from novum.core.cache import remembered
+from novum.core.devices import default_device, place
 from novum.core.errors import InputError, NotComputable
 from novum.core.files import prepare_output, write_text
 from novum.core.protocols import StyleGenerator
@@ -31,7 +32,7 @@ from novum.evaluation.evidence import (
     projector_points,
 )
 from novum.evaluation.gate import LOCAL, USUAL, SpaceMatches, conclude, pool_of_digests
-from novum.evaluation.image_sets import Sets, device, open_sets
+from novum.evaluation.image_sets import Sets, open_sets
 from novum.evaluation.image_verdict import image_verdict
 from novum.evaluation.latent_figures import sees_small_steps, space_figures
 from novum.evaluation.outputs import cost, show
@@ -103,13 +104,13 @@ def run(options: argparse.Namespace) -> Verdict:
             add_detector(report, name, sets, pool, detectors)
             continue
         features = extract(name, sets, options.seed)
-        judged[name] = judge(features, pool, device=device())
+        judged[name] = judge(features, pool, device=default_device())
         add_judgement(report, name, judged[name])
         if len(judged) > 1:
             continue
         if sets.heldout:
             sides = sets.train.images, sets.heldout.images, load_extractor(name)
-            report.features[name].floor = reference_floor(*sides, features, device())
+            report.features[name].floor = reference_floor(*sides, features, default_device())
         if distributed.is_rank_zero():
             points, pictures, facts = projector_points(features, judged[name], sets.images())
             write_projector(options.output / EVENTS, {name: points}, pictures, facts)
@@ -156,7 +157,7 @@ def default_features(sets: Sets) -> list[str]:
 
 def extract(name: str, sets: Sets, seed: int) -> FeatureSets:
     """One pass over each set; those of the references are remembered for the next evaluation."""
-    extractor = load_extractor(name).to(device())
+    extractor = place(load_extractor(name), default_device())
     fake = extract_features_together(extractor, sets.samples.images)
     cache_together(sets.train.images, extractor, len(fake))
     if sets.heldout:
@@ -200,7 +201,7 @@ def add_detector(
             )
         else:
             detectors[name] = AlteredCopyDetector(
-                train, heldout, pool=pool, device=device(), progress=progress, together=True
+                train, heldout, pool=pool, device=default_device(), progress=progress, together=True
             )
     except NotComputable as error:
         report.notes.append(f"{name}: not computed: {error}")

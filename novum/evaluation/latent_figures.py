@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from novum.core.checkpoints import load_module
+from novum.core.devices import place
 from novum.core.errors import NotComputable
 from novum.core.protocols import Labeller, StyleGenerator
 from novum.metrics.features import load_extractor
@@ -102,10 +103,10 @@ def space_figures(
     device = cast("LightningModule", module).device
     found: dict[str, dict[str, Interval | float]] = {}
     if classifier is not None:
-        labeller = load_labeller(classifier).to(device)
+        labeller = place(load_labeller(classifier), device)
         found["classifier"] = separability(module, cast(Labeller, labeller), num_samples, seed)
     for name in features:
-        distance = feature_distance(load_extractor(name).to(device))
+        distance = feature_distance(place(load_extractor(name), device))
         found[name] = path_lengths(module, distance, num_paths, seed)
     return found
 

@@ -105,6 +105,7 @@ def judge(
     with tqdm(total=2 + len(own), desc="metrics", delay=5, disable=not progress) as bar:
         neighbours = find_neighbours(sets.fake, sets.train, sets.heldout, search=knn_together)
         bar.update()
+        sets = sets._replace(nearest=(neighbours.train_distance, neighbours.train_row))
         found = match_space(sets, pool)
         copying = None
         if sets.heldout is not None:
@@ -146,7 +147,7 @@ def quality_floor(
     assert sets.heldout is not None  # as before
     heldout = choose_rows(sets.heldout, len(sets.fake))
     near = sets.near if len(heldout) == len(sets.fake) else None
-    instead = sets._replace(fake=heldout, heldout=None, near=near, logits=None)
+    instead = sets._replace(fake=heldout, heldout=None, near=near, logits=None, nearest=None)
     own = measures_of(metrics)[distributed.rank() :: distributed.world_size()]
     mine = {m.names: compute(m, instead)[0] for m in own}
     floor: dict[str, Estimate] = {}

@@ -202,7 +202,10 @@ def _fill_reference(r: _Block, rows: Tensor, centre: Tensor) -> None:
     dtype = r.rows.dtype
     _fill(r, rows, centre)
     far = ~(r.squares < FAR**2)  # from all queries but those that are nearly as far themselves
-    r.rows[far], r.squares[far], r.norms[far], r.errors[far] = 0, FAR**2 / 16, 0, 0
+    r.rows.masked_fill_(far[:, None], 0)  # indexing by a mask may wait for the device
+    r.squares.masked_fill_(far, FAR**2 / 16)
+    r.norms.masked_fill_(far, 0)
+    r.errors.masked_fill_(far, 0)
     half = _pieces(r.squares * (-0.5 * (1 - _slack(r.rows))), dtype)
     ones = torch.ones_like(r.norms)
     r.rows[:, d:] = torch.stack([r.norms, r.errors, *half, ones, ones], 1)

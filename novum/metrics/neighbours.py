@@ -146,7 +146,7 @@ def sphere_sides(
     centre = middle(centres)
     max_bytes = working_bytes(queries.device) if max_bytes is None else max_bytes
     tile = max(1, int((max_bytes / 24) ** 0.5))  # about six float32 tiles at a time
-    largest = 4096 if queries.device.type == "cpu" else 16384
+    largest = 1024 if queries.device.type == "cpu" else 16384  # stays in a CPU's cache
     tile = min(tile, max(1, max_bytes // (16 * queries.shape[1])), largest)
     for i in range(0, len(queries), tile):
         rows = slice(i, min(i + tile, len(queries)))
@@ -357,11 +357,12 @@ def _sphere_tile(queries: Tensor, centres: Tensor, radii: Tensor, centre: Tensor
     q, c = centred(queries, centre), centred(centres, centre)
     q_norm, c_norm = q.norm(dim=1, keepdim=True), c.norm(dim=1)
     radii_squared = radii.square().float()
-    gap = torch.addmm(c_norm.square() - radii_squared, q, c.T, alpha=-2) + q_norm.square()
+    gap = torch.addmm(c_norm.square() - radii_squared, q, c.T, alpha=-2).add_(q_norm.square())
     error = (q_norm + c_norm).square_().add_(radii_squared).mul_(gamma(q.shape[1] + 32, q.dtype))
     error += 8 * q.shape[1] * torch.finfo(q.dtype).tiny
-    sides = gap.sign().to(torch.int8)
-    i, j = (~(gap.abs() > error)).nonzero(as_tuple=True)
+    # NaN, of overflow, is beyond neither
+    sides = (gap > error).view(torch.int8) - (gap < error.neg_()).view(torch.int8)
+    i, j = (sides == 0).nonzero(as_tuple=True)
     exact = _pair_distances(queries, centres, i, j).sqrt() - radii[j]
     sides[i, j] = exact.sign().to(torch.int8)
     return sides

@@ -24,6 +24,8 @@ class FeatureSets(NamedTuple):
     near: Tensor | None = None  # `neighbour_distances` of the training rows of `equal_sizes`
     logits: Tensor | None = None  # (n, classes) of fake, for the Inception score
     seed: int = 0  # of the random choices that metrics make
+    # distance to and row of the training row nearest to each of fake, (n,) each
+    nearest: tuple[Tensor, Tensor] | None = None
 
     def to(self, device: torch.device) -> "FeatureSets":
         """The sets on a device; as they are if they would take more than half of its free memory.
@@ -37,7 +39,7 @@ class FeatureSets(NamedTuple):
         train, heldout, fake, near, logits = (x if x is None else x.to(device) for x in tensors)
         assert train is not None and fake is not None
         moments = None if self.moments is None else self.moments.to(device)
-        return FeatureSets(train, heldout, fake, moments, near, logits, self.seed)
+        return FeatureSets(train, heldout, fake, moments, near, logits, self.seed, self.nearest)
 
 
 Values = tuple["float | Interval | None", ...]

@@ -121,10 +121,10 @@ def direction_sheet(
     """
     ws = sample_styles(module, 256, seed)
     unit = float(ws[:, 0].std(0).square().sum().sqrt())  # the typical length of w - mean
-    moves = torch.linspace(-strength, strength, columns)
+    moves = torch.linspace(-strength, strength, columns).to(ws)
     start = ws[: len(found), None].expand(-1, columns, -1, -1)
     step = moves[None, :, None, None] * found.to(ws)[:, None, None] * (unit / 2)
-    moved = module.synthesize((start + step.to(ws)).flatten(0, 1)).unflatten(0, start.shape[:2])
+    moved = module.synthesize((start + step).flatten(0, 1)).unflatten(0, start.shape[:2])
     pictures = [to_rgb(moved[:, i]) for i in range(columns)]
     return captioned_table(pictures, [f"{m:+.1f}" for m in moves.tolist()])
 

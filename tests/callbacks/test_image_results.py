@@ -18,6 +18,8 @@ from novum.lightning_modules import DeepDream
 from novum.report.recipes import write_animation, write_png
 from tests.tiny import small_backbone, tiny_gan, tiny_trainer
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
@@ -126,8 +128,8 @@ def test_a_dream_logs_its_distance_and_its_history(run, tmp_path):
 
 def test_a_source_lies_at_no_distance_from_itself():
     image = torch.randint(0, 256, (1, 3, 40, 30), dtype=torch.uint8)
-    assert source_distance("pixels@64", image, image) == 0
-    assert source_distance("pixels@64", image, 255 - image) > 1
+    assert source_distance("pixels@64", image, image, CPU) == 0
+    assert source_distance("pixels@64", image, 255 - image, CPU) > 1
 
 
 def test_a_png_without_a_recipe_is_told(tmp_path, capsys):

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tests.integration.test_train_cli import EXPERIMENTS, small_data
 from tests.project import ROOT
 
 TECHNIQUES = (
@@ -58,6 +59,29 @@ def test_no_step_between_logs_waits_for_the_device(waits, name):
     if name == "style transfer, wasserstein":  # torch looks at the status of eigh, each layer's
         reads = {k: v for k, v in reads.items() if not k.endswith("aten::_linalg_eigh")}
     assert reads == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("half", [0, 1])
+def test_every_config_runs_on_another_device(tmp_path, half):
+    """With its callbacks and all that follows training: what was left on the host raises."""
+    commands = {}
+    for name in EXPERIMENTS[half::2]:
+        folder = tmp_path / name
+        folder.mkdir()
+        small = ("--trainer.fast_dev_run=true", *small_data(name, folder))
+        commands[name] = [str(folder), "train", "fit", "--config", name, *small]
+    all_run(commands, tmp_path)
+
+
+def all_run(commands: dict[str, list[str]], folder) -> None:
+    """No command ends with a traceback."""
+    listed = folder / "commands.json"
+    listed.write_text(json.dumps(commands))
+    found = run("device_programs.py", folder, str(listed))
+    failed = {name: error[-1500:] for name, error in found.items() if error}
+    assert found.keys() == commands.keys()
+    assert not failed, "\n".join(f"{name}: {error}" for name, error in failed.items())
 
 
 @pytest.mark.slow

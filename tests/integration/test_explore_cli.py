@@ -9,6 +9,7 @@ from PIL import Image
 
 from novum.cli import evaluate, explore, train
 from tests.integration.commands import DIGITS
+from tests.integration.test_device import all_run
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*treespec.*", "ignore:.*litlogger.*", "ignore:Trying to infer the `batch_size`"
@@ -143,3 +144,20 @@ def test_classes(checkpoint, tmp_path, capsys, monkeypatch):
         with pytest.raises(SystemExit) as exit_:
             explore.main([command, "--checkpoint", str(given), "--class", label])
         assert exit_.value.code == 2 and says in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_programs_run_on_another_device(checkpoint, tmp_path):
+    """What explore.py and evaluate.py make of a checkpoint."""
+    last, commands = str(checkpoint), {}
+    for verb in ("mix", "truncate", "walk", "directions"):
+        commands[verb] = ["explore", verb, "--checkpoint", last, "--rows", "2"]
+    steps = ("--num-images", "3", "--steps", "2")
+    commands["project"] = ["explore", "project", "--checkpoint", last, *steps]
+    for name, n in (("train", 200), ("heldout", 60)):
+        images = np.random.default_rng(n).integers(0, 256, (n, 8, 8), np.uint8)
+        np.save(tmp_path / f"{name}.npy", images)
+    sets = ("--samples", last, "--train", "train.npy", "--heldout", "heldout.npy")
+    sets += ("--num-samples", "60")
+    commands["evaluate"] = ["evaluate", *sets, "--features", "efficientnet_lite0,alignment"]
+    all_run({name: [str(tmp_path), *command] for name, command in commands.items()}, tmp_path)

@@ -31,13 +31,13 @@ def gan(tmp_path) -> tuple[LightningModule, LightningDataModule]:
     module = tiny_gan(
         2, r1_gamma=1.0, gradient_penalty=1.0, augment=DiffAugment(), clip_gradient_norm=1.0
     )
-    return module, Validated(num_classes=2)
+    return module, Validated(12, num_classes=2)  # memory is asked for above 8
 
 
 def stylegan(tmp_path) -> tuple[LightningModule, LightningDataModule]:
     augment = AdaptiveAugment("bgc", p=0.5, interval=2, speed_kimg=1.0)
     lazy = dict(r1_interval=2, path_length_interval=2, clip_gradient_norm=1.0)
-    return tiny_stylegan(2, augment=augment, **lazy), Validated(4, num_classes=2)
+    return tiny_stylegan(2, augment=augment, **lazy), Validated(12, num_classes=2)
 
 
 def classifier(tmp_path) -> tuple[LightningModule, LightningDataModule]:

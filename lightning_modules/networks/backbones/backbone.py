@@ -9,13 +9,13 @@ from functools import cached_property
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from timm.models import get_notrace_functions, get_notrace_modules
 from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from novum.core.errors import InputError
 from novum.core.pretrained import fold
+from novum.core.resampling import resize_antialiased
 from novum.lightning_modules.networks.backbones.building import build, paper_names
 from novum.lightning_modules.networks.winograd import WinogradConv2d, pays
 
@@ -68,7 +68,7 @@ class Backbone(nn.Module):
         size = _native_size(images.shape, self.input_size)
         if tuple(images.shape[-2:]) == size:
             return images
-        return F.interpolate(images, size, mode="bilinear", antialias=True).clamp(0, 1)
+        return resize_antialiased(images, size).clamp(0, 1)
 
     def activations(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Activations of layers for images (n, 3, h, w) in [0, 1], by the names asked for.

@@ -6,14 +6,14 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from novum.core import distributed
-from novum.core.devices import to_device
+from novum.core.devices import place, to_device
 from novum.core.errors import InputError
 from novum.core.memory import free_bytes, require_memory
 from novum.core.precision import full_precision
+from novum.core.resampling import resize_antialiased
 
 # images per forward whatever the batch size: kernels order sums by the shape
 MICRO_BATCH = 32
@@ -45,7 +45,7 @@ def extract_features(
     """
     if not len(source):
         raise InputError("there are no images to extract features from")
-    device = module_device(extractor.to(device) if device is not None else extractor)
+    device = module_device(extractor if device is None else place(extractor, device))
     name = getattr(extractor, "name", type(extractor).__name__)
     with tqdm(
         total=len(source), desc=f"{name} features", unit="img", delay=5, disable=not progress
@@ -130,7 +130,7 @@ def resize(images: Tensor, size: int, mode: str = "bilinear") -> Tensor:
         fits = int(size * min(1.0, free() / needed) ** 0.5)
         require_memory(needed, f"resizing {len(images)} images to {size} px",
                        f"give NAME@{fits} or less", free)  # fmt: skip
-    return F.interpolate(images, (size, size), mode=mode, antialias=True).clamp(0, 255)
+    return resize_antialiased(images, (size, size), mode).clamp(0, 255)
 
 
 def fingerprint(source: Any) -> str:

@@ -33,6 +33,7 @@ for _name, _class in EXTRACTORS.items():  # for torch_fidelity.calculate_metrics
 
 
 @cache
+@torch.inference_mode(False)  # its weights outlive the evaluation that asks for it first
 def load_extractor(name: str, weights: str | Path | None = None) -> FeatureExtractor:
     """The extractor of that name, built once per process.
 

@@ -59,10 +59,10 @@ def _balls_around(queries: Tensor, centres: Tensor, radii: Tensor) -> Tensor:
     """Number of closed balls that hold each query, (m,) float64."""
     first, inverse = distinct_rows(queries)
     kept, group = distinct_rows(centres)
-    times = group.bincount().double()  # equal centres have equal radii
+    times = group.bincount().float()  # equal centres have equal radii; whole numbers, so exact
     counts = torch.zeros(len(first), dtype=torch.float64, device=radii.device)
     for rows, columns, side in sphere_sides(queries[first], centres[kept], radii[kept]):
-        counts[rows] += (side <= 0).double() @ times[columns]
+        counts[rows] += (side <= 0).float() @ times[columns]
     return counts[inverse]
 
 

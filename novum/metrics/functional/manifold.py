@@ -125,12 +125,12 @@ def _sphere_share(real: Tensor, near: Tensor) -> Tensor:
 def _counts_by_ball(queries: Tensor, centres: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
     """Queries inside and on the sphere of each ball, two (n,) float64."""
     first, inverse = distinct_rows(queries)
-    times = inverse.bincount().double()
+    times = inverse.bincount().float()  # whole numbers, whose sums in a block are exact
     kept, group = distinct_rows(centres)
     inside, on_sphere = torch.zeros(2, len(kept), dtype=torch.float64, device=radii.device)
     for rows, columns, side in sphere_sides(queries[first], centres[kept], radii[kept]):
-        inside[columns] += times[rows] @ (side < 0).double()
-        on_sphere[columns] += times[rows] @ (side == 0).double()
+        inside[columns] += times[rows] @ (side < 0).float()
+        on_sphere[columns] += times[rows] @ (side == 0).float()
     return inside[group], on_sphere[group]
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from novum.core.errors import NotComputable
+from novum.core.precision import full_precision
 from novum.metrics.checks import check_features, check_same_width
 from novum.metrics.functional.frechet import (
     FRECHET_DISTANCE,
@@ -22,7 +23,8 @@ from novum.metrics.neighbours import knn
 from novum.metrics.record import FeatureSets, Measure, Metric, Values
 from novum.metrics.subsets import choose_rows
 
-MOST_ROWS = 50_000  # of each set that k-means is fitted to
+MOST_ROWS = 50_000  # of each set that the test takes
+FITTED = 10_000  # of training that k-means is fitted to
 
 Cells = tuple[Tensor, Tensor, Tensor]  # labels of train, heldout and fake rows
 
@@ -30,13 +32,24 @@ Cells = tuple[Tensor, Tensor, Tensor]  # labels of train, heldout and fake rows
 def memorization_distance(real: Tensor, fake: Tensor) -> float:
     """Mean over generated of min over real of 1 - |cos| (Bai et al., 2021, 2106.03062)."""
     _check(real=real, fake=fake)
-    similarity = torch.zeros(len(fake), dtype=torch.float64, device=fake.device)
-    for block in real.split(2048):
-        block = _unit(block)
-        for rows in torch.arange(len(fake), device=fake.device).split(2048):
-            largest = (_unit(fake[rows]) @ block.T).abs().amax(1)
-            similarity[rows] = torch.maximum(similarity[rows], largest)
+    near = _most_similar(real, fake)
+    similarity = (_unit(real[near]) * _unit(fake)).sum(1).abs()
     return float((1 - similarity).clamp(min=0).mean())
+
+
+def _most_similar(real: Tensor, fake: Tensor) -> Tensor:
+    """Row (m,) of `real` with the largest |cos| to each of `fake`, up to float32's rounding."""
+    units = _unit(fake).float()
+    best = torch.full((len(fake),), -1.0, device=fake.device)
+    index = torch.zeros(len(fake), dtype=torch.int64, device=fake.device)
+    with full_precision(fake.device):
+        for start in range(0, len(real), 4096):
+            block = _unit(real[start : start + 4096]).float().T
+            for own in torch.arange(len(fake), device=fake.device).split(1024):
+                largest, at = (units[own] @ block).abs_().max(1)
+                index[own] = torch.where(largest > best[own], at + start, index[own])
+                best[own] = torch.maximum(best[own], largest)
+    return index
 
 
 def memorization_informed_frechet_distance(
@@ -53,17 +66,20 @@ def memorization_informed_frechet_distance(
     return distance / (nearness + 1e-15) if nearness < tau else distance
 
 
-def authenticity(train: Tensor, fake: Tensor) -> float:
+def authenticity(
+    train: Tensor, fake: Tensor, *, nearest: tuple[Tensor, Tensor] | None = None
+) -> float:
     """Share of samples farther from their nearest training row than that is from its own nearest.
 
     Alaa et al., 2022, 2102.08921. Blind to training rows that occur twice: their own is at 0.
+    `nearest` has the distances (n,) and rows (n,) of the nearest training rows where known.
     """
     _check(train=train, fake=fake)
     check_features(train, "train", at_least=2)
-    distances, nearest = knn(fake, train, 1)
-    rows, inverse = nearest[:, 0].unique(return_inverse=True)
+    distance, row = (x[:, 0] for x in knn(fake, train, 1)) if nearest is None else nearest
+    rows, inverse = row.to(train.device).unique(return_inverse=True)
     own = knn(train[rows], train, 2).distances[:, 1]  # the first is the row itself
-    return float((distances[:, 0] > own[inverse]).double().mean())
+    return float((distance.to(own) > own[inverse]).double().mean())
 
 
 def data_copying_test(
@@ -111,11 +127,12 @@ def _kmeans_cells(train: Tensor, heldout: Tensor, fake: Tensor, count: int, seed
     from sklearn.decomposition import PCA
 
     sets = [x.detach().cpu().double().numpy() for x in (train, heldout, fake)]
-    if train.shape[1] > 64 and len(train) > 64:
-        pca = PCA(64, random_state=seed).fit(sets[0])
+    chosen = choose_rows(torch.arange(len(train)), FITTED).numpy()
+    if train.shape[1] > 64 and len(chosen) > 64:
+        pca = PCA(64, random_state=seed).fit(sets[0][chosen])
         sets = [pca.transform(x) for x in sets]
     kmeans: Any = KMeans(min(count, len(train)), random_state=seed)
-    kmeans.set_params(n_init=10).fit(sets[0])
+    kmeans.set_params(n_init=10).fit(sets[0][chosen])
     t, h, g = (torch.from_numpy(kmeans.predict(x)).to(train.device) for x in sets)
     return t, h, g
 
@@ -176,7 +193,7 @@ MEASURES = (
                 "share",
             ),
         ),
-        lambda sets: (authenticity(sets.train, sets.fake),),
+        lambda sets: (authenticity(sets.train, sets.fake, nearest=sets.nearest),),
         at_least=2,
         position=210,
     ),

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from novum.core.errors import InputError
+from novum.core.resampling import resize_antialiased
 from novum.metrics.novelty.library_edits import edited_by_library, library_edits
 
 BORDERS = ("replicate", "circular", "constant")  # constant: black
@@ -75,7 +76,7 @@ def crop(
     windows = torch.stack(
         [x[:, i : i + height, j : j + width] for x, i, j in zip(images, tops, lefts, strict=True)]
     )
-    return _to_uint8(F.interpolate(windows.float(), (h, w), mode="bilinear", antialias=True))
+    return _to_uint8(resize_antialiased(windows.float(), (h, w)))
 
 
 def rotate(images: Tensor, rng: torch.Generator, *_: object, degrees: float) -> Tensor:

@@ -5,9 +5,9 @@ cannot be copies. Only matches are read (matches.py), so any score of likeness c
 """
 
 import math
-from typing import NamedTuple
+from bisect import bisect_left, bisect_right
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -126,11 +126,14 @@ def _explained_by_chance(matches: Matches, targets: int, decoys: int, error: flo
     """
     from scipy.stats import hypergeom
 
-    v = np.arange(targets + 1)
-    pool = matches.train_items - targets + v + matches.heldout_items
-    drawn = hypergeom(pool, matches.heldout_items, v + decoys)
-    fewest = int((drawn.sf(decoys - 1) <= 0.025).sum())
-    most = int((drawn.cdf(decoys) > error).sum()) - 1
+    def drawn(v: int) -> Any:
+        pool = matches.train_items - targets + v + matches.heldout_items
+        return hypergeom(pool, matches.heldout_items, v + decoys)
+
+    # an item and a draw more make more held-out ones likelier, so both are in order of v
+    every = range(targets + 1)
+    fewest = bisect_right(every, 0.025, key=lambda v: drawn(v).sf(decoys - 1))
+    most = bisect_left(every, -error, key=lambda v: -drawn(v).cdf(decoys)) - 1
     return _Explained(min(fewest, targets), most)
 
 

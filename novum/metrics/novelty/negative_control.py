@@ -8,6 +8,7 @@ beyond what training rows show of themselves is what is left for copying.
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -86,11 +87,13 @@ def negative_control(
     the labels of all units: exact, as the rows judged are chosen without them.
     """
     kept = torch.stack([found.margin >= math.log(ratio) for ratio in RATIOS]).double()
-    generator = torch.Generator().manual_seed(seed)
-    trained = found.drawn.unit_trained
-    order = torch.rand(permutations, len(trained), generator=generator).argsort(1)
-    observed = _sums(found, trained[None], kept)
-    chance = _sums(found, trained[order], kept)
+    unit = found.drawn.unit
+    seen, place = torch.cat([unit[found.own], unit[found.nearest]]).unique(return_inverse=True)
+    own, near = place.split(len(found.own))
+    odds, trained = _odds(found.drawn), found.drawn.unit_trained
+    observed = _sums(trained[seen][None], own, near, kept, odds)
+    labels = _permuted(trained, len(seen), permutations, seed)
+    chance = torch.cat([_sums(block, own, near, kept, odds) for block in labels.split(64)], 1)
     mean, scale = chance.mean(1, keepdim=True), chance.std(1, keepdim=True).clamp_min(1e-12)
     largest = ((observed - mean) / scale).max()
     exceeded = int((((chance - mean) / scale).max(0).values >= largest).sum())
@@ -100,12 +103,25 @@ def negative_control(
     )
 
 
-def _sums(found: PoolMatches, labels: Tensor, kept: Tensor) -> Tensor:
-    """Summed scores (ratios, b) of the training rows under each of b labellings of the units."""
-    unit = found.drawn.unit
-    own, near = (labels[:, unit[rows]].double() for rows in (found.own, found.nearest))
-    odds = _odds(found.drawn)
-    return kept @ (own * (near - odds * (1 - near))).T
+def _permuted(trained: Tensor, units: int, permutations: int, seed: int) -> Tensor:
+    """The first labels (permutations, units) of random orders of all labels.
+
+    How many of them are of training is hypergeometric; in which places, any are as likely.
+    """
+    random = np.random.default_rng(seed)
+    every = int(trained.sum())
+    drawn = random.hypergeometric(every, len(trained) - every, units, permutations)
+    labels = torch.arange(units).expand(permutations, -1) < torch.from_numpy(drawn)[:, None]
+    return torch.from_numpy(random.permuted(labels.numpy(), axis=1))
+
+
+def _sums(labels: Tensor, own: Tensor, near: Tensor, kept: Tensor, odds: float) -> Tensor:
+    """Summed scores (ratios, b) of the training rows under each of b labellings of units.
+
+    `own` and `near` (r,) are the places in the labels (b, units) of each row and its nearest.
+    """
+    of_near = torch.where(labels[:, near], 1.0, -odds).double()
+    return kept @ (of_near * labels[:, own]).T
 
 
 def _odds(pool: Pool) -> float:

@@ -7,8 +7,8 @@ the size at which their pixels are about equal.
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from novum.core.resampling import resize_antialiased
 from novum.metrics.novelty.alignment import (
     DAMPING,
     FLOOR,
@@ -34,10 +34,7 @@ def thumbnails(images: Tensor) -> list[Tensor]:
     """Gray uint8 images (n, s, s) of SIDES, of uint8 (n, c, h, w); none larger than these are."""
     light = images.float().mean(1, keepdim=True)
     return [
-        F.interpolate(light, (s, s), mode="bilinear", antialias=True)
-        .round()
-        .clamp(0, 255)
-        .to(torch.uint8)[:, 0]
+        resize_antialiased(light, (s, s)).round().clamp(0, 255).to(torch.uint8)[:, 0]
         for s in sides_of(*images.shape[-2:])
     ]
 

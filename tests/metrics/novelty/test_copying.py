@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import hypergeom
 
 from novum.metrics.functional import copy_rate, copy_test
 from novum.metrics.novelty import (
@@ -13,6 +15,7 @@ from novum.metrics.novelty import (
     drawn_to_training,
     find_matches,
 )
+from novum.metrics.novelty.copying import _explained_by_chance
 from tests.metrics.novelty.worlds import SPREADS, World
 
 KINDS = tuple(SPREADS)
@@ -155,6 +158,22 @@ def test_bounds_by_hand():
     assert value == 0.3
     assert low == (30 - 4) / 100
     assert high == pytest.approx(0.3998, abs=1e-4)  # Clopper-Pearson of 30 in 100
+
+
+@pytest.mark.parametrize("error", [0.05, 0.01])
+def test_what_chance_explains_is_that_of_every_count_tried(error):
+    """Found by bisection; here all counts are looked at."""
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        train, heldout = (int(x) for x in random.integers(1, 200, 2))
+        targets, decoys = int(random.integers(train + 1)), int(random.integers(heldout + 1))
+        empty = torch.zeros(0)
+        matches = Matches(empty, empty, empty, train, heldout)
+        v = np.arange(targets + 1)
+        drawn = hypergeom(train - targets + v + heldout, heldout, v + decoys)
+        fewest = min(int((drawn.sf(decoys - 1) <= 0.025).sum()), targets)
+        expected = (fewest, int((drawn.cdf(decoys) > error).sum()) - 1)
+        assert _explained_by_chance(matches, targets, decoys, error) == expected
 
 
 def test_wins_balanced_by_losses_are_no_copies():

@@ -72,6 +72,16 @@ class TextSource:
         vocabulary = vocabulary or Vocabulary.of_text(text)
         return cls(vocabulary.encode(text), vocabulary, [Piece(0, name, 0)])
 
+    @classmethod
+    def of_documents(cls, texts: Sequence[str], name: str) -> "TextSource":
+        """Texts in memory, each a document as a row of a table is: `name, row 0` and so on."""
+        rows = [as_row(text) for text in texts]
+        whole = "".join(rows)
+        vocabulary = Vocabulary.of_text(whole)
+        starts = np.cumsum([0, *map(len, rows)]).tolist()
+        pieces = [Piece(s, f"{name}, row {i}", 0) for i, s in enumerate(starts[:-1])]
+        return cls(vocabulary.encode(whole), vocabulary, pieces)
+
     @property
     def fingerprint(self) -> str:
         """sha256 of the contents, the same in every process."""

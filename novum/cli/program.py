@@ -3,6 +3,7 @@
 import _thread
 import argparse
 import contextlib
+import difflib
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,8 +25,7 @@ from novum.core.errors import (
     printable,
 )
 
-EXIT_COPYING = 3
-EXIT_CANNOT_JUDGE = 4
+EXIT_REQUIREMENT = 5
 EXIT_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: run me again
 EXIT_INTERRUPTED = 130
 STOPS = ("SIGINT", "SIGTERM", "SIGUSR1")
@@ -37,6 +38,14 @@ def program_name() -> str:
     """The program as the user typed it: `python train.py`, or `novum-train` where installed."""
     name = Path(sys.argv[0]).name
     return f"python {name}" if name.endswith(".py") else name
+
+
+def version_line() -> str:
+    """`novum 0.1.0`."""
+    try:
+        return f"novum {version('novum')}"
+    except PackageNotFoundError:
+        return "novum, run from its source"
 
 
 def stop(program: str, message: str, code: int = EXIT_BAD_INPUT) -> NoReturn:
@@ -88,7 +97,11 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        stop(program_name(), f"{message} (--help explains)")
+        unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
+        known = list(self._option_string_actions)
+        near = difflib.get_close_matches(unknown[1], known, 1) if unknown else []
+        mend = f"did you mean {near[0]}?" if near else "--help explains"
+        stop(program_name(), f"{message} ({mend})")
 
 
 @contextlib.contextmanager

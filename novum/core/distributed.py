@@ -143,7 +143,8 @@ def process_group() -> Iterator[None]:
 
     Of several that fail, the first alone says why.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "RANK" not in os.environ:
+    alone = int(os.environ.get("WORLD_SIZE", 1)) == 1 or "RANK" not in os.environ
+    if alone or dist.is_initialized():
         yield
         return
     store, own, ranks = next(rendezvous("env://", timeout=timeout()))

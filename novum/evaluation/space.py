@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from novum.core import distributed
 from novum.core.cache import remembered
 from novum.core.errors import NotComputable
+from novum.core.progress import progress as show_progress
 from novum.datamodules.sources.image_sources import ImageSource
 from novum.evaluation.gate import SpaceMatches
 from novum.metrics.checks import check_features
@@ -102,7 +102,7 @@ def judge(
     own = measures[distributed.rank() :: distributed.world_size()]
     computed: dict[tuple[str, ...], tuple[Values, str]] = {}
     progress = progress and distributed.is_rank_zero()
-    with tqdm(total=2 + len(own), desc="metrics", delay=5, disable=not progress) as bar:
+    with show_progress(doing="metrics", total=2 + len(own), delay=5, disable=not progress) as bar:
         neighbours = find_neighbours(sets.fake, sets.train, sets.heldout, search=knn_together)
         bar.update()
         found = match_space(sets, pool)

@@ -1,18 +1,18 @@
 """Audit of the texts before any figure: what was read, what was not, and which documents repeat."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
-from novum.core import distributed
-from novum.core.errors import printable
 from novum.datamodules.sources.corpus import TextSource
 from novum.datamodules.sources.raw_images import Omission
 from novum.datamodules.sources.text_documents import BLOCK
 from novum.datamodules.sources.text_files import BESIDE_TABLES, OTHER_SPLITS
 from novum.datamodules.sources.walk import HIDDEN_FILES, HIDDEN_FOLDERS
+from novum.evaluation.request import Request
 from novum.evaluation.set_overlap import find_overlap, overlap_lines
 from novum.evaluation.text_sets import Texts
 from novum.report.model import Overlap, SetAudit
@@ -22,7 +22,7 @@ EMPTY = 0  # in the place of a hash
 EXPECTED = {HIDDEN_FILES, HIDDEN_FOLDERS, BESIDE_TABLES, OTHER_SPLITS}  # no news
 
 
-def audit_texts(texts: Texts) -> tuple[dict[str, SetAudit], Overlap]:
+def audit_texts(texts: Texts, request: Request) -> tuple[dict[str, SetAudit], Overlap]:
     """Audit the sets and print a line for each, and for each pair that has equal documents."""
     digests = {"samples": _digests([text] for text in texts.samples)}
     size = sum(map(len, texts.samples))
@@ -33,11 +33,12 @@ def audit_texts(texts: Texts) -> tuple[dict[str, SetAudit], Overlap]:
             names = [piece.name for piece in source.pieces]
             audits[name] = _audit(digests[name], len(source), names, source.left_out)
     overlap = find_overlap({name: rows[rows != EMPTY] for name, rows in digests.items()})
-    if distributed.is_rank_zero():
-        for name, audit in audits.items():
-            print(printable(audit_line(name, texts.places.get(name, ""), audit)), flush=True)
-        for line in overlap_lines(audits, overlap, "document"):
-            print(line, flush=True)
+    for name, audit in audits.items():
+        if request.redacted:
+            audits[name] = replace(audit, examples={})
+        request.say(audit_line(name, texts.places.get(name, ""), audits[name]))
+    for line in overlap_lines(audits, overlap, "document"):
+        request.say(line)
     return audits, overlap
 
 
@@ -105,8 +106,7 @@ def audit_notes(audits: dict[str, SetAudit]) -> Iterator[str]:
         unread = {r: n for r, n in audit.left_out.items() if r not in EXPECTED}
         if unread:
             reasons = ", ".join(
-                f"{n:,} {reason} ({', '.join(audit.examples.get(reason, []))})"
-                for reason, n in unread.items()
+                f"{n:,} {reason}{_shown(audit, reason)}" for reason, n in unread.items()
             )
             yield f"{NAMES[name]}: left out {sum(unread.values()):,}: {reasons}."
         if audit.duplicates:
@@ -114,3 +114,8 @@ def audit_notes(audits: dict[str, SetAudit]) -> Iterator[str]:
                 f"{NAMES[name]}: {audit.duplicates:,} of {audit.read:,} documents equal an earlier"
                 " one."
             )
+
+
+def _shown(audit: SetAudit, reason: str) -> str:
+    names = audit.examples.get(reason)
+    return f" ({', '.join(names)})" if names else ""

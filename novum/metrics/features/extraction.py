@@ -7,13 +7,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from novum.core import distributed
 from novum.core.devices import to_device
 from novum.core.errors import InputError
 from novum.core.memory import free_bytes, require_memory
 from novum.core.precision import full_precision
+from novum.core.progress import progress as show_progress
 
 # images per forward whatever the batch size: kernels order sums by the shape
 MICRO_BATCH = 32
@@ -47,8 +47,8 @@ def extract_features(
         raise InputError("there are no images to extract features from")
     device = module_device(extractor.to(device) if device is not None else extractor)
     name = getattr(extractor, "name", type(extractor).__name__)
-    with tqdm(
-        total=len(source), desc=f"{name} features", unit="img", delay=5, disable=not progress
+    with show_progress(
+        total=len(source), doing=f"{name} features", unit="img", delay=5, disable=not progress
     ) as bar:
         at_once = micro_batch(device)
         step = -(-batch_size // at_once) * at_once  # only the last one needs padding

@@ -15,11 +15,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from novum.core import distributed
 from novum.core.errors import InputError, NotComputable
 from novum.core.memory import free_bytes, require_memory
+from novum.core.progress import progress as show_progress
 from novum.metrics.features.extraction import Images, as_uint8, check_images, resize
 from novum.metrics.neighbours import distinct_rows
 from novum.metrics.novelty.alignment import (
@@ -195,8 +195,8 @@ class AlteredCopyDetector:
 
     def _verify(self, images: Tensor, candidates: Candidates) -> tuple[Tensor, Tensor, Tensor]:
         parts = []
-        with tqdm(
-            total=len(images), desc="alignment", unit="img", delay=5, disable=not self.progress
+        with show_progress(
+            total=len(images), doing="alignment", unit="img", delay=5, disable=not self.progress
         ) as bar:
             for batch in zip(*(x.split(BATCH) for x in (images, *candidates)), strict=True):
                 parts.append(self._verify_batch(*batch))

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from novum.core import distributed
 from novum.core.errors import InputError
 from novum.core.memory import require_memory
+from novum.core.progress import progress as show_progress
 from novum.metrics.features.extraction import Images
 from novum.metrics.novelty import local_cache, overlap
 from novum.metrics.novelty.alignment import Placed
@@ -175,9 +175,9 @@ class LocalCopyDetector:
         count = len(features.starts) - 1
         part = distributed.shard(count) if self.together else slice(0, count)
         found = []
-        with tqdm(
+        with show_progress(
             total=part.stop - part.start,
-            desc="local copies",
+            doing="local copies",
             unit="img",
             delay=5,
             disable=not self.progress,

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+
+from novum.core.progress import progress as show_progress
 
 LOW, GRID = 16, 8  # sides of the image that is described, and of a view
 WIDTH = 64  # numbers a view is described by
@@ -144,7 +145,9 @@ def retrieve(
         for x in (samples, samples.flip(-1))
     ]
     best = [_Best(len(samples), samples.device) for _ in FAMILIES]
-    with tqdm(total=len(pool), desc="candidates", unit="img", delay=5, disable=not progress) as bar:
+    with show_progress(
+        total=len(pool), doing="candidates", unit="img", delay=5, disable=not progress
+    ) as bar:
         for first in range(0, len(pool), POOL_BLOCK):
             pool_views = descriptions(pool[first : first + POOL_BLOCK], POOL_VIEWS)
             for start in range(0, len(samples), SAMPLE_BLOCK):

@@ -163,8 +163,11 @@ def _images_of_item(item: Any, name: str, batches: bool) -> Iterator[Encoded]:
         yield path
     elif isinstance(item, Tensor | np.ndarray):
         array = to_array(item)
-        single = array.ndim == 2 or array.ndim == 3 and not batches
-        yield from images_of_array(_one(array, name) if single else array, name)
+        if array.ndim == 2 or array.ndim == 3 and not batches:
+            array = _one(array, name)
+        elif array.ndim == 3:  # gray ones
+            array = array[..., None]
+        yield from images_of_array(array, name)
     else:
         raise InputError(f"{name} holds {_kind(item)}: give {KINDS}")
 

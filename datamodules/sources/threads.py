@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from novum.core.progress import Progress, progress
+from novum.core.bars import Progress, progress
 
 CHUNK = 64  # images a thread takes at a time
 

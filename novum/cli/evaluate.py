@@ -196,24 +196,24 @@ def request_of(options: argparse.Namespace) -> "Request":
 
 def _judge(options: argparse.Namespace, stdout: TextIO) -> int:
     """Judge, print, write; return the exit code."""
-    from novum.cli import gate
+    from novum.cli import ci_gate
 
     request = request_of(options)
-    criteria = gate.criteria_of(options)
+    criteria = ci_gate.criteria_of(options)
+    from novum.core.bars import silence
     from novum.core.distributed import is_rank_zero
-    from novum.core.progress import silence
     from novum.evaluation.api import judge
 
     with silence() if options.quiet else contextlib.nullcontext():
         report = judge(request)
-    checks = gate.check(report, criteria)
+    checks = ci_gate.check(report, criteria)
     if is_rank_zero():
         if not options.quiet:
             from novum.evaluation.outputs import show, show_short
 
             (show_short if options.short else show)(report, options.output)
-        gate.write(report, checks, options, stdout)
-        gate.say(checks)
+        ci_gate.write(report, checks, options, stdout)
+        ci_gate.say(checks)
     return next((check.exit_code for check in checks if not check.passed), 0)
 
 

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from novum.core import distributed
+from novum.core.bars import progress
 from novum.core.checkpoints import load_module
 from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError, NovumError
-from novum.core.progress import progress
 from novum.core.protocols import BLOCK, ImageGenerator, require_styles
 from novum.core.security import Untrusted, arguments_of_run
 from novum.core.seeds import derived_seed

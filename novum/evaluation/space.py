@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from novum.core import distributed
+from novum.core.bars import progress as show_progress
 from novum.core.cache import remembered
 from novum.core.errors import NotComputable
-from novum.core.progress import progress as show_progress
 from novum.datamodules.sources.image_sources import ImageSource
 from novum.evaluation.gate import SpaceMatches
 from novum.metrics.checks import check_features

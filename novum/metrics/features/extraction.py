@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from novum.core import distributed
+from novum.core.bars import progress as show_progress
 from novum.core.devices import to_device
 from novum.core.errors import InputError
 from novum.core.memory import free_bytes, require_memory
 from novum.core.precision import full_precision
-from novum.core.progress import progress as show_progress
 
 # images per forward whatever the batch size: kernels order sums by the shape
 MICRO_BATCH = 32

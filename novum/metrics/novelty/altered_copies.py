@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from novum.core import distributed
+from novum.core.bars import progress as show_progress
 from novum.core.errors import InputError, NotComputable
 from novum.core.memory import free_bytes, require_memory
-from novum.core.progress import progress as show_progress
 from novum.metrics.features.extraction import Images, as_uint8, check_images, resize
 from novum.metrics.neighbours import distinct_rows
 from novum.metrics.novelty.alignment import (

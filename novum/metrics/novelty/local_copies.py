@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from novum.core import distributed
+from novum.core.bars import progress as show_progress
 from novum.core.errors import InputError
 from novum.core.memory import require_memory
-from novum.core.progress import progress as show_progress
 from novum.metrics.features.extraction import Images
 from novum.metrics.novelty import local_cache, overlap
 from novum.metrics.novelty.alignment import Placed

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from novum.core.progress import progress as show_progress
+from novum.core.bars import progress as show_progress
 from novum.metrics.features.extraction import Images, as_uint8, check_images
 
 SMALLEST, LARGEST = 128, 512  # px of the longer side: other images are enlarged or shrunk

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from novum.core.progress import progress as show_progress
+from novum.core.bars import progress as show_progress
 
 LOW, GRID = 16, 8  # sides of the image that is described, and of a view
 WIDTH = 64  # numbers a view is described by

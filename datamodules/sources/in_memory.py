@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from novum.core.errors import InputError, NotFoundError
+from novum.core.errors import InputError
 from novum.core.memory import available_bytes
 from novum.datamodules.sources.decode import Encoded
 from novum.datamodules.sources.huggingface import find_image_column, undecoded
@@ -156,7 +156,7 @@ def _images_of_item(item: Any, name: str, batches: bool) -> Iterator[Encoded]:
     elif isinstance(item, str | Path):
         path = Path(item).expanduser()
         if not path.is_file():
-            raise NotFoundError(
+            raise InputError(
                 f"{name} holds {str(item)[:60]!r}, which is no file of an image: give paths of"
                 " files, or kind='text' for texts"
             )

@@ -44,11 +44,7 @@ def runner(tmp_path, monkeypatch):
                  "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"},
             cwd=tmp_path, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
-        return (
-            done.returncode,
-            files["GITHUB_STEP_SUMMARY"].read_text(),
-            files["GITHUB_OUTPUT"].read_text(),
-        )
+        return (done.returncode, *(path.read_text() for path in files.values()))
 
     return run
 
@@ -75,9 +71,8 @@ def test_the_gate_is_red_on_planted_copies_and_green_without(step, code, finding
 @pytest.mark.slow
 def test_inputs_are_no_code(runner, tmp_path):
     """A name from a pull request is a name, whatever is in it."""
-    code, _, _ = runner(
-        {"samples": "x; touch hacked", "train": "$(touch hacked)", "heldout": "none"}
-    )
+    names = {"samples": "x; touch hacked", "train": "$(touch hacked)", "heldout": "none"}
+    code, _, _ = runner(names | {"arguments": "--seed 1;touch hacked"})
     assert code == 2 and not (tmp_path / "hacked").exists()
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from hashlib import blake2b
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -27,7 +28,7 @@ def digits():
 
 @pytest.fixture
 def sets(digits, tmp_path, monkeypatch):
-    """60 samples, 20 copies among 80, 300 training images in files that have names, 200 held out."""
+    """60 fresh samples, 80 with 20 copies, 300 training images in named files, 200 held out."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["evaluate.py"])
     train = digits[:300, 0]
@@ -143,8 +144,6 @@ def test_a_redacted_report_names_and_shows_nothing(sets, capsys):
     assert not any(b"<img" in text or b"data:image" in text for text in texts)
     report = json.loads(Path("copy.json").read_text())
     assert len(report["facts"]) == 20 and report["made_by"]["redacted"]
-    from hashlib import blake2b
-
     first = blake2b(np.ascontiguousarray(sets["train"][0]), digest_size=8).hexdigest()
     assert report["facts"][0]["train"] == report["facts"][0]["sample"] == first
     assert report["copies"][0].keys() >= {"sample", "train", "q"}
@@ -161,10 +160,10 @@ def test_a_redacted_report_stands_beside_no_open_one(sets, capsys):
 def test_a_redacted_report_of_texts(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
-    words = ["".join(rng.choice(list("aeioubcdfghlmnprst"), 6)) for _ in range(300)]
+    words = ["".join(rng.choice(list("aeioubcdfghlmnprst"), 6)) for _ in range(3000)]
     for name in ("train", "heldout", "samples"):
         Path(f"{name}.txt").write_text(" ".join(rng.choice(words, 3000)))
-    secret = Path("train.txt").read_text()[1000:1400]
+    secret = Path("train.txt").read_text()[1000:3000]
     with Path("samples.txt").open("a") as file:
         file.write(f" {secret}")
     main(["samples.txt", "train.txt", "heldout.txt", "--kind", "text", "--redacted", "--markdown",

@@ -15,7 +15,6 @@ from novum.cli.program import (
     Parser,
     one_line_errors,
     repeat_sigint,
-    version_line,
 )
 from novum.core.security.trust import trusting
 
@@ -125,7 +124,6 @@ def _parser() -> Parser:
     )
     add("--quiet", action="store_true", help="print nothing but errors")
     add("--verify", metavar="REPORT", type=Path, help="are the inputs those that were judged?")
-    add("--version", action="version", version=version_line())
     add("--follow-links", action="store_true", help=FOLLOW_LINKS)
     add(
         "--contamination",

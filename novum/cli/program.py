@@ -4,6 +4,7 @@ import _thread
 import argparse
 import contextlib
 import difflib
+import importlib
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from novum.core.errors import (
     EXIT_BAD_INPUT,
@@ -30,6 +31,8 @@ EXIT_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: run me again
 EXIT_INTERRUPTED = 130
 STOPS = ("SIGINT", "SIGTERM", "SIGUSR1")
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+SHELLS = ("bash", "zsh", "tcsh")
+COMPLETION = "print completion for that shell; needs the package shtab"
 FOLLOW_LINKS = "follow links that lead out of a folder of images or texts"
 TRUST = "the checkpoint and its config are yours: build whatever classes they name"
 
@@ -81,6 +84,18 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class PrintCompletion(argparse.Action):
+    """Prints completion for a shell; needs the package shtab."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: Any, **_: Any) -> None:
+        try:
+            shtab = importlib.import_module("shtab")
+        except ImportError:
+            stop(program_name(), "--print_shtab needs the package shtab: pip install shtab")
+        print(shtab.complete(parser, shell=given[1]))
+        parser.exit()
+
+
 class Parser(argparse.ArgumentParser):
     """Command-line options; a wrong one is a one-line error.
 
@@ -95,6 +110,8 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        self.add_argument("--version", action="version", version=version_line())
+        self.add_argument("--print_shtab", action=PrintCompletion, choices=SHELLS, help=COMPLETION)
 
     def error(self, message: str) -> NoReturn:
         unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)

@@ -15,7 +15,7 @@ from novum.evaluation.request import Request
 from novum.report.model import Cost, Report
 from novum.report.schema import read_report
 from novum.report.short_answer import WIDTH, short_answer
-from novum.report.table import metric_table
+from novum.report.table import metric_tables
 
 
 def prepare(request: Request) -> None:
@@ -52,7 +52,8 @@ def cost(seconds: float, *, images: int = 0, characters: int = 0) -> Cost:
 def show(report: Report, folder: Path) -> None:
     """Print the figures, the notes, the verdict, and where to find more."""
     console = Console(width=None if os.isatty(1) else 110, highlight=False)
-    console.print(metric_table(report))
+    for table in metric_tables(report, console.width):
+        console.print(table)
     for note in report.notes:
         console.print(f"Note: {printable(note)}", markup=False)
     console.print(Text.assemble(("Verdict:", "bold"), f" {printable(report.verdict.text)}"))

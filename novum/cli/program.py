@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,6 +24,7 @@ from novum.core.errors import (
     out_of_memory,
     printable,
 )
+from novum.core.run_record import novum_version
 
 EXIT_REQUIREMENT = 5
 EXIT_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: run me again
@@ -45,10 +45,7 @@ def program_name() -> str:
 
 def version_line() -> str:
     """`novum 0.1.0`."""
-    try:
-        return f"novum {version('novum')}"
-    except PackageNotFoundError:
-        return "novum, run from its source"
+    return f"novum {novum_version() or '(not installed)'}"
 
 
 def stop(program: str, message: str, code: int = EXIT_BAD_INPUT) -> NoReturn:

@@ -93,7 +93,7 @@ def _find(path: str) -> Any:
 
 
 def _descriptions(cls: Any) -> dict[str, str]:
-    """What the docstrings of a class and of its constructor say of each argument."""
+    """Descriptions of arguments in the docstrings of a class and of its constructor."""
     from docstring_parser import parse
 
     texts = [inspect.getdoc(base) or "" for base in reversed(inspect.getmro(cls))]

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from novum.core.errors import InputError
+from novum.core.run_record import code_version, novum_version
 from novum.core.security.trust import trusts_all
 from novum.evaluation.generators import is_function_name
-from novum.evaluation.provenance import code_hash, novum_version
 from novum.evaluation.request import Request
 from novum.report.model import Report
 from novum.report.schema import read_report, seal
@@ -55,7 +55,7 @@ def verify(path: Path, places: Mapping[str, str | None], quiet: bool = False) ->
         same = False
         lines.append("figures: changed after they were written")
     made = report.made_by
-    if made.code == code_hash():
+    if made.code == code_version():
         lines.append(f"code: the same (Novum {made.version})")
     else:
         lines.append(

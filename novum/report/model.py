@@ -376,7 +376,7 @@ class Provenance:
 
     Args:
         version: Of Novum.
-        code: sha256 of Novum's own source.
+        code: Digest of Novum's own source.
         packages: Versions of the packages that figures depend on.
         settings: All that was asked for, places among them; None where a program held the data.
         redacted: True if names of images and texts were replaced by hashes.

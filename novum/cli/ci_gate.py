@@ -28,16 +28,18 @@ class Criteria(NamedTuple):
 
     fail_on: list[Finding]
     requirements: list[Requirement]
+    facts_decide: bool  # where nothing is held out
 
 
 def criteria_of(options: argparse.Namespace) -> Criteria:
     """The criteria asked for, and places for the results, checked before the work."""
     found = parse_findings(options.fail_on) if options.fail_on is not None else []
-    if options.fail_on_copying:
-        found += [Finding.COPYING, Finding.CANNOT_JUDGE]
     for name in ("json", "markdown", "junit"):
         _require_file(f"--{name}", getattr(options, name))
-    return Criteria(found, [parse_requirement(text) for text in options.require])
+    facts_decide = Finding.CANNOT_JUDGE not in found
+    if options.fail_on_copying:
+        found += [Finding.COPYING, Finding.CANNOT_JUDGE]
+    return Criteria(found, [parse_requirement(text) for text in options.require], facts_decide)
 
 
 def _require_file(option: str, path: Path | None) -> None:

@@ -85,10 +85,21 @@ def parse_requirement(text: str) -> Requirement:
 
 
 def check_report(
-    report: Report, fail_on: Collection[Finding], requirements: Sequence[Requirement]
+    report: Report,
+    fail_on: Collection[Finding],
+    requirements: Sequence[Requirement],
+    facts_decide: bool = False,
 ) -> list[Check]:
-    """All criteria; those of the finding first. Without held-out data facts alone decide."""
-    unjudged = report.finding is Finding.CANNOT_JUDGE and report.heldout is None
+    """All criteria, those of the finding first.
+
+    Args:
+        report: Held to them.
+        fail_on: Findings that fail it.
+        requirements: Limits of figures.
+        facts_decide: Without held-out data a report of no fact passes, though nothing else could
+            be judged.
+    """
+    unjudged = report.finding is Finding.CANNOT_JUDGE and report.heldout is None and facts_decide
     failed = report.finding in fail_on and not unjudged
     code = EXITS.get(report.finding, 0)
     name = f"--fail-on {','.join(dict.fromkeys(fail_on))}"

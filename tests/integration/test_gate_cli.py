@@ -70,6 +70,7 @@ def test_without_heldout_data_the_short_form_says_what_it_takes(sets, capsys):
     out = capsys.readouterr().out
     assert "Copying was not judged" in out and "--heldout" in out
     assert code_of("copies", "train", "--fail-on-copying") == 3
+    assert code_of("fresh", "train", "--fail-on", "copying,cannot_judge") == 4  # was asked for
 
 
 @pytest.mark.parametrize(

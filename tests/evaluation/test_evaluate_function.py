@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import novum
 from novum.datamodules import ImageDataModule
+from novum.evaluation.verify import verify
 from novum.report.schema import read_report
 
 FAST = {"features": "pixels"}
@@ -190,6 +191,15 @@ def test_a_page_in_a_report_of_a_stranger_is_not_taken(sets, tmp_path):
     content = json.loads(Path("out/report.json").read_text()) | {"page": "<b>hello</b>"}
     Path("evil.json").write_text(json.dumps(content))
     assert read_report(Path("evil.json"))._repr_html_() is None
+
+
+def test_a_report_of_arrays_is_verified_against_their_files(sets, expected):
+    novum.evaluate(*sets, **FAST, output="out")
+    with pytest.raises(ValueError, match="samples was held by a program: name its place"):
+        verify(Path("out/report.json"), {})
+    places = {name: f"{name}.npy" for name in ("samples", "train", "heldout")}
+    assert verify(Path("out/report.json"), places).same
+    assert not verify(Path("out/report.json"), places | {"train": "samples.npy"}).same
 
 
 TEXT = "It was the {} of times, it was the {} of times, and {} went on as {} always had. "

@@ -171,6 +171,7 @@ def test_a_redacted_report_of_texts(tmp_path, monkeypatch, capsys):
           "comment.md"])  # fmt: skip
     report = json.loads(Path("evaluation/report.json").read_text())
     assert report["finding"] == "copying" and report["facts"][0]["file"].startswith("sha256 ")
+    main(["--verify", "evaluation/report.json"])  # 0: as judged
     texts = [p.read_bytes() for p in Path("evaluation").rglob("*") if p.is_file()]
     texts += [Path("comment.md").read_bytes(), "".join(capsys.readouterr()).encode()]
     assert not any(secret[100:160].encode() in text for text in texts)

@@ -188,7 +188,7 @@ def match_space(
     `known` matches of other samples in this pool spare the search for its own items.
     """
     pool = draw_pool(sets.train, sets.heldout, sets.seed) if pool is None else pool
-    items = pool.take(sets.train, sets.heldout)
+    items = pool.table(sets.train, sets.heldout)
     samples = match_pool(sets.fake, pool, items, search=knn_together)
     if known is not None:
         return known._replace(samples=samples)

@@ -21,7 +21,7 @@ ROWS = torch.rand(100, 64, generator=torch.Generator().manual_seed(0))
 
 
 def pool():
-    return draw_pool(ROWS, ROWS + 1).take(ROWS, ROWS + 1)
+    return draw_pool(ROWS, ROWS + 1)
 
 
 def local():
@@ -37,9 +37,9 @@ WORK = {  # what it is, the bytes that it takes at least, the words that it is r
     ),
     "a pool": (pool, 200 * 64 * 4, "a pool of 200 rows of 64 features"),
     "altered copies": (
-        lambda: AlteredCopyDetector(IMAGES, progress=False),
+        lambda: AlteredCopyDetector(IMAGES, progress=False).match(IMAGES),
         40 * 3 * 1024,
-        "the search for altered copies among 40 images",
+        "the search of 40 samples for altered copies",
     ),
     "local copies": (local, 4000, "local features of 40 images"),
 }

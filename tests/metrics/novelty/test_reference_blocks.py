@@ -79,7 +79,7 @@ def small(set_attribute) -> None:
 
 
 def _work(rank: int, ranks: int, folder: str) -> None:
-    os.environ["NOVUM_CACHE"] = f"{folder}/cache-{ranks}"
+    os.environ |= {"NOVUM_CACHE": f"{folder}/cache-{ranks}", "NOVUM_RANK_TIMEOUT": "600"}
     torch.set_num_threads(1)
     small(setattr)
     dist.init_process_group(
@@ -87,7 +87,7 @@ def _work(rank: int, ranks: int, folder: str) -> None:
         init_method=f"file://{folder}/meeting-{ranks}",
         rank=rank,
         world_size=ranks,
-        timeout=timedelta(seconds=60),
+        timeout=timedelta(seconds=600),
     )
     sets = tuple(torch.load(f"{folder}/sets.pt"))
     torch.save(everything(sets, ranks > 1, SMALL), f"{folder}/{ranks}-{rank}.pt")
@@ -98,7 +98,7 @@ def _work(rank: int, ranks: int, folder: str) -> None:
 def test_any_number_of_ranks_finds_the_same(run_python, tmp_path, sets):
     torch.save(list(sets), tmp_path / "sets.pt")
     for ranks in RANKS:
-        run_python(__file__, tmp_path, str(ranks)).check_returncode()
+        run_python(__file__, tmp_path, str(ranks), timeout=900).check_returncode()
     expected = torch.load(tmp_path / "1-0.pt")
     assert (expected[0][:24, 0] == torch.arange(24)).double().mean() > 0.6  # of which some excluded
     for ranks in RANKS[1:]:

@@ -170,11 +170,15 @@ def exact_distances(
 ) -> Iterator[Tensor]:
     """Squared distances of queries (q, WIDTH) to the descriptors found, some queries at a time.
 
+    Of those that may be among the NEAREST: codes that are farther than that many do not matter.
+
     Args:
         descriptors: Takes keys (k,), and returns what they are of, (k, WIDTH).
     """
     step = 2**12
-    for key, own in zip(near.key.split(step), queries.split(step), strict=True):
+    within = near.coded <= near.coded[:, NEAREST - 1 : NEAREST]
+    wanted = near.key.masked_fill(~within, NOWHERE)
+    for key, own in zip(wanted.split(step), queries.split(step), strict=True):
         there = key < NOWHERE
         distance = torch.full(key.shape, ABSENT)
         known = descriptors(key[there]).float()

@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, cast
 
@@ -119,12 +119,11 @@ def is_local_rank_zero() -> bool:
     return int(own) == 0
 
 
-def all_reduce_sum(arrays: Iterable[NDArray], where: str) -> None:
-    """The sums over all ranks, in place."""
+def all_reduce_max(array: NDArray, where: str) -> None:
+    """The greatest values over all ranks, in place."""
     if world_size() > 1:
         barrier(where)
-        for array in arrays:
-            dist.all_reduce(torch.from_numpy(array), group=cpu_group())
+        dist.all_reduce(torch.from_numpy(array), dist.ReduceOp.MAX, group=cpu_group())
 
 
 @contextlib.contextmanager

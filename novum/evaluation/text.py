@@ -38,8 +38,7 @@ def run(options: argparse.Namespace) -> Verdict:
     texts = open_texts(options)
     audit, overlap = audit_texts(texts)
     references = TextReferences(texts.train, texts.heldout)
-    with distributed.local_rank_zero_first("indices of text"):
-        references.prepare()
+    references.prepare()
     judged = judge_text(references, texts.samples, seed=options.seed, together=True)
     report = new_report(texts, judged, options.seed)
     report.audit, report.overlap = audit, overlap

@@ -10,6 +10,7 @@ the place to go on from, and of each choice after it. Gaps cost nothing but what
 import math
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -20,10 +21,11 @@ from novum.core import distributed
 from novum.core.vocabulary import Tokens
 from novum.metrics.novelty.text.index import Words
 from novum.metrics.novelty.text.information import LONGEST, Scale
-from novum.metrics.novelty.text.ngram_seeds import Hits, Seeds, find_seeds, index_seeds
+from novum.metrics.novelty.text.ngram_seeds import Hits, Occurrences, Seeds, find_seeds
 
 STEP = 200  # tokens from one window to the next; a window is two of them
 CHUNK = 160 * STEP  # tokens of the text that are searched for at once
+GROUP = 32  # chunks whose n-grams are looked up together, in the order of the index
 BOILERPLATE = 10  # documents that share a passage from which it is a set phrase
 LEAST = 15.0  # bits of a passage that is looked at
 SOURCES = 64  # of a window, at most
@@ -115,22 +117,6 @@ class Found(NamedTuple):
     passages: Passages
 
 
-def build_pool(
-    train: Tokens, heldout: Tokens, train_documents: Ints, heldout_documents: Ints, seed: int = 0
-) -> Pool:
-    """Index training and held-out text (maybe empty), both of uint8 or both of uint16.
-
-    Args:
-        train_documents: Where documents begin in it; likewise of held-out text.
-    """
-    tokens = np.concatenate([train, heldout])
-    scale = Scale([train, heldout] if len(heldout) else [train])
-    documents = np.concatenate([train_documents, len(train) + heldout_documents])
-    whole = len(train_documents) < 2, len(heldout_documents) < 2
-    seeds = index_seeds(tokens, scale, seed)
-    return Pool(seeds, scale, len(train), documents.astype(np.int64), whole)
-
-
 def search(
     pool: Pool,
     tokens: Tokens,
@@ -156,15 +142,19 @@ def search(
     texts = whole if stops is None else stops
     sums = _sums(pool.scale.bits(tokens)), _sums(pool.scale.decisions(tokens))
     chunks = range(0, len(tokens), CHUNK)
-    own = range(len(chunks))
-    if together:
-        own = own[distributed.shard(len(chunks))]
-
-    def chunk(number: int) -> tuple[Windows, list[Passages]]:
-        return _search_chunk(pool, queries, limits, texts, sums, chunks[number], at)
-
+    own = chunks[distributed.shard(len(chunks))] if together else chunks
+    found: list[tuple[Windows, list[Passages]]] = []
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        found = list(threads.map(chunk, own))
+        for first in range(0, len(own), GROUP):
+            group = own[first : first + GROUP]
+            known = _occurrences(pool, queries, limits, group, threads)
+
+            def chunk(
+                begin: int, known: list[Occurrences] = known
+            ) -> tuple[Windows, list[Passages]]:
+                return _search_chunk(pool, known, len(queries), texts, sums, begin, at)
+
+            found += threads.map(chunk, group)
     if together:
         found = [x for part in distributed.all_gather_objects(found, "near copies") for x in part]
     windows = [w for w, _ in found] or [Windows(np.zeros(0), np.zeros(0, np.int64))]
@@ -175,26 +165,41 @@ def search(
     )
 
 
+def _occurrences(
+    pool: Pool, queries: Words, ends: Ints, chunks: range, threads: ThreadPoolExecutor
+) -> list[Occurrences]:
+    """Places of the n-grams of some chunks, and of a step around them, a part for each thread."""
+    first = max(0, chunks[0] - STEP)
+    stop = min(chunks[-1] + CHUNK + STEP, len(queries))
+    edges = np.linspace(first, stop, torch.get_num_threads() + 1).astype(int).tolist()
+
+    def find(part: tuple[int, int]) -> Occurrences:
+        return find_seeds(pool.seeds, queries, pool.scale, *part, ends)
+
+    return [*threads.map(find, pairwise(edges))]
+
+
 def _sums(bits: NDArray) -> Floats:
     return np.append(0, np.cumsum(bits, dtype=np.float64))
 
 
 def _search_chunk(
     pool: Pool,
-    queries: Words,
-    ends: Ints,
+    known: list[Occurrences],
+    size: int,
     stops: Ints,
     sums: tuple[Floats, Floats],
     begin: int,
     at: int | None,
 ) -> tuple[Windows, list[Passages]]:
     first = max(0, begin - STEP)
-    stop = min(begin + CHUNK + STEP, len(queries))
-    hits = find_seeds(pool.seeds, queries, pool.scale, first, stop, ends)
+    stop = min(begin + CHUNK + STEP, size)
+    parts = [part.hits(first, stop) for part in known]
+    hits = Hits(*map(np.concatenate, zip(*parts, strict=True)))
     if at is not None:
-        hits = Hits(*(x[_elsewhere(pool, hits, at)] for x in hits))
+        hits = hits.at(np.flatnonzero(_elsewhere(pool, hits, at)))
     runs, documents, common = _runs(pool, hits, sums, stops, first, stop)
-    count = -(-(min(begin + CHUNK, len(queries)) - begin) // STEP)
+    count = -(-(min(begin + CHUNK, size) - begin) // STEP)
     windows = range(begin // STEP, begin // STEP + count)
     keyed = _by_windows(runs, pool, windows)
     return (
@@ -360,20 +365,24 @@ def _candidates(
     window = keyed.window[rows[order]]
     order = order[np.arange(len(order)) - np.searchsorted(window, window) < SOURCES]
     order = order[np.argsort(-keyed.score[rows[order]], kind="stable")]
-    taken = np.zeros((len(windows) + 3) * STEP + LONGEST, bool)
+    taken = bytearray((len(windows) + 3) * STEP + LONGEST)
     offset = windows.start * STEP
-    found = []
+    starts, lengths, bits = (x.tolist() for x in (runs.start - offset, runs.length, runs.bits))
+    jump, found = pool.jump, []
     for low, high in edges[:, order].T.tolist():
-        own = keyed.run[low:high]
-        own = own[np.argsort(runs.start[own], kind="stable")]
-        spans = zip((runs.start[own] - offset).tolist(), runs.length[own].tolist(), strict=True)
-        fresh = [not taken[s : s + n].any() for s, n in spans]
-        if float(runs.bits[own[fresh]].sum()) - pool.jump < LEAST:
+        own = [
+            i
+            for i in keyed.run[low:high].tolist()
+            if taken.find(1, starts[i], starts[i] + lengths[i]) < 0
+        ]
+        if sum(bits[i] for i in own) - jump < LEAST:
             continue
-        passage = _passage(runs, own[fresh], documents, common, pool.jump)
+        passage = _passage(
+            runs, np.array(sorted(own, key=starts.__getitem__)), documents, common, jump
+        )
         if passage is not None:
             for s, n in passage[1]:
-                taken[s - offset : s - offset + n] = True
+                taken[s - offset : s - offset + n] = bytes([1]) * n
             found.append(passage[0])
     return found
 

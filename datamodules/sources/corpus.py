@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,6 +71,17 @@ class TextSource:
         """A text in memory."""
         vocabulary = vocabulary or Vocabulary.of_text(text)
         return cls(vocabulary.encode(text), vocabulary, [Piece(0, name, 0)])
+
+    @classmethod
+    def of_documents(cls, texts: Sequence[str], name: str = "document ") -> "TextSource":
+        """Documents in memory, one after another, named by their numbers from 0."""
+        starts = accumulate(map(len, texts), initial=0)
+        pieces = [
+            Piece(at, f"{name}{i}", 0) for i, (at, _) in enumerate(zip(starts, texts, strict=False))
+        ]
+        text = "".join(texts)
+        vocabulary = Vocabulary.of_text(text)
+        return cls(vocabulary.encode(text), vocabulary, pieces)
 
     @property
     def fingerprint(self) -> str:

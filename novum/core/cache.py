@@ -135,15 +135,18 @@ def once_a_host(write: Callable[[], None]) -> None:
 
 
 def remembered(
-    key: Sequence[object], compute: Callable[[], NDArray[np.float64]], columns: int
-) -> NDArray[np.float64]:
+    key: Sequence[object],
+    compute: Callable[[], NDArray],
+    columns: int,
+    dtype: DTypeLike = np.float64,
+) -> NDArray:
     """Figures (n, columns) from the cache, or computed once, by all ranks at once.
 
     Args:
         key: All that they depend on, as JSON has it.
     """
     path = entry(key, ".figures.npy")
-    known = load_array(path, np.float64)
+    known = load_array(path, dtype)
     if missing_somewhere(known if known is not None and known.shape[1:] == (columns,) else None):
         figures = compute()
         once_a_host(lambda: store(path, lambda file: np.save(file, figures)))

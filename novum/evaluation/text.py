@@ -105,7 +105,10 @@ def check_heldout(summary: SetSummary, train: TextSource, heldout: TextSource) -
 
 
 def in_vocabulary(text: TextSource, vocabulary: Vocabulary) -> Tokens:
-    return text.tokens if text.vocabulary == vocabulary else vocabulary.encode(text.text())
+    if text.vocabulary == vocabulary:
+        return text.tokens
+    assert text.vocabulary.alphabet is not None  # of characters: `open_texts` sees to that
+    return vocabulary.encode(text.vocabulary.alphabet)[text.tokens]
 
 
 def notes(texts: Texts, judged: JudgedTexts) -> list[str]:

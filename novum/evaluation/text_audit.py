@@ -1,12 +1,15 @@
 """Audit of the texts before any figure: what was read, what was not, and which documents repeat."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from novum.core import distributed
+from novum.core.cache import remembered
 from novum.core.errors import printable
 from novum.datamodules.sources.corpus import TextSource
 from novum.datamodules.sources.raw_images import Omission
@@ -18,6 +21,7 @@ from novum.evaluation.text_sets import Texts
 from novum.report.model import Overlap, SetAudit
 
 NAMES = {"samples": "Samples", "train": "Training text", "heldout": "Held-out text"}
+VERSION = 1  # raise it whenever other documents count as equal
 EMPTY = 0  # in the place of a hash
 EXPECTED = {HIDDEN_FILES, HIDDEN_FOLDERS, BESIDE_TABLES, OTHER_SPLITS}  # no news
 
@@ -29,7 +33,7 @@ def audit_texts(texts: Texts) -> tuple[dict[str, SetAudit], Overlap]:
     audits = {"samples": _audit(digests["samples"], size, texts.sample_names, texts.left_out)}
     for name, source in (("train", texts.train), ("heldout", texts.heldout)):
         if source is not None:
-            digests[name] = _digests(_blocks(source, *span) for _, *span in source.documents())
+            digests[name] = _known_digests(source)
             names = [piece.name for piece in source.pieces]
             audits[name] = _audit(digests[name], len(source), names, source.left_out)
     overlap = find_overlap({name: rows[rows != EMPTY] for name, rows in digests.items()})
@@ -39,6 +43,20 @@ def audit_texts(texts: Texts) -> tuple[dict[str, SetAudit], Overlap]:
         for line in overlap_lines(audits, overlap, "document"):
             print(line, flush=True)
     return audits, overlap
+
+
+def _known_digests(source: TextSource) -> NDArray[np.int64]:
+    """Of each document, from the cache, or computed once, each rank for a part of them."""
+    spans = [(start, stop) for _, start, stop in source.documents()]
+    edges = hashlib.sha256(np.array(spans, np.int64).tobytes()).hexdigest()
+
+    def compute() -> NDArray[np.int64]:
+        own = spans[distributed.shard(len(spans))]
+        found = torch.from_numpy(np.array(_digests(_blocks(source, *span) for span in own)))
+        return distributed.all_gather_rows(found, "the audit of texts").numpy()[:, None]
+
+    key = ["documents", VERSION, source.fingerprint, edges]
+    return remembered(key, compute, 1, np.int64)[:, 0]
 
 
 def _digests(texts: Iterable[Iterable[str]]) -> NDArray[np.int64]:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from novum.core import distributed
 from novum.core.cache import kept_folder, require_disk
 from novum.core.errors import InputError
+from novum.core.vocabulary import Tokens
 from novum.datamodules.sources.corpus import TextSource
 from novum.metrics.novelty.text.chance import Null, joined_nulls, null_of
 from novum.metrics.novelty.text.index import TextIndex, open_index, shard_size, write_index
-from novum.metrics.novelty.text.information import NgramModel, Scale
+from novum.metrics.novelty.text.information import NgramModel, Scale, sampled
 from novum.metrics.novelty.text.matching import Matching, match
 from novum.metrics.novelty.text.near_copies import CHUNK, STEP, Passages, Pool, joined, search
 from novum.metrics.novelty.text.ngram_seeds import open_seeds, write_seeds
@@ -21,9 +22,11 @@ from novum.metrics.novelty.text.readings import Alphabet, ReadPool, ReadText, op
 from novum.metrics.novelty.text.repetition import Document, documents
 from novum.metrics.novelty.text.spans import novel_ngrams
 
-SCHEMA = 4  # raise it whenever the same key would mean other files
-DISK = 60  # bytes a character, at most, while an index is written
+SCHEMA = 5  # raise it whenever the same key would mean other files
+DISK = 50  # bytes a character, at most, while an index is written
 WORDS_READ = 400_000  # characters of held-out text that words are taken from
+PIECES = 64  # of held-out text, if it is longer than
+MOST_MATCHED = 1 << 24  # tokens of held-out text that are looked up word for word
 MOST_HELDOUT = 1 << 21  # tokens of held-out text that set what chance gives
 WHERE = "indices of text"
 MOST_TRAINING = 1 << 18  # tokens of training text that are compared with its rest
@@ -147,14 +150,30 @@ class TextReferences:
         return self._usual_matching()
 
     def _usual_matching(self, together: bool = False) -> Matching | None:
-        if self.read_heldout is None:
+        if self.usual_text is None:
             return None
-        return match(self.index, self.read_heldout.readings["verbatim"].tokens, together=together)
+        return match(self.index, self.usual_text, self._usual_ends, together=together)
+
+    @cached_property
+    def usual_text(self) -> Tokens | None:
+        """Held-out text in its normal form, of a long one pieces from all over it."""
+        heldout = self.read_heldout
+        return heldout and sampled([heldout.readings["verbatim"].tokens], MOST_MATCHED, PIECES)
+
+    @property
+    def _usual_ends(self) -> NDArray[np.int64]:
+        """Where the pieces end that passages of the usual text stand in."""
+        assert self.usual_text is not None and self.read_heldout is not None
+        size = len(self.usual_text)
+        piece = (
+            size if size == len(self.read_heldout.readings["verbatim"].tokens) else size // PIECES
+        )
+        return np.minimum((np.arange(size) // max(piece, 1) + 1) * piece, size)
 
     @cached_property
     def usually_novel(self) -> NDArray[np.float64] | None:
         found = self.usual_matching
-        return found and novel_ngrams(found, np.repeat(len(found.length), len(found.length)))
+        return found and novel_ngrams(found, self._usual_ends)
 
     @cached_property
     def documents(self) -> list[Document]:
@@ -173,13 +192,17 @@ def _scale(read: ReadPool) -> Scale:
 def _usual(pool: Pool, begin: int, size: int, most: int, together: bool) -> Usual:
     """The null of a side of the pool, read in pieces from all over it if it is long."""
     pieces = [(begin, size)] if size <= most else _pieces(begin, size, most)
-    nulls, passages = [], []
-    for at, length in pieces:
-        found = search(pool, pool.tokens[at : at + length], at=at, together=together).passages
-        nulls.append(null_of(found, pool, length, at))
-        passages.append(
-            found._replace(start=found.start + at - begin, stop=found.stop + at - begin)
-        )
+    dealt = together and len(pieces) > 1
+    found = []
+    for at, length in pieces[distributed.shard(len(pieces))] if dealt else pieces:
+        text = pool.tokens[at : at + length]
+        own = search(pool, text, at=at, together=together and not dealt).passages
+        null = null_of(own, pool, length, at)
+        own = own._replace(start=own.start + at - begin, stop=own.stop + at - begin)
+        found.append((null, own))
+    if dealt:
+        found = [x for part in distributed.all_gather_objects(found, WHERE) for x in part]
+    nulls, passages = zip(*found, strict=True)
     return Usual(joined_nulls(nulls), joined(passages), sum(length for _, length in pieces))
 
 

@@ -127,8 +127,8 @@ def _word_for_word(
     novel = novel_ngrams(found, np.repeat(stops, np.diff(stops, prepend=0)))
     figures = _account(references, found, tokens, novel)
     usual, usually = references.usual_matching, references.usually_novel
-    if usual is not None and usually is not None and references.read_heldout is not None:
-        other = references.read_heldout.readings["verbatim"].tokens
+    other = references.usual_text
+    if usual is not None and usually is not None and other is not None:
         of_heldout = _account(references, usual, other, usually, "_heldout")
         pairs = zip(figures.items(), of_heldout.items(), strict=True)
         figures = dict(figure for both in pairs for figure in both)

@@ -23,7 +23,6 @@ from novum.metrics.novelty.text.chance import (
     null_of,
 )
 from novum.metrics.novelty.text.near_copies import Passages
-from tests.metrics.novelty.text.markov import documents
 
 
 def a_null(scores, tokens: int = 300_000) -> Null:
@@ -121,7 +120,9 @@ def test_fresh_source_code_raises_no_alarm(request):
         train, heldout, fresh = (
             [texts[i] for i in part] for part in np.split(order, [len(order) * 7 // 10, -30])
         )
-        references = TextReferences(documents(train, "t"), documents(heldout, "h"))
+        references = TextReferences(
+            TextSource.of_documents(train, "t"), TextSource.of_documents(heldout, "h")
+        )
         for sample in fresh:
             found = judge_text(references, [sample])
             alarms += bool(found.novelty["folded"]["facts_found"])

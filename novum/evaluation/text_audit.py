@@ -46,7 +46,7 @@ def audit_texts(texts: Texts) -> tuple[dict[str, SetAudit], Overlap]:
 
 
 def _known_digests(source: TextSource) -> NDArray[np.int64]:
-    """Of each document, from the cache, or computed once, each rank for a part of them."""
+    """Hashes of documents, from the cache, or computed once, each rank for a part of them."""
     spans = [(start, stop) for _, start, stop in source.documents()]
     edges = hashlib.sha256(np.array(spans, np.int64).tobytes()).hexdigest()
 

@@ -182,7 +182,7 @@ def _rows(first: Places, sizes: Places) -> Ints:
 
 
 def _ranges(index: Seeds, hashes: NDArray[np.uint64]) -> tuple[Places, Places]:
-    """Where the first MOST places of these n-grams (ascending) stand."""
+    """Ranges of the first MOST places of these n-grams (ascending)."""
     slots = (hashes >> np.uint64(64 - index.bits)).astype(np.int64)
     tags, wanted = index.tags, _tags(hashes, index.bits)
     low, high = (index.slots[slots + side].astype(np.int64) for side in (0, 1))

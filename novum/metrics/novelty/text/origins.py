@@ -34,7 +34,7 @@ class Origins:
 
     @classmethod
     def mapped(cls, folder: Path, name: str) -> "Origins":
-        """Those that an OriginsWriter has written."""
+        """Map what an OriginsWriter has written into memory."""
         kinds = {"steps": "u1", "rows": "i8", "long": "i8", "beyond": "i8"}
         return cls(*(mapped_array(folder / f"{name}.{part}", k) for part, k in kinds.items()))
 

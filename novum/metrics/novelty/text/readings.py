@@ -103,7 +103,7 @@ class ReadTexts(NamedTuple):
 
 
 def write_pool(train: TextSource, heldout: TextSource | None, folder: Path) -> None:
-    """Write what `open_pool` reads, block by block."""
+    """Write the files that `open_pool` reads, block by block."""
     alphabets = {name: Alphabet() for name in READINGS}
     for side, source in zip(SIDES, (train, heldout), strict=True):
         writers = {name: OriginsWriter(folder, f"{name}.{side}") for name in READINGS}
@@ -135,7 +135,7 @@ def _finish(file: Path, width: int) -> None:
 
 
 def open_pool(train: TextSource, heldout: TextSource | None, folder: Path) -> ReadPool:
-    """What `write_pool` has written, mapped into memory."""
+    """Map what `write_pool` has written into memory."""
     known = json.loads((folder / "alphabets.json").read_text())
     alphabets = {name: Alphabet(codes) for name, codes in known.items()}
     words = {
@@ -180,7 +180,7 @@ def read_samples(texts: Sequence[str], alphabets: dict[str, Alphabet]) -> ReadTe
 
 
 def _blocks(read: Callable[[int, int], Codes], size: int) -> Iterator[tuple[int, Codes]]:
-    """Where each block of a text begins, and its characters."""
+    """Cut a text into blocks: the start and the characters of each."""
     start = 0
     while start < size:
         block = read(start, start + BLOCK)

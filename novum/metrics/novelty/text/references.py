@@ -162,7 +162,7 @@ class TextReferences:
 
     @property
     def _usual_ends(self) -> NDArray[np.int64]:
-        """Where the pieces end that passages of the usual text stand in."""
+        """Ends of the pieces that passages of the usual text stand in."""
         assert self.usual_text is not None and self.read_heldout is not None
         size = len(self.usual_text)
         piece = (

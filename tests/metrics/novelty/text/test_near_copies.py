@@ -187,10 +187,8 @@ def test_letters_that_look_alike_are_one():
     )
     russian = "Съешь же ещё этих мягких французских булок, да выпей чаю"
     folded = [fold(normalise(code_points(x))).codes.tolist() for x in (russian, russian.upper())]
-    assert (
-        folded[0] == folded[1]
-        and len(set(folded[0])) == len(set(russian.lower()) - set(" ,ёй")) + 1
-    )
+    assert folded[0] == folded[1]
+    assert len(set(folded[0])) == len(set(russian.lower()) - set(" ,ёй"))  # none made one
     assert lookalikes("北京", np.random.default_rng(0), []) == "北京"
 
 

@@ -41,7 +41,7 @@ def by_features(views: list[Tensor], digests: Tensor, split: int) -> NearIdentic
     pool = pool_of_digests(digests[train].numpy(), digests[heldout].numpy(), split)
     found, usual = [], []
     for view in views:
-        items = pool.take(view[train], view[heldout])
+        items = pool.table(view[train], view[heldout])
         found.append(match_pool(view[fake], pool, items))
         usual.append(match_within_pool(pool, items))
     return facts(found, usual, digests[fake], digests[train])

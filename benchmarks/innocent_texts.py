@@ -17,7 +17,7 @@ import numpy as np
 from _tables import show
 from tqdm import tqdm
 
-from novum.datamodules.sources.corpus import Piece, TextSource
+from novum.datamodules.sources.corpus import TextSource
 from novum.evaluation.text_verdict import HARDLY_CHANCE
 from novum.metrics.novelty.text import TextReferences, judge_text
 from novum.metrics.novelty.text.chance import EXCESS_ERROR
@@ -41,12 +41,7 @@ def read(where: Path) -> list[str]:
 
 
 def source(parts: list[str], single: bool) -> TextSource:
-    found = TextSource.of("".join(parts))
-    if single:
-        return found
-    starts = itertools.accumulate(map(len, parts), initial=0)
-    pieces = [Piece(start, f"{i}", 0) for i, start in zip(range(len(parts)), starts, strict=False)]
-    return TextSource(found.tokens, found.vocabulary, pieces)
+    return TextSource.of("".join(parts)) if single else TextSource.of_documents(parts)
 
 
 def drawn(texts: list[str], size: int, chance: np.random.Generator) -> list[str]:

@@ -51,14 +51,14 @@ def windows(text: str) -> list[tuple[int, str]]:
 
 def ours(train: str, heldout: str) -> Detector:
     references = TextReferences(TextSource.of(train), TextSource.of(heldout))
-    pool, origin = references.pool, references.read_train.readings["folded"].origin
+    pool, source = references.pool, references.read_train.readings["folded"]
 
     def detect(text: str) -> Scores:
         read = read_samples([text], references.alphabets)
         folded = read.readings["folded"]
         found = search(pool, folded.tokens, read.ends["folded"]).passages
-        own, source = folded.origin, origin
-        return own[found.start], own[found.stop - 1] + 1, found.score, source[found.place]
+        start, stop = folded.place(found.start), folded.place(found.stop - 1) + 1
+        return start, stop, found.score, source.place(found.place)
 
     return detect
 

@@ -100,7 +100,8 @@ def race(text: bytes, megabytes: float, queries: int, slow: int, rounds: int) ->
     written = shuffled_words(text, queries, seed=1)
     few = max(10, int(slow / (20 * max(1.0, megabytes))))  # each asks for a scan of the corpus
     parts = [written[: slow + FAR].tobytes(), written[: few + FAR].tobytes()]
-    known, order = corpus.tobytes(), index.order.tolist() if megabytes < 10 else index.order
+    (shard,) = index.shards
+    known, order = corpus.tobytes(), shard.order.tolist() if megabytes < 10 else shard.order
     seconds = in_turn(
         {
             "ours": lambda: match(index, written),

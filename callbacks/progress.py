@@ -1,5 +1,6 @@
 """A progress bar that knows how long an endless loader will run, and how fast."""
 
+import math
 import resource
 import sys
 import time
@@ -9,6 +10,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
 
+from novum.core.bars import shows_bars
 from novum.core.protocols import Staged, seen, unit
 
 FEW = 3  # losses that are shown one by one
@@ -16,6 +18,8 @@ FEW = 3  # losses that are shown one by one
 
 class ProgressBar(TQDMProgressBar):
     """Steps to max_steps with ETA, the last logged losses, speed and peak memory.
+
+    Where there is no terminal to draw a bar on, as in a batch job, a line for each tenth of them.
 
     Args:
         refresh_rate: Steps between updates; each update waits for the device. Where steps are slow
@@ -27,6 +31,12 @@ class ProgressBar(TQDMProgressBar):
         self._mark: tuple[float, int] | None = None  # time and count of the last update
         self._rate = 0.0
         self._shown = 0.0  # time of the last update
+        self._tenth = 0  # of the steps, the last that a line was printed for
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if not shows_bars():
+            self.disable()
 
     def _should_update(self, current: int, total: Any) -> bool:
         now = time.perf_counter()
@@ -71,6 +81,25 @@ class ProgressBar(TQDMProgressBar):
         speed = {"s/step": f"{1 / self._rate:.2g}"} if self._rate else {}
         memory = {"GiB": f"{peak_memory(device) / 2**30:.2f}"} if self._rate else {}
         return {**({"at": stage} if stage else {}), **losses, **speed, **memory}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, *args, **kwargs)
+        steps = self.total_train_batches
+        if shows_bars() or not trainer.is_global_zero or not math.isfinite(steps):
+            return
+        done = trainer.fit_loop.total_batch_idx + 1
+        if trainer.max_steps <= 0 and trainer.max_epochs is not None:
+            steps *= max(trainer.max_epochs, 1)
+        tenth = int(10 * done / steps)
+        if tenth > self._tenth:
+            self._tenth = tenth
+            metrics = self.get_metrics(trainer, pl_module).items()
+            shown = ", ".join(
+                f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in metrics
+            )
+            print(f"training: {10 * tenth}%, step {done:,}: {shown}", file=sys.stderr, flush=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_end(trainer, pl_module)

@@ -3,8 +3,6 @@
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from novum.core.lightning_compat import datamodule, fast_dev_run
 from novum.core.run_record import (
     FolderLock,
     code_version,
+    novum_version,
     read_record,
     sorted_changes,
     write_record,
@@ -62,7 +61,7 @@ class RunRecord(Callback):
         self.record = {
             "id": secrets.token_hex(8),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "novum": _version(),
+            "novum": novum_version(),
             "code": code_version(),
             "torch": str(torch.__version__),
             "ranks": trainer.world_size,
@@ -154,12 +153,6 @@ class RunRecord(Callback):
         if self._lock is not None:
             self._lock.release()
             self._lock = None
-
-
-def _version() -> str:
-    with suppress(PackageNotFoundError):
-        return version("novum")
-    return ""  # not installed
 
 
 def _other_data(before: Any, now: dict[str, str]) -> str:

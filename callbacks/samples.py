@@ -126,23 +126,35 @@ class Interpolation(EvaluationCallback):
             return
         if not isinstance(pl_module, LatentGenerator):
             raise lacks(self, pl_module, "sample_latents and decode")
-        latents = pl_module.sample_latents(self.rows * self.stops, seed=self.seed)
-        walk = closed_walk(latents.view(self.rows, self.stops, -1), self.frames)
-        steps = walk.shape[1]
-        num_classes = getattr(pl_module, "num_classes", 0)
-        labels = (
-            (torch.arange(self.rows) % num_classes).repeat_interleave(steps)
-            if num_classes
-            else None
-        )
-        images = pl_module.decode(walk.flatten(0, 1), labels=labels).cpu()
-        frames = images.unflatten(0, (self.rows, steps)).transpose(0, 1)  # (steps, rows, c, h, w)
+        frames = latent_walk(pl_module, self.rows, self.stops, self.frames, self.seed)
         log_picture(
             trainer,
             "samples/interpolation",
             lambda: encode_gif([tile(enlarge(to_rgb(f)), self.rows) for f in frames]),
             seen(pl_module),
         )
+
+
+def latent_walk(
+    generator: LatentGenerator,
+    rows: int,
+    stops: int,
+    frames: int,
+    seed: int = 0,
+    label: int | None = None,
+) -> Tensor:
+    """Frames (stops * frames, rows, c, h, w) of closed walks along great circles, side by side.
+
+    Of one class, or of the classes in turn.
+    """
+    latents = generator.sample_latents(rows * stops, seed=seed)
+    walk = closed_walk(latents.view(rows, stops, -1), frames)
+    labels, steps = None, walk.shape[1]
+    if num_classes := getattr(generator, "num_classes", 0):
+        classes = torch.arange(rows) % num_classes if label is None else torch.full((rows,), label)
+        labels = classes.repeat_interleave(steps)
+    images = generator.decode(walk.flatten(0, 1), labels=labels).cpu()
+    return images.unflatten(0, (rows, steps)).transpose(0, 1)
 
 
 def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:

@@ -54,8 +54,18 @@ _OF_JUDGEMENT = (
     *("facts", "identical", "near_identical", "gate", "negative_controls", "copies"),
     *("passages", "text_evidence", "novel_ngrams"),
 )
+MOST_SHOWN = 1000  # characters of a setting, which may be an alphabet
 LOWER_IS_BETTER = ("frechet_distance", "kernel_distance")
-SHOWN = ("loss/", "val/", "quality/", "novelty/", "health/", "speed/images", "speed/characters")
+SHOWN = (
+    "loss/",
+    "val/",
+    "quality/",
+    "novelty/",
+    "health/",
+    "speed/images",
+    "speed/characters",
+    "speed/tokens",
+)
 
 
 class RunSummary(Callback):
@@ -267,7 +277,7 @@ def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, st
         if not key.startswith("_") and value is not None:
             named = isinstance(value, str) and value.startswith(("novum.", "torch."))
             plain = isinstance(value, bool | int | float)
-            text = str(value).rsplit(".", 1)[-1] if named else str(value)
+            text = str(value).rsplit(".", 1)[-1] if named else str(value)[:MOST_SHOWN]
             flat[prefix + key] = value if plain else text
     return flat
 

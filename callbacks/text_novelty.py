@@ -4,7 +4,6 @@ from pytorch_lightning import LightningModule, Trainer
 
 from novum.callbacks.evaluation import EvaluationCallback, lacks, reference
 from novum.callbacks.logging import log_metrics, log_picture, log_text
-from novum.core import distributed
 from novum.core.errors import InputError
 from novum.core.protocols import TextGenerator, seen
 from novum.evaluation.text_records import copy_records, evidence, facts, figures, novel_ngrams
@@ -87,7 +86,6 @@ class TextNovelty(EvaluationCallback):
         if self._references is None:
             sides = (reference(trainer, split) for split in ("train", "heldout"))
             references = TextReferences(*sides)
-            with distributed.local_rank_zero_first("indices of text"):
-                references.prepare()
+            references.prepare()
             self._references = references
         return self._references

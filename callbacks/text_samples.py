@@ -80,10 +80,13 @@ class SurprisalText(EvaluationCallback):
         start = int(self.offset * max(len(source) - self.length - 1, 0))
         tokens = source.tokens[start : start + self.length + 1]
         bits = scorer.surprisal(as_rows([tokens]))[0].cpu().numpy() / np.log(2)
-        text = characters(source, tokens[1:])
+        parts = characters(source, tokens[1:])
+        text, sizes = "".join(parts), [len(part) for part in parts]
         name, offset = source.place(start + 1)
-        title = f"{name} from {offset:,}: {bits.mean():.2f} bits a character, red: {BITS_OF_RED:g}"
-        colours = shades(bits / BITS_OF_RED, *WHITE_TO_RED)
+        mean = bits.sum() / len(text)
+        title = f"{name} from {offset:,}: {mean:.2f} bits a character, red: {BITS_OF_RED:g}"
+        # of a token of several characters each has its share
+        colours = shades(np.repeat(bits / sizes, sizes) / BITS_OF_RED, *WHITE_TO_RED)
         log_picture(
             trainer,
             "samples/surprisal",
@@ -109,15 +112,19 @@ class LossByPosition(EvaluationCallback):
         if not trainer.is_global_zero:
             return
         scorer = _require_scorer(self, pl_module)
-        rows = spread(reference(trainer, "heldout"), self.windows, self.length + 1)
+        source = reference(trainer, "heldout")
+        rows = spread(source, self.windows, self.length + 1)
         nats = scorer.surprisal(as_rows(rows)).double().mean(0).cpu().numpy()
-        log_picture(trainer, "val/loss_by_position", lambda: _curve(nats), seen(pl_module))
+        unit = source.vocabulary.unit
+        log_picture(trainer, "val/loss_by_position", lambda: _curve(nats, unit), seen(pl_module))
 
 
-def _curve(nats: np.ndarray) -> bytes:
+def _curve(nats: np.ndarray, unit: str) -> bytes:
     figure = Figure(figsize=(6, 3.5), dpi=100, layout="constrained")
     axes = figure.add_subplot(
-        xlabel="characters read since the state was empty", ylabel="nats a character", xscale="log"
+        xlabel=f"{unit} read since the state was empty",
+        ylabel=f"nats a {unit.removesuffix('s')}",
+        xscale="log",
     )
     axes.plot(*in_log_bins(nats), marker=".")
     axes.grid(alpha=0.3)
@@ -147,9 +154,9 @@ def as_rows(rows: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(rows).astype(np.int64))
 
 
-def characters(source: TextSource, tokens: np.ndarray) -> str:
-    """One character for each token; bytes beyond ASCII become U+FFFD, each its own."""
-    return "".join(source.vocabulary.decode([token]) for token in tokens)
+def characters(source: TextSource, tokens: np.ndarray) -> list[str]:
+    """Text of each token, of one character or more; a byte beyond ASCII becomes U+FFFD."""
+    return [source.vocabulary.decode([token]) for token in tokens]
 
 
 def _require_scorer(callback: EvaluationCallback, pl_module: LightningModule) -> TextScorer:

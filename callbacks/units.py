@@ -1,6 +1,6 @@
 """Units that a reader can name (Karpathy et al., 2015, arXiv:1506.02078), found by correlation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ BLUE_TO_RED = (60, 100, 235), (235, 60, 40)
 WARM_UP = 100  # characters at a window's start that are read but not looked at
 SHOWN = 1000  # characters of a picture
 
-Values = NDArray[np.float64]  # (t,) one for each character
+Values = NDArray[np.float64]  # (t,) one for each character, or token
 
 
 def line_position(text: str) -> Values:
@@ -99,10 +99,10 @@ class InterpretableUnits(EvaluationCallback):
         rows = spread(source, self.windows, self.length)
         if len(rows) < 2 or len(rows[0]) <= WARM_UP:
             return
-        texts = [characters(source, row) for row in rows]
+        texts = [characters(source, row) for row in rows]  # each token's
         held = pl_module.activations(as_rows(rows)).double().cpu().numpy()[:, WARM_UP:]
         for name, measure in PROPERTIES.items():
-            values = np.stack([measure(text) for text in texts])[:, WARM_UP:]
+            values = np.stack([at_ends(measure, text) for text in texts])[:, WARM_UP:]
             if values[::2].std() == 0 or values[1::2].std() == 0:
                 continue
             unit = int(np.abs(correlations(held[::2], values[::2])).argmax())
@@ -117,24 +117,31 @@ class InterpretableUnits(EvaluationCallback):
         name: str,
         unit: int,
         r: float,
-        texts: list[str],
+        texts: list[list[str]],
         held: NDArray[np.float64],
         values: NDArray[np.float64],
     ) -> None:
         """The window in which the property changes most."""
         best = int(values[:, :SHOWN].std(1).argmax())
-        text = texts[best][WARM_UP:][:SHOWN]
-        activation = held[best, : len(text), unit]
+        tokens = texts[best][WARM_UP:][:SHOWN]
+        activation = held[best, : len(tokens), unit]
         lowest, highest = np.percentile(held[:, :, unit], [1, 99])
         centred = 2 * (activation - lowest) / max(highest - lowest, 1e-9) - 1
-        colours = shades(centred * (1 if r > 0 else -1), *BLUE_TO_RED)
+        by_character = np.repeat(centred, [len(token) for token in tokens])
+        colours = shades(by_character * (1 if r > 0 else -1), *BLUE_TO_RED)
         title = f"unit {unit} and {name.replace('_', ' ')}: correlation {abs(r):.2f}"
         log_picture(
             trainer,
             f"units/{name}",
-            lambda: encode(passage_picture(text, colours, title)),
+            lambda: encode(passage_picture("".join(tokens), colours, title)),
             seen(pl_module),
         )
+
+
+def at_ends(measure: Callable[[str], Values], tokens: Sequence[str]) -> Values:
+    """Values of a property at the last character of each token."""
+    ends = np.cumsum([len(token) for token in tokens])
+    return measure("".join(tokens))[ends - 1]
 
 
 def correlations(held: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:

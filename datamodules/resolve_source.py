@@ -16,6 +16,7 @@ from novum.datamodules.sources import builtin_datasets as loaders
 from novum.datamodules.sources.decode import ImageTransform
 from novum.datamodules.sources.decode_all import decode_all, drop_bad, fits
 from novum.datamodules.sources.image_sources import ImageSource, LazyImages
+from novum.datamodules.sources.in_memory import images_in_memory, images_of_array
 from novum.datamodules.sources.local_tables import BUILDERS, holds_tables
 from novum.datamodules.sources.raw_images import (
     IN_HELDOUT,
@@ -30,8 +31,6 @@ from novum.datamodules.sources.survey import Survey, survey
 
 NPY = b"\x93NUMPY"  # what the file of one array begins with
 MEMORY_BUDGET = 4e9  # bytes; a larger set is decoded each time it is read
-LEAST_SIDE = 8  # of what may be a single image in colour
-RESHAPE = "save it as (n, h, w, c), one image as (1, h, w, c), gray ones as (n, h, w, 1)"
 KINDS = f"a folder of images, a .npy, .npz, {', '.join(BUILDERS)} file or a folder of those"
 
 Side = Literal["train", "heldout", "samples"]
@@ -55,6 +54,7 @@ class Opened(NamedTuple):
     images: ImageSource
     native: Shape | None  # (c, h, w) of the images as they are stored, where that is known
     survey: Survey | None = None
+    is_array: bool = False  # whose values may be on another scale than 0 to 255
 
     @property
     def note(self) -> str | None:
@@ -68,7 +68,7 @@ class Opened(NamedTuple):
 
 
 def open_images(
-    where: str,
+    where: Any,
     side: Side = "train",
     size: int | None = None,
     channels: int | None = None,
@@ -78,7 +78,7 @@ def open_images(
     """The images that a name or a path stands for.
 
     Args:
-        where: A built-in set's name, or a path.
+        where: A built-in set's name, a path, or what a program holds (sources/in_memory.py).
         side: Which part is meant, where the images are split into training and held-out ones;
             samples are never split.
         size: Height and width; the shorter side of the commonest size if not given.
@@ -87,9 +87,16 @@ def open_images(
         options: Further options, and `follow_links` again.
     """
     options = options or Reading(follow_links)
-    if where in loaders.FIXED and side != "samples":
+    if not isinstance(where, str):
+        if _is_source(where) and where.shape == (channels, size, size):
+            return Opened(f"{side} (in memory)", where, None)
+        raw = images_in_memory(_pixels_of(where), side, options.image_column)
+        where, is_array = f"{side} (in memory)", True
+    elif where in loaders.FIXED and side != "samples":
         return _open_side(_data_module({"dataset": where}, size, channels), where, side)
-    raw = _one_side(_load(where, side == "samples", options), side)
+    else:
+        raw = _one_side(_load(where, side == "samples", options), side)
+        is_array = where.endswith((".npy", ".npz"))
     found = survey(raw, options.skip_bad)
     native = found.pages.shape
     transform = ImageTransform(size or min(native[1:]), channels or native[0])
@@ -100,7 +107,16 @@ def open_images(
         images = decode_all(lazy, options.skip_bad)
     elif options.skip_bad:
         images = drop_bad(lazy)
-    return Opened(where, images, native, found.of(lazy, images))
+    return Opened(where, images, native, found.of(lazy, images), is_array)
+
+
+def _is_source(data: Any) -> bool:
+    """True of train_reference() and the like, whose images are uint8 (n, c, h, w)."""
+    return hasattr(data, "fingerprint") and hasattr(data, "shape") and hasattr(data, "ids")
+
+
+def _pixels_of(data: Any) -> Any:
+    return data[:] if _is_source(data) else data
 
 
 def _one_side(splits: Splits, side: Side) -> RawSet:
@@ -118,8 +134,8 @@ def _add(raw: RawSet, omission: Omission) -> RawSet:
 
 
 def open_references(
-    train: str,
-    heldout: str | None,
+    train: Any,
+    heldout: Any,
     size: int,
     channels: int,
     trained_on: Mapping[str, Any] | None = None,
@@ -134,7 +150,9 @@ def open_references(
     modules: dict[str, ImageDataModule] = {}
     options = options or Reading(follow_links)
 
-    def open_side(where: str, side: Side) -> Opened:
+    def open_side(where: Any, side: Side) -> Opened:
+        if not isinstance(where, str):
+            return open_images(where, side, size, channels, options=options)
         cut = _arguments_of_cut(where, _same_place(train, heldout), trained_on or {}, options)
         if cut is None:
             return open_images(where, side, size, channels, options=options)
@@ -143,19 +161,21 @@ def open_references(
         return _open_side(modules[where], where, side)
 
     trained = open_side(train, "train")
-    if not heldout:
+    if heldout is None:
         return trained, None
     unseen = open_side(heldout, "heldout")
     if trained.images.fingerprint == unseen.images.fingerprint:
         raise InputError(
-            f"{train} and {heldout} hold the same images: give held-out images that were never"
-            " trained on"
+            f"{trained.where} and {unseen.where} hold the same images: give held-out images that"
+            " were never trained on"
         )
     return trained, unseen
 
 
-def _same_place(train: str, heldout: str | None) -> bool:
-    return heldout is not None and Path(train).resolve() == Path(heldout).resolve()
+def _same_place(train: Any, heldout: Any) -> bool:
+    if not (isinstance(train, str) and isinstance(heldout, str)):
+        return False
+    return Path(train).resolve() == Path(heldout).resolve()
 
 
 def shape_name(shape: Shape) -> str:
@@ -242,41 +262,7 @@ def read_array(path: Path) -> np.ndarray:
             f"{path} cannot be read ({first_line(error)}): save a plain uint8 array by numpy.save"
             " or numpy.savez"
         ) from error
-    if array.dtype != np.uint8:
-        scale = "multiply them by 255" if array.dtype == bool else "scale them to 0..255, round"
-        raise InputError(
-            f"{path} holds {array.dtype}, images must be uint8: {scale}, and"
-            " save .astype(numpy.uint8)"
-        )
-    layouts = _layouts(array.shape)
-    if len(layouts) > 1:
-        readings = " or ".join(layouts)
-        raise InputError(f"{path} has the shape {array.shape}, which may be {readings}: {RESHAPE}")
-    if not layouts or not array.size:
-        raise InputError(
-            f"{path} has the shape {array.shape}: images are (n, h, w, c), (n, c, h, w) or"
-            " (n, h, w), with 1 or 3 channels, or 4 with alpha"
-        )
-    if "(c, h, w)" in layouts[0]:
-        array = array.transpose(0, 2, 3, 1)
-    return array[..., 0] if array.ndim == 4 and array.shape[-1] == 1 else array
-
-
-def _layouts(shape: tuple[int, ...]) -> list[str]:
-    """Plausible readings of an array's shape, in words."""
-    found = []
-    if len(shape) == 3:
-        found.append("{0} gray images of {2} x {1}".format(*shape))
-        if shape[2] in (3, 4) and min(shape[:2]) >= LEAST_SIDE:
-            found.append("one image (h, w, c) of {1} x {0} in colour".format(*shape))
-        if shape[0] in (3, 4) and min(shape[1:]) >= LEAST_SIDE:
-            found.append("one image (c, h, w) of {2} x {1} in colour".format(*shape))
-    if len(shape) == 4:
-        if shape[3] in (1, 3, 4) and min(shape[1:3]) >= shape[3]:
-            found.append("{0} images (h, w, c) of {2} x {1} with {3} channels".format(*shape))
-        if shape[1] in (1, 3, 4) and min(shape[2:]) >= shape[1]:
-            found.append("{0} images (c, h, w) of {3} x {2} with {1} channels".format(*shape))
-    return found
+    return images_of_array(array, str(path), floats=False)
 
 
 def _load_array(path: Path) -> np.ndarray:

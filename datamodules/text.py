@@ -1,12 +1,14 @@
 """Text for training, and the held-out text that loss and novelty are measured on."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 
+from novum.core.byte_pairs import BytePairs
+from novum.core.byte_pairs import vocabulary_of as stored_vocabulary
 from novum.core.checkpoints import read_checkpoint
 from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError, printable
@@ -14,6 +16,7 @@ from novum.core.lightning_compat import batches_done, counts_epochs, overfits, o
 from novum.core.vocabulary import Vocabulary
 from novum.datamodules.dataloaders import Batch, Batches, CountedBatches, transferred
 from novum.datamodules.sources import text_protocols as splits
+from novum.datamodules.sources.byte_pair_text import in_byte_pairs, learn_byte_pairs
 from novum.datamodules.sources.corpus import TextSource
 from novum.datamodules.sources.raw_images import say_omissions
 from novum.datamodules.sources.text_documents import Reading
@@ -26,16 +29,18 @@ VALIDATION_STREAMS = 50  # as in char-rnn and torch-rnn; the same on any number 
 class TextDataModule(LightningDataModule):
     """Text as streams of tokens: row b of a batch goes on where row b of the batch before ended.
 
-    A batch has `tokens` (b, t + 1), of which all but the last are inputs and all but the first are
-    targets; `restart`, true where all streams restart; and in training `epoch`, the passes over
-    the text so far.
+    Or, for networks that carry no state, windows from random places. A batch has `tokens`
+    (b, t + 1), of which all but the last are inputs and all but the first are targets; `restart`,
+    true where all streams restart; and in training `epoch`, the passes over the text so far.
 
     Args:
         dataset: stdlib (the source of Python's standard library), files or huggingface.
         files: For files: a path, a folder, a glob or a list of them; of text or, a document a row,
             JSON lines (.gz, .zst), parquet and Arrow.
         path: For huggingface: a hub name (`name` or `name:config`) or a local file or folder.
-        vocabulary: A token is a character, or a byte of UTF-8.
+        vocabulary: A token is a character, a byte of UTF-8, or of byte pairs (bpe), which are
+            learnt from the text that is trained on.
+        bpe_tokens: Number of tokens of byte pairs.
         encoding: Of the files, where tokens are characters; of several parted by commas
             (utf-8,latin-1) each file is in the first that it decodes in.
         on_bad_text: Stop at a text that cannot be read, or skip and count all such texts.
@@ -49,6 +54,8 @@ class TextDataModule(LightningDataModule):
         window: Tokens of a window.
         batch_size: Streams of a process.
         chunk_length: Tokens of a stream that a training step goes through.
+        order: Of training: streams, or random, windows of `chunk_length` from random places.
+        seed: Of random places.
         text_column: Of tables; null finds it.
         split: Of tables: the split to read; null for train, or the only one.
         streaming: For huggingface: read it as a stream until there are `max_characters`.
@@ -61,7 +68,7 @@ class TextDataModule(LightningDataModule):
         dataset: str = "stdlib",
         files: str | list[str] | None = None,
         path: str | None = None,
-        vocabulary: Literal["characters", "bytes"] = "characters",
+        vocabulary: Literal["characters", "bytes", "bpe"] = "characters",
         encoding: str = "utf-8",
         protocol: str = "nanogpt",
         validation: Literal["stateful", "windowed"] | None = None,
@@ -76,6 +83,9 @@ class TextDataModule(LightningDataModule):
         on_bad_text: Literal["error", "skip"] = "error",
         vocabulary_of: str | None = None,
         new_characters: Literal["unknown", "extend"] = "unknown",
+        order: Literal["streams", "random"] = "streams",
+        seed: int = 0,
+        bpe_tokens: int = 1024,
     ) -> None:
         super().__init__()
         if dataset not in TEXT_SETS:
@@ -91,6 +101,10 @@ class TextDataModule(LightningDataModule):
             raise InputError("path and streaming are for dataset: huggingface")
         if dataset == "stdlib" and (text_column or split):
             raise InputError("text_column and split are of tables, which stdlib has none of")
+        if order not in ("streams", "random"):
+            raise InputError(f"order is {order}: choose from streams, random")
+        if vocabulary not in ("characters", "bytes", "bpe"):
+            raise InputError(f"vocabulary is {vocabulary}: choose from characters, bytes, bpe")
         if on_bad_text not in ("error", "skip"):
             raise InputError(f"on_bad_text is {on_bad_text}: choose from error, skip")
         if streaming and max_characters is None:
@@ -98,18 +112,22 @@ class TextDataModule(LightningDataModule):
         self.protocol = splits.protocol(protocol)
         self.stateful = (validation or self.protocol.validation) == "stateful"
         self.batch_size, self.chunk_length, self.window = batch_size, chunk_length, window
+        self.order, self.seed = order, seed
         # now, not in setup: the vocabulary gives the network its size
         how = Reading(encoding, on_bad_text == "skip", text_column, vocabulary == "bytes")
-        kept = None if vocabulary_of is None else read_vocabulary(vocabulary_of, how.as_bytes)
-        extend = new_characters == "extend"
+        kept = None if vocabulary_of is None else read_vocabulary(vocabulary_of, vocabulary)
+        of_corpus, extend = None if vocabulary == "bpe" else kept, new_characters == "extend"
         self.corpus = open_text(
-            dataset, files, path, how, split, streaming, max_characters, follow_links, kept, extend
-        )
+            dataset, files, path, how, split, streaming, max_characters, follow_links, of_corpus,
+            extend,
+        )  # fmt: skip
         for line in self._notices(vocabulary_of, extend):
             rank_zero_warn(printable(line))
-        self.train, self.heldout, self.tested = (
-            self.corpus.source(spans) for spans in self.protocol.cut(len(self.corpus.tokens))
-        )
+        parts = [self.corpus.source(spans) for spans in self.protocol.cut(len(self.corpus.tokens))]
+        if vocabulary == "bpe":
+            pairs = kept or learn_byte_pairs(parts[0], bpe_tokens)
+            parts = [in_byte_pairs(part, cast(BytePairs, pairs)) for part in parts]
+        self.train, self.heldout, self.tested = parts
 
     def _notices(self, vocabulary_of: str | None, extend: bool) -> Iterator[str]:
         """Lines about characters and texts that are not read as they are."""
@@ -125,12 +143,17 @@ class TextDataModule(LightningDataModule):
 
     @property
     def vocab_size(self) -> int:
-        return len(self.corpus.vocabulary)
+        return len(self.train.vocabulary)
 
     @property
     def alphabet(self) -> str | None:
-        """Characters that the vocabulary is rebuilt from; None for bytes."""
-        return self.corpus.vocabulary.alphabet
+        """Characters that the vocabulary is rebuilt from; None for bytes and byte pairs."""
+        return self.train.vocabulary.alphabet
+
+    @property
+    def merges(self) -> str | None:
+        """Merges that byte pairs are rebuilt from; None for other vocabularies."""
+        return self.train.vocabulary.merges
 
     def __str__(self) -> str:
         return type(self).__name__  # Lightning's opens every loader; jsonargparse asks for it
@@ -167,11 +190,18 @@ class TextDataModule(LightningDataModule):
         per_epoch = length // self.chunk_length
         if self.trainer is not None and overfits(self.trainer):
             per_epoch = overfitted(self.trainer, per_epoch)
+        repeats = self.order == "streams" or self.trainer is not None and overfits(self.trainer)
         while True:
-            at = done % per_epoch
+            at = done % per_epoch if repeats else done
+            if self.order == "random":  # each batch of all ranks has places of its own
+                last = len(self.train) - self.chunk_length
+                places = np.random.default_rng([self.seed, at]).integers(last, size=streams)
+                starts = places[rank * self.batch_size : (rank + 1) * self.batch_size]
+            else:
+                starts = mine + at * self.chunk_length
             yield {
-                "tokens": _cut(self.train, mine + at * self.chunk_length, self.chunk_length),
-                "restart": at == 0,
+                "tokens": _cut(self.train, starts, self.chunk_length),
+                "restart": at == 0 or self.order == "random",
                 "epoch": done / per_epoch,
             }
             done += 1
@@ -223,8 +253,9 @@ class TextDataModule(LightningDataModule):
         length = min(apart, len(text) - 1 - (streams - 1) * apart)
         if length < chunk:
             raise InputError(
-                f"the text is too short: {len(text):,} characters, but {streams} streams of {chunk}"
-                f" need {streams * chunk + 1:,}: lower batch_size or chunk_length"
+                f"the text is too short: {len(text):,} {text.vocabulary.unit}, but {streams}"
+                f" streams of {chunk} need {streams * chunk + 1:,}: lower batch_size or"
+                " chunk_length"
             )
         return np.arange(streams) * apart, length
 
@@ -235,15 +266,14 @@ class TextDataModule(LightningDataModule):
         return self.trainer.global_rank, self.trainer.world_size
 
 
-def read_vocabulary(checkpoint: str, as_bytes: bool) -> Vocabulary:
-    """The vocabulary that a text model's checkpoint was trained with."""
-    found = read_checkpoint(checkpoint)
-    if "alphabet" not in found:
+def read_vocabulary(checkpoint: str, kind: str) -> Vocabulary:
+    """The vocabulary that a text model's checkpoint was trained with, if it is of that kind."""
+    vocabulary = stored_vocabulary(read_checkpoint(checkpoint))
+    if vocabulary is None:
         raise InputError(f"{checkpoint} is no checkpoint of a text model: it has no vocabulary")
-    vocabulary = Vocabulary(found["alphabet"])
-    if vocabulary.is_bytes != as_bytes:
-        kind = "bytes" if vocabulary.is_bytes else "characters"
-        raise InputError(f"{checkpoint} was trained on {kind}: give data.vocabulary {kind}")
+    if vocabulary.kind != kind:
+        own = vocabulary.kind
+        raise InputError(f"{checkpoint} was trained on {own}: give data.vocabulary {own}")
     return vocabulary
 
 

@@ -68,19 +68,20 @@ def require_step_memory(
 
 
 def require_batch_memory(
-    forward: Callable[[int], object], batch: int, module: LightningModule
+    forward: Callable[[int], object], batch: int, module: LightningModule, items: str = "images"
 ) -> None:
     """Fail before the first step if what a forward pass of the batch keeps does not fit.
 
     Nothing else of a step is counted, so a batch that is refused never fits.
 
     Args:
-        forward: The pass of so many images, through networks in evaluation mode.
-        batch: Images that are computed at a time.
+        forward: The pass of so many items, through networks in evaluation mode.
+        batch: Items that are computed at a time.
         module: What is trained.
+        items: Their name.
 
     Raises:
-        InputError: With the number of images that fit.
+        InputError: With the number of items that fit.
     """
     if batch <= 2 * FEW:
         return
@@ -92,10 +93,10 @@ def require_batch_memory(
         few, more = (kept_bytes(lambda n=n: forward(n)) for n in (FEW, 2 * FEW))
     for network in training:
         network.train()
-    per_image, free = max(1.0, (more - few) / FEW), partial(free_bytes, module.device)
+    per_item, free = max(1.0, (more - few) / FEW), partial(free_bytes, module.device)
     require_memory(
-        per_image * batch,
-        f"a step on {batch:,} images at a time",
-        f"give --data.batch_size {max(1, int(SHARE * free() / per_image))}",
+        per_item * batch,
+        f"a step on {batch:,} {items} at a time",
+        f"give --data.batch_size {max(1, int(SHARE * free() / per_item))}",
         free,
     )

@@ -1,6 +1,6 @@
 """Drawing text from a network (tokens (t, b), state) -> (logits (t, b, v), state)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ from tqdm import tqdm
 from novum.core.errors import InputError
 
 T = TypeVar("T")
+ASKED_EVERY = 32  # tokens, whether a text is long enough: it waits for the device
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,9 @@ def generate(
     how: Sampling,
     never: Tensor,
     bar: bool = False,
+    until: Callable[[Tensor], bool] | None = None,
 ) -> Tensor:
-    """Tokens (n, length) that go on after `prime` (p,), p >= 1.
+    """Tokens (n, length) that go on after `prime` (p,), p >= 1; fewer if `until` ends it.
 
     Args:
         network: In evaluation mode.
@@ -116,15 +118,18 @@ def generate(
         how: The temperature and filters.
         never: Tokens (k,) that are not drawn.
         bar: Show progress on a terminal.
+        until: Whether tokens (n, t) are enough; asked now and then.
     """
     n, length = uniforms.shape
     logits, state = network(prime[:, None])  # once for all streams
     logits = logits[-1].expand(n, -1)
-    state = tuple(part.expand(-1, n, -1).contiguous() for part in state)
+    state = tuple(part.repeat_interleave(n, 1) for part in state)  # (., b, ...) each
     columns = []
     for u in _with_bar(uniforms.T.unbind(), bar):
         logits = logits.index_fill(-1, never, -torch.inf)
         columns.append(draw(how.probabilities(logits), u))
+        if until and len(columns) % ASKED_EVERY == 0 and until(torch.stack(columns, 1)):
+            break
         if len(columns) < length:
             logits, state = network(columns[-1][None], state)
             logits = logits[0]

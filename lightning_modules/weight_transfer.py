@@ -8,8 +8,10 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import nn
 
+from novum.core.byte_pairs import vocabulary_of
 from novum.core.checkpoints import read_checkpoint
 from novum.core.errors import InputError
+from novum.core.vocabulary import Vocabulary
 
 
 def read_weights(path: str) -> dict[str, Any]:
@@ -64,28 +66,28 @@ def _left(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> str
     return f"; these begin anew: {', '.join(left[:20])}{more}"
 
 
-def transfer_text_model(module: nn.Module, alphabet: str | None, path: str) -> None:
+def transfer_text_model(module: nn.Module, vocabulary: Vocabulary, path: str) -> None:
     """Copies the weights of a text model; characters that are new keep the weights they have.
 
     Args:
         module: Of the same sizes.
-        alphabet: Its own, which begins with that of the checkpoint; None for bytes.
+        vocabulary: Its own, which begins with that of the checkpoint.
         path: The checkpoint.
 
     Raises:
         InputError: If the vocabulary is another one, or weights are of other sizes.
     """
     checkpoint = read_checkpoint(path)
-    if "alphabet" not in checkpoint:
+    before = vocabulary_of(checkpoint)
+    if before is None:
         raise InputError(f"transfer: {path} is no checkpoint of a text model")
-    before = checkpoint["alphabet"]
-    if (before is None) != (alphabet is None) or not (alphabet or "").startswith(before or ""):
+    if not vocabulary.extends(before):
         raise InputError(
             f"transfer: the vocabulary of {path} is another one: keep it, with"
             f" --data.vocabulary_of {path}"
         )
     theirs, ours = checkpoint["state_dict"], module.state_dict()
-    sizes = {None if before is None else len(before), None if alphabet is None else len(alphabet)}
+    sizes = {len(before), len(vocabulary)}
     for name, weight in ours.items():
         other = theirs.get(name)
         if other is None or (

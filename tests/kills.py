@@ -20,7 +20,7 @@ from novum.callbacks import LastCheckpoint, Preemption
 from novum.cli.run_folder import newest_whole
 from novum.datamodules.dataloaders import CountedBatches
 from tests.tiny import TinyImages, states_equal, tiny_gan, tiny_trainer
-from tests.tiny_text import text_data, tiny_char_lstm
+from tests.tiny_text import text_data, tiny_char_lstm, tiny_char_transformer
 
 INTERVAL = 3  # steps between checkpoints
 
@@ -40,6 +40,11 @@ def gan(folder: Path) -> tuple[LightningModule, LightningDataModule]:
 def char_lstm(folder: Path) -> tuple[LightningModule, LightningDataModule]:
     data = text_data(folder)
     return tiny_char_lstm(data, {"dropout": 0.3}), data
+
+
+def char_transformer(folder: Path) -> tuple[LightningModule, LightningDataModule]:
+    data = text_data(folder, order="random")
+    return tiny_char_transformer(data, {"dropout": 0.3}), data
 
 
 def go_on(folder: Path, build: Callable, steps: int) -> None:

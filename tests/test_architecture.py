@@ -159,7 +159,15 @@ def test_a_dcgan_loads_no_other_technique():
         for name in ("GAN", "networks.DCGANGenerator", "networks.DCGANDiscriminator")
     )
     loaded = of_novum_loaded_by(code)
-    techniques = ("stylegan", "dreams", "style_transfer", "char_lstm", "adversarial", "classifier")
+    techniques = (
+        "stylegan",
+        "dreams",
+        "style_transfer",
+        "char_lstm",
+        "char_transformer",
+        "adversarial",
+        "classifier",
+    )
     others = tuple(f"novum.lightning_modules.{name}" for name in techniques)
     assert "novum.lightning_modules.gan" in loaded
     assert [m for m in loaded if m.startswith(others) and "adversarial_training" not in m] == []

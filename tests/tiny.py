@@ -6,7 +6,7 @@ import torch
 from pytorch_lightning import LightningDataModule, Trainer
 from torch import Tensor
 
-from novum.lightning_modules import GAN, StyleGAN
+from novum.lightning_modules import GAN, FlowMatching, StyleGAN
 from novum.lightning_modules.adversarial_training import AlternatingTraining
 from novum.lightning_modules.networks import (
     Backbone,
@@ -14,6 +14,7 @@ from novum.lightning_modules.networks import (
     DCGANGenerator,
     StyleGANDiscriminator,
     StyleGANGenerator,
+    UNet,
 )
 
 
@@ -68,6 +69,21 @@ def tiny_stylegan(num_classes: int = 0, **settings) -> StyleGAN:
         StyleGANDiscriminator(**shape),
         **settings,
     )
+
+
+def tiny_flow(num_classes: int = 0, **settings) -> FlowMatching:
+    torch.manual_seed(0)
+    network = UNet(8, 1, num_classes, width=8, multipliers=(1, 2), blocks=1, attention=(4,))
+    return FlowMatching(network, **settings)
+
+
+def awake(network: torch.nn.Module) -> torch.nn.Module:
+    """The network with weights moved at random, so that what begins at zero is not."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return network
 
 
 def small_backbone() -> Backbone:

@@ -1,12 +1,12 @@
-"""A small text with some order in it, and a character model of 8 units."""
+"""A small text with some order in it, and character models of 8 units."""
 
 import random
 
 import torch
 
 from novum.datamodules import TextDataModule
-from novum.lightning_modules import CharLSTM
-from novum.lightning_modules.networks import CharRNN
+from novum.lightning_modules import CharLSTM, CharTransformer
+from novum.lightning_modules.networks import CausalTransformer, CharRNN
 
 
 def small_text(words: int = 800, seed: int = 0) -> str:
@@ -26,3 +26,12 @@ def tiny_char_lstm(data: TextDataModule, network: dict | None = None, **settings
     torch.manual_seed(0)
     net = CharRNN(data.vocab_size, hidden_size=8, layers=2, **(network or {}))
     return CharLSTM(net, data.alphabet, **settings)
+
+
+def tiny_char_transformer(
+    data: TextDataModule, network: dict | None = None, **settings
+) -> CharTransformer:
+    torch.manual_seed(0)
+    shape = dict(width=8, layers=2, heads=2, context=8)
+    net = CausalTransformer(data.vocab_size, **{**shape, **(network or {})})
+    return CharTransformer(net, data.alphabet, **settings)

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,7 +47,7 @@ class Piece(NamedTuple):
 class TextSource:
     """Text that figures of novelty are measured against: tokens, and where each comes from.
 
-    Offsets and lengths count tokens: characters, or bytes under a vocabulary of bytes.
+    Offsets and lengths count tokens: characters, bytes or byte pairs.
     `left_out`: what was not read of the place that it is from.
     """
 
@@ -58,8 +58,11 @@ class TextSource:
         pieces: Sequence[Piece] = (Piece(0, "text", 0),),
         fingerprint: str | None = None,
         left_out: tuple[Omission, ...] = (),
+        characters: "TextSource | None" = None,
     ) -> None:
+        """`characters`: The same text in characters, which byte pairs were made of."""
         self.tokens, self.vocabulary, self.pieces = tokens, vocabulary, pieces
+        self._characters = characters
         self.left_out = left_out
         self._starts = [piece.start for piece in pieces]
         self._fingerprint = fingerprint
@@ -71,6 +74,17 @@ class TextSource:
         """A text in memory."""
         vocabulary = vocabulary or Vocabulary.of_text(text)
         return cls(vocabulary.encode(text), vocabulary, [Piece(0, name, 0)])
+
+    @classmethod
+    def of_documents(cls, texts: Sequence[str], name: str = "document ") -> "TextSource":
+        """Documents in memory, one after another, named by their numbers from 0."""
+        starts = accumulate(map(len, texts), initial=0)
+        pieces = [
+            Piece(at, f"{name}{i}", 0) for i, (at, _) in enumerate(zip(starts, texts, strict=False))
+        ]
+        text = "".join(texts)
+        vocabulary = Vocabulary.of_text(text)
+        return cls(vocabulary.encode(text), vocabulary, pieces)
 
     @property
     def fingerprint(self) -> str:
@@ -90,9 +104,9 @@ class TextSource:
         return self.vocabulary.code_points(self.tokens[start:stop])
 
     def as_characters(self) -> "TextSource":
-        """The same text in characters, if it is in bytes."""
-        if not self.vocabulary.is_bytes:
-            return self
+        """The same text in characters."""
+        if self._characters is not None or not self.vocabulary.is_bytes:
+            return self._characters or self
         stops = [*self._starts[1:], len(self)]
         texts = [
             self.tokens[piece.start : stop].tobytes().decode("utf-8", "surrogateescape")
@@ -118,6 +132,8 @@ class TextSource:
         if not 0 <= offset < len(self):
             raise IndexError(f"offset {offset} is outside a text of {len(self)}")
         piece = self.pieces[bisect.bisect_right(self._starts, offset) - 1]
+        if self._characters is not None:  # a piece has its offset in characters
+            return piece.name, piece.offset + len(self.text(piece.start, offset))
         return piece.name, piece.offset + offset - piece.start
 
 

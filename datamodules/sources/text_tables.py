@@ -125,7 +125,7 @@ def _value(file: Path, number: int, row: Any, column: str | None) -> str | None:
     return row[name]
 
 
-def find_column(names: Sequence[str], file: Path) -> str:
+def find_column(names: Sequence[str], file: Path | str) -> str:
     """The column that holds the text."""
     usual = [name for name in USUAL_COLUMNS if name in names]
     if usual:

@@ -4,9 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from tqdm import tqdm
-
-from novum.core.distributed import is_rank_zero
+from novum.core.bars import Progress, progress
 
 CHUNK = 64  # images a thread takes at a time
 
@@ -24,6 +22,6 @@ def in_threads(
         yield from bar(results, doing, total=len(chunks), unit_scale=unit_scale)
 
 
-def bar(items, doing: str, **kwargs) -> tqdm:
+def bar(items, doing: str, **kwargs) -> Progress:
     """A progress bar on one rank, that shows only what takes more than 2 seconds."""
-    return tqdm(items, doing, delay=2, leave=False, disable=not is_rank_zero(), **kwargs)
+    return progress(items, doing, delay=2, leave=False, **kwargs)

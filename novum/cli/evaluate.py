@@ -1,12 +1,15 @@
 """Judges samples of any generator: `python evaluate.py --samples DIR --train DIR --heldout DIR`."""
 
 import argparse
-from collections.abc import Sequence
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 from novum.cli.program import (
-    EXIT_CANNOT_JUDGE,
-    EXIT_COPYING,
+    EXIT_REQUIREMENT,
     FOLLOW_LINKS,
     TRUST,
     Parser,
@@ -14,8 +17,12 @@ from novum.cli.program import (
     repeat_sigint,
 )
 from novum.core.security.trust import trusting
-from novum.report.model import Finding
 
+if TYPE_CHECKING:
+    from novum.evaluation.request import Request
+
+SHORT = "the same, in short: the answer fits on a screen, and HELDOUT may be missing"
+FAIL_ON = "of copying, leaning, cannot_judge, too_little_evidence: exit code 3 or 4"
 FEATURES = "default: efficientnet_lite0,pixels,alignment,local"
 GROUPS = "images that are held out together: a CSV of image and group, or a pattern of names"
 DESCRIPTION = """\
@@ -36,52 +43,58 @@ library.
 """
 EPILOG = """\
 examples:
-  {program} --samples out/ --train data/train --heldout data/test
-  {program} --samples out.npz --train cifar10 --heldout cifar10 --fail-on-copying
+  {program} out/ data/train data/test                     the answer on one screen
+  {program} --samples out/ --train data/train --heldout data/test    every figure
+  {program} out.npz cifar10 --fail-on-copying --require "precision>=0.7"
+  {program} --samples mine.pipeline:draw --train data/train --heldout data/test
   {program} --samples runs/dcgan_digits/version_0/checkpoints/best.ckpt
   {program} --kind text --samples out.txt --train input.txt --heldout input.txt
   {program} --compare A/report.json B/report.json
+  {program} --verify evaluation/report.json
   torchrun --nproc-per-node 8 evaluate.py --samples out/ --train cifar10 --heldout cifar10
 
-exit codes: 0 judged; 2 bad input; with --fail-on-copying 3 if copying is found, 4 if these sets do
-not allow a judgement
+exit codes: 0 judged; 2 bad input; 3 copying, or leaning if --fail-on names it; 4 the sets do not
+allow a judgement, or too little evidence if --fail-on names it; 5 a --require is not met, or
+--verify finds a change
 """
+PLACES = ("samples", "train", "heldout")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options; what contradicts itself is an error."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
+    options.short = bool(options.sets)
+    if len(options.sets) > len(PLACES):
+        parser.error(f"{len(options.sets)} places: give SAMPLES TRAIN [HELDOUT]")
+    for name, place in zip(PLACES, options.sets, strict=False):
+        if getattr(options, name):
+            parser.error(f"{place} and --{name} {getattr(options, name)}: give one of them")
+        setattr(options, name, place)
     if options.contamination:
         if options.kind != "text" or options.samples or options.heldout in (None, "none"):
             parser.error("--contamination needs --kind text, --train and --heldout, no --samples")
         options.samples = options.heldout
-    if bool(options.samples) == bool(options.compare):
+    if options.verify and options.compare:
+        parser.error("--verify and --compare: give one of them")
+    if options.verify is None and bool(options.samples) == bool(options.compare):
         parser.error("--samples or --compare is needed, one of them")
-    if options.kind == "text" and options.features:
-        parser.error("--features are of images: leave it out with --kind text")
-    of_text = options.text_column or options.encoding != "utf-8" or options.on_bad_text == "skip"
-    if options.kind == "image" and of_text:
+    if [str(options.json), str(options.markdown), str(options.junit)].count("-") > 1:
+        parser.error("only one of --json, --markdown and --junit can be - (stdout)")
+    waived = options.fail_on and "cannot_judge" in options.fail_on.split(",")
+    if waived and options.heldout == "none":
         parser.error(
-            "--text-column, --encoding and --on-bad-text are of text: leave them out without"
-            " --kind text"
+            "--fail-on cannot_judge with --heldout none: without held-out data facts alone decide;"
+            " leave one of them out"
         )
-    of_images = options.groups or options.image_column or options.on_bad_image == "skip"
-    if options.kind == "text" and of_images:
-        parser.error("--groups, --image-column and --on-bad-image are of images: leave them out")
-    if options.classifier and not (options.samples or "").endswith(".ckpt"):
-        parser.error("--classifier labels what a StyleGAN makes: --samples must be its checkpoint")
-    if not 0 <= options.seed < 2**31:
-        parser.error(f"--seed {options.seed}: give a number from 0 to {2**31 - 1}")
-    if options.num_samples is not None and options.num_samples < 2:
-        parser.error(f"--num-samples {options.num_samples}: at least 2 are needed")
     return options
 
 
 def _parser() -> Parser:
     parser = Parser(DESCRIPTION, EPILOG)
     add = parser.add_argument
-    add("--samples", metavar="PATH", help="what to judge")
+    add("sets", nargs="*", metavar="SAMPLES TRAIN [HELDOUT]", help=SHORT)
+    add("--samples", metavar="PATH|MODULE:FUNCTION", help="what to judge")
     add("--train", metavar="PATH|NAME", help="what the generator was trained on")
     add("--heldout", metavar="PATH|NAME|none", help="data like it, never trained on")
     add("--kind", choices=("image", "text"), default="image", help="default: image")
@@ -91,8 +104,26 @@ def _parser() -> Parser:
     add(
         "--fail-on-copying",
         action="store_true",
-        help="exit code 3 if so, 4 if unknown",
+        help="exit code 3 if so, 4 if unknown: --fail-on copying,cannot_judge",
     )
+    add("--fail-on", metavar="FINDING[,FINDING]", help=FAIL_ON)
+    add(
+        "--require",
+        metavar="FIGURE>=X",
+        action="append",
+        default=[],
+        help='or <=, >, <; exit code 5 if it is not so: "precision>=0.7", "precision/pixels>=70%%"',
+    )
+    add("--json", metavar="FILE|-", type=Path, help="report.json there too; -: to stdout, alone")
+    add("--markdown", metavar="FILE|-", type=Path, help="the comment on a pull request")
+    add("--junit", metavar="FILE|-", type=Path, help="the gate as JUnit XML")
+    add(
+        "--redacted",
+        action="store_true",
+        help="write hashes and aggregates alone: no image, text or name of one",
+    )
+    add("--quiet", action="store_true", help="print nothing but errors")
+    add("--verify", metavar="REPORT", type=Path, help="are the inputs those that were judged?")
     add("--follow-links", action="store_true", help=FOLLOW_LINKS)
     add(
         "--contamination",
@@ -141,20 +172,69 @@ def main(arguments: Sequence[str] | None = None) -> None:
             from novum.report.compare import compare
 
             return compare(options.compare, options.output)
-        if options.kind == "text":
-            from novum.evaluation.text import run
-        else:
-            from novum.evaluation.images import run  # imports torch
-        from novum.core.distributed import process_group
+        if options.verify:
+            return _verify(options)
+        with _aside(options) as stdout:
+            code = _judge(options, stdout)
+    if code:
+        raise SystemExit(code)
 
-        with process_group():
-            verdict = run(options)
-    if not options.fail_on_copying:
-        return
-    if verdict.copying:
-        raise SystemExit(EXIT_COPYING)
-    if verdict.finding is Finding.CANNOT_JUDGE and options.heldout != "none":  # facts alone decide
-        raise SystemExit(EXIT_CANNOT_JUDGE)
+
+def request_of(options: argparse.Namespace) -> "Request":
+    """The request that the command line makes."""
+    from novum.evaluation.request import Request, feature_list
+
+    given = vars(options)
+    known = {field.name for field in dataclasses.fields(Request)}
+    kept = {name: value for name, value in given.items() if name in known}
+    kept["features"] = feature_list(options.features)
+    # the short form is for a first look; in full one says that nothing is held out
+    return Request(**kept, ask_heldout=not options.short)
+
+
+def _judge(options: argparse.Namespace, stdout: TextIO) -> int:
+    """Judge, print, write; return the exit code."""
+    from novum.cli import ci_gate
+
+    request = request_of(options)
+    criteria = ci_gate.criteria_of(options)
+    from novum.core.bars import silence
+    from novum.core.distributed import is_rank_zero
+    from novum.evaluation.api import judge
+
+    with silence() if options.quiet else contextlib.nullcontext():
+        report = judge(request)
+    checks = ci_gate.check(report, criteria)
+    if is_rank_zero():
+        if not options.quiet:
+            from novum.evaluation.outputs import show, show_short
+
+            (show_short if options.short else show)(report, options.output)
+        ci_gate.write(report, checks, options, stdout)
+        ci_gate.say(checks)
+    return next((check.exit_code for check in checks if not check.passed), 0)
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from novum.evaluation.verify import verify
+
+    places = {name: getattr(options, name) for name in PLACES}
+    found = verify(options.verify, places, quiet=True)
+    for line in found.lines:
+        print(line)
+    if not found.same:
+        raise SystemExit(EXIT_REQUIREMENT)
+
+
+@contextlib.contextmanager
+def _aside(options: argparse.Namespace) -> Iterator[TextIO]:
+    """Stdout, to which nothing for people goes where a program reads it."""
+    stdout = sys.stdout
+    if "-" in map(str, (options.json, options.markdown, options.junit)):
+        with contextlib.redirect_stdout(sys.stderr):
+            yield stdout
+    else:
+        yield stdout
 
 
 if __name__ == "__main__":

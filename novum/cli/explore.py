@@ -1,4 +1,4 @@
-"""Explores the style space of a StyleGAN: `python explore.py mix --checkpoint best.ckpt`."""
+"""Explores what a model has learnt: `python explore.py mix --checkpoint best.ckpt`."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,8 +9,16 @@ from novum.cli.program import FOLLOW_LINKS, TRUST, Parser, one_line_errors
 from novum.core.security.trust import trusting
 
 DESCRIPTION = """\
-What is in the style space of a StyleGAN of train.py?
+What can a generator of train.py make?
 
+Any generator with latents:
+  interpolate an animation along great circles in the latents (GIF)
+
+FlowMatching:
+  inpaint     images whose right half, or the white of --mask, is made anew (PNG)
+  vary        images taken more and more of the way to noise, and back (PNG)
+
+StyleGAN:
   mix         coarse, middle and fine styles of some images put into others (PNG)
   truncate    the same latents from the mean image to no truncation (PNG)
   walk        an animation along straight lines in w (GIF)
@@ -18,22 +26,38 @@ What is in the style space of a StyleGAN of train.py?
   project     images found in the style space, beside what was asked (PNG, .npz); without --images
               those of the run: are training images found better than held-out ones?
   measure     path lengths in z and w; with --classifier linear separability, too (JSON)
+
+What does a text model know by heart?
+
+  extract     how often a prompt from training text is gone on with word for word, and as often one
+              from held-out text, by the likeliest characters and by samples (JSON)
 """
 EPILOG = """\
 examples:
   {program} mix --checkpoint runs/stylegan_fashion_mnist/version_0/checkpoints/best.ckpt
   {program} project --checkpoint best.ckpt --images photos/ --space w+
+  {program} vary --checkpoint best.ckpt --class 3
+  {program} extract --checkpoint runs/char_lstm_stdlib/version_0/checkpoints/best.ckpt
 
 exit codes: 0 done; 2 bad input
 """
-COMMANDS = ("mix", "truncate", "walk", "directions", "project", "measure")
+COMMANDS = (
+    *("mix", "truncate", "walk", "directions", "project", "measure"),
+    *("interpolate", "inpaint", "vary"),
+    "extract",
+)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(DESCRIPTION, EPILOG)
     add = parser.add_argument
     add("command", choices=COMMANDS, metavar="COMMAND", help="one of those above")
-    add("--checkpoint", metavar="PATH", required=True, help="of a StyleGAN")
+    add(
+        "--checkpoint",
+        metavar="PATH",
+        required=True,
+        help="of a generator, or of a text model to extract",
+    )
     add("--output", metavar="DIR", type=Path, default="exploration", help="default: exploration")
     add("--rows", metavar="N", type=int, default=6, help="images, walks or directions shown")
     add("--psi", metavar="X", type=float, default=0.7, help="truncation of mixed images")
@@ -44,7 +68,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         type=int,
         help="one class of a conditional generator alone, by number; default: all in turn",
     )
-    add("--images", metavar="PATH", help="what to project: a folder, .npy, .npz, .parquet")
+    add(
+        "--images", metavar="PATH", help="what to project or change: a folder, .npy, .npz, .parquet"
+    )
+    add("--mask", metavar="PATH", help="an image, white where pixels are made anew")
     add("--num-images", metavar="N", type=int, default=64, help="to project, of each side")
     add("--space", choices=("w", "w+"), default="w+", help="one w, or one for each layer")
     add("--steps", metavar="N", type=int, default=200, help="updates of a projection")
@@ -52,11 +79,30 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--classifier", metavar="PATH", help="a classifier's checkpoint")
     add("--num-paths", metavar="N", type=int, default=1000, help="of each kind, to measure")
     add("--num-samples", metavar="N", type=int, default=10_000, help="images to be labelled")
+    add("--num-prompts", metavar="N", type=int, default=200, help="of each side, to extract")
+    add(
+        "--prefixes",
+        metavar="N",
+        type=int,
+        nargs="+",
+        default=[50, 100, 200],
+        help="characters of prompts that are shown; default: 50 100 200",
+    )
+    add("--suffix", metavar="N", type=int, default=50, help="characters to extract; default 50")
+    add("--tries", metavar="N", type=int, default=10, help="samples of a prompt; default 10")
+    add("--temperature", metavar="T", type=float, default=1.0, help="of these; default 1")
+    add("--train", metavar="PATH|NAME", help="to extract: text; default: the run's")
+    add("--heldout", metavar="PATH|NAME", help="the control; default: the run's")
     add("--follow-links", action="store_true", help=FOLLOW_LINKS)
     add("--trust", action="store_true", help=TRUST)
     add("--seed", metavar="S", type=int, default=0, help="of the latents")
     options = parser.parse_args(arguments)
-    for name in ("rows", "num_images", "steps", "num_paths", "num_samples"):
+    if min(options.prefixes) < 1:
+        parser.error(f"--prefixes {min(options.prefixes)}: at least 1")
+    if options.heldout == "none":
+        parser.error("--heldout none: extraction needs held-out text as its control")
+    for name in ("rows", "num_images", "steps", "num_paths", "num_samples", "num_prompts",
+                 "suffix", "tries"):  # fmt: skip
         if getattr(options, name) < 1:
             parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: at least 1")
     if not isfinite(options.psi):
@@ -70,7 +116,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; a user's mistake ends in one line and exit code 2."""
     options = parse(arguments)
     with one_line_errors(), trusting(options.trust):
-        from novum.cli.explore_commands import run  # imports torch
+        if options.command == "extract":
+            from novum.cli.explore_text import extract as run  # imports torch
+        else:
+            from novum.cli.explore_commands import run
 
         run(options)
 

@@ -198,7 +198,8 @@ class TrainCLI(LightningCLI):
             "model.init_args.network.init_args.vocab_size",
             apply_on="instantiate",
         )
-        parser.link_arguments("data.alphabet", "model.init_args.alphabet", apply_on="instantiate")
+        for part in ("alphabet", "merges"):
+            parser.link_arguments(f"data.{part}", f"model.init_args.{part}", apply_on="instantiate")
 
     def _add_instantiators(self) -> None:
         """Skip links that the model does not accept."""

@@ -3,6 +3,8 @@
 import _thread
 import argparse
 import contextlib
+import difflib
+import importlib
 import os
 import re
 import signal
@@ -11,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from novum.core.errors import (
     EXIT_BAD_INPUT,
@@ -22,13 +24,15 @@ from novum.core.errors import (
     out_of_memory,
     printable,
 )
+from novum.core.run_record import novum_version
 
-EXIT_COPYING = 3
-EXIT_CANNOT_JUDGE = 4
+EXIT_REQUIREMENT = 5
 EXIT_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: run me again
 EXIT_INTERRUPTED = 130
 STOPS = ("SIGINT", "SIGTERM", "SIGUSR1")
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+SHELLS = ("bash", "zsh", "tcsh")
+COMPLETION = "print completion for that shell; needs the package shtab"
 FOLLOW_LINKS = "follow links that lead out of a folder of images or texts"
 TRUST = "the checkpoint and its config are yours: build whatever classes they name"
 
@@ -37,6 +41,11 @@ def program_name() -> str:
     """The program as the user typed it: `python train.py`, or `novum-train` where installed."""
     name = Path(sys.argv[0]).name
     return f"python {name}" if name.endswith(".py") else name
+
+
+def version_line() -> str:
+    """`novum 0.1.0`."""
+    return f"novum {novum_version() or '(not installed)'}"
 
 
 def stop(program: str, message: str, code: int = EXIT_BAD_INPUT) -> NoReturn:
@@ -72,6 +81,18 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class PrintCompletion(argparse.Action):
+    """Prints completion for a shell; needs the package shtab."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: Any, **_: Any) -> None:
+        try:
+            shtab = importlib.import_module("shtab")
+        except ImportError:
+            stop(program_name(), "--print_shtab needs the package shtab: pip install shtab")
+        print(shtab.complete(parser, shell=given[1]))
+        parser.exit()
+
+
 class Parser(argparse.ArgumentParser):
     """Command-line options; a wrong one is a one-line error.
 
@@ -86,9 +107,15 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        self.add_argument("--version", action="version", version=version_line())
+        self.add_argument("--print_shtab", action=PrintCompletion, choices=SHELLS, help=COMPLETION)
 
     def error(self, message: str) -> NoReturn:
-        stop(program_name(), f"{message} (--help explains)")
+        unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
+        known = list(self._option_string_actions)
+        near = difflib.get_close_matches(unknown[1], known, 1) if unknown else []
+        mend = f"did you mean {near[0]}?" if near else "--help explains"
+        stop(program_name(), f"{message} ({mend})")
 
 
 @contextlib.contextmanager

@@ -11,7 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from novum.cli.program import CONFIGS, program_name, stop, stoppable
+from novum.cli.program import (
+    CONFIGS,
+    Parser,
+    one_line_errors,
+    program_name,
+    stop,
+    stoppable,
+    version_line,
+)
+from novum.cli.train_help import ALL, FULL, class_help, short_help
 from novum.core.errors import first_line
 from novum.core.security.configs import Config, config_of_run
 from novum.core.security.trust import trusting
@@ -26,7 +35,8 @@ usage: {program} {{fit,validate,test,predict}} [--config FILE] [--KEY VALUE ...]
   {program} fit --config dream.png                            repeat the picture that it wrote
   {program} test --ckpt_path ... --trust                      take the config beside it as code
   {program} fit --config ... --print_config                   show every value
-  {program} fit --help                                        explain every key
+  {program} fit --help                                        the keys used most
+  {program} fit --config ... --help_model                     every key of its model
 
 experiments:
 {experiments}
@@ -43,6 +53,12 @@ LOGGERS = {
     }.items()
 } | {"none": "false"}
 COMMANDS = ("fit", "validate", "test", "predict")
+KEYS = (  # that completion knows
+    "--ckpt_path", "--seed_everything", "--trust", "--print_config", "--help_model", "--help_data",
+    "--trainer.max_steps", "--trainer.devices", "--trainer.precision", "--trainer.logger",
+    "--trainer.callbacks+", "--data.init_args.dataset", "--data.init_args.path",
+    "--data.init_args.image_size", "--data.init_args.batch_size", "--model.init_args.lr",
+)  # fmt: skip
 MEANT = {"train": "fit", "eval": "validate", "evaluate": "test", "sample": "predict",
          "generate": "predict", "resume": "fit --ckpt_path last"}  # fmt: skip
 
@@ -284,15 +300,49 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not given or given[0] in ("-h", "--help"):
         print_help(program_name())
         return
+    if given == ["--version"]:
+        print(version_line())
+        return
+    if given[0] == "--print_shtab":
+        print_completion(given[1:])
+        return
+    if given[0] in COMMANDS and {"-h", "--help"} & set(given):
+        print(short_help(program_name(), given[0]))
+        return
     with stoppable(), trusting("--trust" in given):
         arguments = [a for a in given if a != "--trust"]
         configs = Configs(arguments)
+        if asked := [FULL[a] for a in given if a in FULL]:
+            print_class_help(asked[0], given, configs)
+            return
+        arguments = ["--help" if a == ALL else a for a in arguments]
         sys.argv[1:], trusted_texts = expand_arguments(arguments, configs)
         if trusted_texts is None:  # classes of one's own; behind all that is installed
             sys.path.append(os.getcwd())
         from novum.cli.lightning_cli import run  # imports Lightning
 
         run(trusted_texts, configs.made_of)
+
+
+def print_class_help(section: str, given: Sequence[str], configs: Configs) -> None:
+    """Explain every argument of the model or the data of the configs on the command line."""
+    with one_line_errors():
+        parts = [part for argument in given for part in _split_option(argument)]
+        pairs = zip(parts, parts[1:], strict=False)
+        files = [configs.resolve(value) for option, value in pairs if option == "--config"]
+        sys.path.append(os.getcwd())  # classes of one's own
+        print(class_help(section, files))
+
+
+def print_completion(shell: Sequence[str]) -> None:
+    """Completion of commands, configs and the keys used most, as a script for a shell."""
+    parser = Parser("Train, validate, test and sample.", "")
+    names = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("--config", "-c", choices=names)
+    for key in KEYS:
+        parser.add_argument(key)
+    parser.parse_args(["fit", "--print_shtab", *shell])
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ def apply_flags(config: Namespace, subcommand: str) -> None:
 
         _drop(trainer, Checkpoint)
     _refuse_without_effect(config)
+    _refuse_search(trainer)
     if subcommand == "fit":
         _evaluate_at_the_end(trainer)
 
@@ -59,6 +60,19 @@ def _refuse_without_effect(config: Namespace) -> None:
         raise InputError(
             "trainer.model_registry is of Lightning's own cloud, which novum does not write to;"
             " leave it out"
+        )
+
+
+def _refuse_search(trainer: Namespace) -> None:
+    """A run is repeated and goes on by the batch size in its config."""
+    from pytorch_lightning.callbacks import BatchSizeFinder
+
+    listed = trainer.get("callbacks")
+    if any(_is_a(callback, BatchSizeFinder) for callback in listed or ()):
+        raise InputError(
+            "BatchSizeFinder would train with another batch size than config.yaml says, and search"
+            " anew at each resume: leave it out, and try sizes with --trainer.fast_dev_run=3"
+            " --data.init_args.batch_size N"
         )
 
 

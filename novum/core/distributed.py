@@ -1,10 +1,12 @@
 """Distributed helpers: shards of work, gathered results, barriers that name missing ranks."""
 
 import contextlib
+import itertools
+import math
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, cast
 
@@ -48,9 +50,14 @@ def rank_zero_warn(message: str) -> None:
 
 def shard(n: int, step: int = 1) -> slice:
     """This rank's part of n rows: parts follow one another and begin at multiples of `step`."""
-    blocks = -(-n // step)
-    ends = [min(n, -(-blocks * r // world_size()) * step) for r in (rank(), rank() + 1)]
-    return slice(*ends)
+    return shards(n, step)[rank()]
+
+
+def shards(n: int, step: int = 1) -> list[slice]:
+    """The part of each rank."""
+    blocks, ranks = -(-n // step), world_size()
+    ends = [min(n, -(-blocks * r // ranks) * step) for r in range(ranks + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(ends)]
 
 
 def timeout() -> timedelta:
@@ -114,17 +121,31 @@ def all_gather_rows(mine: Tensor, where: str) -> Tensor:
     return whole
 
 
+def exchange(parts: Sequence[Tensor], where: str) -> list[Tensor]:
+    """Send a part to each rank, and return the part that each has sent to this one, on the CPU."""
+    if world_size() == 1:
+        return list(parts)
+    sizes = [shapes[rank()] for shapes in all_gather_objects([p.shape for p in parts], where)]
+    each = parts[0].element_size()
+    sent = torch.cat([part.cpu().contiguous().view(-1).view(torch.uint8) for part in parts])
+    lengths = [each * math.prod(size) for size in sizes]
+    brought = torch.empty(sum(lengths), dtype=torch.uint8)
+    own = [each * part.numel() for part in parts]
+    dist.all_to_all_single(brought, sent, lengths, own, group=cpu_group())
+    whole = [part.clone().view(parts[0].dtype) for part in brought.split(lengths)]
+    return [part.view(size) for part, size in zip(whole, sizes, strict=True)]
+
+
 def is_local_rank_zero() -> bool:
     own = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0
     return int(own) == 0
 
 
-def all_reduce_sum(arrays: Iterable[NDArray], where: str) -> None:
-    """The sums over all ranks, in place."""
+def all_reduce(array: NDArray, where: str, operation: Any = dist.ReduceOp.SUM) -> None:
+    """Sums over all ranks, or what another operation makes of their values, in place."""
     if world_size() > 1:
         barrier(where)
-        for array in arrays:
-            dist.all_reduce(torch.from_numpy(array), group=cpu_group())
+        dist.all_reduce(torch.from_numpy(array), operation, group=cpu_group())
 
 
 @contextlib.contextmanager
@@ -143,7 +164,8 @@ def process_group() -> Iterator[None]:
 
     Of several that fail, the first alone says why.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "RANK" not in os.environ:
+    alone = int(os.environ.get("WORLD_SIZE", 1)) == 1 or "RANK" not in os.environ
+    if alone or dist.is_initialized():
         yield
         return
     store, own, ranks = next(rendezvous("env://", timeout=timeout()))

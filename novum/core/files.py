@@ -10,6 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
 from novum.core.errors import InputError
 
 PARTIAL = re.compile(r".+\.[0-9a-f]{8}\.tmp")
@@ -60,6 +63,19 @@ def read_blocks(path: str | Path, block: int = 1 << 22) -> Iterator[bytes]:
         while left and (data := file.read(min(block, left))):
             left -= len(data)
             yield data
+
+
+def append_array(path: Path, array: NDArray) -> None:
+    """Add the values of an array to a file of nothing else."""
+    with path.open("ab") as file:
+        file.write(np.ascontiguousarray(array).data)
+
+
+def mapped_array(path: Path, dtype: DTypeLike) -> NDArray:
+    """The values (n,) of such a file, read as they are asked for."""
+    if not path.stat().st_size:
+        return np.zeros(0, dtype)
+    return np.asarray(np.memmap(path, dtype, mode="r"))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Memory of the machine or of the process's control group, and a budget for threads."""
 
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -76,6 +77,24 @@ def require_memory(
         raise InputError(
             f"{what} takes about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free:"
             f" {mend}"
+        )
+
+
+def require_room(needed: float, folder: Path, what: str) -> None:
+    """Refuse work whose files fit neither on a folder's disk nor into memory, before it begins.
+
+    What does not fit on the disk is kept in memory, at most half of what is free.
+
+    Args:
+        needed: Bytes of its files.
+        what: Their contents, as the subject of the sentence.
+    """
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free and needed > available_bytes() // 2:
+        raise InputError(
+            f"{what} takes about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of disk are free in"
+            f" {folder}: make room, or set NOVUM_CACHE to a folder on a larger disk"
         )
 
 

@@ -43,6 +43,29 @@ class LatentGenerator(ImageGenerator, Protocol):
 
 
 @runtime_checkable
+class ImageEditor(LatentGenerator, Protocol):
+    """A generator that changes uint8 images (n, c, h, w), the same way for the same seed."""
+
+    def inpaint(
+        self,
+        images: Tensor,
+        hole: Tensor,  # (h, w), True where pixels are made anew
+        *,
+        seed: int | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor: ...
+
+    def vary(
+        self,
+        images: Tensor,
+        strength: float = 0.5,  # 0: as they are, 1: anew
+        *,
+        seed: int | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor: ...
+
+
+@runtime_checkable
 class StyleGenerator(LatentGenerator, Protocol):
     """A generator whose images are made from one style per layer (n, num_styles, w_dim)."""
 
@@ -142,7 +165,8 @@ def axis(pl_module: "LightningModule") -> str:
 
 def unit(pl_module: "LightningModule") -> str:
     """Unit that the attribute counts."""
-    return AXES.get(axis(pl_module), "steps")
+    vocabulary = getattr(pl_module, "vocabulary", None)
+    return getattr(vocabulary, "unit", None) or AXES.get(axis(pl_module), "steps")
 
 
 def seen(pl_module: "LightningModule") -> int:
@@ -176,7 +200,23 @@ class AttackedImage(Protocol):
 def require_styles(module: "LightningModule", who: str) -> StyleGenerator:
     """The module, if it has a style space; else ValueError."""
     if not isinstance(module, StyleGenerator):
-        raise InputError(
-            f"{who} needs a generator with styles, such as StyleGAN, not {type(module).__name__}"
-        )
+        raise _lacking(module, who, "a generator with styles, such as StyleGAN")
     return module
+
+
+def require_latents(module: "LightningModule", who: str) -> LatentGenerator:
+    """The module, if its latents can be walked through; else ValueError."""
+    if not isinstance(module, LatentGenerator):
+        raise _lacking(module, who, "a generator with latents, such as GAN")
+    return module
+
+
+def require_editing(module: "LightningModule", who: str) -> ImageEditor:
+    """The module, if it changes images; else ValueError."""
+    if not isinstance(module, ImageEditor):
+        raise _lacking(module, who, "a generator that changes images, such as FlowMatching")
+    return module
+
+
+def _lacking(module: "LightningModule", who: str, what: str) -> InputError:
+    return InputError(f"{who} needs {what}, not {type(module).__name__}")

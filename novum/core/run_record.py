@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,6 +88,13 @@ def sorted_changes(before: Any, now: Any) -> list[Change]:
 
 
 @cache
+def novum_version() -> str:
+    """Version of the installed package; '' if it runs from its source alone."""
+    with contextlib.suppress(PackageNotFoundError):
+        return version("novum")
+    return ""
+
+
 def code_version() -> str:
     """Digest of novum's own source files."""
     found = hashlib.sha256()

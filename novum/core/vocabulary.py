@@ -28,6 +28,9 @@ class Vocabulary:
             a vocabulary of bytes (of UTF-8).
     """
 
+    merges: str | None = None  # of byte pairs alone
+    unit = "characters"  # that tokens are counted as
+
     def __init__(self, alphabet: str | None = None) -> None:
         if alphabet is not None and not alphabet.startswith(UNKNOWN):
             alphabet = UNKNOWN + alphabet.replace(UNKNOWN, "")
@@ -61,25 +64,38 @@ class Vocabulary:
 
     @property
     def is_bytes(self) -> bool:
-        return self.alphabet is None
+        return self.kind == "bytes"
+
+    @property
+    def kind(self) -> str:
+        """As data.vocabulary names it."""
+        return "bytes" if self.alphabet is None else "characters"
 
     def __len__(self) -> int:
         return 256 if self.alphabet is None else len(self.alphabet)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Vocabulary) and self.alphabet == other.alphabet
+        if not isinstance(other, Vocabulary):
+            return False
+        return (self.alphabet, self.merges) == (other.alphabet, other.merges)
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]
 
+    def extends(self, other: "Vocabulary") -> bool:
+        """Return True if each token of the other one means the same in this one."""
+        if self.alphabet is None or other.alphabet is None:
+            return self == other
+        return self.alphabet.startswith(other.alphabet)
+
     def encode(self, text: str) -> Tokens:
         """Tokens (n,), uint8 where 256 are enough, else uint16; unknown characters become 0."""
-        if self.is_bytes:
+        if self.alphabet is None:
             return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
         return self._tokens[code_points(text)]
 
     def decode(self, tokens: Tokens | Iterable[int]) -> str:
         """Text of tokens (n,); invalid UTF-8, such as a truncated character, becomes U+FFFD."""
-        if self.is_bytes:
+        if self.alphabet is None:
             return np.asarray(tokens, np.uint8).tobytes().decode("utf-8", "replace")
         codes = self._codes[np.asarray(tokens, np.int64)]
         return codes.tobytes().decode("utf-32-le", "surrogatepass")
@@ -95,10 +111,20 @@ class Vocabulary:
         alphabet = self.alphabet
         return "".join(dict.fromkeys(c for c in text if c not in alphabet))
 
-    def starts(self, tokens: Tokens) -> NDArray[np.bool_]:
-        """Mask of tokens that begin a character: all but the continuation bytes of UTF-8."""
-        tokens = np.asarray(tokens)
-        return (tokens & 0xC0) != 0x80 if self.is_bytes else np.ones(tokens.shape, bool)
+    def sizes(self) -> NDArray[np.int64]:
+        """Characters, and bytes of UTF-8, of each token (v, 2).
+
+        A character that several tokens make is counted with the one that begins it.
+        """
+        if self.alphabet is None:
+            return np.stack([begins_character(np.arange(256)), np.ones(256, int)], 1)
+        sizes = [len(c.encode("utf-8", "surrogatepass")) for c in self.alphabet]
+        return np.stack([np.ones(len(sizes), int), sizes], 1)
+
+
+def begins_character(byte: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Mask of bytes that begin a character: all but the continuation bytes of UTF-8."""
+    return (byte & 0xC0) != 0x80
 
 
 BYTE_ORDER_MARK = "\ufeff"

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from itertools import chain
@@ -11,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from novum.core import distributed
-from novum.core.errors import InputError, printable
+from novum.core.errors import InputError
 from novum.datamodules.resolve_source import Opened
 from novum.datamodules.sources.decode import Page, decoded
 from novum.datamodules.sources.image_sources import ImageSource
 from novum.datamodules.sources.raw_images import EXPECTED, SHOWN, Rows
 from novum.datamodules.sources.threads import CHUNK, in_threads
 from novum.evaluation.image_sets import Sets
+from novum.evaluation.request import Request
 from novum.evaluation.set_overlap import find_overlap, overlap_lines
 from novum.report.model import Overlap, Report, SetAudit
 
@@ -27,7 +29,7 @@ MOST_SIZES = 8  # that are listed
 NAMES = {"samples": "Samples", "train": "Training images", "heldout": "Held-out images"}
 
 
-def add_audit(report: Report, sets: Sets) -> dict[str, NDArray]:
+def add_audit(report: Report, sets: Sets, request: Request) -> dict[str, NDArray]:
     """Audit the sets into a report and print a line for each; return a hash of each image.
 
     Raises:
@@ -36,13 +38,12 @@ def add_audit(report: Report, sets: Sets) -> dict[str, NDArray]:
     opened = sets.opened()
     digests = {name: row_digests(side.images) for name, side in opened.items()}
     for name, side in opened.items():
-        report.audit[name] = audit_set(side, *digests[name])
-        if distributed.is_rank_zero():
-            print(printable(audit_line(name, side, report.audit[name])), flush=True)
+        audit = audit_set(side, *digests[name])
+        report.audit[name] = replace(audit, examples={}) if request.redacted else audit
+        request.say(audit_line(name, side, report.audit[name]))
     report.overlap = find_overlap({name: rows for name, (rows, _, _) in digests.items()})
-    if distributed.is_rank_zero():
-        for line in overlap_lines(report.audit, report.overlap, "image"):
-            print(line, flush=True)
+    for line in overlap_lines(report.audit, report.overlap, "image"):
+        request.say(line)
     require_usable(opened, report.audit)
     report.notes += audit_caveats(report.audit, report.overlap)
     return {name: rows for name, (rows, _, _) in digests.items()}
@@ -173,11 +174,10 @@ def _shown(audit: SetAudit, reason: str) -> str:
 def require_usable(opened: dict[str, Opened], audit: dict[str, SetAudit]) -> None:
     """Raise InputError for arrays of zeros and ones, which 0 to 255 would show as black."""
     for name, side in opened.items():
-        is_array = side.where.endswith((".npy", ".npz"))
-        if is_array and audit[name].lowest == 0 and audit[name].highest == 1:
+        if side.is_array and audit[name].lowest == 0 and audit[name].highest == 1:
             raise InputError(
                 f"{side.where} holds values from 0 to 1, images are 0 to 255, and these would be"
-                " judged as black: save (x * 255).astype(numpy.uint8)"
+                " judged as black: give (x * 255).astype(numpy.uint8)"
             )
 
 

@@ -1,24 +1,34 @@
 """The images of an evaluation: samples, of a generator or a place, and their references."""
 
-import argparse
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from tqdm.auto import trange
+from torch import nn
 
 from novum.core import distributed
+from novum.core.bars import progress
 from novum.core.checkpoints import load_module
 from novum.core.devices import default_device
 from novum.core.distributed import rank_zero_warn
-from novum.core.errors import InputError
+from novum.core.errors import InputError, NovumError
 from novum.core.protocols import BLOCK, ImageGenerator, require_styles
 from novum.core.security import Untrusted, arguments_of_run
 from novum.core.seeds import derived_seed
 from novum.datamodules.resolve_source import Opened, Reading, open_images, open_references
+from novum.datamodules.sources.builtin_datasets import FIXED
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource
 from novum.datamodules.sources.local_tables import holds_tables
+from novum.evaluation.generators import (
+    Draw,
+    called,
+    evaluating,
+    function_name,
+    is_function_name,
+    named_function,
+)
 from novum.evaluation.latent_figures import load_labeller
+from novum.evaluation.request import Request
 
 NUM_SAMPLES = 10_000  # drawn from a checkpoint
 
@@ -44,48 +54,89 @@ class Sets(NamedTuple):
         return {name: side.images for name, side in self.opened().items()}
 
 
-def open_sets(options: argparse.Namespace) -> Sets:
+def open_sets(request: Request) -> Sets:
     """The samples first: the references are read at their size."""
-    require_tables(options)
-    if options.samples.endswith(".ckpt"):
-        trained_on = data_of_run(options)
-        places = reference_places(options, trained_on)
-        module = (
-            load_module(Path(options.samples), "sample", "generator").to(default_device()).eval()
-        )
-        if options.classifier:
-            require_styles(module, "--classifier")
-            load_labeller(options.classifier)  # fail early if it is missing
-        generator = cast(ImageGenerator, module)
-        images = draw_samples(generator, options.num_samples or NUM_SAMPLES, options.seed)
-        samples = Opened(options.samples, ImageArray(images), None)
-    else:
-        trained_on, generator = None, None
-        places = reference_places(options, trained_on)
-        samples = open_images(options.samples, "samples", options=reading(options))
-    follow = options.follow_links or bool(trained_on and trained_on.get("follow_links"))
-    read_as = reading(options)._replace(follow_links=follow)
+    require_tables(request)
+    trained_on = data_of_run(request) if request.is_checkpoint else None
+    places = reference_places(request, trained_on)
+    samples, generator = open_samples(request)
+    follow = request.follow_links or bool(trained_on and trained_on.get("follow_links"))
+    read_as = reading(request)._replace(follow_links=follow)
     channels, size, _ = samples.images.shape
     with distributed.local_rank_zero_first("training and held-out images"):
         references = open_references(*places, size, channels, trained_on, options=read_as)
-    sets = Sets(samples, *references, generator, options.groups or groups_of(trained_on, places))
+    sets = Sets(samples, *references, generator, request.groups or groups_of(trained_on, places))
     for side in sets.opened().values():
         if len(side.images) < 2:
             raise InputError(f"{side.where} holds 1 image: give at least 2")
     return sets
 
 
-def require_tables(options: argparse.Namespace) -> None:
+def open_samples(request: Request) -> tuple[Opened, ImageGenerator | None]:
+    """Samples read, or drawn from a generator; and that generator, if it is a module."""
+    given, generator = request.samples, None
+    n, seed = request.num_samples or NUM_SAMPLES, request.seed
+    if request.is_checkpoint:
+        given = load_module(Path(given), "sample", "generator").to(default_device()).eval()
+    if callable(getattr(given, "sample", None)):
+        if request.classifier:
+            require_styles(given, "--classifier")
+            load_labeller(request.classifier)  # fail early if it is missing
+        generator = cast(ImageGenerator, given)
+        where = request.samples if request.is_checkpoint else type(given).__name__
+        with evaluating(given):
+            images = draw_samples(generator, n, seed)
+        return Opened(where, ImageArray(images), None), generator
+    if is_function_name(given) or is_function(given):
+        where = given if isinstance(given, str) else function_name(given)
+        function = named_function(given) if isinstance(given, str) else given
+        images = draw_samples(_Function(function, where), n, seed, BLOCK if n > BLOCK else n)
+        return Opened(where, ImageArray(images), None, is_array=True), None
+    if request.num_samples is not None:
+        raise InputError("--num-samples is of generators: leave it out, all samples are judged")
+    return open_images(given, "samples", options=reading(request)), None
+
+
+def is_function(data: Any) -> bool:
+    """True of what makes samples when it is called, and holds none."""
+    is_data = hasattr(data, "__getitem__") or hasattr(data, "__iter__")
+    return callable(data) and not isinstance(data, nn.Module) and not is_data
+
+
+class _Function:
+    """A function of n and seed as a generator."""
+
+    def __init__(self, function: Draw, name: str) -> None:
+        self.function, self.name = function, name
+
+    def sample(
+        self, n: int, *, seed: int | None = None, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        made = called(self.function, n, seed or 0, self.name)
+        try:
+            images = open_images(made, "samples").images[:]
+        except NovumError as error:
+            raise InputError(f"--samples {self.name}: {error}") from error
+        if len(images) != n:
+            raise InputError(
+                f"--samples {self.name}: asked for {n} images it returned {len(images)}"
+            )
+        return images
+
+
+def require_tables(options: Request) -> None:
     """Raise InputError for options of tables where no set is one."""
     given = {"--image-column": options.image_column, "--split": options.split}
     given = [name for name, value in given.items() if value]
     places = (options.samples, options.train, options.heldout)
+    if not given or not all(isinstance(place, str | None) for place in places):
+        return
     paths = [Path(place).expanduser() for place in places if place]
-    if given and not any(holds_tables(path, True) for path in paths if path.exists()):
+    if not any(holds_tables(path, True) for path in paths if path.exists()):
         raise InputError(f"{' and '.join(given)}: no set is a table or an archive; leave it out")
 
 
-def reading(options: argparse.Namespace) -> Reading:
+def reading(options: Request) -> Reading:
     """Options that all sets are read with."""
     return Reading(
         options.follow_links,
@@ -96,53 +147,58 @@ def reading(options: argparse.Namespace) -> Reading:
     )
 
 
-def data_of_run(options: argparse.Namespace) -> dict[str, Any] | None:
+def data_of_run(options: Request) -> dict[str, Any] | None:
     """Arguments of the data that the checkpoint's run was trained on; None if unknown."""
     from novum.datamodules.images import ImageDataModule
 
-    typed = [place for place in (options.train, options.heldout, options.groups) if place]
+    given = (options.train, options.heldout, options.groups)
+    typed = [place for place in given if isinstance(place, str)]
     try:
         return arguments_of_run(Path(options.samples), ImageDataModule, typed)
     except Untrusted as error:
-        if not (options.train and options.heldout):
+        if options.train is None or options.heldout is None:
             raise
         rank_zero_warn(f"not used: {error}")
         return None
 
 
-def reference_places(
-    options: argparse.Namespace, trained_on: dict[str, Any] | None
-) -> tuple[str, str | None]:
-    """Places of training and held-out images: as given, else as the checkpoint's run says."""
+def reference_places(options: Request, trained_on: dict[str, Any] | None) -> tuple[Any, Any]:
+    """Places of training and held-out images: as given, else as the checkpoint's run says.
+
+    A built-in set that is given alone brings its own held-out images.
+    """
     known = (trained_on.get("path") or trained_on.get("dataset")) if trained_on else None
-    train, heldout = options.train or known, options.heldout or known
-    if not train:
+    train = known if options.train is None else options.train
+    heldout = known if options.heldout is None else options.heldout
+    if train is None:
         raise InputError("--train is needed: the images that the generator was trained on")
-    if not heldout:
+    if heldout is None and options.ask_heldout:
         raise InputError(
             "--heldout is needed: images like those of --train, but never trained on; or none"
         )
-    return train, None if heldout == "none" else heldout
+    if heldout is None and isinstance(train, str) and train in FIXED:
+        heldout = train
+    return train, None if isinstance(heldout, str) and heldout == "none" else heldout
 
 
-def groups_of(trained_on: dict[str, Any] | None, places: tuple[str, str | None]) -> str | None:
+def groups_of(trained_on: dict[str, Any] | None, places: tuple[Any, Any]) -> str | None:
     """Groups that the run's data was split by, if it is what samples are held against."""
     if trained_on is None:
         return None
-    if {*places} - {trained_on.get("path"), trained_on.get("dataset"), None}:
+    known = (trained_on.get("path"), trained_on.get("dataset"), None)
+    if not all(isinstance(place, str | None) and place in known for place in places):
         return None
     return trained_on.get("groups")
 
 
-def draw_samples(generator: ImageGenerator, n: int, seed: int) -> torch.Tensor:
+def draw_samples(
+    generator: ImageGenerator, n: int, seed: int, block_size: int = BLOCK
+) -> torch.Tensor:
     """n samples of a generator; seed 0 draws those that training judged."""
-    own = distributed.shard(-(-n // BLOCK))
-    quiet = not distributed.is_rank_zero()
-    blocks = trange(
-        own.start, own.stop, desc="sampling", delay=2, leave=False, unit_scale=BLOCK, disable=quiet
-    )
+    own = distributed.shard(-(-n // block_size))
+    blocks = progress(range(own.start, own.stop), "sampling", unit_scale=block_size, leave=False)
     # torch's CPU generator reads the low 32 bits of a seed alone, so others are hashed
     seeds = (derived_seed(seed, block) if seed else block for block in blocks)
-    images = [generator.sample(BLOCK, seed=s).cpu() for s in seeds]
+    images = [generator.sample(block_size, seed=s).cpu() for s in seeds]
     drawn = torch.cat(images) if images else torch.empty(0)
     return distributed.all_gather_rows(drawn, "samples")[:n]

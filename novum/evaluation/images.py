@@ -1,10 +1,10 @@
-"""Behind evaluate.py: opens the sets, judges them in each feature space, writes it all down."""
+"""Evaluation of images: opens the sets, judges them in each feature space, writes it down."""
 
-import argparse
 import difflib
 import hashlib
 import math
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from novum.core import distributed
 from novum.core.cache import remembered
 from novum.core.devices import default_device, place
 from novum.core.errors import InputError, NotComputable
-from novum.core.files import prepare_output, write_text
+from novum.core.files import write_text
 from novum.core.protocols import StyleGenerator
 from novum.datamodules.groups import read_groups
 from novum.datamodules.resolve_source import Opened
@@ -35,7 +35,10 @@ from novum.evaluation.gate import LOCAL, USUAL, SpaceMatches, conclude, pool_of_
 from novum.evaluation.image_sets import Sets, open_sets
 from novum.evaluation.image_verdict import image_verdict
 from novum.evaluation.latent_figures import sees_small_steps, space_figures
-from novum.evaluation.outputs import cost, show
+from novum.evaluation.outputs import cost, prepare
+from novum.evaluation.provenance import provenance
+from novum.evaluation.redaction import redact_images
+from novum.evaluation.request import Request
 from novum.evaluation.space import (
     Judgement,
     as_estimate,
@@ -66,10 +69,11 @@ from novum.metrics.novelty.pool import Pool
 from novum.metrics.novelty.power import power
 from novum.metrics.record import FeatureSets
 from novum.report.events import EVENTS, add_encoded, events
-from novum.report.image_page import page
-from novum.report.model import Recall, Report, SetSummary, Space, Verdict
+from novum.report.image_page import NOTHING, page
+from novum.report.markdown import MOST_PAIRS, THUMBNAILS, Pair, named_pairs
+from novum.report.model import Recall, Report, SetSummary, Space
 from novum.report.neighbour_grid import neighbour_columns
-from novum.report.pictures import captioned_table, encode
+from novum.report.pictures import captioned_table, encode, enlarge, tile, to_rgb
 from novum.report.projector import write_projector
 from novum.report.schema import write_report
 
@@ -85,16 +89,15 @@ MOST_PIXELS = 4096  # values of an image up to which the default feature space i
 Detector = AlteredCopyDetector | LocalCopyDetector
 
 
-def run(options: argparse.Namespace) -> Verdict:
-    """Evaluate, print and write the report; return its verdict."""
+def evaluate_images(options: Request) -> Report:
+    """Judge images, and write the report if it has a place."""
     start = time.perf_counter()
-    if distributed.is_rank_zero():
-        prepare_output(options.output)
+    prepare(options)
     with distributed.local_rank_zero_first("the networks that features come from"):
         names = feature_names(options.features)
     sets = open_sets(options)
     report = new_report(sets, options)
-    keys = add_audit(report, sets)
+    keys = add_audit(report, sets, options)
     group = read_groups(sets.groups, sets.images()) if sets.groups else None
     pool = pool_of_digests(keys["train"], keys.get("heldout"), options.seed, group)
     judged: dict[str, Judgement] = {}
@@ -111,7 +114,7 @@ def run(options: argparse.Namespace) -> Verdict:
         if sets.heldout:
             sides = sets.train.images, sets.heldout.images, load_extractor(name)
             report.features[name].floor = reference_floor(*sides, features, default_device())
-        if distributed.is_rank_zero():
+        if distributed.is_rank_zero() and options.output and not options.redacted:
             points, pictures, facts = projector_points(features, judged[name], sets.images())
             write_projector(options.output / EVENTS, {name: points}, pictures, facts)
     altered = judge_altered(report, sets, detectors, options.seed)
@@ -123,17 +126,20 @@ def run(options: argparse.Namespace) -> Verdict:
     judged, altered = name_copies(report, conclusion, judged, altered, sets.images())
     report.verdict = image_verdict(report)
     images = sum(len(side) for side in sets.images().values())
+    report.made_by = provenance(options)
     report.cost = cost(time.perf_counter() - start, images=images)
     if distributed.is_rank_zero():
-        write(report, sets, judged, altered, options.output)
-        show(report, options.output)
+        if options.redacted:
+            redact_images(report, keys, sets.images())
+            judged, altered = {}, {}
+        write(report, sets, judged, altered, options)
     distributed.barrier("the report")  # if it cannot be written, nobody may end as if it were
-    return report.verdict
+    return report
 
 
-def feature_names(listed: str | None) -> list[str]:
+def feature_names(listed: Sequence[str] | None) -> list[str]:
     """Names of the feature spaces asked for, loaded now: fail early if an extractor is missing."""
-    names = [name.strip() for name in listed.split(",")] if listed is not None else []
+    names = list(listed or ())
     for name in names:
         if name in DETECTORS:
             continue
@@ -173,7 +179,7 @@ def extract(name: str, sets: Sets, seed: int) -> FeatureSets:
     return FeatureSets(train, heldout, fake, moments, near, logits, seed)
 
 
-def new_report(sets: Sets, options: argparse.Namespace) -> Report:
+def new_report(sets: Sets, options: Request) -> Report:
     """Return a report that describes the sets, before anything is measured."""
     samples = describe(sets.samples)
     if sets.images_seen:
@@ -297,7 +303,7 @@ def add_near_duplicates(report: Report, within: PoolMatches) -> None:
     report.heldout.near_duplicates = int(twins.sum())
 
 
-def add_styles(report: Report, sets: Sets, options: argparse.Namespace) -> None:
+def add_styles(report: Report, sets: Sets, options: Request) -> None:
     """Add path lengths, and with a classifier separability, of a generator that has styles."""
     if not isinstance(sets.generator, StyleGenerator):
         return
@@ -326,12 +332,21 @@ def write(
     sets: Sets,
     judged: dict[str, Judgement],
     altered: dict[str, Altered],
-    folder: Path,
+    options: Request,
 ) -> None:
-    """Write report.json, report.html, nearest_neighbours.png and TensorBoard events."""
-    write_report(folder / "report.json", report)
+    """Render the page; write it, report.json, nearest_neighbours.png and TensorBoard events.
+
+    A redacted report shows no picture.
+    """
     images = sets.images()
-    write_text(folder / "report.html", page(report, evidence(report, judged, altered, images)))
+    shown = NOTHING if options.redacted else evidence(report, judged, altered, images)
+    report.page = page(report, shown)
+    folder = options.output
+    if folder is None:
+        return
+    write_thumbnails(folder / THUMBNAILS, [] if options.redacted else named_pairs(report), images)
+    write_report(folder / "report.json", report)
+    write_text(folder / "report.html", report.page)
     picture = neighbour_picture(judged, images) if judged else None
     if picture is not None:
         picture.save(folder / "nearest_neighbours.png")
@@ -339,6 +354,22 @@ def write(
         if picture is not None:
             tag = "novelty/nearest_neighbours"
             add_encoded(writer, tag, encode(picture), sets.images_seen)
+
+
+def write_thumbnails(
+    folder: Path, pairs: Sequence[Pair], images: Mapping[str, ImageSource]
+) -> None:
+    """A picture of each of the first pairs, the sample at the left, in the place of former ones."""
+    for old in folder.glob("*.png"):
+        old.unlink()
+    rows = {side: {name: row for row, name in enumerate(images[side].ids)}
+            for side in ("samples", "train")}  # fmt: skip
+    for number, pair in enumerate(pairs[:MOST_PAIRS], 1):
+        sides = [images["samples"][rows["samples"][pair.sample]],
+                 images["train"][rows["train"][pair.train]]]  # fmt: skip
+        folder.mkdir(exist_ok=True)
+        picture = tile(enlarge(to_rgb(torch.stack(sides))), 2)
+        Image.fromarray(picture).save(folder / f"{number}.png")
 
 
 def neighbour_picture(judged: dict[str, Judgement], images: dict[str, ImageSource]) -> Image.Image:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from novum.core import distributed
+from novum.core.bars import progress as show_progress
 from novum.core.cache import remembered
 from novum.core.errors import NotComputable
 from novum.datamodules.sources.image_sources import ImageSource
@@ -102,7 +102,7 @@ def judge(
     own = measures[distributed.rank() :: distributed.world_size()]
     computed: dict[tuple[str, ...], tuple[Values, str]] = {}
     progress = progress and distributed.is_rank_zero()
-    with tqdm(total=2 + len(own), desc="metrics", delay=5, disable=not progress) as bar:
+    with show_progress(doing="metrics", total=2 + len(own), delay=5, disable=not progress) as bar:
         neighbours = find_neighbours(sets.fake, sets.train, sets.heldout, search=knn_together)
         bar.update()
         sets = sets._replace(nearest=(neighbours.train_distance, neighbours.train_row))
@@ -189,7 +189,7 @@ def match_space(
     `known` matches of other samples in this pool spare the search for its own items.
     """
     pool = draw_pool(sets.train, sets.heldout, sets.seed) if pool is None else pool
-    items = pool.take(sets.train, sets.heldout)
+    items = pool.table(sets.train, sets.heldout)
     samples = match_pool(sets.fake, pool, items, search=knn_together)
     if known is not None:
         return known._replace(samples=samples)

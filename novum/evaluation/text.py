@@ -1,17 +1,18 @@
-"""Behind evaluate.py --kind text: opens the texts, judges them, writes it all down."""
+"""Evaluation of texts: opens them, judges them, writes it down."""
 
-import argparse
 import hashlib
 import time
-from pathlib import Path
+from collections.abc import Sequence
 
 from novum.core import distributed
-from novum.core.errors import printable
-from novum.core.files import prepare_output, write_text
+from novum.core.files import write_text
 from novum.core.vocabulary import Tokens, Vocabulary
 from novum.datamodules.sources.corpus import TextSource
 from novum.evaluation.contamination import contaminated, contamination_verdict
-from novum.evaluation.outputs import cost, show
+from novum.evaluation.outputs import cost, prepare
+from novum.evaluation.provenance import provenance
+from novum.evaluation.redaction import redact_texts
+from novum.evaluation.request import Request
 from novum.evaluation.text_audit import audit_notes, audit_texts
 from novum.evaluation.text_records import copy_records, evidence, facts, figures, novel_ngrams
 from novum.evaluation.text_sets import Texts, open_texts
@@ -20,7 +21,8 @@ from novum.metrics.novelty.text import JudgedTexts, TextReferences, exchangeabil
 from novum.metrics.novelty.text.planted_edits import UNTUNED
 from novum.metrics.novelty.text.text_power import text_power
 from novum.report.events import add_encoded, events
-from novum.report.model import Recall, Report, SetSummary, Verdict
+from novum.report.image_page import page
+from novum.report.model import Recall, Report, SetSummary
 from novum.report.pictures import encode
 from novum.report.schema import write_report
 from novum.report.text_copies import copies_markdown, copies_picture
@@ -30,16 +32,14 @@ MOST_LISTED = 50  # contaminated documents that are printed; report.json has all
 REPEATED = 0.02  # share of training text that stands elsewhere in it, from which it is said
 
 
-def run(options: argparse.Namespace) -> Verdict:
-    """Evaluate, print and write the report; return its verdict."""
+def evaluate_texts(options: Request) -> Report:
+    """Judge texts, and write the report if it has a place."""
     start = time.perf_counter()
-    if distributed.is_rank_zero():
-        prepare_output(options.output)
+    prepare(options)
     texts = open_texts(options)
-    audit, overlap = audit_texts(texts)
+    audit, overlap = audit_texts(texts, options)
     references = TextReferences(texts.train, texts.heldout)
-    with distributed.local_rank_zero_first("indices of text"):
-        references.prepare()
+    references.prepare()
     judged = judge_text(references, texts.samples, seed=options.seed, together=True)
     report = new_report(texts, judged, options.seed)
     report.audit, report.overlap = audit, overlap
@@ -55,25 +55,25 @@ def run(options: argparse.Namespace) -> Verdict:
     if options.contamination:
         report.contamination = contaminated(judged, texts.sample_names)
         report.verdict = contamination_verdict(report.contamination, len(texts.samples))
-        if distributed.is_rank_zero():
-            for found in report.contamination[:MOST_LISTED]:
-                print(printable(f"{found.document}: {found.share:.0%} {found.how} in training"))
+        for found in report.contamination[:MOST_LISTED]:
+            options.say(f"{found.document}: {found.share:.0%} {found.how} in training")
     report.cost = cost(time.perf_counter() - start, characters=texts.characters)
+    report.made_by = provenance(options)
     if distributed.is_rank_zero():
-        write(report, texts, judged, options.output)
-        show(report, options.output)
+        if options.redacted:
+            redact_texts(report, texts.train)
+        write(report, texts, judged, options)
     distributed.barrier("the report")  # if it cannot be written, nobody may end as if it were
-    return report.verdict
+    return report
 
 
 def new_report(texts: Texts, judged: JudgedTexts, seed: int) -> Report:
     """Return a report without copies, verdict and cost."""
-    joined = "\0".join(texts.samples).encode("utf-8", "surrogatepass")
     samples = SetSummary(
         texts.places["samples"],
         len(judged.text),
         texts=len(texts.samples),
-        fingerprint=hashlib.sha256(joined).hexdigest(),
+        fingerprint=fingerprint_of(texts.samples),
     )
     if texts.tokens_seen:
         samples.tokens_seen, samples.seed = texts.tokens_seen, seed
@@ -91,6 +91,11 @@ def new_report(texts: Texts, judged: JudgedTexts, seed: int) -> Report:
     return report
 
 
+def fingerprint_of(texts: Sequence[str]) -> str:
+    joined = "\0".join(texts).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(joined).hexdigest()
+
+
 def describe(texts: Texts, side: str) -> SetSummary:
     source: TextSource = getattr(texts, side)
     return SetSummary(texts.places[side], len(source), fingerprint=source.fingerprint)
@@ -106,7 +111,10 @@ def check_heldout(summary: SetSummary, train: TextSource, heldout: TextSource) -
 
 
 def in_vocabulary(text: TextSource, vocabulary: Vocabulary) -> Tokens:
-    return text.tokens if text.vocabulary == vocabulary else vocabulary.encode(text.text())
+    if text.vocabulary == vocabulary:
+        return text.tokens
+    assert text.vocabulary.alphabet is not None  # of characters: `open_texts` sees to that
+    return vocabulary.encode(text.vocabulary.alphabet)[text.tokens]
 
 
 def notes(texts: Texts, judged: JudgedTexts) -> list[str]:
@@ -128,13 +136,22 @@ def notes(texts: Texts, judged: JudgedTexts) -> list[str]:
     return found
 
 
-def write(report: Report, texts: Texts, judged: JudgedTexts, folder: Path) -> None:
-    """Write report.json, report.html and TensorBoard events."""
+def write(report: Report, texts: Texts, judged: JudgedTexts, options: Request) -> None:
+    """Render the page; write it, report.json and TensorBoard events.
+
+    A redacted report shows no text.
+    """
+    report.page = (
+        page(report) if options.redacted else text_page(report, texts.samples, texts.train)
+    )
+    folder, step = options.output, texts.tokens_seen
+    if folder is None:
+        return
     write_report(folder / "report.json", report)
-    page = text_page(report, texts.samples, texts.train)
-    write_text(folder / "report.html", page)
-    step = texts.tokens_seen
+    write_text(folder / "report.html", report.page)
     with events(report, folder, step) as writer:
+        if options.redacted:
+            return
         picture = copies_picture(report.passages, judged.text)
         add_encoded(writer, "novelty/copies", encode(picture), step)
         writer.add_text(

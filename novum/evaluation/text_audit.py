@@ -1,44 +1,64 @@
 """Audit of the texts before any figure: what was read, what was not, and which documents repeat."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from novum.core import distributed
-from novum.core.errors import printable
+from novum.core.cache import remembered
 from novum.datamodules.sources.corpus import TextSource
 from novum.datamodules.sources.raw_images import Omission
 from novum.datamodules.sources.text_documents import BLOCK
 from novum.datamodules.sources.text_files import BESIDE_TABLES, OTHER_SPLITS
 from novum.datamodules.sources.walk import HIDDEN_FILES, HIDDEN_FOLDERS
+from novum.evaluation.request import Request
 from novum.evaluation.set_overlap import find_overlap, overlap_lines
 from novum.evaluation.text_sets import Texts
 from novum.report.model import Overlap, SetAudit
 
 NAMES = {"samples": "Samples", "train": "Training text", "heldout": "Held-out text"}
+VERSION = 1  # raise it whenever other documents count as equal
 EMPTY = 0  # in the place of a hash
 EXPECTED = {HIDDEN_FILES, HIDDEN_FOLDERS, BESIDE_TABLES, OTHER_SPLITS}  # no news
 
 
-def audit_texts(texts: Texts) -> tuple[dict[str, SetAudit], Overlap]:
+def audit_texts(texts: Texts, request: Request) -> tuple[dict[str, SetAudit], Overlap]:
     """Audit the sets and print a line for each, and for each pair that has equal documents."""
     digests = {"samples": _digests([text] for text in texts.samples)}
     size = sum(map(len, texts.samples))
     audits = {"samples": _audit(digests["samples"], size, texts.sample_names, texts.left_out)}
     for name, source in (("train", texts.train), ("heldout", texts.heldout)):
         if source is not None:
-            digests[name] = _digests(_blocks(source, *span) for _, *span in source.documents())
+            digests[name] = _known_digests(source)
             names = [piece.name for piece in source.pieces]
             audits[name] = _audit(digests[name], len(source), names, source.left_out)
     overlap = find_overlap({name: rows[rows != EMPTY] for name, rows in digests.items()})
-    if distributed.is_rank_zero():
-        for name, audit in audits.items():
-            print(printable(audit_line(name, texts.places.get(name, ""), audit)), flush=True)
-        for line in overlap_lines(audits, overlap, "document"):
-            print(line, flush=True)
+    for name, audit in audits.items():
+        if request.redacted:
+            audits[name] = replace(audit, examples={})
+        request.say(audit_line(name, texts.places.get(name, ""), audits[name]))
+    for line in overlap_lines(audits, overlap, "document"):
+        request.say(line)
     return audits, overlap
+
+
+def _known_digests(source: TextSource) -> NDArray[np.int64]:
+    """Hashes of documents, from the cache, or computed once, each rank for a part of them."""
+    spans = [(start, stop) for _, start, stop in source.documents()]
+    edges = hashlib.sha256(np.array(spans, np.int64).tobytes()).hexdigest()
+
+    def compute() -> NDArray[np.int64]:
+        own = spans[distributed.shard(len(spans))]
+        found = torch.from_numpy(np.array(_digests(_blocks(source, *span) for span in own)))
+        return distributed.all_gather_rows(found, "the audit of texts").numpy()[:, None]
+
+    key = ["documents", VERSION, source.fingerprint, edges]
+    return remembered(key, compute, 1, np.int64)[:, 0]
 
 
 def _digests(texts: Iterable[Iterable[str]]) -> NDArray[np.int64]:
@@ -105,8 +125,7 @@ def audit_notes(audits: dict[str, SetAudit]) -> Iterator[str]:
         unread = {r: n for r, n in audit.left_out.items() if r not in EXPECTED}
         if unread:
             reasons = ", ".join(
-                f"{n:,} {reason} ({', '.join(audit.examples.get(reason, []))})"
-                for reason, n in unread.items()
+                f"{n:,} {reason}{_shown(audit, reason)}" for reason, n in unread.items()
             )
             yield f"{NAMES[name]}: left out {sum(unread.values()):,}: {reasons}."
         if audit.duplicates:
@@ -114,3 +133,8 @@ def audit_notes(audits: dict[str, SetAudit]) -> Iterator[str]:
                 f"{NAMES[name]}: {audit.duplicates:,} of {audit.read:,} documents equal an earlier"
                 " one."
             )
+
+
+def _shown(audit: SetAudit, reason: str) -> str:
+    names = audit.examples.get(reason)
+    return f" ({', '.join(names)})" if names else ""

@@ -1,26 +1,35 @@
 """The texts of an evaluation: samples, of a generator or a place, and their references."""
 
-import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from novum.core import distributed
 from novum.core.checkpoints import load_module
 from novum.core.errors import InputError
 from novum.core.memory import available_bytes
-from novum.core.protocols import TextGenerator
 from novum.core.security import arguments_of_run
 from novum.core.seeds import derived_seed
 from novum.core.vocabulary import Vocabulary
 from novum.datamodules.sources.corpus import Corpus, TextSource
 from novum.datamodules.sources.raw_images import Omission, say_omissions
-from novum.datamodules.sources.text_documents import LeftOut, Reading, documents, readable
+from novum.datamodules.sources.text_documents import LeftOut, Reading, as_row, documents, readable
 from novum.datamodules.sources.text_files import Found, find_files, open_text
+from novum.datamodules.sources.text_tables import find_column
 from novum.datamodules.text import TextDataModule
+from novum.evaluation.generators import (
+    Draw,
+    called,
+    evaluating,
+    function_name,
+    is_function_name,
+    named_function,
+)
+from novum.evaluation.request import Request
 
 NAMES = ("stdlib",)
+IN_MEMORY = "{} (in memory)"
 LEAST = 50  # characters of samples: the length of one copy
 LENGTH = 1000  # characters of a text drawn from a checkpoint
 NUM_TEXTS = 100  # drawn from a checkpoint
@@ -60,7 +69,7 @@ class Places(NamedTuple):
     split: str | None = None
 
     @classmethod
-    def of(cls, options: argparse.Namespace) -> "Places":
+    def of(cls, options: Request) -> "Places":
         how = Reading(options.encoding, options.on_bad_text == "skip", options.text_column)
         return cls(how, options.follow_links, options.split)
 
@@ -70,70 +79,144 @@ class Places(NamedTuple):
         return self._replace(how=self.how._replace(as_bytes=as_bytes))
 
 
-def open_texts(options: argparse.Namespace) -> Texts:
+def open_texts(options: Request) -> Texts:
     """References first: they are read into the vocabulary of training text."""
     places = Places.of(options)
     if options.contamination:
         return open_benchmark(options, places)
-    seen = 0
-    if options.samples.endswith(".ckpt"):
-        generator = load_module(Path(options.samples), "sample_text", "text generator").eval()
-        known = None
-        if not options.train:
+    given, known, seen = options.samples, None, 0
+    if options.is_checkpoint:
+        given = load_module(Path(given), "sample_text", "text generator").eval()
+        if options.train is None:
             known = arguments_of_run(Path(options.samples), TextDataModule)
-        places = places.of_vocabulary(getattr(generator, "vocabulary", None))
-        train, heldout, named = open_references(options, known, places)
-        samples = Samples(draw_texts(generator, options.num_samples or NUM_TEXTS, options.seed))
-        seen = int(cast(TextGenerator, generator).tokens_seen)
-    else:
-        train, heldout, named = open_references(options, None, places)
-        samples = read_samples(options.samples, places)
+    if not isinstance(given, str):
+        places = places.of_vocabulary(getattr(given, "vocabulary", None))
+    train, heldout, named = open_references(options, known, places)
+    where, samples = open_samples(given, options, places)
+    if callable(getattr(given, "sample_text", None)):
+        seen = int(getattr(given, "tokens_seen", 0))
     if (size := sum(map(len, samples.texts))) < LEAST:
         without = say_omissions(samples.left_out)
         raise InputError(
-            f"{options.samples} holds {size} characters: at least {LEAST} are needed, and 100,000"
+            f"{where} holds {size} characters: at least {LEAST} are needed, and 100,000"
             " tell more" + (f" (left out: {without})" if without else "")
         )
-    named = {"samples": options.samples} | named
+    named = {"samples": where} | named
     train, heldout = train.as_characters(), heldout and heldout.as_characters()
     return Texts(samples.texts, train, heldout, named, seen, *samples[1:])
 
 
-def open_benchmark(options: argparse.Namespace, places: Places) -> Texts:
+def open_samples(given: Any, options: Request, places: Places) -> tuple[str, Samples]:
+    """Samples read, or drawn from a generator, and what they are called."""
+    n, seed = options.num_samples or NUM_TEXTS, options.seed
+    if callable(getattr(given, "sample_text", None)):
+        where = options.samples if options.is_checkpoint else type(given).__name__
+        with evaluating(given):
+            return where, Samples(draw_texts(given, n, seed))
+    if is_function_name(given) or callable(given):
+        where = given if isinstance(given, str) else function_name(given)
+        function = named_function(given) if isinstance(given, str) else given
+        return where, Samples(call_texts(function, where, n, seed))
+    if options.num_samples is not None:
+        raise InputError("--num-samples is of generators: leave it out, all samples are judged")
+    if isinstance(given, str):
+        return given, read_samples(given, places)
+    texts = texts_in_memory(given, "samples", places.how.column)
+    return IN_MEMORY.format("samples"), Samples(texts)
+
+
+def call_texts(function: Draw, where: str, n: int, seed: int) -> list[str]:
+    """n texts that a function returns, asked once on one rank."""
+    texts = []
+    if distributed.is_rank_zero():
+        texts = texts_in_memory(called(function, n, seed, where), f"--samples {where}")
+    texts = list(chain.from_iterable(distributed.all_gather_objects(texts, "samples")))
+    if len(texts) != n:
+        raise InputError(f"--samples {where}: asked for {n} texts it returned {len(texts)}")
+    return texts
+
+
+def texts_in_memory(data: Any, name: str, column: str | None = None) -> list[str]:
+    """Texts of a list, another iterable, or a table of `datasets`."""
+    if hasattr(data, "features") and hasattr(data, "column_names"):
+        column = column or find_column(_text_columns(data), name)
+        if column not in data.column_names:
+            listed = ", ".join(data.column_names)
+            raise InputError(f"{name} has no column {column!r}: there are {listed}")
+        data = (row[column] for row in data)
+    if isinstance(data, str | bytes | Mapping) or not isinstance(data, Iterable):
+        kind = type(data).__name__
+        raise InputError(f"{name} is a {kind}: give a path, or a list of texts (str)")
+    texts = list(data)
+    wrong = next((text for text in texts if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise InputError(f"{name} holds a {type(wrong).__name__}: give a list of texts (str)")
+    if not texts:
+        raise InputError(f"{name} is empty: give texts")
+    return texts
+
+
+def _text_columns(table: Any) -> list[str]:
+    kinds = {name: str(getattr(x, "dtype", "")) for name, x in (table.features or {}).items()}
+    return [name for name, kind in kinds.items() if kind in ("string", "large_string")]
+
+
+def open_benchmark(options: Request, places: Places) -> Texts:
     """Held-out documents in the place of samples."""
-    if not options.train or options.train == options.heldout:
+    if options.train is None or _same(options.train, options.heldout):
         raise InputError("--contamination needs --train, and --heldout of another place")
     train, heldout = (open_source(x, places) for x in (options.train, options.heldout))
     texts = [heldout.text(start, stop) for _, start, stop in heldout.documents()]
     names = [name for name, *_ in heldout.documents()]
-    named = {"samples": options.heldout, "train": options.train}
+    named = {
+        "samples": place_of(options.heldout, "heldout"),
+        "train": place_of(options.train, "train"),
+    }
     return Texts(texts, train, None, named, 0, names, heldout.left_out)
 
 
 def open_references(
-    options: argparse.Namespace, known: dict[str, Any] | None, places: Places
+    options: Request, known: dict[str, Any] | None, places: Places
 ) -> tuple[TextSource, TextSource | None, dict[str, str]]:
     """Training and held-out text, and their places; one place for both is split as in training."""
-    if known and options.heldout in (None, "none"):
+    none = isinstance(options.heldout, str) and options.heldout == "none"
+    if known and (none or options.heldout is None):
         kept = ("vocabulary_of", "new_characters")  # of the model; texts are judged as they are
-        data = TextDataModule(**{k: v for k, v in known.items() if k not in kept})
-        heldout = None if options.heldout else data.heldout_reference()
+        given = {k: v for k, v in known.items() if k not in kept}
+        if known.get("vocabulary") == "bpe":
+            given["vocabulary"] = "characters"
+        data = TextDataModule(**given)
+        heldout = None if none else data.heldout_reference()
         place = known.get("files") or known.get("path") or known.get("dataset", "stdlib")
         return data.train_reference(), heldout, {"train": str(place), "heldout": str(place)}
-    if not options.train:
+    train, heldout = options.train, options.heldout
+    if train is None:
         raise InputError("--train is needed: the text that the generator was trained on")
-    if not options.heldout:
+    if heldout is None and options.ask_heldout:
         raise InputError(
             "--heldout is needed: text like that of --train, but never trained on; or none"
         )
-    named = {"train": options.train, "heldout": options.heldout}
-    if options.heldout == options.train:
-        data = split_text(options.train, places)
+    if heldout is None and isinstance(train, str) and train in NAMES:
+        heldout = train
+    none = none or heldout is None
+    named = {"train": place_of(train, "train"), "heldout": place_of(heldout, "heldout")}
+    if _same(train, heldout):
+        if not isinstance(train, str):
+            raise InputError("--train and --heldout are the same texts: hold others out")
+        data = split_text(train, places)
         return data.train_reference(), data.heldout_reference(), named
-    train = open_source(options.train, places)
-    if options.heldout == "none":
-        return train, None, named
-    return train, open_source(options.heldout, places), named
+    source = open_source(train, places)
+    return source, None if none else open_source(heldout, places, "heldout"), named
+
+
+def _same(train: Any, heldout: Any) -> bool:
+    strings = isinstance(train, str) and isinstance(heldout, str)
+    return train is heldout or strings and train == heldout
+
+
+def place_of(data: Any, name: str) -> str:
+    """A place, or words for what a program holds."""
+    return data if isinstance(data, str) else IN_MEMORY.format(name)
 
 
 def split_text(place: str, places: Places) -> TextDataModule:
@@ -150,8 +233,15 @@ def split_text(place: str, places: Places) -> TextDataModule:
     return TextDataModule("files", place, follow_links=places.follow_links, **given)
 
 
-def open_source(place: str, places: Places = Places()) -> TextSource:  # noqa: B008  immutable
-    """All of the text at a place; each row of a table is a document."""
+def open_source(
+    place: Any,
+    places: Places = Places(),  # noqa: B008  immutable
+    name: str = "train",
+) -> TextSource:
+    """All of the text at a place, or in memory; each row of a table is a document."""
+    if not isinstance(place, str):
+        texts = texts_in_memory(place, name, places.how.column)
+        return TextSource.of_documents([as_row(text) for text in texts], f"{name}, row ")
     if place in NAMES:
         corpus = open_text(place, how=places.how)
     else:

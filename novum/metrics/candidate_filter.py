@@ -42,6 +42,10 @@ class Rows:
     def __getitem__(self, index: slice | Tensor) -> Tensor:
         return self.table[self.kept[index]]
 
+    def part(self, index: slice) -> "Rows":
+        """Some of these, still in the table."""
+        return Rows(self, torch.arange(len(self), device=self.kept.device)[index])
+
 
 class Candidates(NamedTuple):
     bounds: Tensor  # (m, c) float32, ascending lower bounds of squared distances; inf: none
@@ -309,10 +313,10 @@ def _positive(entries: Tensor, level: Tensor, count: int) -> tuple[Tensor, Tenso
     hit, member = (entries > 0).nonzero(as_tuple=True)
     row = row[hit]
     bounds = _lower_bounds(entries[hit, member], level[row])
-    return _padded(row, m, bounds, torch.inf), _padded(row, m, columns[hit, member], 0)
+    return padded(row, m, bounds, torch.inf), padded(row, m, columns[hit, member], 0)
 
 
-def _padded(row: Tensor, m: int, values: Tensor, padding: float) -> Tensor:
+def padded(row: Tensor, m: int, values: Tensor, padding: float) -> Tensor:
     """Values that belong to ascending rows as an (m, p) table."""
     counts = row.bincount(minlength=m)
     place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]

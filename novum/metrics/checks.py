@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from novum.core.errors import InputError, NotComputable
+from novum.metrics.candidate_filter import Rows
 
 
 def check_features(features: Tensor, name: str = "features", *, at_least: int = 1) -> Tensor:
@@ -26,8 +27,8 @@ def check_features(features: Tensor, name: str = "features", *, at_least: int = 
     return features
 
 
-def check_same_width(**features: Tensor) -> None:
-    """Raise ValueError unless all the named (n, d) tensors have one d."""
+def check_same_width(**features: Tensor | Rows) -> None:
+    """Raise ValueError unless all the named (n, d) tables have one d."""
     widths = {name: x.shape[1] for name, x in features.items()}
     if len(set(widths.values())) > 1:
         listed = ", ".join(f"{name} has d = {d}" for name, d in widths.items())

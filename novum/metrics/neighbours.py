@@ -46,17 +46,20 @@ class Neighbours(NamedTuple):
     indices: Tensor  # (m, k) int64, ties by the smaller index
 
 
-Search = Callable[[Tensor, Tensor, int], Neighbours]  # knn, or knn_together
+Search = Callable[[Tensor, Tensor | Rows, int], Neighbours]  # knn, or knn_together
 
 
-def knn(queries: Tensor, reference: Tensor, k: int, *, max_bytes: int | None = None) -> Neighbours:
+def knn(
+    queries: Tensor, reference: Tensor | Rows, k: int, *, max_bytes: int | None = None
+) -> Neighbours:
     """The k nearest reference rows of each query, exact, in about `max_bytes` of working memory.
 
     Takes floats or uint8 (n, d) or (n, c, h, w), and searches on the reference's device. The result
     does not depend on the block sizes; by default they take 512 MiB, or half of what a GPU has
     free.
     """
-    queries, reference = _rows(queries, "queries"), _rows(reference, "reference")
+    queries = _rows(queries, "queries")
+    reference = reference if isinstance(reference, Rows) else _rows(reference, "reference")
     check_same_width(queries=queries, reference=reference)
     if not 1 <= k <= len(reference):
         raise NotComputable(f"k = {k} neighbours asked of {len(reference)} reference rows")
@@ -74,7 +77,7 @@ def knn(queries: Tensor, reference: Tensor, k: int, *, max_bytes: int | None = N
 
 def knn_sharded(
     queries: Tensor,
-    share: Tensor,
+    share: Tensor | Rows,
     rows: Tensor,
     k: int,
     *,
@@ -109,8 +112,8 @@ def knn_sharded(
     return Neighbours(distances[:, :k], indices[:, :k])
 
 
-def knn_together(queries: Tensor, reference: Tensor, k: int) -> Neighbours:
-    """`knn` by all ranks at once, each in its share of a reference that all have.
+def knn_together(queries: Tensor, reference: Tensor | Rows, k: int) -> Neighbours:
+    """`knn` by all ranks at once, each in its share of a reference that all can read.
 
     Searches on the reference's device; the result is in the CPU's memory.
     """
@@ -119,7 +122,8 @@ def knn_together(queries: Tensor, reference: Tensor, k: int) -> Neighbours:
     own = distributed.shard(len(reference))
     distributed.barrier("nearest neighbours")
     rows = torch.arange(own.start, own.stop)
-    return knn_sharded(queries, reference[own], rows, k, group=distributed.cpu_group())
+    share = reference.part(own) if isinstance(reference, Rows) else reference[own]
+    return knn_sharded(queries, share, rows, k, group=distributed.cpu_group())
 
 
 def neighbour_distances(reference: Tensor, k: int, *, search: Search = knn) -> Tensor:
@@ -159,7 +163,11 @@ def sphere_sides(
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """|a - b|^2 over the last axis in float64, by halving: the same bits in any block or device."""
-    terms = (a.double() - b.double()).square_()
+    return halved_sum((a.double() - b.double()).square_())
+
+
+def halved_sum(terms: Tensor) -> Tensor:
+    """Sum over the last axis, by halving, in place."""
     while (width := terms.shape[-1]) > 1:
         half = (width + 1) // 2
         terms[..., : width - half] += terms[..., half:]
@@ -167,7 +175,7 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     return terms[..., 0].clone()  # lets go of the rest
 
 
-def distinct_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+def distinct_rows(x: Tensor | Rows) -> tuple[Tensor, Tensor]:
     """Row numbers of the first of each set of equal rows, ascending, and each row's set."""
     keys = _row_hashes(x)
     _, inverse = keys.unique(return_inverse=True)
@@ -271,7 +279,7 @@ def _rank(
 
 
 def _search_again(
-    queries: Rows, reference: Tensor, bound: Tensor, max_bytes: int
+    queries: Rows, reference: Tensor | Rows, bound: Tensor, max_bytes: int
 ) -> tuple[Tensor, Tensor]:
     """The k nearest rows of queries whose candidates were not certain, and are `bound` away."""
     k = bound.shape[1]
@@ -368,17 +376,17 @@ def _sphere_tile(queries: Tensor, centres: Tensor, radii: Tensor, centre: Tensor
     return sides
 
 
-def _row_hashes(x: Tensor) -> Tensor:
+def _row_hashes(x: Tensor | Rows) -> Tensor:
     """A 64-bit hash of each row's bits; integer sums, so equal rows hash alike anywhere."""
     as_integers = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    whole = x.shape[1] * x.element_size() % 8 == 0
-    bits = torch.int64 if whole else as_integers[x.element_size()]
+    size = x[:1].element_size()
+    bits = torch.int64 if x.shape[1] * size % 8 == 0 else as_integers[size]
     generator = torch.Generator().manual_seed(0)
     weights = torch.randint(-(2**63), 2**63 - 1, (x.shape[1],), generator=generator) | 1
     weights = weights.to(x.device)
     hashes = []
-    for part in x.split(2048):
-        part = part.contiguous().view(bits).long()
+    for start in range(0, len(x), 2048):
+        part = x[start : start + 2048].contiguous().view(bits).long()
         kept = weights[: part.shape[1]]
         hashes.append(part @ kept if x.device.type == "cpu" else (part * kept).sum(1))
     return torch.cat(hashes)

@@ -370,9 +370,31 @@ class Cost:
     characters_per_second: float | None = None
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """Origin of a report, by which `--verify` recognises its inputs.
+
+    Args:
+        version: Of Novum.
+        code: Digest of Novum's own source.
+        packages: Versions of the packages that figures depend on.
+        settings: All that was asked for, places among them; None where a program held the data.
+        redacted: True if names of images and texts were replaced by hashes.
+    """
+
+    version: str
+    code: str
+    packages: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str | bool | int | list[str] | None] = field(default_factory=dict)
+    redacted: bool = False
+
+
 @dataclass
 class Report:
-    """Result of an evaluation. `verdict` is formed last, when the rest is known."""
+    """Result of an evaluation. `verdict` is formed last, when the rest is known.
+
+    In a notebook a report shows its page.
+    """
 
     samples: SetSummary = field(default_factory=SetSummary)
     train: SetSummary = field(default_factory=SetSummary)
@@ -397,6 +419,50 @@ class Report:
     history: list[dict[str, float | None]] = field(default_factory=list)  # tag -> value
     settings: dict[str, str] = field(default_factory=dict)  # of a training run's model
     cost: Cost | None = None
+    made_by: Provenance | None = None
+    page: str = field(default="", repr=False, compare=False)  # report.html; not in report.json
+
+    @property
+    def finding(self) -> Finding:
+        """The conclusion about copying."""
+        return self.verdict.finding
+
+    @property
+    def quality(self) -> dict[str, dict[str, Estimate]]:
+        """Figures of quality: `report.quality["pixels"]["precision"].value`."""
+        return {name: space.quality for name, space in self.features.items() if space.quality}
+
+    @property
+    def novelty(self) -> dict[str, dict[str, Estimate]]:
+        """Figures of novelty, likewise."""
+        return {name: space.novelty for name, space in self.features.items() if space.novelty}
+
+    def to_json(self) -> str:
+        """Contents of report.json."""
+        from novum.report.schema import to_json
+
+        return to_json(self)
+
+    def show(self) -> None:
+        """Show the page in a notebook; elsewhere print the answer in short."""
+        from novum.report.display import show
+
+        show(self)
+
+    def _repr_html_(self) -> str | None:
+        """The page in a frame of its own, as notebooks ask for it."""
+        from novum.report.display import frame
+
+        return frame(self.page) if self.page else None
+
+    def assert_no_copying(self) -> None:
+        """Raise AssertionError, with the verdict, if copying was found, or could not be judged.
+
+        Without held-out data facts alone decide.
+        """
+        unjudged = self.finding is Finding.CANNOT_JUDGE and self.heldout is not None
+        if self.verdict.copying or unjudged:
+            raise AssertionError(self.verdict.text)
 
     @property
     def of_text(self) -> bool:

@@ -3,6 +3,7 @@
 A report may come from anybody: it is held to its shape, and nothing in it is believed.
 """
 
+import hashlib
 import json
 import math
 import types
@@ -35,7 +36,12 @@ class Misfit(ValueError):
 
 def write_report(path: Path, report: Report) -> None:
     """Write report.json atomically."""
-    write_text(path, json.dumps(dump(report), indent=2))
+    write_text(path, to_json(report))
+
+
+def to_json(report: Report) -> str:
+    """Contents of report.json."""
+    return json.dumps(dump(report), indent=2)
 
 
 def read_report(path: Path) -> Report:
@@ -109,9 +115,17 @@ def dump(report: Report) -> dict[str, Any]:
     for name in ("novel_ngrams", "history", "settings"):
         if getattr(report, name):
             content[name] = getattr(report, name)
+    if report.made_by is not None:
+        content["made_by"] = {**asdict(report.made_by), "seal": seal(content)}
     if report.cost is not None:
         content["cost"] = _known(asdict(report.cost))
     return content
+
+
+def seal(content: Mapping[str, Any]) -> str:
+    """sha256 of a report's contents but for its cost and origin: shows a change, not its author."""
+    kept = {k: v for k, v in content.items() if k not in ("cost", "made_by")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def _space(space: Space) -> dict[str, Any]:
@@ -157,6 +171,7 @@ def parse(content: Mapping[str, Any]) -> Report:
     if content.get("audit"):
         content["audit"] = dict(_typed(content["audit"], dict, "audit"))
         content["overlap"] = content["audit"].pop("overlap", None)
+    content.pop("page", None)  # is HTML that a notebook would run
     for group in LEFT_OUT:
         if content.get(group) is None:
             content.pop(group, None)

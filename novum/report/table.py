@@ -1,7 +1,8 @@
 """Figures of a report: as a table, and as TensorBoard scalars and back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -39,21 +40,36 @@ def spaces_of_tags(tags: Mapping[str, float]) -> dict[str, Space]:
     return spaces
 
 
-def metric_table(report: Report) -> Table:
-    """A row for each metric, a column for each feature space."""
-    spaces = list(report.features)
+def metric_tables(report: Report, width: int) -> Iterator[Table]:
+    """The table of all spaces, or of each space alone where it would not fit."""
+    whole = metric_table(report)
+    if Console(width=1000).measure(whole).minimum <= width or len(report.features) < 2:
+        yield whole
+        return
+    for space in report.features:
+        yield metric_table(report, [space], better=False)
+
+
+def metric_table(report: Report, spaces: Sequence[str] = (), better: bool = True) -> Table:
+    """A row for each metric, a column for each feature space, all if none are named."""
+    spaces = list(spaces or report.features)
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for space, group, metric, estimate in report.estimates():
+        if space not in spaces:
+            continue
         rows.setdefault((group, metric), {})[space] = _cell(estimate)
     table = Table(title=_title(report))
     table.add_column("metric", no_wrap=True)
     for space in spaces:
-        table.add_column(Text(printable(space)), justify="right")  # brackets are no markup
-    table.add_column("better")
+        table.add_column(
+            Text(printable(space)), justify="right", overflow="fold"
+        )  # brackets are no markup
+    if better:
+        table.add_column("better")
     for group in GROUPS:
         for metric in (metric for g, metric in rows if g == group):
             cells = [rows[group, metric].get(space, "") for space in spaces]
-            table.add_row(metric, *cells, describe(metric).better)
+            table.add_row(metric, *cells, *[describe(metric).better] * better)
         table.add_section()
     return table
 

@@ -11,7 +11,7 @@ from novum.callbacks import LastCheckpoint, Preemption
 from novum.cli.run_folder import newest_whole
 from novum.core.checkpoints import read_checkpoint
 from novum.core.files import remove_partial_files, whole_file
-from tests.kills import Images, char_lstm, gan, kill_over_and_over
+from tests.kills import Images, char_lstm, char_transformer, gan, kill_over_and_over
 from tests.lightning_modules.test_classifier import Halves, tiny_classifier
 from tests.tiny import TinyImages, states_equal, tiny_gan, tiny_trainer
 
@@ -124,7 +124,7 @@ class BrokenGradient(Preemption):
             self.hook.remove()
 
 
-@pytest.mark.parametrize("build", [gan, char_lstm, classifier])
+@pytest.mark.parametrize("build", [gan, char_lstm, char_transformer, classifier])
 def test_a_gradient_that_is_not_finite_never_reaches_a_checkpoint(tmp_path, build):
     module, data = build(tmp_path)
     settings = KEEPING | dict(max_steps=8, log_every_n_steps=50, limit_val_batches=0)
@@ -155,7 +155,7 @@ def test_a_killed_writer_leaves_nothing_for_long(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("build", [gan, char_lstm])
+@pytest.mark.parametrize("build", [gan, char_lstm, char_transformer])
 def test_random_kills_end_in_the_same_weights(tmp_path, build):
     """NOVUM_KILLS=100 pytest -s -k random_kills tests/callbacks: 200 in all."""
     kills, rng, told = int(os.environ.get("NOVUM_KILLS", 6)), random.Random(0), Counter()

@@ -11,12 +11,15 @@ from novum.callbacks.health import TrainingHealth
 from novum.callbacks.text_health import ngram_nats, repetition, text_figures
 from novum.callbacks.text_samples import as_rows, in_log_bins, spread, verbatim
 from novum.callbacks.units import (
+    at_ends,
     bracket_depth,
     correlations,
     indentation,
     line_position,
     quote,
 )
+from novum.core.byte_pairs import BytePairs
+from novum.datamodules.sources.byte_pair_text import in_byte_pairs
 from novum.datamodules.sources.corpus import TextSource
 
 
@@ -42,6 +45,16 @@ class Reader:
 
     def log_dict(self, values, **_):
         self.logged |= values
+
+
+class PairReader(Reader):
+    """The same of tokens of several characters."""
+
+    def activations(self, tokens):
+        texts = [[self.source.vocabulary.decode([t]) for t in row.tolist()] for row in tokens]
+        known = torch.tensor(np.stack([at_ends(line_position, text) for text in texts]))
+        noise = torch.randn(*known.shape, 3, generator=torch.Generator().manual_seed(0))
+        return torch.cat([noise[..., :1], -known[..., None], noise[..., 1:]], -1)
 
 
 class Data:
@@ -95,6 +108,20 @@ def test_planted_unit_is_found(trainer, drawn):
     assert reader.logged["units/line_position"] == pytest.approx(1.0)
     assert set(drawn) == {"units/line_position"}  # the others never change in this text
     assert drawn["units/line_position"][:4] == b"\x89PNG"
+
+
+def test_tokens_of_several_characters(trainer, drawn):
+    text = trainer.datamodule.source
+    source = in_byte_pairs(text, BytePairs.of_texts([text.text()], 270))
+    assert len(source) < len(text) / 2
+    trainer.datamodule.source = source
+    reader = PairReader(source)
+    InterpretableUnits(windows=8, length=200).evaluate(trainer, reader)
+    assert reader.logged["units/line_position"] == pytest.approx(1.0)
+    SurprisalText(length=50).evaluate(trainer, reader)
+    LossByPosition(windows=5, length=20).evaluate(trainer, reader)
+    TextSamples(temperatures=[1.0]).evaluate(trainer, reader)
+    assert len(drawn) == 4
 
 
 def test_surprisal_and_loss_by_position(trainer, drawn):

@@ -11,10 +11,6 @@ import torch
 import torch.distributed as dist
 
 from novum.core import distributed
-from novum.metrics.novelty import altered_copies as module
-from novum.metrics.novelty import retrieval
-from novum.metrics.novelty.local_copies import LocalCopyDetector
-from novum.metrics.novelty.pool import pool_of_items
 
 
 def test_alone_a_rank_has_all_of_it():
@@ -40,27 +36,6 @@ def test_parts_follow_one_another(monkeypatch, n, step, world):
     assert all(part.start % step == 0 or part.start == n for part in parts)
 
 
-def altered(together: bool) -> tuple[torch.Tensor, ...]:
-    """What 40 images are copies of, in blocks of 16: the first 16, 16 and 8 for three ranks."""
-    retrieval.SAMPLE_BLOCK = module.SAMPLE_BLOCK = 16
-    pool = torch.randint(0, 256, (60, 1, 8, 8), generator=torch.Generator().manual_seed(0))
-    train, heldout = pool.to(torch.uint8).split([40, 20])
-    detector = module.AlteredCopyDetector(train, heldout, progress=False, together=together)
-    found = detector.search(train.flip(-1))
-    return found.items, found.evidence, found.placings
-
-
-def parts(together: bool) -> tuple[torch.Tensor, ...]:
-    """What 20 images show the parts of."""
-    cells = torch.rand(30, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    images = (255 * cells.repeat_interleave(4, 2).repeat_interleave(4, 3)).to(torch.uint8)
-    train, heldout = images.split([20, 10])
-    pool = pool_of_items(torch.arange(30), 20)
-    detector = LocalCopyDetector(train, heldout, pool=pool, progress=False, together=together)
-    found = detector.search(train.flip(-1))
-    return found.items[:, 0], found.matches.side, found.variants[:, 0], found.evidence[:, 0]
-
-
 def _work(rank: int, folder: str, case: str) -> None:
     os.environ["NOVUM_RANK_TIMEOUT"] = "2" if case != "all" else "60"
     meeting = f"file://{folder}/{case}"
@@ -72,8 +47,8 @@ def _work(rank: int, folder: str, case: str) -> None:
         rows = torch.arange(12).view(6, 2)[distributed.shard(6, 4)]
         found["rows"] = distributed.all_gather_rows(rows, "rows")
         if case == "all":
-            found["altered"] = altered(together=True)
-            found["parts"] = parts(together=True)
+            sent = [torch.full((rank, 2), 10 * rank + other) for other in range(3)]
+            found["sent"] = distributed.exchange(sent, "exchange")
         if rank == 1 and case == "slow":
             time.sleep(5)
         if rank == 2 and case == "dead":
@@ -98,22 +73,11 @@ def three(run_python, tmp_path):
 
 
 @pytest.mark.slow
-def test_ranks_find_the_altered_copies_of_one(three, monkeypatch):
-    for holder in (retrieval, module):
-        monkeypatch.setattr(holder, "SAMPLE_BLOCK", 16)  # and back
-    expected = altered(together=False)
-    assert (expected[0][:, 0] == torch.arange(40)).float().mean() > 0.9
-    for found in three("all"):
-        assert all(map(torch.equal, found["altered"], expected))
-
-
-@pytest.mark.slow
-def test_ranks_find_the_parts_of_one(three):
-    *expected, evidence = parts(together=False)
-    assert expected[0].tolist() == list(range(20)) and (expected[2] == 1).all()
-    for found in three("all"):
-        assert all(map(torch.equal, found["parts"][:3], expected))
-        torch.testing.assert_close(found["parts"][3], evidence)
+def test_each_rank_has_the_parts_that_were_sent_to_it(three):
+    for rank, found in enumerate(three("all")):
+        assert [part.tolist() for part in found["sent"]] == [
+            [[10 * other + rank] * 2] * other for other in range(3)
+        ]
 
 
 @pytest.mark.slow

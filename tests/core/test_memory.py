@@ -15,13 +15,14 @@ from novum.metrics.novelty.altered_copies import AlteredCopyDetector
 from novum.metrics.novelty.local_copies import LocalCopyDetector
 from novum.metrics.novelty.pool import draw_pool
 from tests.tiny import small_backbone, tiny_gan, tiny_stylegan, tiny_trainer
+from tests.tiny_text import text_data, tiny_char_lstm, tiny_char_transformer
 
 IMAGES = torch.randint(0, 256, (40, 3, 16, 16), generator=torch.Generator().manual_seed(0)).byte()
 ROWS = torch.rand(100, 64, generator=torch.Generator().manual_seed(0))
 
 
 def pool():
-    return draw_pool(ROWS, ROWS + 1).take(ROWS, ROWS + 1)
+    return draw_pool(ROWS, ROWS + 1)
 
 
 def local():
@@ -37,9 +38,9 @@ WORK = {  # what it is, the bytes that it takes at least, the words that it is r
     ),
     "a pool": (pool, 200 * 64 * 4, "a pool of 200 rows of 64 features"),
     "altered copies": (
-        lambda: AlteredCopyDetector(IMAGES, progress=False),
+        lambda: AlteredCopyDetector(IMAGES, progress=False).match(IMAGES),
         40 * 3 * 1024,
-        "the search for altered copies among 40 images",
+        "the search of 40 samples for altered copies",
     ),
     "local copies": (local, 4000, "local features of 40 images"),
 }
@@ -130,6 +131,22 @@ def test_a_batch_that_does_not_fit_names_one_that_does(tmp_path, make, free_memo
         fit_batch(1000)
     size = int(str(error.value).rsplit(" ", 1)[1])
     assert 8 < size < 1000
+    free_memory(1e9)
+    fit_batch(size)
+
+
+@pytest.mark.parametrize("make", [tiny_char_lstm, tiny_char_transformer])
+def test_streams_that_do_not_fit_name_as_many_as_do(tmp_path, make, free_memory):
+    def fit_batch(size: int) -> None:
+        data = text_data(tmp_path, batch_size=size, chunk_length=8)
+        free_memory(1e6)
+        tiny_trainer(tmp_path, max_steps=1).fit(make(data), data)
+        free_memory(1e9)
+
+    with pytest.raises(InputError, match="a step on 200 streams .* --data.batch_size") as error:
+        fit_batch(200)
+    size = int(str(error.value).rsplit(" ", 1)[1])
+    assert 8 < size < 200
     free_memory(1e9)
     fit_batch(size)
 

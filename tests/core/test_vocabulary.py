@@ -20,7 +20,14 @@ def test_bytes_come_back(text):
     vocabulary = Vocabulary()
     tokens = vocabulary.encode(text)
     assert vocabulary.decode(tokens) == text
-    assert int(vocabulary.starts(tokens).sum()) == len(text)
+    assert vocabulary.sizes()[tokens].sum(0).tolist() == [len(text), len(text.encode())]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_sizes_of_characters(text):
+    vocabulary = Vocabulary.of_text(text)
+    sizes = vocabulary.sizes()[vocabulary.encode(text)]
+    assert sizes.sum(0).tolist() == [len(text), len(text.encode())]
 
 
 def test_order_is_that_of_code_points_and_unknown_comes_first():

@@ -13,11 +13,14 @@ from pytorch_lightning.plugins import MixedPrecision
 
 from novum.evaluation.space import judge
 from novum.lightning_modules.networks import (
+    CausalTransformer,
     CharRNN,
     DCGANDiscriminator,
     DCGANGenerator,
+    DiT,
     StyleGANDiscriminator,
     StyleGANGenerator,
+    UNet,
 )
 from novum.metrics import classes
 from novum.metrics.features import extract_features, load_extractor
@@ -25,7 +28,7 @@ from novum.metrics.functional import Moments
 from novum.metrics.neighbours import knn
 from novum.metrics.record import FeatureSets
 from tests.lightning_modules.test_precisions import PRECISIONS, SCALE, TECHNIQUES
-from tests.tiny import tiny_trainer
+from tests.tiny import awake, tiny_trainer
 
 CHOSEN = os.environ.get("NOVUM_TEST_DEVICE", "cuda" if torch.cuda.is_available() else "")
 DEVICE = torch.device(CHOSEN or "cpu")
@@ -104,11 +107,21 @@ def test_features_are_those_of_the_cpu_and_stay():
 
 # -- networks and training -----------------------------------------------------------------------
 
+NOISY = draw(8, 3072, 0), torch.linspace(0, 1, 8)
 NETWORKS = {
     "dcgan": (lambda: DCGANGenerator(32, 3, 16, 16), (draw(8, 16, 0),)),
     "dcgan discriminator": (lambda: DCGANDiscriminator(32, 3, 16), (draw(8, 3072, 0),)),
     "stylegan": (lambda: StyleGANGenerator(32, 3, 16, 16, 16, 64), (draw(8, 16, 0),)),
     "stylegan discriminator": (lambda: StyleGANDiscriminator(32, 3, 16), (draw(8, 3072, 0),)),
+    "transformer": (
+        lambda: CausalTransformer(20, 32, 2, context=16),
+        (torch.arange(60).view(20, 3) % 20,),
+    ),
+    "unet": (
+        lambda: awake(UNet(32, 3, 5, width=16, multipliers=(1, 2))),
+        (*NOISY, torch.arange(8) % 5),
+    ),
+    "dit": (lambda: awake(DiT(32, 3, 5, 4, 48, 2)), (*NOISY, torch.arange(8) % 5)),
     "char rnn": (lambda: CharRNN(20, 32, 2), (torch.arange(60).view(20, 3) % 20,)),
 }
 

@@ -102,7 +102,7 @@ def test_clips_held_out_whole_are_one_draw_each():
         fake = near.repeat(40, 1) + 0.1 * torch.randn(200, 8, generator=generator)
         for grouped in (True, False):
             pool = pool_of_items(torch.arange(480), 240, seed, group if grouped else None)
-            found = match_pool(fake, pool, pool.take(frames[:240], frames[240:]))
+            found = match_pool(fake, pool, pool.table(frames[:240], frames[240:]))
             assert (found.train_items, found.heldout_items) == ((40, 40) if grouped else (240, 240))
             assert not grouped or len(find_clusters(found).item) <= 10
             alarms[grouped] += surprise_test(found, 499, seed) <= 0.05
@@ -113,9 +113,9 @@ def test_clips_held_out_whole_are_one_draw_each():
 def test_the_control_looks_beyond_an_items_own_group():
     frames, group = clips(0, 80)
     pool = pool_of_items(torch.arange(480), 240, 0, group)
-    found = match_within_pool(pool, pool.take(frames[:240], frames[240:]))
+    found = match_within_pool(pool, pool.table(frames[:240], frames[240:]))
     assert (pool.unit[found.own] != pool.unit[found.nearest]).all() and len(found.own) == 480
     assert negative_control(found, 199).p > 0.01
     alone = pool_of_items(torch.arange(480), 240, 0)
-    blind = match_within_pool(alone, alone.take(frames[:240], frames[240:]))
+    blind = match_within_pool(alone, alone.table(frames[:240], frames[240:]))
     assert negative_control(blind, 199).p <= 0.01  # of its own clip, on its own side

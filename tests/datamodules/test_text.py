@@ -82,6 +82,72 @@ class TestStreams:
         assert [batch["restart"] for batch in batches] == [True] + [False] * (len(batches) - 1)
 
 
+class TestRandomWindows:
+    def test_places_are_anywhere_and_targets_follow_inputs(self, tmp_path):
+        text = "".join(chr(0x4E00 + i) for i in range(500))
+        data = text_data(tmp_path, text, order="random")
+        batches = first(data.train_dataloader(), 2500)
+        rows = torch.cat([batch["tokens"] for batch in batches])
+        assert rows.shape == (10_000, 9) and all(batch["restart"] for batch in batches)
+        assert (rows.diff(dim=1) == 1).all()  # the text counts up
+        starts = (rows[:, 0] - rows.min()).tolist()
+        assert {*starts} == {*range(len(data.train) - 8)}  # the last has a target as well
+
+    def test_batches_depend_on_their_number_and_the_seed(self, tmp_path):
+        one, same, other = (
+            first(text_data(tmp_path, order="random", seed=seed).train_dataloader(), 5)
+            for seed in (0, 0, 1)
+        )
+        assert all(torch.equal(a["tokens"], b["tokens"]) for a, b in zip(one, same, strict=True))
+        assert not any(torch.equal(a["tokens"], b["tokens"])
+                       for a, b in zip(one, other, strict=True))  # fmt: skip
+        assert not torch.equal(one[0]["tokens"], one[1]["tokens"])
+
+    def test_two_ranks_share_the_windows_of_one(self, tmp_path):
+        whole = first(text_data(tmp_path, order="random").train_dataloader(), 5)
+        data = text_data(tmp_path, batch_size=2, order="random")
+        parts = []
+        for rank in range(2):
+            data._position = lambda rank=rank: (rank, 2)
+            parts.append(first(data.train_dataloader(), 5))
+        for batch, a, b in zip(whole, *parts, strict=True):
+            assert torch.equal(batch["tokens"], torch.cat([a["tokens"], b["tokens"]]))
+
+
+class TestBytePairs:
+    def test_the_parts_are_those_of_characters(self, tmp_path):
+        """Split by characters first, so that figures are of the same held-out text."""
+        pairs, plain = text_data(tmp_path, vocabulary="bpe", bpe_tokens=280), text_data(tmp_path)
+        for name in ("train", "heldout"):
+            own, other = getattr(pairs, name), getattr(plain, name)
+            assert own.text() == other.text() and own.fingerprint == other.fingerprint
+            assert own.as_characters().text() == other.text()
+            assert len(own) < len(other)
+        assert pairs.vocab_size == 280 and pairs.alphabet is None
+        assert pairs.merges and plain.merges is None
+        again = text_data(tmp_path, vocabulary="bpe", bpe_tokens=280)  # out of the cache
+        assert np.array_equal(again.train.tokens, pairs.train.tokens)
+
+    def test_they_are_learnt_from_training_text_alone(self, tmp_path):
+        text = "ab " * 3000 + "xyz" * 300  # the end is held out
+        data = text_data(tmp_path, text, vocabulary="bpe", bpe_tokens=300)
+        assert "a b" in data.merges and "x y" not in data.merges
+        assert data.heldout.vocabulary.encode("xyz").tolist() == [*b"xyz"]
+
+    def test_a_place_is_in_characters(self, tmp_path):
+        for name in ("a.txt", "b.txt"):
+            (tmp_path / name).write_text(f"{name} naïve " * 50)
+        data = TextDataModule("files", files=f"{tmp_path}/*.txt", vocabulary="bpe", bpe_tokens=280,
+                              protocol="torch_rnn", batch_size=2, chunk_length=5)  # fmt: skip
+        source = data.heldout
+        for token in (0, 7, len(source) - 1):
+            name, offset = source.place(token)
+            whole = f"{name} naïve " * 50
+            rest = source.text(token, token + 3)
+            assert whole[offset:].startswith(rest) or not whole[offset + 1 :].startswith(rest)
+            assert whole[offset : offset + len(rest)] == rest or len(whole) < offset + len(rest)
+
+
 class TestSplits:
     @pytest.mark.parametrize("name", splits.PROTOCOLS)
     @given(size=st.integers(60_000, 2_000_000))
@@ -212,6 +278,9 @@ class TestBadInput:
             ({"path": "x"}, "are for dataset: huggingface"),
             ({"protocol": "gpt"}, "unknown protocol 'gpt'"),
             ({"batch_size": 0}, "batch_size is 0"),
+            ({"order": "shuffled"}, "order is shuffled: choose from streams, random"),
+            ({"vocabulary": "words"}, "vocabulary is words: choose from characters, bytes, bpe"),
+            ({"vocabulary": "bpe", "bpe_tokens": 256}, "bpe_tokens is 256"),
         ],
     )
     def test_settings(self, settings, message):

@@ -13,6 +13,7 @@ from novum.datamodules.resolve_source import Opened, open_images
 from novum.datamodules.sources.image_sources import ImageArray
 from novum.evaluation.audit import add_audit, audit_caveats, row_digests
 from novum.evaluation.image_sets import Sets
+from novum.evaluation.request import Request
 from novum.report.model import Overlap, Report
 from novum.report.schema import dump, parse, read_report
 
@@ -27,7 +28,8 @@ def array(images: np.ndarray, where: str = "x") -> Opened:
 
 def audited(samples: Opened, train: Opened | None = None, heldout: Opened | None = None) -> Report:
     report = Report()
-    add_audit(report, Sets(samples, train or array(pictures(20, 1)), heldout))
+    sets = Sets(samples, train or array(pictures(20, 1)), heldout)
+    add_audit(report, sets, Request(samples="x"))
     return report
 
 

@@ -81,7 +81,7 @@ def judge(
     found = {}
     views = zip(*(world.spaces(x) for x in (train, heldout, fake)), strict=True)
     for name, (own, other, of_fake) in list(zip("abc", views, strict=True))[:spaces]:
-        items = pool.take(own, other)
+        items = pool.table(own, other)
         within = match_within_pool(pool, items)
         control = negative_control(within, permutations=199, seed=seed)
         found[name] = SpaceMatches(match_pool(of_fake, pool, items), within, control)

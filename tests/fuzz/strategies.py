@@ -201,6 +201,7 @@ def astray(draw: st.DrawFn, whole: dict, most: int = 3) -> dict:
 def configs() -> st.SearchStrategy[dict]:
     """Those of configs/ that need no file and no download, astray."""
     names = ("dcgan_digits", "deep_dream", "adversarial", "style_transfer", "char_lstm_stdlib",
+             "char_transformer_stdlib",
              "class_visualisation")  # fmt: skip
     wholes = [yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()) for name in names]
     return st.sampled_from(wholes).flatmap(astray)

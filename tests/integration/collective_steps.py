@@ -16,8 +16,8 @@ import torch
 import torch.distributed as dist
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.strategies import DDPStrategy
-from tiny import TinyImages, tiny_gan, tiny_stylegan, tiny_trainer
-from tiny_text import text_data, tiny_char_lstm
+from tiny import TinyImages, tiny_flow, tiny_gan, tiny_stylegan, tiny_trainer
+from tiny_text import text_data, tiny_char_lstm, tiny_char_transformer
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._pytree import tree_leaves
 
@@ -90,6 +90,11 @@ def technique(name: str) -> tuple[LightningModule, LightningDataModule]:
     if name == "char lstm":
         data = text_data(Path(tempfile.mkdtemp()))
         return tiny_char_lstm(data), data
+    if name == "char transformer":
+        data = text_data(Path(tempfile.mkdtemp()), order="random")
+        return tiny_char_transformer(data), data
+    if name == "flow matching":
+        return tiny_flow(), TinyImages()
     if name == "gan":
         return tiny_gan(), TinyImages()
     augment = AdaptiveAugment("bg", p=0.3, interval=2, speed_kimg=1.0)

@@ -16,12 +16,13 @@ from lookalike import DEVICE, OnDevice, Watch, lstm, pin
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.accelerators.cpu import CPUAccelerator
 from pytorch_lightning.strategies import SingleDeviceStrategy
-from tiny import small_backbone, tiny_gan, tiny_stylegan, tiny_trainer
-from tiny_text import text_data, tiny_char_lstm
+from tiny import small_backbone, tiny_flow, tiny_gan, tiny_stylegan, tiny_trainer
+from tiny_text import text_data, tiny_char_lstm, tiny_char_transformer
 
 from novum.core import memory
 from novum.datamodules import ImageDataModule, SingleImageDataModule, StyleImageDataModule
 from novum.lightning_modules import (
+    EDM,
     PGD,
     AdaptiveAugment,
     Adversarial,
@@ -76,6 +77,11 @@ def text() -> tuple[LightningModule, LightningDataModule]:
     return tiny_char_lstm(data, {"dropout": 0.1}), data
 
 
+def windows() -> tuple[LightningModule, LightningDataModule]:
+    data = text_data(folder(), order="random")
+    return tiny_char_transformer(data, {"dropout": 0.1}), data
+
+
 def stylegan(pipe: str, data: LightningDataModule) -> tuple[LightningModule, LightningDataModule]:
     augment = AdaptiveAugment(pipe, p=0.3, interval=1, speed_kimg=1.0)
     lazy = dict(r1_interval=2, path_length_interval=2, style_mixing=0.9)
@@ -96,6 +102,9 @@ TECHNIQUES: dict[str, Callable[[], tuple[LightningModule, LightningDataModule]]]
         images(),
     ),
     "char lstm": text,
+    "char transformer": windows,
+    "flow matching": lambda: (tiny_flow(10), images(horizontal_flip=True)),
+    "flow matching, EDM": lambda: (tiny_flow(10, process=EDM()), images()),
     "deep dream": lambda: (
         DeepDream(small_backbone(), ["blocks.1"], octaves=(0, 0), smoothing=0.5),
         SingleImageDataModule("flower.jpg", size=64),

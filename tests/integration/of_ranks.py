@@ -13,14 +13,15 @@ import torch
 from pytorch_lightning import Callback
 
 from novum.datamodules import ImageDataModule, TextDataModule
-from novum.lightning_modules import GAN, CharLSTM, Classifier, DiffAugment
-from novum.lightning_modules.networks import CharRNN, DCGANDiscriminator
+from novum.lightning_modules import GAN, CharLSTM, CharTransformer, Classifier, DiffAugment
+from novum.lightning_modules.networks import CausalTransformer, CharRNN, DCGANDiscriminator
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, not by pytest
-from tiny import tiny_gan, tiny_stylegan, tiny_trainer  # noqa: E402
+from tiny import tiny_flow, tiny_gan, tiny_stylegan, tiny_trainer  # noqa: E402
 
 STEPS, BATCH = 4, 8  # of all ranks together
 WORLDS = (1, 2, 4)
+TEXT = ("char_lstm", "char_transformer")
 
 
 class Network(torch.nn.Module):
@@ -66,8 +67,15 @@ class Record(Callback):
         if hasattr(module, "_latents"):
             latents = module._latents
             module._latents = lambda n: self.latents.append(latents(n)) or self.latents[-1]
+        if hasattr(module, "_draws"):
+            draws = module._draws
+            module._draws = lambda images: self._kept(draws(images))
         if isinstance(getattr(module, "augment", None), DiffAugment):
             module.augment.register_forward_hook(self._crop)
+
+    def _kept(self, drawn):
+        self.latents.append(drawn[-1].flatten(1).clone())
+        return drawn
 
     def _crop(self, augment, inputs, output):
         self.images.append(inputs[0].detach().clone())
@@ -89,6 +97,13 @@ def techniques(world: int):
     torch.manual_seed(0)
     lstm = CharLSTM(CharRNN(text.vocab_size, hidden_size=8), text.alphabet)
     yield "char_lstm", lstm, text
+    windows = TextDataModule(
+        "files", __file__, batch_size=BATCH // world, chunk_length=20, order="random", window=20
+    )
+    torch.manual_seed(0)
+    network = CausalTransformer(windows.vocab_size, width=8, layers=2, heads=2, context=20)
+    yield "char_transformer", CharTransformer(network, windows.alphabet), windows
+    yield "flow_matching", tiny_flow(10, likelihood_images=8), ImageDataModule(**digits)
 
 
 def train(folder: str, world: int, rank: int, port: int) -> None:
@@ -102,10 +117,10 @@ def train(folder: str, world: int, rank: int, port: int) -> None:
         trainer = tiny_trainer(
             folder, max_steps=STEPS, devices=world, strategy="ddp", callbacks=[record],
             # as many images: a batch has at least one of each rank
-            limit_val_batches=8 if name == "char_lstm" else 8 * BATCH // max(BATCH // world, world),
+            limit_val_batches=8 if name in TEXT else 8 * BATCH // max(BATCH // world, world),
             val_check_interval=STEPS, check_val_every_n_epoch=None,
-            gradient_clip_val=0.5 if name == "char_lstm" else None,
-            gradient_clip_algorithm="value" if name == "char_lstm" else None,
+            gradient_clip_val=0.5 if name in TEXT else None,
+            gradient_clip_algorithm="value" if name in TEXT else None,
         )  # fmt: skip
         trainer.fit(module, data)
         found[name] = {

@@ -17,6 +17,9 @@ TECHNIQUES = (
     "classifier",
     "classifier, adversarial",
     "char lstm",
+    "char transformer",
+    "flow matching",
+    "flow matching, EDM",
     "deep dream",
     "class visualisation",
     "adversarial",
@@ -95,7 +98,9 @@ def test_judging_stays_on_the_device_with_the_figures_of_the_cpu(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gan", "stylegan", "classifier", "char lstm"])
+@pytest.mark.parametrize(
+    "name", ["gan", "stylegan", "classifier", "char lstm", "char transformer", "flow matching"]
+)
 def test_collectives_and_bytes_of_a_step(name, tmp_path):
     """As docs/scaling.md has them; the first step may also make ranks alike."""
     found = run("collective_steps.py", tmp_path, name)
@@ -122,6 +127,10 @@ def test_collectives_and_bytes_of_a_step(name, tmp_path):
         once = [("_broadcast_coalesced", statistics), ("all_reduce", size["network"])]
         assert steps[1:-1] == [once] * 6
         assert steps[-1] == [once[0], logged, once[1]]
+    elif name == "flow matching":
+        once = [("all_reduce", size["network"])]
+        assert steps[1:-1] == [once] * 6
+        assert steps[-1] == [logged, *once]
     else:
         once = [("all_reduce", size["network"])]
         assert steps[1:] == [once] * 6 + [[logged, *once]]

@@ -136,14 +136,14 @@ def test_the_index_is_kept_and_found_again(texts, monkeypatch):
     def never(*_):
         raise AssertionError("the index was built again")
 
-    monkeypatch.setattr("novum.metrics.novelty.text.index.suffix_order", never)
+    monkeypatch.setattr("novum.metrics.novelty.text.references.write_index", never)
     again = evaluate("--samples", "copies.txt")
     assert first["copies"] == again["copies"] and first["features"] == again["features"]
 
 
 def test_a_damaged_index_is_built_again(texts, tmp_path):
     first = evaluate("--samples", "copies.txt")
-    kept = list((tmp_path / "cache" / "text_indices").glob("*.npy"))
+    kept = list((tmp_path / "cache" / "text_indices").glob("*/order.*"))
     assert len(kept) == 1
     for path in kept:
         path.write_bytes(path.read_bytes()[:-100])

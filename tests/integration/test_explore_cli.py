@@ -138,7 +138,7 @@ def test_classes(checkpoint, tmp_path, capsys, monkeypatch):
     for given, command, label, says in (
         (path, "mix", "10", "has classes 0 to 9"),
         (checkpoint, "mix", "1", "has no classes"),
-        (path, "measure", "1", "--class is for mix, truncate, walk and project"),
+        (path, "measure", "1", "--class is not for measure"),
     ):
         capsys.readouterr()
         with pytest.raises(SystemExit) as exit_:

@@ -31,9 +31,14 @@ TECHNIQUES = {
     f" --model.discriminator mine.Critic {SHORT}",
     "@text": "--config char_lstm_stdlib --data.dataset files --data.files text.txt"
     f" --data.chunk_length 10 --data.batch_size 4 --model.network.hidden_size 8 {SHORT}",
+    "@windows": "--config char_transformer_stdlib --data.dataset files --data.files text.txt"
+    " --data.chunk_length 10 --data.batch_size 4 --model.network.width 8 --model.network.heads 2"
+    f" {SHORT}",
     "@classes": f"--config classifier_fashion_mnist {IMAGES} --model.network.width 4 {SHORT}",
     "@style": f"--config stylegan_fashion_mnist {IMAGES} --model.generator.max_width 8"
     f" --model.discriminator.max_width 8 {SHORT}",
+    "@flow": f"--config flow_digits {IMAGES} --model.network.width 8 --model.likelihood_images 2"
+    f" {SHORT}",
     "@dream": f"--config deep_dream --data.size 48 --model.octaves [0,0] --model.steps 2 {SHORT}",
     "@attack": f"--config adversarial --data.size 48 --model.attack.steps 2 {SHORT}",
     "@transfer": f"--config style_transfer --data.size 48 --model.min_scale 48 {SHORT}",
@@ -66,7 +71,7 @@ class Critic(nn.Module):
 """
 
 
-EACH = ("@gan", "@text", "@dream")  # what @each stands for
+EACH = ("@gan", "@text", "@windows", "@dream")  # what @each stands for
 FACTS = " --trainer.callbacks+=run_facts.RunFacts"
 
 

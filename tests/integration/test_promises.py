@@ -24,7 +24,7 @@ def callbacks(name: str) -> set[str]:
 def test_a_generator_shows_samples_quality_and_copies_and_leaves_a_report(name):
     found = callbacks(name)
     assert {"BestCheckpoint", "RunSummary", "TrainingHealth"} <= found
-    text = EXPERIMENTS[name]["model"]["class_path"].endswith("CharLSTM")
+    text = EXPERIMENTS[name]["model"]["class_path"].endswith(("CharLSTM", "CharTransformer"))
     shown = {"TextSamples", "TextNovelty"} if text else {"SampleGrid", "FilmStrip"}
     judged = set() if text else {"FrechetDistanceCallback", "NearestNeighbours"}
     assert shown | judged <= found

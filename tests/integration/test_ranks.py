@@ -8,7 +8,8 @@ import torch
 from tests import programs
 
 WORLDS = (1, 2, 4)
-EXACT = ("gan", "classifier", "char_lstm")  # what draws nothing but latents
+# what draws nothing but latents
+EXACT = ("gan", "classifier", "char_lstm", "char_transformer", "flow_matching")
 TECHNIQUES = (*EXACT, "gan_augmented", "stylegan")
 
 pytestmark = pytest.mark.slow
@@ -43,7 +44,9 @@ def test_the_same_batch_gives_the_same_losses_and_weights(runs, technique, world
         torch.testing.assert_close(several["state"][name], tensor, rtol=1e-3, atol=2e-5)
 
 
-@pytest.mark.parametrize("technique", ["classifier", "char_lstm"])
+@pytest.mark.parametrize(
+    "technique", ["classifier", "char_lstm", "char_transformer", "flow_matching"]
+)
 def test_validation_counts_everything_once(runs, technique):
     one, *others = (runs[world][0][technique]["validation"] for world in WORLDS)
     assert one
@@ -63,16 +66,17 @@ def test_ranks_stay_equal(runs, technique, world):
                 assert torch.equal(other[name], tensor), name
 
 
-@pytest.mark.parametrize("technique", ["gan", "gan_augmented", "stylegan"])
+@pytest.mark.parametrize("technique", ["gan", "gan_augmented", "stylegan", "flow_matching"])
 def test_no_two_ranks_draw_the_same_latents(runs, technique):
     rows = torch.cat([latents for rank in runs[4] for latents in rank[technique]["latents"]])
     assert len(rows.unique(dim=0)) == len(rows) > 0
 
 
-def test_latents_are_those_of_one_process(runs):
+@pytest.mark.parametrize("technique", ["gan", "flow_matching"])
+def test_latents_are_those_of_one_process(runs, technique):
     (one,), four = runs[1], runs[4]
     for whole, *parts in zip(
-        one["gan"]["latents"], *(r["gan"]["latents"] for r in four), strict=True
+        one[technique]["latents"], *(r[technique]["latents"] for r in four), strict=True
     ):
         assert torch.equal(torch.stack(parts, 1).flatten(0, 1), whole)
 

@@ -26,12 +26,20 @@ class Stop(Callback):
 """
 GAN = ["--data.dataset=digits", "--data.image_size=8", "--data.batch_size=8"]
 WIDTH = ["--model.generator.width=4", "--model.discriminator.width=4"]
+FLOW = [*GAN, "--model.network.width=8", "--model.network.multipliers=[1,2]",
+        "--model.likelihood_images=2"]  # fmt: skip
 TEXT = ["--data.dataset=files", "--data.files=text.txt", "--data.chunk_length=20",
-        "--data.batch_size=4", "--model.network.hidden_size=8"]  # fmt: skip
+        "--data.batch_size=4"]  # fmt: skip
+RECURRENT = [*TEXT, "--model.network.hidden_size=8"]
+ATTENDING = [*TEXT, "--model.network.width=8", "--model.network.heads=2",
+             "--model.network.dropout=0.1", "--model.compile_network=false"]  # fmt: skip
 SMALL = {
     "adversarial": ["--data.size=64", "--model.attack.steps=8", "--model.attack.momentum=0.9"],
-    "char_lstm_shakespeare": TEXT,
-    "char_lstm_stdlib": TEXT,
+    "char_lstm_shakespeare": RECURRENT,
+    "char_lstm_stdlib": RECURRENT,
+    "char_transformer_shakespeare": ATTENDING,
+    "char_transformer_shakespeare_gpu": ATTENDING,
+    "char_transformer_stdlib": ATTENDING,
     "class_visualisation": ["--model.per_class=1", "--model.size=32", "--model.classes=[ant]",
                             "--model.steps=8", "--model.view_size=64"],
     "classifier_fashion_mnist": [*GAN, "--model.network.width=4"],
@@ -39,6 +47,9 @@ SMALL = {
     "dcgan_digits": [*GAN, *WIDTH],
     "dcgan_fashion_mnist": [*GAN, *WIDTH],
     "deep_dream": ["--data.size=64", "--model.octaves=[-1,0]", "--model.steps=4"],
+    "flow_cifar10": [*FLOW, "--model.compile_network=false"],
+    "flow_digits": FLOW,
+    "flow_fashion_mnist": FLOW,
     "goodfellow_mnist": [*GAN[:1], "--data.image_size=28", "--data.batch_size=8"],
     "style_transfer": ["--data.size=64", "--model.min_scale=64", "--model.initial_steps=8"],
     "stylegan_cifar10": [*GAN, "--model.generator.max_width=8", "--model.discriminator.max_width=8",
@@ -55,7 +66,10 @@ OTHERS = {
                                    "--model.discriminator_steps=2", "--model.accumulate=2"]),
     "a GAN on two ranks": ("dcgan_digits", TWO),
     "text on two ranks": ("char_lstm_stdlib", TWO),
+    "a transformer on two ranks": ("char_transformer_stdlib", TWO),
     "a classifier on two ranks": ("classifier_fashion_mnist", TWO),
+    "flow matching on two ranks": ("flow_digits", TWO),
+    "optimal transport": ("flow_digits", ["--model.optimal_transport=true"]),
     "a StyleGAN on two ranks": ("stylegan_fashion_mnist", TWO),
     "RMSprop": ("char_lstm_stdlib", ["--model.optimizer=torch.optim.RMSprop"]),
     "adversarial training": ("classifier_fashion_mnist", [

@@ -1,5 +1,6 @@
 """The commands of a character model as a user types them."""
 
+import json
 import os
 import sys
 
@@ -8,6 +9,8 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from novum.cli.evaluate import main as evaluate
+from novum.cli.explore import main as explore
 from novum.cli.generate import main as generate
 from novum.cli.train import CONFIGS, main
 from tests import programs
@@ -96,6 +99,18 @@ def test_from_text_to_texts(run, text, tmp_path, one_line, monkeypatch, capsys):
     assert [path.name for path in written] == ["000000.txt", "000001.txt", "000002.txt"]
     assert all(len(path.read_text()) == 42 and path.read_text()[:2] == "la" for path in written)
 
+    short = ("--num-prompts", "6", "--prefixes", "5", "20", "--suffix", "5", "--tries", "2")
+    explore(["extract", "--checkpoint", best, "--output", "out", *short])
+    assert "of 6 prompts of training text and 6 of held-out text" in capsys.readouterr().out
+    found = json.loads((tmp_path / "out" / "extraction.json").read_text())
+    assert [(row["prefix"], row["tries"]) for row in found["rows"]] == [
+        (5, 0), (5, 2), (20, 0), (20, 2)
+    ]  # fmt: skip
+    assert "no checkpoint none.ckpt" in one_line(explore, ["extract", "--checkpoint", "none.ckpt"])
+    long = [*short[:2], "--suffix", "50000"]
+    line = one_line(explore, ["extract", "--checkpoint", best, *long])
+    assert "too short for prompts of 200 and 50000 characters: give shorter ones" in line
+
     os.remove(text)  # a checkpoint is enough
     monkeypatch.setattr(sys, "argv", ["generate.py"])
     generate(["--checkpoint", best, "--prime", "la", "--length", "30", "--seed", "1"])
@@ -110,6 +125,32 @@ def test_from_text_to_texts(run, text, tmp_path, one_line, monkeypatch, capsys):
     assert "top_p is 3" in one_line(generate, ["--checkpoint", best, "--top-p", "3"])
     beam = ["--checkpoint", best, "--beam", "2", "--temperature", "0.5"]
     assert "beam is 2 and temperature is 0.5" in one_line(generate, beam)
+
+
+@pytest.mark.slow
+def test_byte_pairs_from_text_to_a_report(run, text, tmp_path, capsys):
+    """What is judged is text, whatever its tokens: the report reads it as that of characters."""
+    small = [x for x in SMALL if "hidden_size" not in x]
+    run("fit", "--config", "char_transformer_shakespeare", "--data.files", text, *small,
+        "--data.vocabulary=bpe", "--data.bpe_tokens=300",
+        "--model.network.width=16", "--model.network.dropout=0.1")  # fmt: skip
+    folder = tmp_path / "runs" / "char_transformer_shakespeare" / "version_0"
+    best = str(folder / "checkpoints" / "best.ckpt")
+    logged = EventAccumulator(str(folder), size_guidance={"images": 0, "tensors": 0}).Reload()
+    for tag in ("val/bits_per_byte", "units/quote", "speed/tokens_per_second"):
+        assert logged.Scalars(tag)[-1].step == 8 * 4 * 20, tag
+    assert "val/bits_per_byte" in run("test", "--ckpt_path", best)
+    explore(["extract", "--checkpoint", best, "--num-prompts", "4", "--prefixes", "30", "--suffix",
+             "9", "--tries", "2", "--output", "out"])  # fmt: skip
+    assert json.loads((tmp_path / "out" / "extraction.json").read_text())["prompts"]["train"] > 1
+    evaluate(["--kind", "text", "--samples", best, "--num-samples", "64", "--output", "judged"])
+    generate(["--checkpoint", best, "--samples", "3", "--output", "texts", "--length", "70"])
+    assert all(len(path.read_text()) == 70 for path in (tmp_path / "texts").glob("*.txt"))
+    in_training = json.loads((folder / "report.json").read_text())
+    after = json.loads((tmp_path / "judged" / "report.json").read_text())
+    assert after["samples"]["n"] == in_training["samples"]["n"] == 64 * 1000
+    characters = len((tmp_path / "input.txt").read_text())
+    assert after["train"]["n"] == int(0.9 * characters)
 
 
 @pytest.mark.slow

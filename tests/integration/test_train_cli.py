@@ -125,6 +125,10 @@ SMALL = {  # what makes a trial of it fast: by its data's class, and by its name
     ],
     "SingleImageDataModule": ["--data.init_args.size=64"],
     "StyleImageDataModule": ["--data.init_args.size=64", "--model.init_args.min_scale=64"],
+    **dict.fromkeys(
+        ("flow_cifar10", "flow_digits", "flow_fashion_mnist"),
+        ["--model.init_args.network.init_args.width=8", "--model.init_args.compile_network=false"],
+    ),
     "class_visualisation": ["--model.init_args.per_class=1", "--model.init_args.size=64"],
 }
 

@@ -31,10 +31,21 @@ SMALL = {  # config -> what makes it small
         "--model.discriminator.init_args.max_width=16",
     ],
     "classifier_fashion_mnist": [*DIGITS, "--model.network.init_args.width=4"],
+    "flow_digits": [
+        *DIGITS,
+        "--model.network.init_args.width=8",
+        "--model.likelihood_images=4",
+    ],
     "char_lstm_shakespeare": [
         "--data.files=text.txt",
         "--data.chunk_length=10",
         "--model.network.init_args.hidden_size=16",
+        "--model.predict_length=20",
+    ],
+    "char_transformer_shakespeare": [
+        "--data.files=text.txt",
+        "--data.chunk_length=10",
+        "--model.network.init_args.width=16",
         "--model.predict_length=20",
     ],
     "deep_dream": ["--data.size=64", "--model.octaves=[0,0]"],
@@ -70,7 +81,9 @@ TABLE = {  # technique -> what is printed by validate, test, predict, generate.p
     "dcgan_digits": (OF_REAL, OF_REAL, SAMPLES, NO_TEXT, NO_STYLES),
     "stylegan_cifar10": (OF_REAL, OF_REAL, SAMPLES, NO_TEXT, "style_mixing.png"),
     "classifier_fashion_mnist": ("val/accuracy", "val/accuracy", LABELS, NO_TEXT, NO_IMAGES),
+    "flow_digits": ("val/bits_per_dim", "val/train_loss", SAMPLES, NO_TEXT, NO_STYLES),
     "char_lstm_shakespeare": ("val/nats", "val/nats", SAMPLES, "Texts: out", NO_IMAGES),
+    "char_transformer_shakespeare": ("val/nats", "val/nats", SAMPLES, "Texts: out", NO_IMAGES),
     "deep_dream": (NOTHING, NOTHING, ONE_IMAGE, NO_TEXT, NO_STYLES),
     "class_visualisation": (NOTHING, NOTHING, ONE_IMAGE, NO_TEXT, NO_STYLES),
     "style_transfer": (NOTHING, NOTHING, ONE_IMAGE, NO_TEXT, NO_STYLES),
@@ -130,3 +143,71 @@ def test_labels_of_a_folder(run_of, monkeypatch, capsys):
         sure, found = model.classify(image).max(1)
         assert row["class"] == model.class_names[int(found)]
         assert float(row["probability"]) == pytest.approx(float(sure), abs=0.02)
+
+
+EXPLORED = {  # command of explore.py -> what it writes, for whom, and what it says to the others
+    "interpolate": (
+        "interpolation.gif",
+        ("dcgan_digits", "stylegan_cifar10", "flow_digits"),
+        "explore.py interpolate needs a generator with latents",
+    ),
+    "inpaint": (
+        "inpainting.png",
+        ("flow_digits",),
+        "explore.py inpaint needs a generator that changes images",
+    ),
+    "vary": (
+        "variations.png",
+        ("flow_digits",),
+        "explore.py vary needs a generator that changes images",
+    ),
+}
+
+
+@pytest.mark.parametrize("command", EXPLORED)
+def test_explores_or_says_why_not(run_of, command, monkeypatch, capsys):
+    name, folder, checkpoint = run_of
+    monkeypatch.chdir(folder)
+    capsys.readouterr()
+    picture, able, says = EXPLORED[command]
+    arguments = [command, "--checkpoint", str(checkpoint), "--output", "out", "--rows", "2"]
+    if name in able:
+        explore.main(arguments)
+        assert picture in capsys.readouterr().out
+        with Image.open(folder / "out" / picture) as image:
+            assert image.width > 64
+        return
+    with pytest.raises(SystemExit) as exit_:
+        explore.main(arguments)
+    err = capsys.readouterr().err.strip().splitlines()
+    assert exit_.value.code == 2 and len(err) == 1
+    assert (NO_IMAGES if name.startswith(("classifier", "char")) else says) in err[0]
+
+
+def test_what_images_are_changed_and_where(run_of, monkeypatch, capsys):
+    """Given images, a class and a mask; each mistake in one line."""
+    name, folder, checkpoint = run_of
+    if name != "flow_digits":
+        pytest.skip("of flow matching alone")
+    monkeypatch.chdir(folder)
+    (folder / "given").mkdir(exist_ok=True)
+    Image.new("L", (30, 30), 200).save(folder / "given" / "a.png")
+    for picture, colour in (("white.png", 255), ("black.png", 0)):
+        Image.new("L", (8, 8), colour).save(folder / picture)
+    common = ["--checkpoint", str(checkpoint), "--output", "given_out", "--images", "given"]
+    made = []
+    for more in ([], ["--class", "3"], ["--mask", "white.png"]):
+        explore.main(["inpaint", *common, *more])
+        made.append((folder / "given_out" / "inpainting.png").read_bytes())
+    assert made[2] not in made[:2]
+    for command, more, says in (
+        ("vary", ["--class", "10"], "has classes 0 to 9"),
+        ("inpaint", ["--mask", "black.png"], "is white nowhere"),
+        ("inpaint", ["--mask", "none.png"], "No such file or directory: 'none.png'; give an image"),
+        ("inpaint", ["--mask", "small.yaml"], "small.yaml: cannot identify"),
+    ):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            explore.main([command, *common, *more])
+        err = capsys.readouterr().err.strip().splitlines()
+        assert exit_.value.code == 2 and len(err) == 1 and says in err[0]

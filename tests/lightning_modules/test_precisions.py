@@ -5,13 +5,14 @@ import torch
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.plugins import MixedPrecision
 
+from novum.core.protocols import Discriminator, ImageGenerator, TextGenerator
 from novum.datamodules import SingleImageDataModule
 from novum.lightning_modules import PGD, AdaptiveAugment, Classifier, DeepDream, DiffAugment
 from novum.lightning_modules.networks import Backbone, SmallCNN
 from novum.lightning_modules.training_utils import update_ema
 from tests.lightning_modules.test_classifier import Halves
-from tests.tiny import TinyImages, tiny_gan, tiny_stylegan, tiny_trainer
-from tests.tiny_text import text_data, tiny_char_lstm
+from tests.tiny import TinyImages, tiny_flow, tiny_gan, tiny_stylegan, tiny_trainer
+from tests.tiny_text import text_data, tiny_char_lstm, tiny_char_transformer
 
 WEIGHTS = {"bf16-true": torch.bfloat16, "64-true": torch.float64}
 SCALE = 256.0  # of losses in 16-mixed: at torch's 65,536 it takes some steps to find it
@@ -51,7 +52,28 @@ def char_lstm(tmp_path) -> tuple[LightningModule, LightningDataModule]:
     return tiny_char_lstm(data, {"dropout": 0.1}), data
 
 
-TECHNIQUES = (gan, stylegan, classifier, char_lstm)
+def char_transformer(tmp_path) -> tuple[LightningModule, LightningDataModule]:
+    data = text_data(tmp_path, order="random")
+    return tiny_char_transformer(data, {"dropout": 0.1}), data
+
+
+TEXT = (
+    char_lstm,
+    char_transformer,
+)
+
+
+def flow_matching(tmp_path) -> tuple[LightningModule, LightningDataModule]:
+    return tiny_flow(2, guidance=2.0, likelihood_images=2), Validated(num_classes=2)
+
+
+TECHNIQUES = (
+    gan,
+    stylegan,
+    classifier,
+    *TEXT,
+    flow_matching,
+)
 
 
 def trained(tmp_path, technique, precision: str, **settings) -> tuple[Trainer, LightningModule]:
@@ -62,7 +84,7 @@ def trained(tmp_path, technique, precision: str, **settings) -> tuple[Trainer, L
         settings["plugins"] = [MixedPrecision("16-mixed", "cpu", scaler)]
     else:
         settings["precision"] = precision
-    if technique is char_lstm:
+    if technique in TEXT:
         settings |= {"gradient_clip_val": 1.0}
     trainer = tiny_trainer(
         tmp_path,
@@ -87,23 +109,24 @@ def test_learns_in(technique, precision, tmp_path):
         assert parameter.isfinite().all(), name
     losses = {k: v for k, v in trainer.callback_metrics.items() if k.startswith("loss/")}
     assert losses and all(value.isfinite() for value in losses.values())
-    if technique in (gan, stylegan):
+    if isinstance(module, ImageGenerator):
         assert module.sample(3, seed=0).dtype == torch.uint8
+    if isinstance(module, Discriminator):
         assert module.discriminate(module.sample(2), labels=torch.tensor([0, 1])).shape == (2,)
-    elif technique is char_lstm:
+    if isinstance(module, TextGenerator):
         assert len(module.sample_text(1, 5, seed=0)[0]) == 5
-    else:
+    if isinstance(module, Classifier):
         assert module.classify(Halves().train_reference()[:3]).isfinite().all()
 
 
-@pytest.mark.parametrize("technique", [gan, stylegan], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("technique", [gan, stylegan, flow_matching], ids=lambda f: f.__name__)
 def test_averages_are_not_rounded_to_half_precision(technique, tmp_path):
     module, _ = technique(tmp_path)
     before = [x.clone() for x in module.averages()]
     module.bfloat16()
     for average, kept in zip(module.averages(), before, strict=True):
         assert torch.equal(average, kept) and average.dtype == kept.dtype
-    ema, network = module.ema, module.generator
+    ema, network = module.ema, getattr(module, "generator", None) or module.network
     for parameter in ema.parameters():
         parameter.data.fill_(1)
     for parameter in network.parameters():

@@ -2,10 +2,11 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
 from novum.report.model import Estimate
-from novum.report.table import metric_table, scalars, spaces_of_tags
+from novum.report.table import metric_table, metric_tables, scalars, spaces_of_tags
 from tests.report.reports import report
 
 TAGS = {
@@ -47,3 +48,20 @@ def test_table_shows_intervals_and_gaps():
     assert "1,000 samples, 1,000 training and 1,000 held-out images" in text
     assert "0.1 (0.05 to 0.15)" in text
     assert "density" in text and " - " in text
+
+
+@pytest.mark.parametrize("width", [60, 76, 110])
+def test_tables_fit_a_terminal_of_few_columns(width):
+    """Every line has its right border, and no name or figure is cut."""
+    found = report()
+    found.features["efficientnet_lite0"] = found.features["pixels"]
+    found.features["checkpoint:runs/a/b.ckpt"] = found.features["pixels"]
+    console = Console(file=io.StringIO(), width=width)
+    tables = list(metric_tables(found, width))
+    for table in tables:
+        console.print(table)
+    lines = console.file.getvalue().splitlines()
+    assert len(tables) == (1 if width == 110 else len(found.features))
+    assert all(len(line) <= width for line in lines)
+    assert all(line[-1] in "┓┃┩│┤┘" for line in lines if line[0] in "┏┃┡│├└")
+    assert "…" not in "".join(lines) and "kernel_distance" in "".join(lines)

@@ -22,6 +22,7 @@ NAMES = {  # by the module that publishes them
         "constant",
         "cosine",
         "torch_rnn_decay",
+        "warmup_cosine",
     ),
     "novum.lightning_modules.optimizers": ("DecayingMomentumSGD",),
     "torch.optim": ("Adam", "AdamW", "LBFGS", "NAdam", "RMSprop", "SGD"),

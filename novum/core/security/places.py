@@ -14,7 +14,7 @@ FETCHED = ("cache", "download", "none")  # weights by their publisher, or none
 EMBEDDED = ("china.jpg", "flower.jpg", "noise")
 CHECKPOINT = "checkpoint:"
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # characters that a terminal obeys
-TEXTS = ("alphabet", "prime")  # arguments that may hold any character
+TEXTS = ("alphabet", "merges", "prime")  # arguments that may hold any character
 MOST_PROCESSES = 64
 
 
@@ -129,6 +129,7 @@ PLACES: dict[tuple[str, str], Callable[[Path | None, str], None]] = {
     ("TextDataModule", "path"): _read_existing,
     ("TextDataModule", "vocabulary_of"): _read,
     ("CharLSTM", "transfer"): _read,
+    ("CharTransformer", "transfer"): _read,
     ("SingleImageDataModule", "image"): _read_image,
     ("SingleImageDataModule", "guide"): _read_image,
     ("StyleImageDataModule", "contents"): _read_image,

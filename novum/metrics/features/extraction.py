@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from novum.core import distributed
+from novum.core.bars import progress as show_progress
 from novum.core.devices import place, to_device
 from novum.core.errors import InputError
 from novum.core.memory import free_bytes, require_memory
@@ -47,8 +47,8 @@ def extract_features(
         raise InputError("there are no images to extract features from")
     device = module_device(extractor if device is None else place(extractor, device))
     name = getattr(extractor, "name", type(extractor).__name__)
-    with tqdm(
-        total=len(source), desc=f"{name} features", unit="img", delay=5, disable=not progress
+    with show_progress(
+        total=len(source), doing=f"{name} features", unit="img", delay=5, disable=not progress
     ) as bar:
         at_once = micro_batch(device)
         step = -(-batch_size // at_once) * at_once  # only the last one needs padding

@@ -16,6 +16,7 @@ from novum.metrics.features.extraction import rgb, weights_hash
 from novum.metrics.features.extractor import FeatureExtractor
 from novum.metrics.features.inception import Inception, InceptionBFloat16
 from novum.metrics.features.pixel_features import Pixels
+from novum.metrics.features.sscd import Sscd
 from novum.metrics.features.transformers import Clip, DinoV2
 
 EXTRACTORS: dict[str, type[FeatureExtractor]] = {
@@ -37,10 +38,15 @@ for _name, _class in EXTRACTORS.items():  # for torch_fidelity.calculate_metrics
 def load_extractor(name: str, weights: str | Path | None = None) -> FeatureExtractor:
     """The extractor of that name, built once per process.
 
-    NAME, NAME@SIZE (resize to SIZE px), checkpoint:PATH, or a name registered with torch-fidelity.
+    NAME, NAME@SIZE (resize to SIZE px), checkpoint:PATH, sscd:PATH, sscd:PATH@SIZE, or a name
+    registered with torch-fidelity.
     """
     if name.startswith("checkpoint:"):
         return Checkpoint(name.removeprefix("checkpoint:"))
+    if name.startswith("sscd:"):
+        path, _, size = name.removeprefix("sscd:").rpartition("@")
+        sized = bool(path) and size.isdecimal() and int(size) > 0
+        return Sscd(path, int(size)) if sized else Sscd(name.removeprefix("sscd:"))
     base, at, size = name.partition("@")
     if base in EXTRACTORS and (not at or size.isdecimal() and int(size) > 0):
         build: Any = EXTRACTORS[base]  # all take a size and weights
@@ -77,5 +83,6 @@ def _unknown(name: str) -> str:
     hint = f"did you mean '{close[0]}'? " if close else ""
     return (
         f"no feature extractor '{name}': {hint}there are {', '.join(EXTRACTORS)}, each also as"
-        " NAME@SIZE (resized to SIZE px), checkpoint:PATH, and those registered with torch-fidelity"
+        " NAME@SIZE (resized to SIZE px), checkpoint:PATH, sscd:PATH, and those registered with"
+        " torch-fidelity"
     )

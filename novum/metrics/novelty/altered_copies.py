@@ -9,19 +9,23 @@ best training item less that for the best held-out one, even where the sets are 
 far better where few images are held out.
 """
 
+import hashlib
+from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from novum.core import distributed
+from novum.core.bars import Progress
+from novum.core.bars import progress as show_progress
+from novum.core.cache import cache_folder
 from novum.core.errors import InputError, NotComputable
 from novum.core.memory import free_bytes, require_memory
 from novum.metrics.features.extraction import Images, as_uint8, check_images, resize
-from novum.metrics.neighbours import distinct_rows
 from novum.metrics.novelty.alignment import (
     Alignment,
     Placed,
@@ -35,22 +39,36 @@ from novum.metrics.novelty.alignment import (
 from novum.metrics.novelty.nearest_matches import Matches, matches_of
 from novum.metrics.novelty.negative_control import PoolMatches, nearest_others
 from novum.metrics.novelty.pool import Pool, pool_of_items
+from novum.metrics.novelty.reference_blocks import (
+    Arrays,
+    Block,
+    ReferenceBlocks,
+    StoredArrays,
+    positions_of,
+    require_index_room,
+)
 from novum.metrics.novelty.retrieval import (
+    GRID,
     PER_FAMILY,
-    SAMPLE_BLOCK,
     STARTS,
-    Candidates,
+    Best,
     Descriptions,
-    retrieve,
+    Search,
+    Tile,
+    covariance,
+    merge,
+    tiles,
 )
 
 SIDE = 32  # of the images that are compared: others are resized
 LEAST_SIDE = 8
-PER_CHANNEL, PER_IMAGE = 3_300, 1_000  # bytes: 10.3 kB were taken for an image in colour, 4.3 gray
+PER_SAMPLE, BLOCK_BYTES = 20_000, 2**26  # bytes taken: views and candidates; a tile and a batch
 FINALISTS = 10  # items that are laid over a sample at full size
 RIVAL = 5  # the sixth: up to four near-duplicates in the pool don't hide a copy
 COARSE_STEPS, FINE_STEPS = 3, 4
 BATCH = 8  # samples aligned at a time: what they need stays in the CPU's cache
+AT_ONCE = 64  # whose candidates are asked for at a time
+SCHEMA = 1  # raise it whenever the same key would mean other numbers
 NEAR_DUPLICATE = 1.0  # margin: what the nearest leaves unexplained is 1/e of what the sixth does
 
 
@@ -94,7 +112,9 @@ class AlteredCopyDetector:
     Args:
         train: uint8 images of 1 or 3 channels, at least 8 px wide; they are compared at 32 x 32.
         pool: Their items; images equal at 32 x 32 are one if not given.
-        together: All ranks search for the same samples at once, each for a part of them.
+        together: All ranks make it and search for the same samples at once, each holds a part of
+            the images.
+        block_rows: Images that are read from the disk at a time, as in `ReferenceBlocks`.
     """
 
     def __init__(
@@ -106,39 +126,37 @@ class AlteredCopyDetector:
         device: torch.device | str = "cpu",
         progress: bool = True,
         together: bool = False,
+        block_rows: int | None = None,
     ) -> None:
         self.together = together
         self.num_train, self.width = len(train), train[:1].shape[-1]
         self.device, self.progress = torch.device(device), progress
-        sets = [x for x in (train, heldout) if x is not None and len(x)]
-        self._require_memory(sum(map(len, sets)), train[:1].shape[1])
-        images = torch.cat([self._read(x) for x in sets])
-        if pool is None:
-            item = distinct_rows(images.flatten(1))[1].cpu()
-            pool = pool_of_items(item, self.num_train)
-        if len(pool.rows) <= PER_FAMILY:
+        self.channels = _comparable(as_uint8(train[:1])).shape[1]
+        self.blocks = ReferenceBlocks(train, heldout, together, block_rows)
+        self.stored = {block: self._stored(block) for block in self.blocks.own}
+        self._read_blocks()
+        self.drawn = pool_of_items(self._equal(), self.num_train) if pool is None else pool
+        if len(self.drawn.rows) <= PER_FAMILY:
             raise NotComputable(
-                f"{len(pool.rows)} distinct images are too few to tell copies by: give at least"
-                f" {PER_FAMILY + 1}"
+                f"{len(self.drawn.rows)} distinct images are too few to tell copies by: give at"
+                f" least {PER_FAMILY + 1}"
             )
-        self.drawn = pool
-        self.pool = images[pool.rows.to(self.device)]
-        self.coarse = torch.cat([_coarse(block).half() for block in self.pool.split(4096)])
-        self.descriptions = Descriptions(self.pool)
+        self.positions = positions_of(self.drawn, self.blocks.total)
+        self.descriptions = Descriptions(self._covariance())
         starts = [(s.mirrored, s.region, *s.similarity) for s in STARTS]
         self.starts = torch.tensor(starts, device=self.device)
 
     def search(self, samples: Images, exclude: Tensor | None = None) -> AlteredCopies:
         """Items that the samples are most like; `exclude` (m,) is an item not to find, or -1."""
         images = self._read(samples)
-        if images.shape[1] != self.pool.shape[1]:
+        if images.shape[1] != self.channels:
             raise InputError(
                 f"samples have {images.shape[1]} channels and training images"
-                f" {self.pool.shape[1]}: give both the same"
+                f" {self.channels}: give both the same"
             )
         if exclude is not None:
-            exclude = torch.where(exclude < 0, -1, self.drawn.of_row[exclude]).to(self.device)
-        rows, likeness, placings = (x.cpu() for x in self._find(images, exclude))
+            exclude = torch.where(exclude < 0, -1, self.drawn.of_row[exclude])
+        rows, likeness, placings = self._find(images, exclude)
         return AlteredCopies(
             matches_of(self.drawn, rows[:, 0], _margin(likeness)),
             self.drawn.rows[rows],
@@ -148,24 +166,6 @@ class AlteredCopyDetector:
             self.width,
         )
 
-    def _find(self, images: Tensor, exclude: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Pool rows, evidence and placings of each sample's finalists, best first."""
-        part = distributed.shard(len(images), SAMPLE_BLOCK) if self.together else slice(None)
-        own = images[part]
-        found = torch.empty(0), torch.empty(0), torch.empty(0)
-        if len(own):
-            exclude = None if exclude is None else exclude[part]
-            candidates = retrieve(
-                own, self.pool, self.descriptions, exclude=exclude, progress=self.progress
-            )
-            found = self._verify(own, candidates)
-        if not self.together:
-            return found
-        rows, likeness, placings = (
-            distributed.all_gather_rows(x, "altered copies").to(self.device) for x in found
-        )
-        return rows, likeness, placings
-
     def match(self, samples: Images, exclude: Tensor | None = None) -> Matches:
         return self.search(samples, exclude).matches
 
@@ -174,17 +174,123 @@ class AlteredCopyDetector:
 
         An item whose finalists are of its own group is left out.
         """
-        own = torch.arange(min(rows, len(self.pool)))
-        found = self._find(self.pool[: len(own)], own.to(self.device))
-        near, likeness, _ = (x.cpu() for x in found)
+        own = torch.arange(min(rows, len(self.drawn.rows)))
+        near, likeness, _ = self._find(self._ask(own, "images"), own)
         kept, nearest, likeness = nearest_others(self.drawn, own, near, likeness, RIVAL + 1)
         return PoolMatches(own[kept], nearest, _margin(likeness), self.drawn)
 
-    def _require_memory(self, n: int, channels: int) -> None:
+    def _find(self, images: Tensor, exclude: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Items, evidence and placings of each sample's finalists, best first, on the CPU."""
+        self._require_memory(len(images))
+        search = Search(
+            images, self.descriptions, None if exclude is None else exclude.to(self.device)
+        )
+        for tile in self._tiles("candidates"):
+            search.add(tile)
+        parts = self._dealt(len(images))
+        candidates = self._gathered(search.best, parts)
+        part = parts[distributed.rank() if self.together else 0]
+        found = self._verify(images[part], candidates, parts)
+        if not self.together:
+            return found
+        rows, likeness, placings = (distributed.all_gather_rows(x, "altered copies") for x in found)
+        return rows, likeness, placings
+
+    def _dealt(self, count: int) -> list[slice]:
+        """Samples that each rank lays over their candidates."""
+        return distributed.shards(count, BATCH) if self.together else [slice(0, count)]
+
+    def _gathered(self, best: list[Best], parts: list[slice]) -> Best:
+        """Candidates of this rank's samples, out of those that all ranks have found."""
+        merged = []
+        for family in best:
+            brought = [
+                distributed.exchange([x[part] for part in parts], "candidates")
+                if self.together
+                else [x]
+                for x in family
+            ]  # scores, positions and starts, of each rank
+            merged.append(merge([Best(*each) for each in zip(*brought, strict=True)]))
+        return Best(*(torch.cat(each, 1).to(self.device) for each in zip(*merged, strict=True)))
+
+    def _stored(self, block: Block) -> StoredArrays:
+        """Place of a block's images at 32 px, and of their smooth gray versions."""
+        shape = len(block), self.channels, SIDE, SIDE
+
+        def fits(arrays: Arrays) -> bool:
+            images, coarse = arrays["images"], arrays["coarse"]
+            ours = images.dtype, coarse.dtype, images.shape, coarse.shape
+            return ours == (torch.uint8, torch.half, shape, (len(block), 1, SIDE // 2, SIDE // 2))
+
+        path = self.blocks.entry(["altered", SCHEMA, SIDE, self.device.type], block)
+        return StoredArrays(path, ["coarse", "images"], fits)
+
+    def _read_blocks(self) -> None:
+        """Resize the images of blocks that the cache lacks."""
+        lacking = [block for block, stored in self.stored.items() if stored.load() is None]
+        count = sum(map(len, lacking))
+        each = self.channels * SIDE**2 + 2 * (SIDE // 2) ** 2
+        require_index_room(each * count, cache_folder(), count)
+        with self._bar(count, "images at 32 px") as bar:
+            for block in lacking:
+                images = self._read(self.blocks.images(block)).cpu()
+                nowhere = torch.zeros(len(images), dtype=torch.int64)
+                coarse = [_coarse(tile.images) for tile in tiles(images, nowhere)]
+                coarse = torch.cat(coarse)[: len(images)].half()
+                self.stored[block].keep({"images": images, "coarse": coarse})
+                bar.update(len(block))
+
+    def _tiles(self, doing: str) -> Iterator[Tile]:
+        """The images that this rank holds, on the device."""
+        with self._bar(sum(map(len, self.blocks.own)), doing) as bar:
+            for block in self.blocks.own:
+                images = self.stored[block].known()["images"]
+                positions = self.positions[block.first : block.first + len(block)]
+                for tile in tiles(images, positions):
+                    yield Tile(*(x.to(self.device) for x in tile))
+                bar.update(len(block))
+
+    def _covariance(self) -> Tensor:
+        """`covariance` of the whole pool."""
+        width = self.channels * GRID**2
+        summed = torch.zeros(width, width, dtype=torch.int64, device=self.device)
+        for tile in self._tiles("covariance"):
+            summed += covariance(tile.images)
+        if self.together:
+            whole = summed.cpu()
+            distributed.all_reduce(whole.numpy(), "covariance of views")
+            summed = whole.to(self.device)
+        return summed
+
+    def _equal(self) -> Tensor:
+        """Number (n,) of each image, the same for those of equal pixels at 32 px."""
+        blocks = [self.stored[block].known()["images"] for block in self.blocks.own]
+        digests = [hashlib.blake2b(x.numpy().tobytes(), digest_size=16).digest()
+                   for images in blocks for x in images]  # fmt: skip
+        own = torch.from_numpy(np.frombuffer(b"".join(digests), np.uint8).copy()).view(-1, 16)
+        every = distributed.all_gather_rows(own, "digests of images") if self.together else own
+        return torch.from_numpy(np.unique(every.numpy(), axis=0, return_inverse=True)[1].ravel())
+
+    def _ask(self, items: Tensor, name: str) -> Tensor:
+        """Images of items of the pool, or their coarse versions, from the ranks that hold them."""
+        shapes = {"images": (self.channels, SIDE, SIDE), "coarse": (1, SIDE // 2, SIDE // 2)}
+        dtype = torch.uint8 if name == "images" else torch.half
+
+        def answer(rows: Tensor) -> Tensor:
+            like = torch.empty(0, *shapes[name], dtype=dtype)
+            return self.blocks.gather(
+                rows, lambda block, mine: self.stored[block].known()[name][mine], like
+            )
+
+        rows = self.drawn.rows[items.cpu()]
+        return self.blocks.ask(rows, answer, f"{name} of candidates").to(self.device)
+
+    def _require_memory(self, samples: int) -> None:
+        need = samples * (PER_SAMPLE + self.channels * SIDE**2) + BLOCK_BYTES
         require_memory(
-            n * (PER_CHANNEL * channels + PER_IMAGE),
-            f"the search for altered copies among {n:,} images",
-            "judge against fewer",
+            need,
+            f"the search of {samples:,} samples for altered copies",
+            "judge fewer at a time",
             partial(free_bytes, self.device),
         )
 
@@ -193,28 +299,75 @@ class AlteredCopyDetector:
         blocks = (source[i : min(i + 1024, len(source))] for i in range(0, len(source), 1024))
         return torch.cat([_comparable(as_uint8(block).to(self.device)) for block in blocks])
 
-    def _verify(self, images: Tensor, candidates: Candidates) -> tuple[Tensor, Tensor, Tensor]:
-        parts = []
-        with tqdm(
-            total=len(images), desc="alignment", unit="img", delay=5, disable=not self.progress
-        ) as bar:
-            for batch in zip(*(x.split(BATCH) for x in (images, *candidates)), strict=True):
-                parts.append(self._verify_batch(*batch))
-                bar.update(len(batch[0]))
-        rows, likeness, placings = (torch.cat(part) for part in zip(*parts, strict=True))
+    def _bar(self, total: int, doing: str) -> Progress:
+        return show_progress(
+            total=total, doing=doing, unit="img", delay=5, disable=not self.progress
+        )
+
+    def _verify(
+        self, images: Tensor, candidates: Best, parts: list[slice]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Finalists of this rank's samples; all ranks ask one another in as many rounds."""
+        longest = max(part.stop - part.start for part in parts)
+        found = []
+        with self._bar(len(images), "alignment") as bar:
+            for start in range(0, longest, AT_ONCE):
+                part = slice(start, start + AT_ONCE)
+                found.append(self._verify_some(images[part], *(x[part] for x in candidates[1:])))
+                bar.update(len(found[-1][0]))
+        rows, likeness, placings = (torch.cat(part).cpu() for part in zip(*found, strict=True))
         return rows, likeness, placings
 
-    def _verify_batch(
-        self, images: Tensor, rows: Tensor, starts: Tensor
+    def _verify_some(
+        self, images: Tensor, items: Tensor, starts: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        placings = self.starts[starts]
-        others = self.coarse[rows.flatten()].float()
-        found, _ = self._lay_over(_coarse(images), others, placings, COARSE_STEPS)
+        known, place = items.unique(return_inverse=True)
+        coarse = self._ask(known, "coarse")
+        batches = list(zip(*(x.split(BATCH) for x in (images, items, place, starts)), strict=True))
+        chosen = [
+            self._finalists(own, rows, coarse[at], self.starts[begun])
+            for own, rows, at, begun in batches
+            if len(own)
+        ]
+        rows = torch.cat([items[:0, :FINALISTS], *(rows for rows, _ in chosen)])
+        known, place = rows.unique(return_inverse=True)
+        others = self._ask(known, "images")
+        found = [
+            self._placed(own, finalists, others[at], placings)
+            for own, at, (finalists, placings) in zip(
+                images.split(BATCH), place.split(BATCH), chosen, strict=False
+            )
+        ]
+        width = min(FINALISTS, items.shape[1])
+        none = rows.new_empty(0, width), coarse.new_empty(0, width).float()
+        found.append((*none, self.starts.new_empty(0, width, self.starts.shape[1])))
+        rows, likeness, placings = (torch.cat(part) for part in zip(*found, strict=True))
+        return rows, likeness, placings
+
+    def _finalists(
+        self, images: Tensor, rows: Tensor, others: Tensor, placings: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Items that agree best with a few samples at 16 px, and how they are placed.
+
+        Args:
+            others: Coarse images (m, k, 1, 16, 16) of the items.
+        """
+        found, _ = self._lay_over(
+            _coarse(images), others.flatten(0, 1).float(), placings, COARSE_STEPS
+        )
         likeness = _once_each(rows, evidence(found).view(rows.shape))
         order = likeness.argsort(1, descending=True)[:, :FINALISTS]
-        placings = _placed(placings, found)
-        rows, placings = rows.gather(1, order), _take(placings, order)
-        others = low_pass(self.pool[rows.flatten()].float())
+        return rows.gather(1, order), _take(_placed(placings, found), order)
+
+    def _placed(
+        self, images: Tensor, rows: Tensor, others: Tensor, placings: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Finalists in the order of the evidence for them at 32 px.
+
+        Args:
+            others: Images (m, k, c, 32, 32) of the items.
+        """
+        others = low_pass(others.flatten(0, 1).float())
         found, own = self._lay_over(low_pass(images.float()), others, placings, FINE_STEPS)
         regions = self._regions(placings, SIDE)
         found = correlate(own, others, found.similarity, regions)

@@ -1,84 +1,78 @@
-"""Cache of what the detector of parts reads of a reference set: local features and thumbnails."""
+"""Cache of what the detector of parts reads of the reference: local features and thumbnails, block
+by block, and the index of the descriptors.
+"""
 
-from pathlib import Path
+from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from novum.core.cache import entry, load_array, missing_somewhere, once_a_host, store
-from novum.metrics.features.extraction import Images, fingerprint
-from novum.metrics.novelty import local_features, overlap
+from novum.metrics.novelty import descriptor_index, local_features, overlap
 from novum.metrics.novelty.local_features import LocalFeatures, starts_of
+from novum.metrics.novelty.reference_blocks import Arrays, Block, ReferenceBlocks, StoredArrays
 
-SCHEMA = 1  # raise it whenever the same key would mean other numbers
-Read = tuple[LocalFeatures, list[Tensor]]
-
-
-def load(source: Images, together: bool = False) -> Read | None:
-    """Local features and thumbnails of a set, mapped from the cache; None if they are not there.
-
-    Args:
-        together: All ranks call at once; it is None on all if it is on one.
-    """
-    sides = overlap.sides_of(*source[:1].shape[-2:])
-    found = _load(_path(source), len(source), sides)
-    return None if together and missing_somewhere(found) else found
+SCHEMA = 2  # raise it whenever the same key would mean other numbers
 
 
-def keep(source: Images, read: Read, together: bool = False) -> None:
-    """Write them; with `together`, one rank of each host does."""
-    path = _path(source)
-    if together:
-        once_a_host(lambda: _keep(path, read))
-    else:
-        _keep(path, read)
+def stored_features(blocks: ReferenceBlocks, block: Block, sides: list[int]) -> StoredArrays:
+    """Place of a block's local features and thumbnails."""
+    grays = [f"gray{i}" for i in range(len(sides))]
+
+    def fits(arrays: Arrays) -> bool:
+        counts, n = arrays["counts"], len(block)
+        if counts.dtype != torch.int64 or counts.shape != (n,):
+            return False
+        total = int(counts.sum())
+        shapes = {"points": (total, 4), "descriptors": (total, local_features.WIDTH)}
+        shapes |= {gray: (n, side, side) for gray, side in zip(grays, sides, strict=True)}
+        types = {"points": torch.float32}
+        return all(
+            arrays[name].shape == shape and arrays[name].dtype == types.get(name, torch.uint8)
+            for name, shape in shapes.items()
+        )
+
+    path = blocks.entry(["local", *_settings()], block)
+    return StoredArrays(path, ["points", "descriptors", *grays, "counts"], fits)
 
 
-def _path(source: Images) -> Path:
+def as_arrays(features: LocalFeatures, pictures: list[Tensor]) -> Arrays:
+    arrays = {"points": features.points, "descriptors": features.descriptors}
+    arrays |= {f"gray{i}": picture for i, picture in enumerate(pictures)}
+    return arrays | {"counts": features.starts.diff()}
+
+
+def features_in(arrays: Mapping[str, Tensor]) -> LocalFeatures:
+    return LocalFeatures(arrays["points"], arrays["descriptors"], starts_of(arrays["counts"]))
+
+
+def stored_quantiser(blocks: ReferenceBlocks, items: str) -> StoredArrays:
+    """Place of the quantiser of a pool, whose items have this digest."""
+    whole = Block(0, 0, len(blocks.sources[0]), 0)
+    sets = [blocks.entry([], Block(i, 0, len(x), 0)).name for i, x in enumerate(blocks.sources)]
+    path = blocks.entry(["local quantiser", *_settings(), items, *sets], whole)
+    return StoredArrays(path, ["centroids", "codebook"])
+
+
+def stored_index(blocks: ReferenceBlocks, part: list[Block], known: str) -> StoredArrays:
+    """Place of the index of some blocks, by a digest of its quantiser and items."""
+    places = [blocks.entry([], block).name for block in part]
+    path = blocks.entry(["local index", *_settings(), known, *places], part[0])
+    return StoredArrays(path, ["index"])
+
+
+def _settings() -> list[object]:
     import cv2
+    import faiss
 
-    settings = [
+    return [
         SCHEMA,
         cv2.__version__,
+        faiss.__version__,
         local_features.SMALLEST,
         local_features.LARGEST,
         local_features.MOST_POINTS,
         local_features.LEAST_CONTRAST,
+        descriptor_index.PER_LIST,
+        descriptor_index.MOST_LISTS,
         overlap.SIDES,
     ]
-    return entry(["local", *settings, fingerprint(source), len(source)])
-
-
-def _keep(path: Path, read: Read) -> None:
-    features, pictures = read
-    parts = {"points": features.points, "descriptors": features.descriptors}
-    parts |= {f"gray{i}": picture for i, picture in enumerate(pictures)}
-    parts |= {"counts": features.starts.diff()}  # last: without it the rest is not read
-    for name, tensor in parts.items():
-        _store(path.with_suffix(f".{name}.npy"), tensor.numpy())
-
-
-def _store(path: Path, array: np.ndarray) -> None:
-    store(path, lambda file: np.save(file, array))
-
-
-def _load(path: Path, n: int, sides: list[int]) -> Read | None:
-    counts = load_array(path.with_suffix(".counts.npy"), np.int64)
-    if counts is None or counts.shape != (n,):
-        return None
-    total = int(counts.sum())
-    points = load_array(path.with_suffix(".points.npy"), np.float32)
-    descriptors = load_array(path.with_suffix(".descriptors.npy"), np.uint8)
-    if points is None or descriptors is None:
-        return None
-    if points.shape != (total, 4) or descriptors.shape != (total, local_features.WIDTH):
-        return None
-    pictures = []
-    for i, side in enumerate(sides):
-        gray = load_array(path.with_suffix(f".gray{i}.npy"), np.uint8)
-        if gray is None or gray.shape != (n, side, side):
-            return None
-        pictures.append(torch.from_numpy(gray))
-    starts = starts_of(torch.from_numpy(counts))
-    return LocalFeatures(torch.from_numpy(points), torch.from_numpy(descriptors), starts), pictures

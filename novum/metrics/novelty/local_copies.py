@@ -8,43 +8,56 @@ less that for the sixth.
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from novum.core import distributed
+from novum.core.bars import Progress
+from novum.core.bars import progress as show_progress
+from novum.core.cache import cache_folder
 from novum.core.errors import InputError
-from novum.core.memory import require_memory
-from novum.metrics.features.extraction import Images
-from novum.metrics.novelty import local_cache, overlap
+from novum.metrics.features.extraction import Images, as_uint8
+from novum.metrics.novelty import overlap
 from novum.metrics.novelty.alignment import Placed
 from novum.metrics.novelty.altered_copies import RIVAL, best_item
+from novum.metrics.novelty.descriptor_index import Near, merge, nearest
+from novum.metrics.novelty.local_cache import as_arrays, stored_features
 from novum.metrics.novelty.local_features import (
+    VARIANTS,
     LocalFeatures,
     extract_local_features,
-    join,
     starts_of,
-    take,
 )
 from novum.metrics.novelty.local_matching import (
     CANDIDATES,
-    DescriptorIndex,
     Pairs,
+    Voters,
     candidates,
     match,
+    queries_of,
+    voters,
 )
+from novum.metrics.novelty.local_reference import LocalReference, SharedIndex
 from novum.metrics.novelty.nearest_matches import Matches, matches_of
 from novum.metrics.novelty.negative_control import PoolMatches, nearest_others
 from novum.metrics.novelty.pool import Pool
+from novum.metrics.novelty.reference_blocks import (
+    ReferenceBlocks,
+    positions_of,
+    require_index_room,
+)
 
 USUAL_INLIERS = 4.0  # features that agree by chance
 CORRELATION = 1 / 3  # weight of the correlation's evidence beside that of the features
 CHANCE = 0.5  # evidence that the sixth image usually has
 UNIT = 2 / 3  # so that about one image in a hundred reaches log 2 by chance, as in other spaces
-SAMPLES_AT_ONCE = 64
-PER_FEATURE = 216  # bytes: 144 copied, 24 of numbers on the way, 8 of its image, 40 in the index
+SAMPLES_AT_ONCE = 32  # looked at closer
+QUERIES_AT_ONCE = 2**19  # features that the index is asked for, at 256 bytes each
+PER_FEATURE = 184  # bytes on the disk, 40 of them in the index
+TRIED = 64  # images that tell how many features there are
 
 
 class LocalCopies(NamedTuple):
@@ -79,7 +92,8 @@ class LocalCopyDetector:
     Args:
         train: uint8 images of 1 or 3 channels, of any size, all of one.
         pool: Their items.
-        together: All ranks call at once, and each extracts and searches a part.
+        together: All ranks call at once; each holds, extracts and searches a part.
+        block_rows: Images that are read from the disk at a time, as in `ReferenceBlocks`.
     """
 
     def __init__(
@@ -90,21 +104,19 @@ class LocalCopyDetector:
         pool: Pool,
         progress: bool = True,
         together: bool = False,
+        block_rows: int | None = None,
     ) -> None:
         self.together, self.progress = together, progress
         self.num_train, self.drawn = len(train), pool
         self.size = _size(train)
-        parts = [self._read_reference(x) for x in (train, heldout) if x is not None and len(x)]
-        features, pictures = _concatenated(parts)
-        count = len(features.descriptors)
-        require_memory(
-            PER_FEATURE * count + sum(x.numel() * x.element_size() for x in pictures),
-            f"the index of {count:,} local features of {len(pool.rows):,} images",
-            "judge against fewer",
+        self.blocks = ReferenceBlocks(train, heldout, together, block_rows)
+        sides = overlap.sides_of(*self.size[1:])
+        self.stored = {b: stored_features(self.blocks, b, sides) for b in self.blocks.own}
+        self.reference = LocalReference(
+            self.blocks, self.stored, positions_of(pool, self.blocks.total), sides
         )
-        self.features = take(features, pool.rows)
-        self.pictures = [picture[pool.rows] for picture in pictures]
-        self.index = DescriptorIndex(self.features)
+        self._read_blocks()
+        self.index = SharedIndex(self.reference, pool)
 
     def search(self, samples: Images, exclude: Tensor | None = None) -> LocalCopies:
         """Items that the samples show; `exclude` (m,) is an item not to find, or -1."""
@@ -127,8 +139,10 @@ class LocalCopyDetector:
     def match_within(self, rows: int) -> PoolMatches:
         """Match the first items of the pool, which is in random order, with other units'."""
         own = torch.arange(min(rows, len(self.drawn.rows)))
-        pictures = [picture[: len(own)] for picture in self.pictures]
-        near, evidence, *_ = self._find(self.features.of(0, len(own)), pictures, own)
+        there = self.drawn.rows[own]
+        near, evidence, *_ = self._find(
+            self.reference.features(there), self.reference.pictures(there), own
+        )
         near = torch.where(near < 0, self._nearest(near)[:, None], near)
         kept, nearest, evidence = nearest_others(self.drawn, own, near, evidence, RIVAL + 1)
         return PoolMatches(own[kept], nearest, _margin(evidence), self.drawn)
@@ -139,56 +153,81 @@ class LocalCopyDetector:
         anyone = torch.randint(len(self.drawn.rows), (len(rows),), generator=generator)
         return torch.where(rows[:, 0] < 0, anyone, rows[:, 0])
 
-    def _read_reference(self, source: Images) -> tuple[LocalFeatures, list[Tensor]]:
-        """As `_read`, from the cache or computed once."""
-        read = local_cache.load(source, self.together)
-        if read is None:
-            read = self._read(source)
-            local_cache.keep(source, read, self.together)
-        return read
+    def _read_blocks(self) -> None:
+        """Read the images of blocks that the cache lacks."""
+        lacking = [block for block, stored in self.stored.items() if stored.load() is None]
+        if not lacking:
+            return
+        some, shown = self._extract(_first(self.blocks.images(lacking[0])))
+        each = 56 + PER_FEATURE * len(some.points) + sum(x[0].numel() for x in shown) * TRIED
+        count = sum(map(len, lacking))
+        require_index_room(each / TRIED * count, cache_folder(), count)
+        with self._bar(count, "local features") as bar:
+            for block in lacking:
+                read = self._extract(self.blocks.images(block))
+                self.stored[block].keep(as_arrays(*read))
+                bar.update(len(block))
 
-    def _read(self, source: Images) -> tuple[LocalFeatures, list[Tensor]]:
-        """Local features and thumbnails, each rank's part extracted by itself."""
-        part = distributed.shard(len(source)) if self.together else slice(0, len(source))
+    def _extract(
+        self, source: Images, part: slice | None = None
+    ) -> tuple[LocalFeatures, list[Tensor]]:
+        """Local features and thumbnails."""
         blocks = [overlap.thumbnails(torch.zeros(0, *self.size, dtype=torch.uint8))]
         features = extract_local_features(
-            source,
-            part,
-            progress=self.progress,
-            see=lambda block: blocks.append(overlap.thumbnails(block)),
+            source, part, progress=False, see=lambda block: blocks.append(overlap.thumbnails(block))
         )
-        pictures = [torch.cat(x) for x in zip(*blocks, strict=True)]
-        if self.together:
-            counts = features.starts.diff()
-            points, descriptors, counts = (
-                distributed.all_gather_rows(x, "local features")
-                for x in (features.points, features.descriptors, counts)
-            )
-            features = LocalFeatures(points, descriptors, starts_of(counts))
-            pictures = [distributed.all_gather_rows(x, "thumbnails") for x in pictures]
-        return features, pictures
+        return features, [torch.cat(x) for x in zip(*blocks, strict=True)]
+
+    def _read(self, source: Images) -> tuple[LocalFeatures, list[Tensor]]:
+        """Those of samples, each rank's part extracted by itself."""
+        if not self.together:
+            return self._extract(source)
+        features, pictures = self._extract(source, distributed.shard(len(source)))
+        counts = features.starts.diff()
+        points, descriptors, counts = (
+            distributed.all_gather_rows(x, "local features")
+            for x in (features.points, features.descriptors, counts)
+        )
+        features = LocalFeatures(points, descriptors, starts_of(counts))
+        return features, [distributed.all_gather_rows(x, "thumbnails") for x in pictures]
 
     def _find(
         self, features: LocalFeatures, pictures: list[Tensor], exclude: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Pool rows (m, k), evidence, variants and maps of the items found, best first."""
-        count = len(features.starts) - 1
-        part = distributed.shard(count) if self.together else slice(0, count)
-        found = []
-        with tqdm(
-            total=part.stop - part.start,
-            desc="local copies",
-            unit="img",
-            delay=5,
-            disable=not self.progress,
-        ) as bar:
-            for first in range(part.start, part.stop, SAMPLES_AT_ONCE):
-                last = min(first + SAMPLES_AT_ONCE, part.stop)
+        found = [_ranked(0, Pairs.none(), torch.zeros(0), torch.zeros(0, 2, 3))]
+        with self._bar(len(features.starts) - 1, "local copies") as bar:
+            for first, last in passes(features):
                 out = None if exclude is None else exclude[first:last]
                 shown = [picture[first:last] for picture in pictures]
-                found.append(self._find_block(features.of(first, last), shown, out))
+                found.append(self._find_some(features.of(first, last), shown, out))
                 bar.update(last - first)
-        found.append(_ranked(0, Pairs.none(), torch.zeros(0), torch.zeros(0, 2, 3)))
+        rows, evidence, variants, affine = (torch.cat(x) for x in zip(*found, strict=True))
+        return rows, evidence, variants, affine
+
+    def _find_some(
+        self, features: LocalFeatures, pictures: list[Tensor], exclude: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All ranks search for these samples; each then looks closer at a part of them."""
+        count = len(features.starts) - 1
+        asked = [voters(features, number) for number in range(VARIANTS)]
+        parts = distributed.shards(count, SAMPLES_AT_ONCE) if self.together else [slice(0, count)]
+        near = [
+            self._dealt(x, y, parts) for x, y in zip(asked, self.index.search(asked), strict=True)
+        ]
+        part = parts[distributed.rank() if self.together else 0]
+        found = [_ranked(0, Pairs.none(), torch.zeros(0), torch.zeros(0, 2, 3))]
+        longest = max(part.stop - part.start for part in parts)
+        for first in range(part.start, part.start + longest, SAMPLES_AT_ONCE):
+            first = min(first, part.stop)  # ranks that are done still answer the others
+            last = min(first + SAMPLES_AT_ONCE, part.stop)
+            out = None if exclude is None else exclude[first:last]
+            own = [
+                Voters(x.of(first, last), y.rows(_span(x, first, last, part.start)))
+                for x, y in zip(asked, near, strict=True)
+            ]
+            shown = [picture[first:last] for picture in pictures]
+            found.append(self._look_closer(features.of(first, last), own, shown, out))
         rows, evidence, variants, affine = (torch.cat(x) for x in zip(*found, strict=True))
         if self.together:
             rows, evidence, variants, affine = (
@@ -197,17 +236,58 @@ class LocalCopyDetector:
             )
         return rows, evidence, variants, affine
 
-    def _find_block(
-        self, features: LocalFeatures, pictures: list[Tensor], exclude: Tensor | None
+    def _dealt(self, asked: LocalFeatures, near: Near, parts: list[slice]) -> Near:
+        """Features near those of this rank's samples, out of those that all ranks have found."""
+        if not self.together:
+            return nearest(near)
+        cut = [_span(asked, part.start, part.stop) for part in parts]
+        brought = [distributed.exchange([x[p] for p in cut], "local features") for x in near]
+        merged = [Near(*each) for each in zip(*brought, strict=True)]
+        return nearest(merge(merged, len(merged[0].key)))
+
+    def _look_closer(
+        self,
+        features: LocalFeatures,
+        own: list[Voters],
+        pictures: list[Tensor],
+        exclude: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        pairs = candidates(features, self.index, exclude)
-        placed = match(features, self.features, pairs)
+        pairs = candidates(own, len(self.drawn.rows), exclude)
+        images, place = pairs.image.unique(return_inverse=True)
+        there = self.drawn.rows[images]
+        pool = self.reference.features(there)
+        others = [picture[place] for picture in self.reference.pictures(there)]
+        placed = match(features, pool, pairs._replace(image=place))
         shown = [_as_seen(picture[pairs.sample], pairs.variant) for picture in pictures]
-        others = [picture[pairs.image] for picture in self.pictures]
         alike, affine = overlap.agreement(shown, others, _stretched(placed.affine, self.size))
         affine = _stretched(affine, self.size, back=True)
         evidence = torch.log1p(placed.score / USUAL_INLIERS) + CORRELATION * alike
         return _ranked(len(features.starts) - 1, pairs, evidence, affine)
+
+    def _bar(self, total: int, doing: str) -> Progress:
+        return show_progress(
+            total=total, doing=doing, unit="img", delay=5, disable=not self.progress
+        )
+
+
+def passes(features: LocalFeatures) -> Iterator[tuple[int, int]]:
+    """Samples from first to last that are searched for at a time."""
+    queries = starts_of(queries_of(features.starts.diff()))
+    first, count = 0, len(features.starts) - 1
+    while first < count:
+        last = int(torch.searchsorted(queries, queries[first] + QUERIES_AT_ONCE, right=True)) - 1
+        last = min(max(first + SAMPLES_AT_ONCE, last), count)
+        yield first, last
+        first = last
+
+
+def _span(features: LocalFeatures, first: int, last: int, start: int = 0) -> slice:
+    """Places of the features of images `first` to `last`, counted from those of image `start`."""
+    return slice(*(int(features.starts[i] - features.starts[start]) for i in (first, last)))
+
+
+def _first(images: Images) -> Tensor:
+    return as_uint8(images[:TRIED]).cpu()
 
 
 def in_words(variant: int, affine: Tensor) -> str:
@@ -270,13 +350,6 @@ def _stretched(affine: Tensor, size: tuple[int, int, int], back: bool = False) -
     half = 1 / half if back else half
     scaled = affine / half[:, None]
     return torch.cat([scaled[..., :2] * half, scaled[..., 2:]], -1)
-
-
-def _concatenated(
-    parts: list[tuple[LocalFeatures, list[Tensor]]],
-) -> tuple[LocalFeatures, list[Tensor]]:
-    features, pictures = zip(*parts, strict=True)
-    return join(list(features)), [torch.cat(x) for x in zip(*pictures, strict=True)]
 
 
 def _size(images: Images) -> tuple[int, int, int]:

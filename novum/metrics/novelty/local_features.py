@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from novum.core.bars import progress as show_progress
 from novum.metrics.features.extraction import Images, as_uint8, check_images
 
 SMALLEST, LARGEST = 128, 512  # px of the longer side: other images are enlarged or shrunk
@@ -69,8 +69,8 @@ def extract_local_features(
     found = [(np.zeros((0, 4), np.float32), np.zeros((0, WIDTH), np.uint8))]
     with (
         ThreadPoolExecutor(torch.get_num_threads()) as pool,
-        tqdm(
-            total=len(rows), desc="local features", unit="img", delay=5, disable=not progress
+        show_progress(
+            total=len(rows), doing="local features", unit="img", delay=5, disable=not progress
         ) as bar,
     ):
         for block in _blocks(source, rows):

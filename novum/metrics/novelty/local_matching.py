@@ -7,25 +7,23 @@ affine maps, and the features that lie where a map says count.
 """
 
 import math
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from novum.metrics.novelty.descriptor_index import NOWHERE, Near
 from novum.metrics.novelty.local_features import (
+    MOST_POINTS,
     SCALE,
     VARIANTS,
-    WIDTH,
     LocalFeatures,
     mirrored_points,
     plainest,
     variant,
 )
 
-NEAREST = 8  # features of the pool that a feature of a sample is compared with
-PROBES = 8  # of the index's lists
 VOTE_DISTANCE = 0.4  # squared, of unit vectors
 VOTE_RATIO = 0.85  # of the squared distance of the last of NEAREST
 NEGATIVE_VOTES = 64  # features of a sample, the plainest, that vote for a negative of an image
@@ -40,7 +38,6 @@ TURN, ZOOM = 0.6, 0.5  # radians and log scale by which keypoints may differ fro
 APART = 0.02  # half longer sides: features nearer to each other count once
 LARGEST_ZOOM, LARGEST_STRETCH = 5.0, 2.5  # of one image on another
 STIFFNESS = 4.0  # points' worth of a similarity in the fit of an affine map
-CODE = 64  # pieces of 4 bits that the index keeps of a descriptor
 PAIRS_AT_ONCE = 2**20  # products of descriptors
 
 
@@ -63,78 +60,43 @@ class Placing(NamedTuple):
     affine: Tensor  # (b, 2, 3): takes places in the sample, mirrored back, to the image's
 
 
-class DescriptorIndex:
-    """Approximate nearest neighbours among a pool's descriptors, kept at 32 bytes each."""
+class Voters(NamedTuple):
+    """Features of samples in one variant, with the pool's nearest features to each."""
 
-    def __init__(self, features: LocalFeatures) -> None:
-        import faiss
-
-        self.features, self.owners = features, features.owners
-        count = len(features.descriptors)
-        self.searchable = count >= NEAREST
-        if not self.searchable:
-            return
-        lists = min(max(1, round(math.sqrt(count))), count // 40 + 1)
-        self.coarse = faiss.IndexFlatL2(WIDTH)  # outlives the index that refers to it
-        self.index = faiss.IndexIVFPQFastScan(self.coarse, WIDTH, lists, CODE, 4)
-        self.index.by_residual = False  # one table of distances a query, not one a list
-        self.index.cp.niter, self.index.cp.min_points_per_centroid = 8, 1
-        chosen = torch.from_numpy(np.random.default_rng(0).permutation(count)[: 40 * lists + 1000])
-        with _callers(1, torch.get_num_threads()) as pool:
-            pool.submit(self.index.train, _unit(features.descriptors[chosen])).result()
-            for block in features.descriptors.split(2**18):
-                pool.submit(self.index.add, _unit(block)).result()
-        self.index.nprobe = min(PROBES, lists)
-
-    def search(self, descriptors: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared distances and rows (n, NEAREST) of the nearest descriptors; -1 for none."""
-        parts = np.array_split(_unit(descriptors), torch.get_num_threads())
-        with _callers(len(parts)) as pool:
-            found = list(pool.map(lambda part: self.index.search(part, NEAREST)[1], parts))
-        rows = torch.from_numpy(np.concatenate(found))
-        near = self.features.descriptors[rows.clamp(min=0)].float()
-        distances = 2 - 2 * (near @ descriptors.float()[:, :, None])[..., 0] / SCALE**2
-        return distances.masked_fill(rows < 0, 4.0), rows
+    features: LocalFeatures
+    near: Near
 
 
-def _callers(count: int, threads: int = 1) -> ThreadPoolExecutor:
-    """Threads that call faiss, each on so many threads of OpenMP.
-
-    OpenMP's threads in faiss and in torch wait for one another busily, and a limit that the main
-    thread sets would hold for torch too.
-    """
-    import faiss
-
-    return ThreadPoolExecutor(count, initializer=faiss.omp_set_num_threads, initargs=(threads,))
+def voters(samples: LocalFeatures, number: int) -> LocalFeatures:
+    """Features of samples, as they are in the variant of that number, that vote in it."""
+    kept = samples if number < 2 else plainest(samples, NEGATIVE_VOTES)
+    return kept._replace(descriptors=variant(kept.descriptors, number))
 
 
-def _unit(descriptors: Tensor) -> np.ndarray:
-    return (descriptors.float() / SCALE).numpy()
+def queries_of(counts: Tensor) -> Tensor:
+    """Features (n,) that vote, in all variants, of samples that have so many."""
+    return 2 * counts + (VARIANTS - 2) * counts.clamp(max=NEGATIVE_VOTES)
 
 
-def candidates(
-    samples: LocalFeatures, index: DescriptorIndex, exclude: Tensor | None = None
-) -> Pairs:
+def candidates(found: Sequence[Voters], images: int, exclude: Tensor | None = None) -> Pairs:
     """Pairs that are worth matching, by sample.
 
     Args:
+        found: The voters of each variant.
+        images: Of the pool.
         exclude: (m,) an image that is none of a sample's candidates, or -1.
     """
-    if not index.searchable or not len(samples.points):
-        return Pairs.none()
     keys, weights = [], []
-    images = int(index.owners[-1]) + 1
-    for number in range(VARIANTS):
-        voters = samples if number < 2 else plainest(samples, NEGATIVE_VOTES)
-        distances, rows = index.search(variant(voters.descriptors, number))
-        owner = index.owners[rows.clamp(min=0)]
-        last = distances.amax(1, keepdim=True)
-        good = (rows >= 0) & (distances < VOTE_DISTANCE) & (distances < VOTE_RATIO * last)
-        own = voters.owners[:, None].expand_as(owner)
+    for number, (features, near) in enumerate(found):
+        there = near.key < NOWHERE
+        owner = torch.where(there, near.key // MOST_POINTS, 0)
+        last = near.distance.amax(1, keepdim=True)
+        good = there & (near.distance < VOTE_DISTANCE) & (near.distance < VOTE_RATIO * last)
+        own = features.owners[:, None].expand_as(owner)
         if exclude is not None:
             good &= owner != exclude[own]
         keys.append(((own * images + owner) * VARIANTS + number)[good])
-        weights.append((1 - distances / last)[good])
+        weights.append((1 - near.distance / last)[good])
     key, inverse = torch.cat(keys).unique(return_inverse=True)
     votes = torch.zeros(len(key)).index_add_(0, inverse, torch.cat(weights))
     sample = key // (images * VARIANTS)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from novum.core.errors import InputError
+from novum.metrics.candidate_filter import Rows
 from novum.metrics.checks import check_features, check_same_width
 from novum.metrics.neighbours import Search, knn
 from novum.metrics.novelty.pool import Pool, draw_pool
@@ -56,11 +57,11 @@ def find_matches(
     check_features(fake, "fake", at_least=1)
     check_same_width(train=train, heldout=heldout, fake=fake)
     pool = draw_pool(train, heldout, seed)
-    return match_pool(fake, pool, pool.take(train, heldout), k, search=search)
+    return match_pool(fake, pool, pool.table(train, heldout), k, search=search)
 
 
 def match_pool(
-    fake: Tensor, pool: Pool, items: Tensor, k: int = NEAREST, *, search: Search = knn
+    fake: Tensor, pool: Pool, items: Tensor | Rows, k: int = NEAREST, *, search: Search = knn
 ) -> Matches:
     """`find_matches` in a pool that is drawn, of which `items` (g, d) are the features."""
     near = search(fake, items, min(k, len(items)))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from novum.metrics.candidate_filter import Rows
 from novum.metrics.neighbours import Search, knn
 from novum.metrics.novelty.nearest_matches import NEAREST, TRAIN, Matches, margins
 from novum.metrics.novelty.pool import Pool
@@ -48,7 +49,7 @@ class NegativeControl(NamedTuple):
 
 
 def match_within_pool(
-    pool: Pool, items: Tensor, rows: int = ROWS, k: int = NEAREST, *, search: Search = knn
+    pool: Pool, items: Tensor | Rows, rows: int = ROWS, k: int = NEAREST, *, search: Search = knn
 ) -> PoolMatches:
     """Match items of the pool, in its random order, each with those of other units.
 

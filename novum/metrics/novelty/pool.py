@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from novum.core.memory import free_bytes, require_memory
+from novum.metrics.candidate_filter import Rows
 from novum.metrics.checks import check_features, check_same_width
 from novum.metrics.neighbours import distinct_rows
 
@@ -47,15 +48,25 @@ class Pool(NamedTuple):
         trained = self.unit_trained
         return len(trained) - int(trained.sum())
 
-    def take(self, train: Tensor, heldout: Tensor | None) -> Tensor:
-        """The rows (g, ...) of two sets that stand for the items."""
-        rows = self.rows.to(train.device)
-        _require_memory(len(rows), train)
-        taken = train.new_empty(len(rows), *train.shape[1:])
-        own = rows < len(train)
-        taken[own] = train[rows[own]]
-        if heldout is not None:
-            taken[~own] = heldout[rows[~own] - len(train)]
+    def table(self, train: Tensor, heldout: Tensor | None) -> "PoolTable":
+        """The rows (g, ...) of two sets that stand for the items, copied only as they are read."""
+        return PoolTable(self, train, heldout)
+
+
+class PoolTable(Rows):
+    """Rows of two sets, such as mapped files, in the order of a pool's items."""
+
+    def __init__(self, pool: Pool, train: Tensor, heldout: Tensor | None) -> None:
+        super().__init__(train, pool.rows.to(train.device))
+        self.train, self.heldout = train, heldout
+
+    def __getitem__(self, index: slice | Tensor) -> Tensor:
+        rows = self.kept[index]
+        taken = self.train.new_empty(*rows.shape, *self.train.shape[1:])
+        own = rows < len(self.train)
+        taken[own] = self.train[rows[own]]
+        if self.heldout is not None:
+            taken[~own] = self.heldout[rows[~own] - len(self.train)]
         return taken
 
 

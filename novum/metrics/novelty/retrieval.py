@@ -14,12 +14,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+
+from novum.metrics.candidate_filter import padded
+from novum.metrics.neighbours import halved_sum
 
 LOW, GRID = 16, 8  # sides of the image that is described, and of a view
 WIDTH = 64  # numbers a view is described by
 PER_FAMILY = 20  # candidates that each family of views gives to each sample
-POOL_BLOCK, TILE, SAMPLE_BLOCK = 4096, 1024, 512  # a tile of scores stays in the CPU's cache
+TILE, SAMPLE_BLOCK = 512, 512  # a tile of scores stays in the CPU's cache
+FIXED_POINT = 2.0**16  # of covariances, whose sums over 10^9 images int64 holds
+NOWHERE = 2**62  # comes after all positions
 
 
 class View(NamedTuple):
@@ -72,11 +76,6 @@ class Start(NamedTuple):
     similarity: tuple[float, float, float, float]
 
 
-class Candidates(NamedTuple):
-    rows: Tensor  # (m, k) int64 of the pool; a row may come back from another family
-    starts: Tensor  # (m, k) int64 of STARTS
-
-
 def similarity_between(sample: View, pool: View) -> tuple[float, float, float, float]:
     """x -> (a + ib) x + (tx + i ty) takes the sample's window onto the pool image's."""
     scale, turn = pool.width / sample.width, math.radians(pool.degrees - sample.degrees)
@@ -93,8 +92,35 @@ def _start(mirrored: bool, sample: View, pool: View) -> Start:
 STARTS = [
     _start(mirrored, *pair) for family in FAMILIES for mirrored in (False, True) for pair in family
 ]
+FIRST_PAIRS = list(itertools.accumulate((2 * len(f) for f in FAMILIES[:-1]), initial=0))
 SAMPLE_VIEWS = list(dict.fromkeys(sample for family in FAMILIES for sample, _ in family))
 POOL_VIEWS = list(dict.fromkeys(pool for family in FAMILIES for _, pool in family))
+
+
+class Tile(NamedTuple):
+    """Some images of the pool, always TILE of them: kernels order sums by the shape."""
+
+    images: Tensor  # uint8 (TILE, c, 32, 32), 0 where there is none
+    positions: Tensor  # (TILE,) int64 in the pool, -1 where there is none
+
+
+def tiles(images: Tensor, positions: Tensor) -> Iterator[Tile]:
+    """Images of the pool, and others, which have no position in it, in tiles."""
+    for start in range(0, len(images), TILE):
+        part, at = images[start : start + TILE], positions[start : start + TILE]
+        shown = part.new_zeros(TILE, *part.shape[1:])
+        shown[: len(part)] = part.masked_fill((at < 0)[:, None, None, None], 0)
+        yield Tile(shown, torch.cat([at, at.new_full((TILE - len(at),), -1)]))
+
+
+def covariance(images: Tensor) -> Tensor:
+    """Summed products (c * 64, c * 64) of the images of a tile, seen whole, as fixed-point numbers.
+
+    Integers add up to the same whatever their order.
+    """
+    whole = _view_map(WHOLE).to(images.device)
+    seen = (_low(images).unflatten(1, (images.shape[1], -1)) @ whole).flatten(1)
+    return ((seen.T @ seen).double() * FIXED_POINT).round().long()
 
 
 class Descriptions:
@@ -102,16 +128,14 @@ class Descriptions:
 
     A view loses each channel's mean, is projected on the pool's principal components, and each of
     these is divided by the fourth root of its variance: half-way to whitening.
+
+    Args:
+        summed: `covariance` of all tiles of the pool.
     """
 
-    def __init__(self, pool: Tensor) -> None:
-        c, device = pool.shape[1], pool.device
-        whole = _view_map(WHOLE).to(device)
-        covariance = torch.zeros(c * GRID**2, c * GRID**2, dtype=torch.float64, device=device)
-        for block in pool.split(POOL_BLOCK):
-            seen = (_low(block).unflatten(1, (c, -1)) @ whole).flatten(1)
-            covariance += (seen.T @ seen).double()
-        variances, directions = torch.linalg.eigh(covariance)
+    def __init__(self, summed: Tensor) -> None:
+        c, device = len(summed) // GRID**2, summed.device
+        variances, directions = torch.linalg.eigh(summed.double() / FIXED_POINT)
         variances, directions = variances.flip(0)[:WIDTH], directions.flip(1)[:, :WIDTH]
         scales = (variances.clamp(min=0) + 1e-4 * variances[0] + 1e-12) ** -0.25
         projection = (directions * scales).float().unflatten(0, (c, -1))  # (c, 64, d)
@@ -127,55 +151,66 @@ class Descriptions:
         return F.normalize(described, dim=2).contiguous()
 
 
-def retrieve(
-    samples: Tensor,
-    pool: Tensor,
-    descriptions: Descriptions,
-    exclude: Tensor | None = None,
-    progress: bool = True,
-) -> Candidates:
-    """Candidates of uint8 samples (m, c, 32, 32) among more than PER_FAMILY pool images.
+class Search:
+    """The best candidates so far of each sample, in each family, of the tiles that were seen.
+
+    Of scores that are equal the first position in the pool counts, which knows no labels: so the
+    candidates do not depend on who saw which tile, or when.
 
     Args:
-        exclude: (m,) a row of the pool that is none of a sample's candidates, or -1.
+        samples: uint8 (m, c, 32, 32).
+        exclude: (m,) a position in the pool that is none of a sample's candidates, or -1.
     """
-    seen = [  # in blocks of one size, as the last bit varies with it
-        torch.cat([descriptions(part, SAMPLE_VIEWS) for part in x.split(SAMPLE_BLOCK)], 1)
-        for x in (samples, samples.flip(-1))
-    ]
-    best = [_Best(len(samples), samples.device) for _ in FAMILIES]
-    with tqdm(total=len(pool), desc="candidates", unit="img", delay=5, disable=not progress) as bar:
-        for first in range(0, len(pool), POOL_BLOCK):
-            pool_views = descriptions(pool[first : first + POOL_BLOCK], POOL_VIEWS)
-            for start in range(0, len(samples), SAMPLE_BLOCK):
-                part = slice(start, start + SAMPLE_BLOCK)
-                out = None if exclude is None else exclude[part] - first
-                pairs = _pairs([views[:, part] for views in seen], pool_views)
-                for family, kept in zip(pairs, best, strict=True):
-                    kept.add(part, first, *_family_best(family, out))
-            bar.update(pool_views.shape[1])
-    sizes = [2 * len(family) for family in FAMILIES]
-    offsets = itertools.accumulate(sizes, initial=0)
-    return Candidates(
-        torch.cat([kept.rows for kept in best], 1),
-        torch.cat([kept.pairs + offset for kept, offset in zip(best, offsets, strict=False)], 1),
-    )
+
+    def __init__(
+        self, samples: Tensor, descriptions: Descriptions, exclude: Tensor | None = None
+    ) -> None:
+        self.descriptions, self.exclude = descriptions, exclude
+        self.seen = [  # in blocks of one size, as the last bit varies with it
+            torch.cat([descriptions(part, SAMPLE_VIEWS) for part in x.split(SAMPLE_BLOCK)], 1)
+            for x in (samples, samples.flip(-1))
+        ]
+        self.best = [Best.none(len(samples), samples.device) for _ in FAMILIES]
+
+    def add(self, tile: Tile) -> None:
+        """Look for candidates among the images of a tile."""
+        views = self.descriptions(tile.images, POOL_VIEWS)
+        for start in range(0, self.seen[0].shape[1], SAMPLE_BLOCK):
+            part = slice(start, start + SAMPLE_BLOCK)
+            none = (tile.positions < 0)[None]
+            if self.exclude is not None:
+                none = none | (tile.positions[None] == self.exclude[part, None])
+            samples = [seen[:, part] for seen in self.seen]
+            for pairs, best, first in zip(
+                _pairs(samples, views), self.best, FIRST_PAIRS, strict=True
+            ):
+                _add(best, part, pairs, tile.positions, none, first)
 
 
-class _Best:
-    """The best candidates so far of one family."""
+class Best(NamedTuple):
+    """Candidates of samples in one family, the best first."""
 
-    def __init__(self, samples: int, device: torch.device) -> None:
-        self.scores = torch.full((samples, PER_FAMILY), -torch.inf, device=device)
-        self.rows = torch.zeros(samples, PER_FAMILY, dtype=torch.int64, device=device)
-        self.pairs = torch.zeros_like(self.rows)
+    scores: Tensor  # (m, PER_FAMILY) float32; -inf for none
+    positions: Tensor  # (m, PER_FAMILY) int64 of the pool
+    starts: Tensor  # (m, PER_FAMILY) int64 of STARTS
 
-    def add(self, part: slice, first: int, scores: Tensor, columns: Tensor, pairs: Tensor) -> None:
-        scores = torch.cat([self.scores[part], scores], 1)
-        rows = torch.cat([self.rows[part], columns + first], 1)
-        pairs = torch.cat([self.pairs[part], pairs], 1)
-        self.scores[part], kept = scores.topk(PER_FAMILY)
-        self.rows[part], self.pairs[part] = rows.gather(1, kept), pairs.gather(1, kept)
+    @classmethod
+    def none(cls, samples: int, device: torch.device) -> "Best":
+        scores = torch.full((samples, PER_FAMILY), -torch.inf, device=device)
+        nothing = torch.zeros(samples, PER_FAMILY, dtype=torch.int64, device=device)
+        return cls(scores, nothing + NOWHERE, nothing)
+
+
+def merge(parts: list[Best]) -> Best:
+    """The best of what was found by several."""
+    return _first(*(torch.cat(each, 1) for each in zip(*parts, strict=True)))
+
+
+def _first(scores: Tensor, positions: Tensor, starts: Tensor) -> Best:
+    order = positions.argsort(1)
+    by_score = scores.gather(1, order).argsort(dim=1, descending=True, stable=True)
+    order = order.gather(1, by_score)[:, :PER_FAMILY]
+    return Best(*(x.gather(1, order) for x in (scores, positions, starts)))
 
 
 Pair = tuple[Tensor, Tensor]  # descriptions of a sample view (m, d) and of a pool view (n, d)
@@ -191,22 +226,31 @@ def _pairs(seen: list[Tensor], pool_views: Tensor) -> Iterator[list[Pair]]:
         ]
 
 
-def _family_best(pairs: list[Pair], exclude: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores, columns and pairs of the pool images whose best pair of views is most alike."""
-    tiles = []
-    for start in range(0, len(pairs[0][1]), TILE):
-        columns = slice(start, start + TILE)
-        tile = pairs[0][0] @ pairs[0][1][columns].T
-        for sample, pool in pairs[1:]:
-            torch.maximum(tile, sample @ pool[columns].T, out=tile)
-        tiles.append(tile)
-    scores = torch.cat(tiles, 1)
-    if exclude is not None:
-        row = ((exclude >= 0) & (exclude < scores.shape[1])).nonzero()[:, 0]
-        scores[row, exclude[row]] = -torch.inf
-    scores, columns = scores.topk(min(PER_FAMILY, scores.shape[1]))
-    each = [(sample[:, None] * pool[columns]).sum(2) for sample, pool in pairs]
-    return scores, columns, torch.stack(each).argmax(0)
+def _add(
+    best: Best, part: slice, pairs: list[Pair], positions: Tensor, none: Tensor, first: int
+) -> None:
+    """Take in the pool images whose best pair of views is most alike a sample's."""
+    scores = pairs[0][0] @ pairs[0][1].T
+    for sample, pool in pairs[1:]:
+        torch.maximum(scores, sample @ pool.T, out=scores)
+    scores = scores.masked_fill_(none, -torch.inf)
+    known = Best(*(x[part] for x in best))
+    limit = known.scores[:, -1:]
+    if not bool(limit.isfinite().all()):  # at first
+        limit = limit.maximum(scores.topk(PER_FAMILY).values[:, -1:])
+    row, column = ((scores >= limit) & scores.isfinite()).nonzero(as_tuple=True)
+    if not len(row):
+        return
+    each = torch.stack([halved_sum(sample[row] * pool[column]) for sample, pool in pairs])
+    rows, own = row.unique_consecutive(return_inverse=True)
+    new = Best(
+        padded(own, len(rows), scores[row, column], -torch.inf),
+        padded(own, len(rows), positions[column], NOWHERE),
+        padded(own, len(rows), each.argmax(0) + first, 0),
+    )
+    merged = merge([Best(*(x[rows] for x in known)), new])
+    for x, y in zip(known, merged, strict=True):
+        x[rows] = y
 
 
 def _low(images: Tensor) -> Tensor:

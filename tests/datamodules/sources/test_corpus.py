@@ -72,3 +72,11 @@ def test_made_once_and_again_when_a_file_changes(files, monkeypatch):
     files[2].write_text("new")
     assert read(files).vocabulary.decode(read(files).tokens) == "hello new"
     assert len(calls) == 2
+
+
+def test_documents_in_memory_have_places():
+    source = TextSource.of_documents(["ab", "", "cde"], "d")
+    assert source.text() == "abcde"
+    assert [*source.documents()] == [("d0", 0, 2), ("d1", 2, 2), ("d2", 2, 5)]
+    assert [source.place(i) for i in (1, 2, 4)] == [("d0", 1), ("d2", 0), ("d2", 2)]
+    assert source.fingerprint == TextSource.of("abcde").fingerprint

@@ -10,24 +10,28 @@ from torch._dynamo.utils import counters
 from novum.lightning_modules import PGD, AdaptiveAugment, Classifier
 from novum.lightning_modules.networks import (
     Backbone,
+    CausalTransformer,
     CharRNN,
     DCGANDiscriminator,
     DCGANGenerator,
+    DiT,
     MaxoutDiscriminator,
     MaxoutGenerator,
     SmallCNN,
     SoftmaxRegression,
     StyleGANDiscriminator,
     StyleGANGenerator,
+    UNet,
 )
 from tests.lightning_modules.test_classifier import Halves
-from tests.tiny import tiny_gan, tiny_stylegan, tiny_trainer, train_tiny
+from tests.tiny import awake, tiny_flow, tiny_gan, tiny_stylegan, tiny_trainer, train_tiny
 
 pytestmark = [
     # of torch about itself
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning"),
 ]
 Z, IMAGES, LABELS = torch.randn(4, 6), torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 1, 0])
+TIMES = torch.rand(4)
 STYLE = dict(image_size=8, channels=1, width=4, max_width=8, num_classes=2)
 NETWORKS = {
     "dcgan generator": (lambda: DCGANGenerator(8, 1, 6, 4, num_classes=2), (Z, LABELS)),
@@ -53,6 +57,11 @@ NETWORKS = {
         )
         for architecture in ("residual", "skip", "original")
     },
+    "unet": (
+        lambda: awake(UNet(8, 1, 2, 8, (1, 2), attention=(4,), dropout=0.1)),
+        (IMAGES, TIMES, LABELS),
+    ),
+    "dit": (lambda: awake(DiT(8, 1, 2, width=8, depth=2, heads=2)), (IMAGES, TIMES, LABELS)),
     "small cnn": (lambda: SmallCNN(8, 1, 2, width=4), (IMAGES,)),
     "softmax regression": (lambda: SoftmaxRegression(8, 1, 2), (IMAGES,)),
 }
@@ -108,6 +117,21 @@ def test_recurrent_layers_stay_torchs_and_are_not_compiled_again():
     assert seen[1:] == [seen[1]] * 4  # the first has no state yet
 
 
+def test_a_transformer_is_one_graph_in_training_and_reads_on_without():
+    network = CausalTransformer(9, 8, 2, 2, context=6)
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    for _ in range(3):
+        compiled(torch.randint(0, 9, (6, 3)))[0].sum().backward()
+    assert graphs() == 1
+    compiled, state = torch.compile(network.eval(), backend="eager"), None
+    seen, x = [], torch.randint(0, 9, (20, 3))
+    for row in x.split(1):
+        logits, state = compiled(row, state)
+        seen.append(graphs())
+    assert seen[-1] == seen[0]
+    torch.testing.assert_close(logits, network(x)[0][-1:])
+
+
 def test_a_classifier_under_attack_stops_compiling_after_the_first_steps(tmp_path):
     attack, seen = PGD(steps=2), []
     module = Classifier(SmallCNN(8, 1, 2, width=4), attack=attack, compile_network=True)
@@ -130,8 +154,9 @@ def test_a_classifier_under_attack_stops_compiling_after_the_first_steps(tmp_pat
             style_mixing=0.5,
             augment=AdaptiveAugment("bgc", p=0.5),
         ),
+        lambda: tiny_flow(2, compile_network=True),
     ],
-    ids=["gan", "stylegan"],
+    ids=["gan", "stylegan", "flow matching"],
 )
 def test_training_stops_compiling_after_the_first_steps(make, tmp_path):
     module, seen = make(), []

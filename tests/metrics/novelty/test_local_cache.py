@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from novum.core.cache import cache_folder
-from novum.metrics.novelty import local_cache, local_copies, overlap
+from novum.metrics.novelty import local_copies, overlap
+from novum.metrics.novelty.local_cache import as_arrays, stored_features
 from novum.metrics.novelty.local_features import extract_local_features
 from novum.metrics.novelty.pool import pool_of_items
+from novum.metrics.novelty.reference_blocks import ReferenceBlocks, StoredArrays
 from tests.metrics.novelty.scenes import scenes
 
 
@@ -24,9 +26,15 @@ def files():
     return sorted((cache_folder() / "references").glob("*.npy"))
 
 
+def stored(images) -> StoredArrays:
+    blocks = ReferenceBlocks(images, None, False)
+    return stored_features(blocks, blocks.every[0], overlap.sides_of(*images.shape[-2:]))
+
+
 def test_a_second_detector_extracts_nothing_and_finds_the_same(images, monkeypatch):
     first = detect(images).search(images[:4].flip(-1))
-    assert len(files()) == 2 * 5  # points, descriptors, counts and two sizes of thumbnails
+    # points, descriptors, counts and two sizes of thumbnails; quantiser and index of all
+    assert len(files()) == 2 * 5 + 2 + 1
 
     def extract(source, *args, **options):
         assert len(source) == 4  # the samples
@@ -42,21 +50,23 @@ def test_other_pixels_have_another_entry(images):
     detect(images)
     changed = images.clone()
     changed[0, 0, 0, 0] ^= 1
-    assert local_cache.load(changed[:16]) is None
-    assert local_cache.load(images[:16]) is not None
+    assert stored(changed[:16]).load() is None
+    assert stored(images[:16]).load() is not None
 
 
 @pytest.mark.parametrize("kind", ["points", "descriptors", "counts", "gray0", "gray1"])
 @pytest.mark.parametrize("fault", ["cut short", "missing"])
 def test_what_is_not_whole_is_not_read(kind, fault, images):
     pictures = overlap.thumbnails(images[:3])
-    local_cache.keep(images[:3], (extract_local_features(images[:3], progress=False), pictures))
+    features = extract_local_features(images[:3], progress=False)
+    stored(images[:3]).keep(as_arrays(features, pictures))
+    assert stored(images[:3]).load() is not None
     (path,) = (p for p in files() if f".{kind}." in p.name)
     if fault == "missing":
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:-1])
-    assert local_cache.load(images[:3]) is None
+    assert stored(images[:3]).load() is None
 
 
 def test_a_folder_that_cannot_be_written_costs_a_warning(images, monkeypatch, tmp_path):

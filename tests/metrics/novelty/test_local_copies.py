@@ -142,3 +142,14 @@ def test_words():
     assert in_words(0, torch.tensor([[1.0, 0.0, -0.4], [0.0, 1.0, 0.0]])) == (
         "shifted by 20% and 0%"
     )
+
+
+def test_images_without_features_are_like_none(detector):
+    """Samples and references both."""
+    blank = torch.zeros(3, 3, SIDE, SIDE, dtype=torch.uint8)
+    found = detector.search(blank)
+    assert (found.items == -1).all() and (found.matches.margin == 0).all()
+    pool = pool_of_items(torch.arange(3), 3)
+    nothing = LocalCopyDetector(blank, None, pool=pool, progress=False)
+    assert (nothing.search(scenes(2, SIDE)).items == -1).all()
+    assert len(nothing.match_within(3).own) == 0 or nothing.match_within(3).margin.max() == 0

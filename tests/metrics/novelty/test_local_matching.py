@@ -6,13 +6,26 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from novum.metrics.novelty.local_features import extract_local_features
-from novum.metrics.novelty.local_matching import (
+from novum.metrics.novelty.descriptor_index import (
     DescriptorIndex,
+    exact_distances,
+    merge,
+    nearest,
+    train_quantiser,
+)
+from novum.metrics.novelty.local_features import (
+    MOST_POINTS,
+    VARIANTS,
+    LocalFeatures,
+    extract_local_features,
+)
+from novum.metrics.novelty.local_matching import (
     Pairs,
+    Voters,
     _agree,
     candidates,
     match,
+    voters,
 )
 from tests.metrics.novelty.scenes import scenes
 
@@ -20,6 +33,29 @@ from tests.metrics.novelty.scenes import scenes
 @pytest.fixture(scope="module")
 def images():
     return scenes(30, 96)
+
+
+def voted(
+    samples: LocalFeatures, pool: LocalFeatures, exclude: torch.Tensor | None = None
+) -> Pairs:
+    """Candidates by an index of the pool's features."""
+    owners, found = pool.owners, []
+    keys = owners * MOST_POINTS + torch.arange(len(owners)) - pool.starts[owners]
+    quantiser = train_quantiser(pool.descriptors, len(keys))
+    index = DescriptorIndex(quantiser)
+    index.add(pool.descriptors, keys)
+    place = {key: row for row, key in enumerate(keys.tolist())}
+
+    def known(wanted: torch.Tensor) -> torch.Tensor:
+        return pool.descriptors[[place[key] for key in wanted.tolist()]]
+
+    for number in range(VARIANTS):
+        asked = voters(samples, number)
+        near = index.search(asked.descriptors, *quantiser.assign(asked.descriptors))
+        near = merge([near], len(near.key))
+        distance = torch.cat(list(exact_distances(near, asked.descriptors, known)))
+        found.append(Voters(asked, nearest(near._replace(distance=distance))))
+    return candidates(found, len(pool.starts) - 1, exclude)
 
 
 def warped(images: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
@@ -79,12 +115,11 @@ def test_maps_that_no_edit_makes_do_not_count(affine):
 
 def test_votes_find_the_source_in_its_variant(images):
     pool = extract_local_features(images)
-    index = DescriptorIndex(pool)
     samples = images[:8].clone()
     samples[2:4] = samples[2:4].flip(-1)
     samples[4:6] = 255 - samples[4:6]
     samples[6:8] = 255 - samples[6:8].flip(-1)
-    pairs = candidates(extract_local_features(samples), index)
+    pairs = voted(extract_local_features(samples), pool)
     best = {}
     for sample, image, number in zip(*(x.tolist() for x in pairs), strict=True):
         best.setdefault(sample, (image, number))  # those with most votes come first
@@ -94,22 +129,14 @@ def test_votes_find_the_source_in_its_variant(images):
 def test_an_excluded_image_is_no_candidate(images):
     features = extract_local_features(images)
     own = torch.arange(len(images))
-    pairs = candidates(features, DescriptorIndex(features), own)
+    pairs = voted(features, features, own)
     assert (pairs.sample != pairs.image).all()
 
 
 def test_other_scenes_hardly_agree(images):
     pool, fresh = extract_local_features(images), extract_local_features(scenes(20, 96, seed=7))
-    pairs = candidates(fresh, DescriptorIndex(pool))
+    pairs = voted(fresh, pool)
     assert match(fresh, pool, pairs).score.max() <= 7
-
-
-def test_images_without_features_have_no_candidates(images):
-    blank = extract_local_features(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
-    features = extract_local_features(images)
-    assert len(candidates(blank, DescriptorIndex(features)).sample) == 0
-    assert len(candidates(features, DescriptorIndex(blank)).sample) == 0
-    assert len(match(features, features, Pairs.none()).score) == 0
 
 
 def test_torch_keeps_its_threads(images):
@@ -117,7 +144,7 @@ def test_torch_keeps_its_threads(images):
     torch.set_num_threads(2)
     try:
         features = extract_local_features(images)
-        candidates(features, DescriptorIndex(features))
+        voted(features, features)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)

@@ -26,7 +26,7 @@ def draw(seed, t=400, h=400, m=400, shift=0.0, copies=0):
     fake = world.generate(m, "fresh", train, copies, noise=0.05)
     heldout = heldout + shift
     pool = draw_pool(train, heldout, seed)
-    items = pool.take(train, heldout)
+    items = pool.table(train, heldout)
     within = match_within_pool(pool, items)
     return match_pool(fake, pool, items), negative_control(within, 199, seed)
 
@@ -35,7 +35,7 @@ def test_each_item_has_its_nearest_other_item():
     world = World(0)
     train, heldout = world.split(60, 40)
     pool = draw_pool(train, heldout)
-    items = pool.take(train, heldout)
+    items = pool.table(train, heldout)
     found = match_within_pool(pool, items, rows=50)
     near = knn(items[:50], items, 6)
     assert torch.equal(found.nearest, near.indices[:, 1])

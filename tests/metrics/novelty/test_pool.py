@@ -10,7 +10,7 @@ def test_items_stand_once_with_the_first_row_of_their_side():
     pool = draw_pool(train, heldout)
     assert sorted(pool.rows.tolist()) in ([0, 1, 3, 4], [0, 1, 4, 5])
     assert torch.equal(pool.trained, pool.rows < 4)
-    taken = pool.take(train, heldout)
+    taken = pool.table(train, heldout)
     rows = torch.cat([train, heldout])
     assert torch.equal(taken[pool.of_row], rows)
     assert pool.train_items + pool.heldout_items == len(taken) == 4
@@ -28,4 +28,4 @@ def test_labels_are_those_of_a_random_row():
 def test_training_alone_is_a_pool_too():
     pool = pool_of_items(torch.arange(5), 5)
     assert pool.heldout_items == 0 and pool.trained.all()
-    assert torch.equal(pool.take(torch.arange(5.0)[:, None], None)[:, 0], pool.rows.float())
+    assert torch.equal(pool.table(torch.arange(5.0)[:, None], None)[:][:, 0], pool.rows.float())

@@ -6,7 +6,18 @@ from torch.nn import functional as F
 
 from novum.metrics.novelty import retrieval
 from novum.metrics.novelty.alterations import alter
-from novum.metrics.novelty.retrieval import STARTS, WHOLE, Descriptions, View, retrieve, window
+from novum.metrics.novelty.retrieval import (
+    STARTS,
+    WHOLE,
+    Best,
+    Descriptions,
+    Search,
+    View,
+    covariance,
+    merge,
+    tiles,
+    window,
+)
 from tests.metrics.novelty.textures import textures
 
 
@@ -17,7 +28,15 @@ def pool():
 
 @pytest.fixture(scope="module")
 def descriptions(pool):
-    return Descriptions(pool)
+    return Descriptions(sum(covariance(t.images) for t in tiles(pool, torch.arange(len(pool)))))
+
+
+def retrieve(samples, pool, descriptions, exclude=None, positions=None) -> Best:
+    """The candidates of all families, side by side."""
+    search = Search(samples, descriptions, exclude)
+    for tile in tiles(pool, torch.arange(len(pool)) if positions is None else positions):
+        search.add(tile)
+    return Best(*(torch.cat(x, 1) for x in zip(*search.best, strict=True)))
 
 
 def test_a_window_is_described_as_the_image_it_shows(pool, descriptions):
@@ -54,8 +73,8 @@ def test_similarity_takes_one_window_onto_the_other(degrees):
 def test_the_source_is_a_candidate(attack, pool, descriptions):
     samples = alter(pool[:30], attack, 0, textures(30, 7))
     candidates = retrieve(samples, pool, descriptions)
-    assert candidates.rows.shape == candidates.starts.shape
-    found = (candidates.rows == torch.arange(30)[:, None]).any(1)
+    assert candidates.positions.shape == candidates.starts.shape
+    found = (candidates.positions == torch.arange(30)[:, None]).any(1)
     assert found.double().mean() >= 0.95
 
 
@@ -63,7 +82,7 @@ def test_starts_say_what_was_done(pool, descriptions):
     """The best pair of views of a mirrored corner crop starts near the truth."""
     samples = F.interpolate(pool[:20, :, 8:, :24].float(), (32, 32), mode="bilinear")
     samples = samples.round().to(torch.uint8).flip(3)
-    rows, starts = retrieve(samples, pool, descriptions)
+    _, rows, starts = retrieve(samples, pool, descriptions)
     family = slice(retrieval.PER_FAMILY, 2 * retrieval.PER_FAMILY)  # crops to 24 px
     assert torch.equal(rows[:, family][:, 0], torch.arange(20))
     for start in (STARTS[i] for i in starts[:, family][:, 0].tolist()):
@@ -73,18 +92,30 @@ def test_starts_say_what_was_done(pool, descriptions):
 
 def test_excluded_rows_are_no_candidates(pool, descriptions):
     exclude = torch.arange(30).where(torch.arange(30) % 2 == 0, -1)
-    rows = retrieve(pool[:30], pool, descriptions, exclude).rows
+    rows = retrieve(pool[:30], pool, descriptions, exclude).positions
     found = (rows == torch.arange(30)[:, None]).any(1)
     assert torch.equal(found, exclude == -1)
     assert len(rows.unique(dim=1)) == len(rows) and (rows >= 0).all()
 
 
-def test_blocks_do_not_matter(pool, descriptions, monkeypatch):
+def test_who_sees_which_tile_and_when_does_not_matter(pool, descriptions, monkeypatch):
+    monkeypatch.setattr(retrieval, "TILE", 32)
     samples, exclude = pool[:30], torch.arange(30) + 5
-    whole = retrieve(samples, pool, descriptions, exclude)
-    for name, size in {"POOL_BLOCK": 70, "TILE": 32, "SAMPLE_BLOCK": 8}.items():
-        monkeypatch.setattr(retrieval, name, size)
-    parts = retrieve(samples, pool, descriptions, exclude)
-    same = (parts.rows.sort(1).values == whole.rows.sort(1).values).double().mean()
-    assert same > 0.999  # rounding may swap the last of a family
-    assert torch.equal(parts.rows[:, 0], whole.rows[:, 0])
+    twice = torch.cat([pool[:100], pool])  # so that scores tie
+    positions = torch.randperm(400, generator=torch.Generator().manual_seed(0))
+    positions[positions % 5 == 0] = -1  # which are none of the pool
+    known = retrieve(samples, twice, descriptions, exclude, positions)
+    assert known.scores.isfinite().all() and (known.positions % 5 > 0).all()
+    seen = list(tiles(twice, positions))
+    ranks = [Search(samples, descriptions, exclude) for _ in range(3)]
+    for number, tile in enumerate(reversed(seen)):
+        ranks[number % 3].add(tile)
+    for i, parts in enumerate(zip(*(rank.best for rank in ranks), strict=True)):
+        family = slice(i * retrieval.PER_FAMILY, (i + 1) * retrieval.PER_FAMILY)
+        for found, whole in zip(merge(list(parts)), known, strict=True):
+            assert torch.equal(found, whole[:, family])
+
+
+def test_sums_of_covariances_do_not_depend_on_their_order(pool):
+    parts = [covariance(tile.images) for tile in tiles(pool.repeat(4, 1, 1, 1), torch.arange(1200))]
+    assert torch.equal(sum(parts), sum(parts[::-1]))

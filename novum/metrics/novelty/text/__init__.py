@@ -6,8 +6,8 @@ from novum.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from novum.metrics.novelty.text.index import TextIndex, build_index
-    from novum.metrics.novelty.text.matching import Matching, match
-    from novum.metrics.novelty.text.near_copies import build_pool, search
+    from novum.metrics.novelty.text.matching import Matching, first_places, match
+    from novum.metrics.novelty.text.near_copies import search
     from novum.metrics.novelty.text.normal_form import fold, normalise
     from novum.metrics.novelty.text.references import TextReferences
     from novum.metrics.novelty.text.repetition import distinct_n, documents, self_bleu
@@ -27,12 +27,12 @@ __all__ = [
     "TextJudgement",
     "TextReferences",
     "build_index",
-    "build_pool",
     "copied",
     "copied_spans",
     "distinct_n",
     "documents",
     "exchangeability_test",
+    "first_places",
     "fold",
     "judge_text",
     "match",

@@ -1,9 +1,13 @@
-"""A text's suffixes in order: where any passage stands in it is found by bisection.
+"""A text's suffixes in order, in shards: where any passage stands in it is found by bisection.
 
-Characters are compared eight bytes at a time, as big-endian numbers, for all queries at once.
+Characters are compared eight bytes at a time, as big-endian numbers, for all queries at once. A
+shard has the suffixes that begin in its part of the text, sorted with OVERLAP tokens of what
+follows, so that no passage of up to so many tokens is cut by its end.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,27 +15,47 @@ from numpy.typing import NDArray
 from pydivsufsort import divsufsort
 
 from novum.core.errors import InputError
-from novum.core.memory import require_memory
+from novum.core.files import append_array, mapped_array
+from novum.core.memory import memory_bytes
 from novum.core.vocabulary import Tokens
 
 WORD = 8  # bytes
 BLOCK = 1 << 20  # suffixes at a time
 STEP = 4  # one suffix in so many has its first characters kept apart
+OVERLAP = 128  # tokens
+MOST_BYTES = 1 << 30  # of the text of a shard
+SORTING = 8  # times its size, memory of a machine that sorts a shard
+LEAST_BYTES = 1 << 16
 
 Places = NDArray[np.integer]
 
 
-class TextIndex(NamedTuple):
-    """A suffix array (Manber & Myers, 1990) and what makes its search fast."""
+class Shard(NamedTuple):
+    """A suffix array (Manber & Myers, 1990) of a part of a text, and what makes its search fast."""
 
-    text: "Words"
-    order: Places  # (n,) int32, or int64 beyond 2**31: starts of the suffixes, ascending
+    text: "Words"  # the whole
+    begin: int  # of the part
+    order: NDArray[np.int32]  # (n,) starts of the suffixes in the part, ascending
     firsts: NDArray[np.uint64]  # the different first words of order[::STEP], ascending
-    runs: Places  # where in order[::STEP] each of them begins, and the end
+    runs: NDArray[np.int32]  # where in order[::STEP] each of them begins, and the end
     seconds: NDArray[np.uint64]  # the second words of order[::STEP]
 
     def __len__(self) -> int:
         return len(self.order)
+
+    def places(self, ranks: Places) -> NDArray[np.int64]:
+        """Places in the text of the suffixes of these ranks."""
+        return self.order[ranks].astype(np.int64) + self.begin
+
+
+class TextIndex(NamedTuple):
+    """A text and its shards, in the order of the text."""
+
+    text: "Words"
+    shards: list[Shard]
+
+    def __len__(self) -> int:
+        return len(self.text)
 
 
 class Words:
@@ -45,13 +69,24 @@ class Words:
             raise InputError(
                 f"tokens are {tokens.dtype} {tokens.shape}: one row of uint8 or uint16 is needed"
             )
-        self.length, self.width = len(tokens), tokens.itemsize
-        self.per_word = WORD // self.width  # tokens
-        padded = np.zeros(len(tokens) + 2 * self.per_word, f">u{self.width}")
+        padded = np.zeros(len(tokens) + PADDING // tokens.itemsize, f">u{tokens.itemsize}")
         padded[: len(tokens)] = tokens
-        self.tokens = padded[: len(tokens)]
+        self._set(padded, len(tokens))
+
+    @classmethod
+    def mapped(cls, path: Path, width: int) -> "Words":
+        """Words of a file of big-endian tokens, with PADDING bytes of zeros at its end."""
+        words = cls.__new__(cls)
+        padded = mapped_array(path, f">u{width}")
+        words._set(padded, len(padded) - PADDING // width)
+        return words
+
+    def _set(self, padded: NDArray, length: int) -> None:
+        self.length, self.width = length, padded.itemsize
+        self.per_word = WORD // self.width  # tokens
+        self.tokens = padded[:length]
         strides = (self.width,)  # words overlap
-        self._words = np.ndarray((len(tokens) + 1,), ">u8", padded.data, strides=strides)
+        self._words = np.ndarray((length + 1,), ">u8", padded.data, strides=strides)
 
     def __len__(self) -> int:
         return self.length
@@ -61,71 +96,129 @@ class Words:
         return self._words[np.minimum(places, self.length)].astype(np.uint64)
 
 
-def build_index(tokens: Tokens, order: Places | None = None) -> TextIndex:
-    """The index of a text (n,) of uint8 or uint16, or of one whose order is known.
+PADDING = 2 * WORD  # bytes
 
-    Takes about 8 bytes a character, 5 more while 16-bit characters are sorted.
+
+def shard_size() -> int:
+    """Bytes of a shard: as many as the machine's memory lets sort, a power of two."""
+    most = min(MOST_BYTES, max(memory_bytes() // SORTING, LEAST_BYTES))
+    return 1 << (most.bit_length() - 1)
+
+
+def build_index(tokens: Tokens, size: int | None = None) -> TextIndex:
+    """The index of a text (n,) of uint8 or uint16, in memory.
+
+    Args:
+        size: Bytes of a shard; what is found does not depend on it.
     """
-    if not len(tokens):
-        raise InputError("the text is empty: give at least one character")
-    _require_memory(tokens)
     text = Words(tokens)
-    if order is None:
-        order = suffix_order(text)
-    words = text.at(order[::STEP])
-    new = np.append(words[1:] != words[:-1], True)
-    runs = np.append(np.zeros(1, order.dtype), np.flatnonzero(new).astype(order.dtype) + 1)
-    firsts = words[new]
-    for start in range(0, len(words), BLOCK):  # in place: memory is short
-        block = slice(start, start + BLOCK)
-        words[block] = text.at(order[::STEP][block] + text.per_word)
-    return TextIndex(text, order, firsts, runs, words)
+    shards = []
+    for begin, stop in _spans(text, size):
+        order = _sorted(text, begin, stop)
+        tops = zip(*_tops(text, begin, order), strict=True)
+        shards.append(Shard(text, begin, order, *map(np.concatenate, tops)))
+    return TextIndex(text, shards)
 
 
-def _require_memory(tokens: Tokens) -> None:
-    """Beyond 2**31 bytes a place takes eight."""
-    each = 8 if tokens.nbytes >= 2**31 else 4
-    require_memory(
-        tokens.nbytes * (1 + each) + len(tokens),
-        f"finding copies of a text of {len(tokens):,} characters",
-        "judge against a part of it, and train without TextNovelty",
-    )
+def write_index(text: Words, folder: Path, size: int | None = None) -> None:
+    """Write an index that `open_index` reads, a shard after another."""
+    spans = _spans(text, size)
+    for number, (begin, stop) in enumerate(spans):
+        order = _sorted(text, begin, stop)
+        append_array(folder / f"order.{number}", order)
+        for block in _tops(text, begin, order):
+            for name, array in zip(("firsts", "runs", "seconds"), block, strict=True):
+                append_array(folder / f"{name}.{number}", array)
+    (folder / "shards.json").write_text(json.dumps([begin for begin, _ in spans]))
 
 
-def suffix_order(text: Words) -> Places:
-    """Starts of the suffixes, ascending; one that begins another comes first."""
-    order = divsufsort(text.tokens.view(np.uint8))
-    if text.width == 1:
+def open_index(text: Words, folder: Path) -> TextIndex:
+    """An index that was written for this text, mapped into memory."""
+    kinds = {"order": "i4", "firsts": "u8", "runs": "i4", "seconds": "u8"}
+    begins = json.loads((folder / "shards.json").read_text())
+    shards = [
+        Shard(
+            text,
+            begin,
+            *(mapped_array(folder / f"{name}.{number}", kind) for name, kind in kinds.items()),
+        )
+        for number, begin in enumerate(begins)
+    ]
+    return TextIndex(text, shards)
+
+
+def _spans(text: Words, size: int | None) -> list[tuple[int, int]]:
+    if not len(text):
+        raise InputError("the text is empty: give at least one character")
+    size = (size or shard_size()) // text.width
+    return [(begin, min(begin + size, len(text))) for begin in range(0, len(text), size)]
+
+
+def _sorted(text: Words, begin: int, stop: int) -> NDArray[np.int32]:
+    """Suffixes that begin in a part of the text, ascending by OVERLAP tokens at least."""
+    whole = suffix_order(text.tokens[begin : stop + OVERLAP])
+    return whole if stop == len(text) else _kept(whole, lambda order: order[order < stop - begin])
+
+
+def _tops(
+    text: Words, begin: int, order: NDArray[np.int32]
+) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.uint64]]]:
+    """Different first words of order[::STEP], where they begin and second words, block by block."""
+    some, last = order[::STEP], None
+    for start in range(0, len(some), BLOCK):
+        places = some[start : start + BLOCK].astype(np.int64) + begin
+        words = text.at(places)
+        new = np.append(last is None or words[0] != last, words[1:] != words[:-1])
+        last = words[-1]
+        runs = (np.flatnonzero(new) + start).astype(np.int32)
+        yield words[new], runs, text.at(places + text.per_word)
+    yield np.zeros(0, np.uint64), np.array([len(some)], np.int32), np.zeros(0, np.uint64)
+
+
+def suffix_order(tokens: Tokens) -> NDArray[np.int32]:
+    """Starts of the suffixes, ascending; one that begins another comes first.
+
+    Args:
+        tokens: (n,) uint8, or big-endian uint16; fewer than 2**31 bytes.
+    """
+    width = tokens.itemsize
+    order = divsufsort(np.array(tokens).view(np.uint8))  # takes no read-only ones
+    if width == 1:
         return order
+    return _kept(order, lambda block: block[block % width == 0] // width)
+
+
+def _kept(
+    order: NDArray[np.int32], wanted: Callable[[NDArray[np.int32]], NDArray[np.int32]]
+) -> NDArray[np.int32]:
     kept = 0
-    for start in range(0, len(order), BLOCK):  # in place: the rest begins within a character
-        block = order[start : start + BLOCK]
-        block = block[block % text.width == 0] // text.width
+    for start in range(0, len(order), BLOCK):  # in place: memory is short
+        block = wanted(order[start : start + BLOCK])
         order[kept : kept + len(block)] = block
         kept += len(block)
-    return order[:kept].copy()
+    return order[:kept]
 
 
 def insertion_points(
-    index: TextIndex, queries: Words, starts: Places, length: int, right: bool = True
+    shard: Shard, queries: Words, starts: Places, length: int, right: bool = True
 ) -> Places:
     """Number of suffixes less than (or equal to) each query, by their first `length` tokens.
 
     Args:
         starts: Where the queries begin; ascending queries are found fastest.
-        length: A whole number of words.
+        length: A whole number of words, at most OVERLAP tokens.
     """
-    low, high = (rank * STEP for rank in _near(index, queries, starts, length))
+    low, high = (rank * STEP for rank in _near(shard, queries, starts, length))
     steps = length // queries.per_word
 
     def precedes(rank: Places, which: Places) -> NDArray[np.bool_]:
-        order = compare(index.text, index.order[rank], queries, starts[which], steps)
+        order = compare(shard.text, shard.places(rank), queries, starts[which], steps)
         return order <= 0 if right else order < 0
 
-    return _bisect(np.maximum(low - STEP, 0), np.minimum(high, len(index)), precedes)
+    return bisect(np.maximum(low - STEP, 0), np.minimum(high, len(shard)), precedes)
 
 
-def _bisect(low: Places, high: Places, precedes: Callable[[Places, Places], NDArray]) -> Places:
+def bisect(low: Places, high: Places, precedes: Callable[[Places, Places], NDArray]) -> Places:
     """The first ranks in [low, high) that do not precede, high where all do.
 
     Args:
@@ -144,22 +237,22 @@ def _bisect(low: Places, high: Places, precedes: Callable[[Places, Places], NDAr
     return found
 
 
-def _near(index: TextIndex, queries: Words, starts: Places, length: int) -> tuple[Places, Places]:
+def _near(shard: Shard, queries: Words, starts: Places, length: int) -> tuple[Places, Places]:
     """Numbers of order[::STEP] less than a query by two words, and not greater."""
     first, second = queries.at(starts), queries.at(starts + queries.per_word)
     new = np.ones(len(first), bool)
     new[1:] = first[1:] != first[:-1]  # equal ones follow one another where starts ascend
-    run = np.searchsorted(index.firsts, first[new])
-    known = index.firsts[np.minimum(run, len(index.firsts) - 1)] == first[new]
-    ends = index.runs[run], index.runs[run + known]
+    run = np.searchsorted(shard.firsts, first[new])
+    known = shard.firsts[np.minimum(run, len(shard.firsts) - 1)] == first[new]
+    ends = shard.runs[run], shard.runs[run + known]
     each = np.cumsum(new) - 1
     low, high = (end.astype(np.int64)[each] for end in ends)
     if length <= queries.per_word:
         return low, high
-    seconds = index.seconds
-    least = _bisect(low, high, lambda rank, which: seconds[rank] < second[which])
+    seconds = shard.seconds
+    least = bisect(low, high, lambda rank, which: seconds[rank] < second[which])
     high = np.where(seconds[np.minimum(least, len(seconds) - 1)] == second, high, least)
-    return least, _bisect(least, high, lambda rank, which: seconds[rank] <= second[which])
+    return least, bisect(least, high, lambda rank, which: seconds[rank] <= second[which])
 
 
 def compare(text: Words, places: Places, queries: Words, starts: Places, steps: int) -> NDArray:

@@ -22,6 +22,7 @@ LETTERS = 6.0  # bits of a sign, below which a script is one of letters
 AMBIGUOUS = 3  # bits that a context lacks to single out a place
 SLOTS = 1 << 22  # of the tables that n-grams are counted in
 BLOCK = 1 << 20
+UNIT = 1024  # of a bit: sums of whole numbers are the same wherever they begin
 
 Places = NDArray[np.integer]
 
@@ -92,10 +93,10 @@ class Scale(NgramModel):
         elif context < 1.5 * self.usual:
             self._fixed_order = 1
 
-    def _beyond(self, bits: float) -> float:
-        """Bits of the local model that an n-gram of so many has after its first two tokens."""
+    def _beyond(self, bits: float) -> int:
+        """UNITs of the local model that an n-gram has after its first two tokens."""
         local = bits * max(self.usual_local, 0.1) / max(self.usual, 0.1)
-        return max(local - 2 * self.entropy, 0.0)
+        return round(UNIT * max(local - 2 * self.entropy, 0.0))
 
     def lengths(self, tokens: Tokens) -> NDArray[np.uint8]:
         """Tokens (n,) of the n-gram that begins at each place; 0 if none is long enough.
@@ -143,8 +144,9 @@ class Scale(NgramModel):
                 count += np.bincount(slots[known], minlength=4 * SLOTS)
         return counts[0], counts[1]
 
-    def _sums(self, tokens: Tokens) -> NDArray[np.float64]:
-        return np.append(0, np.cumsum(self.bits(tokens, LOCAL_ORDER), dtype=np.float64))
+    def _sums(self, tokens: Tokens) -> NDArray[np.int64]:
+        units = np.rint(UNIT * self.bits(tokens, LOCAL_ORDER))
+        return np.append(0, np.cumsum(units, dtype=np.int64))
 
     def _contexts(self, tokens: Tokens) -> tuple[Places, Places, NDArray[np.bool_]]:
         """Slots of each token's context and of it with the token, and whether there is one."""
@@ -182,10 +184,14 @@ FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd
 INVERSE = np.uint64(pow(0x9E3779B97F4A7C15, -1, 2**64))
 
 
+def mixed(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Hashes whose first bits depend on all of them."""
+    return (value ^ (value >> np.uint64(29))) * FACTOR
+
+
 def slot(value: NDArray[np.uint64], bits: int) -> NDArray[np.int64]:
     """Slots of hashes, below 2**bits."""
-    mixed = value ^ (value >> np.uint64(29))
-    return ((mixed * FACTOR) >> np.uint64(64 - bits)).astype(np.int64)
+    return (mixed(value) >> np.uint64(64 - bits)).astype(np.int64)
 
 
 def sampled(texts: Sequence[Tokens], most: int, pieces: int = 64) -> Tokens:

@@ -8,8 +8,10 @@ the place to go on from, and of each choice after it. Gaps cost nothing but what
 """
 
 import math
+import statistics
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -20,10 +22,11 @@ from novum.core import distributed
 from novum.core.vocabulary import Tokens
 from novum.metrics.novelty.text.index import Words
 from novum.metrics.novelty.text.information import LONGEST, Scale
-from novum.metrics.novelty.text.ngram_seeds import Hits, Seeds, find_seeds, index_seeds
+from novum.metrics.novelty.text.ngram_seeds import Hits, Occurrences, Seeds, find_seeds
 
 STEP = 200  # tokens from one window to the next; a window is two of them
 CHUNK = 160 * STEP  # tokens of the text that are searched for at once
+GROUP = 32  # chunks whose n-grams are looked up together, in the order of the index
 BOILERPLATE = 10  # documents that share a passage from which it is a set phrase
 LEAST = 15.0  # bits of a passage that is looked at
 SOURCES = 64  # of a window, at most
@@ -105,6 +108,9 @@ def passages_of(columns: Iterable[NDArray]) -> Passages:
     return Passages(*columns)  # pyright: ignore[reportArgumentType]
 
 
+Row = tuple[int, int, int, int, float, float, int, bool, int]  # of Passages
+
+
 def joined(parts: Iterable[Passages]) -> Passages:
     """Passages of several parts of a text."""
     return passages_of(map(np.concatenate, zip(*parts, strict=True)))
@@ -113,22 +119,6 @@ def joined(parts: Iterable[Passages]) -> Passages:
 class Found(NamedTuple):
     windows: Windows
     passages: Passages
-
-
-def build_pool(
-    train: Tokens, heldout: Tokens, train_documents: Ints, heldout_documents: Ints, seed: int = 0
-) -> Pool:
-    """Index training and held-out text (maybe empty), both of uint8 or both of uint16.
-
-    Args:
-        train_documents: Where documents begin in it; likewise of held-out text.
-    """
-    tokens = np.concatenate([train, heldout])
-    scale = Scale([train, heldout] if len(heldout) else [train])
-    documents = np.concatenate([train_documents, len(train) + heldout_documents])
-    whole = len(train_documents) < 2, len(heldout_documents) < 2
-    seeds = index_seeds(tokens, scale, seed)
-    return Pool(seeds, scale, len(train), documents.astype(np.int64), whole)
 
 
 def search(
@@ -156,15 +146,17 @@ def search(
     texts = whole if stops is None else stops
     sums = _sums(pool.scale.bits(tokens)), _sums(pool.scale.decisions(tokens))
     chunks = range(0, len(tokens), CHUNK)
-    own = range(len(chunks))
-    if together:
-        own = own[distributed.shard(len(chunks))]
-
-    def chunk(number: int) -> tuple[Windows, list[Passages]]:
-        return _search_chunk(pool, queries, limits, texts, sums, chunks[number], at)
-
+    own = chunks[distributed.shard(len(chunks))] if together else chunks
+    found: list[tuple[Windows, list[Row]]] = []
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        found = list(threads.map(chunk, own))
+        for first in range(0, len(own), GROUP):
+            group = own[first : first + GROUP]
+            known = _occurrences(pool, queries, limits, group, threads)
+
+            def chunk(begin: int, known: list[Occurrences] = known) -> tuple[Windows, list[Row]]:
+                return _search_chunk(pool, known, len(queries), texts, sums, begin, at)
+
+            found += threads.map(chunk, group)
     if together:
         found = [x for part in distributed.all_gather_objects(found, "near copies") for x in part]
     windows = [w for w, _ in found] or [Windows(np.zeros(0), np.zeros(0, np.int64))]
@@ -175,26 +167,41 @@ def search(
     )
 
 
+def _occurrences(
+    pool: Pool, queries: Words, ends: Ints, chunks: range, threads: ThreadPoolExecutor
+) -> list[Occurrences]:
+    """Places of the n-grams of some chunks, and of a step around them, a part for each thread."""
+    first = max(0, chunks[0] - STEP)
+    stop = min(chunks[-1] + CHUNK + STEP, len(queries))
+    edges = np.linspace(first, stop, torch.get_num_threads() + 1).astype(int).tolist()
+
+    def find(part: tuple[int, int]) -> Occurrences:
+        return find_seeds(pool.seeds, queries, pool.scale, *part, ends)
+
+    return [*threads.map(find, pairwise(edges))]
+
+
 def _sums(bits: NDArray) -> Floats:
     return np.append(0, np.cumsum(bits, dtype=np.float64))
 
 
 def _search_chunk(
     pool: Pool,
-    queries: Words,
-    ends: Ints,
+    known: list[Occurrences],
+    size: int,
     stops: Ints,
     sums: tuple[Floats, Floats],
     begin: int,
     at: int | None,
-) -> tuple[Windows, list[Passages]]:
+) -> tuple[Windows, list[Row]]:
     first = max(0, begin - STEP)
-    stop = min(begin + CHUNK + STEP, len(queries))
-    hits = find_seeds(pool.seeds, queries, pool.scale, first, stop, ends)
+    stop = min(begin + CHUNK + STEP, size)
+    parts = [part.hits(first, stop) for part in known]
+    hits = Hits(*map(np.concatenate, zip(*parts, strict=True)))
     if at is not None:
-        hits = Hits(*(x[_elsewhere(pool, hits, at)] for x in hits))
+        hits = hits.at(np.flatnonzero(_elsewhere(pool, hits, at)))
     runs, documents, common = _runs(pool, hits, sums, stops, first, stop)
-    count = -(-(min(begin + CHUNK, len(queries)) - begin) // STEP)
+    count = -(-(min(begin + CHUNK, size) - begin) // STEP)
     windows = range(begin // STEP, begin // STEP + count)
     keyed = _by_windows(runs, pool, windows)
     return (
@@ -223,7 +230,7 @@ def _runs(
     """
     start, place, length = hits
     among, known = _shared(pool, hits, first, stop)
-    order = np.lexsort((start, place - start))
+    order = np.argsort((place - start + stop) * (2 * CHUNK) + start - first)  # by diagonals
     start, place, length = (x[order] for x in hits)
     diagonal = place - start
     follows = np.zeros(len(start), bool)
@@ -304,29 +311,41 @@ def _by_windows(runs: Runs, pool: Pool, windows: range) -> _Keyed:
     kept = (most - pool.jump >= LEAST) | (most >= best[window])
     run, pairs, sizes = run[np.repeat(kept, sizes)], pairs[kept], sizes[kept]
     pair = np.repeat(np.arange(len(pairs)), sizes)
-    start = np.maximum((pairs // units % width - 1) * STEP, 0)
-    score = _totals(runs, run, pair, len(pairs)) - pool.jump
+    start = (pairs // units % width - 1) * STEP
+    begin = (window[kept] + windows.start) * STEP
+    score = _totals(runs, (run, pair, begin, start)) - pool.jump
+    start = np.maximum(start, 0)
     return _Keyed(run, pair, window[kept] + windows.start, start, score)
 
 
-def _discounted(group: Ints, start: Ints, length: Ints, bits: Floats) -> Floats:
-    """Bits of runs, less the share of each that an earlier one of its group covers."""
-    order = np.lexsort((-length, start, group))
-    number, begin, size = group[order], start[order], length[order]
-    apart = int((start + length).max(initial=0)) + 1
-    reached = np.maximum.accumulate(begin + size + number * apart)
-    before = np.append(0, reached[:-1]) - number * apart
-    covered = np.clip(before - begin, 0, size)
-    out = np.empty_like(bits)
-    out[order] = bits[order] * (1 - covered / np.maximum(size, 1))
+def _totals(runs: Runs, keyed: tuple[Ints, Ints, Ints, Ints]) -> Floats:
+    """Bits of each pair, what is covered twice on either side counted once.
+
+    Args:
+        keyed: Run, number of its pair, and (p,) where the pair's windows begin, in the text and in
+            the pool.
+    """
+    run, pair, start, place = keyed
+    length, counted = runs.length[run], runs.bits[run]
+    for at in (runs.start[run] - start[pair], runs.place[run] - place[pair]):
+        counted = counted * _uncovered_shares(pair, at, length)
+    return np.bincount(pair, counted, minlength=len(start)).astype(np.float64)
+
+
+def _uncovered_shares(group: Ints, start: Ints, length: Ints) -> Floats:
+    """Share of each run that earlier ones of its group, all within a few windows, do not cover."""
+    longest = int(length.max(initial=0)) + 1
+    apart = int(start.max(initial=0)) + longest
+    begin = group * apart + start
+    order = np.argsort(begin * longest + longest - 1 - length, kind="stable")
+    begin, size = begin[order], length[order]
+    reached = np.maximum.accumulate(begin + size)
+    before = np.append(0, reached[:-1])
+    same = np.append(False, np.diff(group[order]) == 0)
+    covered = np.where(same, np.clip(before - begin, 0, size), 0)
+    out = np.empty(len(size))
+    out[order] = 1 - covered / np.maximum(size, 1)
     return out
-
-
-def _totals(runs: Runs, run: Ints, pair: Ints, pairs: int) -> Floats:
-    """Bits of each pair, what is covered twice on either side counted once."""
-    counted = _discounted(pair, runs.start[run], runs.length[run], runs.bits[run])
-    counted = _discounted(pair, runs.place[run], runs.length[run], counted)
-    return np.bincount(pair, counted, minlength=pairs).astype(np.float64)
 
 
 def _best(keyed: _Keyed, runs: Runs, windows: range) -> Windows:
@@ -348,7 +367,7 @@ def _candidates(
     keyed: _Keyed,
     pool: Pool,
     windows: range,
-) -> list[Passages]:
+) -> list[Row]:
     """Passages of training text, the best first, none in runs of a better one."""
     rows = np.flatnonzero(keyed.score >= LEAST)
     if not len(rows):
@@ -360,98 +379,124 @@ def _candidates(
     window = keyed.window[rows[order]]
     order = order[np.arange(len(order)) - np.searchsorted(window, window) < SOURCES]
     order = order[np.argsort(-keyed.score[rows[order]], kind="stable")]
-    taken = np.zeros((len(windows) + 3) * STEP + LONGEST, bool)
+    taken = bytearray((len(windows) + 3) * STEP + LONGEST)
     offset = windows.start * STEP
-    found = []
+    starts, lengths, bits = (x.tolist() for x in (runs.start - offset, runs.length, runs.bits))
+    columns = runs.start, runs.place, runs.length, runs.bits, runs.own_bits, documents, common
+    jump, found = pool.jump, []
     for low, high in edges[:, order].T.tolist():
-        own = keyed.run[low:high]
-        own = own[np.argsort(runs.start[own], kind="stable")]
-        spans = zip((runs.start[own] - offset).tolist(), runs.length[own].tolist(), strict=True)
-        fresh = [not taken[s : s + n].any() for s, n in spans]
-        if float(runs.bits[own[fresh]].sum()) - pool.jump < LEAST:
+        own = [
+            i
+            for i in keyed.run[low:high].tolist()
+            if taken.find(1, starts[i], starts[i] + lengths[i]) < 0
+        ]
+        if sum(bits[i] for i in own) - jump < LEAST:
             continue
-        passage = _passage(runs, own[fresh], documents, common, pool.jump)
+        rows = np.array(sorted(own, key=starts.__getitem__))
+        pieces = map(_Run, *(column[rows].tolist() for column in columns))
+        passage = _passage([*pieces], jump)
         if passage is not None:
-            for s, n in passage[1]:
-                taken[s - offset : s - offset + n] = True
+            for p in passage[1]:
+                taken[p.start - offset : p.start - offset + p.length] = bytes([1]) * p.length
             found.append(passage[0])
     return found
 
 
-def _passage(
-    runs: Runs, own: Ints, documents: Ints, common: NDArray[np.bool_], jump: float
-) -> tuple[Passages, list[tuple[int, int]]] | None:
+class _Run(NamedTuple):
+    """A run of a passage."""
+
+    start: int
+    place: int
+    length: int
+    bits: float
+    own_bits: float
+    documents: int
+    common: bool
+
+    @property
+    def diagonal(self) -> int:
+        return self.place - self.start
+
+
+def _passage(pieces: list[_Run], jump: float) -> tuple[Row, list[_Run]] | None:
     """The passage of some runs (ascending), without those too far from the others."""
-    if not len(own):
-        return None
-    start, place, length = runs.start[own], runs.place[own], runs.length[own]
-    span = (place + length).max() - place.min()
-    if (start + length).max() - start.min() > REPEATED * span:  # the source, more than once
-        diagonal = place - start
-        best = diagonal[np.argmax(runs.bits[own])]
-        own = own[np.abs(diagonal - best) <= span // 2]
-        start, place, length = runs.start[own], runs.place[own], runs.length[own]
-    group = np.zeros(len(own), np.int64)
-
-    def discounted(bits: Floats) -> Floats:
-        return _discounted(group, place, length, _discounted(group, start, length, bits))
-
-    bits, own_bits = discounted(runs.bits[own]), discounted(runs.own_bits[own])
-    low, high = _densest(start, start + length, place - start, bits)
-    part = slice(low, high)
-    score, whole = float(own_bits[part].sum()) - jump, float(bits[part].sum()) - jump
+    span = max(p.place + p.length for p in pieces) - min(p.place for p in pieces)
+    if max(p.start + p.length for p in pieces) - pieces[0].start > REPEATED * span:
+        best = max(pieces, key=lambda p: p.bits).diagonal  # it has the source more than once
+        pieces = [p for p in pieces if abs(p.diagonal - best) <= span // 2]
+    shares = zip(
+        _uncovered([(p.start, p.length) for p in pieces]),
+        _uncovered([(p.place, p.length) for p in pieces]),
+        strict=True,
+    )
+    pieces = [
+        p._replace(bits=p.bits * a * b, own_bits=p.own_bits * a * b)
+        for p, (a, b) in zip(pieces, shares, strict=True)
+    ]
+    pieces = _densest(pieces)
+    whole = sum(p.bits for p in pieces) - jump
     if whole < LEAST:
         return None
-    start, place, length = start[part], place[part], length[part]
-    covers = _discounted(group[part], start, length, length.astype(float))
-    weight = bits[part] > 0
-    shared = documents[own[part]][weight]
-    row = (
-        start[0],
-        (start + length).max(),
-        place.min(),
-        (place + length).max(),
-        score,
+    shared = sorted(p.documents for p in pieces if p.bits > 0)
+    weights = [max(p.bits, 1e-9) for p in pieces]
+    known = sum(weight for p, weight in zip(pieces, weights, strict=True) if p.common)
+    covered = _uncovered([(p.start, p.length) for p in pieces])
+    return (
+        pieces[0].start,
+        max(p.start + p.length for p in pieces),
+        min(p.place for p in pieces),
+        max(p.place + p.length for p in pieces),
+        sum(p.own_bits for p in pieces) - jump,
         whole,
-        int(np.median(shared)) if len(shared) else 0,
-        bool(np.average(common[own[part]], weights=np.maximum(bits[part], 1e-9)) > 0.5),
-        int(round(covers.sum())),
-    )
-    used = list(zip(start.tolist(), length.tolist(), strict=True))
-    return passages_of(np.array([x]) for x in row), used
+        int(statistics.median(shared)) if shared else 0,
+        known > sum(weights) / 2,
+        round(sum(p.length * share for p, share in zip(pieces, covered, strict=True))),
+    ), pieces
 
 
-def _densest(start: Ints, stop: Ints, diagonal: Ints, bits: Floats) -> tuple[int, int]:
+def _uncovered(spans: list[tuple[int, int]]) -> list[float]:
+    """Share of each of some spans (start, length) that those before it leave."""
+    out, reached = [1.0] * len(spans), -1
+    for i in sorted(range(len(spans)), key=lambda i: (spans[i][0], -spans[i][1])):
+        start, length = spans[i]
+        out[i] = 1 - min(max(reached - start, 0), length) / max(length, 1)
+        reached = max(reached, start + length)
+    return out
+
+
+def _densest(pieces: list[_Run]) -> list[_Run]:
     """Choose the runs in a row that have the most bits, less those of gaps and of other diagonals.
 
     To go to another diagonal than that of the run before, or of the best one, costs as many bits as
     say how far it is.
     """
-    moved = np.abs(np.diff(diagonal, prepend=diagonal[0]))
-    moved = np.minimum(moved, np.abs(diagonal - diagonal[np.argmax(bits)]))
-    value = bits - np.log2(1 + moved)
+    own = max(pieces, key=lambda p: p.bits).diagonal
     best, low_best, high_best, total, low, reached = -math.inf, 0, 1, 0.0, 0, 0
-    for i, (begin, end, more) in enumerate(
-        zip(start.tolist(), stop.tolist(), value.tolist(), strict=True)
-    ):
-        total -= GAP_BITS * max(begin - reached, 0)
+    before = pieces[0].diagonal
+    for i, piece in enumerate(pieces):
+        moved = min(abs(piece.diagonal - before), abs(piece.diagonal - own))
+        before, more = piece.diagonal, piece.bits - math.log2(1 + moved)
+        total -= GAP_BITS * max(piece.start - reached, 0)
         if i == 0 or total <= 0:
-            total, low, reached = 0.0, i, begin
-            more = float(bits[i])
-        total, reached = total + more, max(reached, end)
+            total, low, reached, more = 0.0, i, piece.start, piece.bits
+        total, reached = total + more, max(reached, piece.start + piece.length)
         if total > best:
             best, low_best, high_best = total, low, i + 1
-    stray = (bits < STRAY_BITS) & (np.abs(diagonal - diagonal[np.argmax(bits)]) > STRAY)
-    while high_best - low_best > 1 and stray[high_best - 1]:
+
+    def stray(piece: _Run) -> bool:
+        return piece.bits < STRAY_BITS and abs(piece.diagonal - own) > STRAY
+
+    while high_best - low_best > 1 and stray(pieces[high_best - 1]):
         high_best -= 1
-    while high_best - low_best > 1 and stray[low_best]:
+    while high_best - low_best > 1 and stray(pieces[low_best]):
         low_best += 1
-    return low_best, high_best
+    return pieces[low_best:high_best]
 
 
-def _stacked(parts: list[Passages]) -> Passages:
+def _stacked(rows: list[Row]) -> Passages:
     kinds = (int, int, int, int, float, float, int, bool, int)
-    return joined(parts) if parts else passages_of(np.zeros(0, kind) for kind in kinds)
+    columns = zip(*rows, strict=True) if rows else [()] * len(kinds)
+    return passages_of(np.array(c, kind) for c, kind in zip(columns, kinds, strict=True))
 
 
 def _merged(found: Passages, pool: Pool, stops: Ints) -> Passages:

@@ -2,7 +2,8 @@
 
 `normalise` removes what no reader sees: line ends, kinds of spaces, zero-width characters and
 canonically equivalent sequences (NFC). `fold` keeps letters, digits and pictographs alone, without
-case, compatibility variants (NFKC) and diacritics, so that punctuation, spaces, line breaks,
+case, compatibility variants (NFKC) and diacritics, and takes letters of other scripts that look
+like Latin ones for these, so that punctuation, spaces, line breaks,
 hyphenation and line numbers make no difference either.
 """
 
@@ -71,8 +72,33 @@ def _letters(character: str) -> str:
         return character
     plain = unicodedata.normalize("NFKD", character)
     plain = "".join(c for c in plain if unicodedata.category(c)[0] != "M")
-    plain = unicodedata.normalize("NFKC", plain.casefold())
+    plain = unicodedata.normalize("NFKC", plain.casefold()).translate(_lookalikes())
     return "".join(c for c in plain if unicodedata.category(c)[0] in "LN" or _is_picture(c))
+
+
+# small letters that look like Latin ones, they or their capitals
+LOOKALIKES = {
+    "CYRILLIC SMALL LETTER": {
+        "A": "a", "VE": "b", "ES": "c", "KOMI DE": "d", "IE": "e", "EN": "h", "SHHA": "h",
+        "BYELORUSSIAN-UKRAINIAN I": "i", "JE": "j", "KA": "k", "PALOCHKA": "l", "EM": "m",
+        "O": "o", "ER": "p", "QA": "q", "DZE": "s", "TE": "t", "WE": "w", "HA": "x", "U": "y",
+        "STRAIGHT U": "y", "IZHITSA": "v",
+    },
+    "GREEK SMALL LETTER": {
+        "ALPHA": "a", "BETA": "b", "EPSILON": "e", "ETA": "h", "IOTA": "i", "KAPPA": "k", "MU": "m",
+        "NU": "n", "OMICRON": "o", "RHO": "p", "TAU": "t", "CHI": "x", "UPSILON": "y", "ZETA": "z",
+    },
+    "ARMENIAN SMALL LETTER": {"HO": "h", "VO": "n", "OH": "o", "SEH": "u"},
+}  # fmt: skip
+
+
+@cache
+def _lookalikes() -> dict[int, str]:
+    return {
+        ord(unicodedata.lookup(f"{script} {name}")): latin
+        for script, letters in LOOKALIKES.items()
+        for name, latin in letters.items()
+    }
 
 
 def _is_picture(character: str) -> bool:

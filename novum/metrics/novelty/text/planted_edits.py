@@ -114,6 +114,15 @@ KEYWORDS = frozenset(
 # a run of letters, or one sign of a script that is written without spaces
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|(?:(?![\u3040-\u9fff])\w)+")
 
+# letters of other scripts that look like Latin ones
+LOOKALIKES = str.maketrans("aceiopsxyABCEHIKMOPTX", "асеіорѕхуАВСЕНІКМОРТХ")
+
+
+def lookalikes(text: str, chance: np.random.Generator, words: Sequence[str]) -> str:
+    """Latin letters by Cyrillic ones that look the same."""
+    return text.translate(LOOKALIKES)
+
+
 ALTERATIONS: dict[str, Alteration] = {
     "verbatim": verbatim,
     "in capitals": capitals,
@@ -129,11 +138,10 @@ ALTERATIONS: dict[str, Alteration] = {
     "with every 10th word replaced": words_replaced(10),
     "with every 6th word replaced": words_replaced(6),
     "with every 4th word replaced": words_replaced(4),
+    LOOKALIKE: lookalikes,
     NAMES_REPLACED: identifiers_renamed,
 }
 
-# letters of other scripts that look like Latin ones
-LOOKALIKES = str.maketrans("aceiopsxyABCEHIKMOPTX", "асеіорѕхуАВСЕНІКМОРТХ")
 SENTENCE = re.compile(r"(?<=[.!?;。！？；])\s*")
 IN_A_CHAIN = 3
 
@@ -141,11 +149,6 @@ IN_A_CHAIN = 3
 def sentences_shuffled(text: str, chance: np.random.Generator, words: Sequence[str]) -> str:
     parts = [part for part in SENTENCE.split(text) if part]
     return " ".join(parts[i] for i in chance.permutation(len(parts)))
-
-
-def lookalikes(text: str, chance: np.random.Generator, words: Sequence[str]) -> str:
-    """Latin letters by Cyrillic ones that look the same."""
-    return text.translate(LOOKALIKES)
 
 
 def chain(text: str, chance: np.random.Generator, words: Sequence[str]) -> str:
@@ -159,7 +162,6 @@ def chain(text: str, chance: np.random.Generator, words: Sequence[str]) -> str:
 UNTUNED: dict[str, Alteration] = {  # that the search was not made for
     "altered in three of these ways in turn": chain,
     "with sentences in another order": sentences_shuffled,
-    LOOKALIKE: lookalikes,
 }
 
 

@@ -16,7 +16,6 @@ class Spans(NamedTuple):
 
     start: NDArray[np.int64]  # (k,) in the text
     length: NDArray[np.int64]
-    place: NDArray[np.int64]  # in the corpus
 
     @property
     def stop(self) -> NDArray[np.int64]:
@@ -30,7 +29,7 @@ def maximal_matches(found: Matching) -> Spans:
     """The matches that no other one contains: their starts and their ends both ascend."""
     before = np.append(-1, found.length[:-1])
     first = np.flatnonzero((found.length > 0) & (found.length != before - 1))
-    return Spans(first, found.length[first], found.place[first])
+    return Spans(first, found.length[first])
 
 
 def copied_spans(found: Matching, at_least: int = LONG) -> Spans:
@@ -41,19 +40,18 @@ def copied_spans(found: Matching, at_least: int = LONG) -> Spans:
     """
     matches = maximal_matches(found)
     matches = matches.at(matches.length >= at_least)
-    kept: list[list[int]] = []  # start, stop, place
-    for start, length, place in zip(*(column.tolist() for column in matches), strict=True):
+    kept: list[list[int]] = []  # start, stop
+    for start, length in zip(*(column.tolist() for column in matches), strict=True):
         stop = start + length
         if kept and start < kept[-1][1]:
             if start - kept[-1][0] >= at_least:
                 kept[-1][1] = start
             else:
-                place += kept[-1][1] - start
                 start = kept[-1][1]
         if stop - start >= at_least:
-            kept.append([start, stop, place])
-    starts, stops, places = np.array(kept, np.int64).reshape(-1, 3).T
-    return Spans(starts, stops - starts, places)
+            kept.append([start, stop])
+    starts, stops = np.array(kept, np.int64).reshape(-1, 2).T
+    return Spans(starts, stops - starts)
 
 
 def copied(found: Matching, at_least: int = LONG) -> NDArray[np.bool_]:

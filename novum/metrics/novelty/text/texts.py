@@ -24,10 +24,10 @@ from novum.metrics.novelty.text.chance import (
     q_values,
 )
 from novum.metrics.novelty.text.differences import differences
-from novum.metrics.novelty.text.matching import Matching, match
+from novum.metrics.novelty.text.matching import Matching, first_places, match
 from novum.metrics.novelty.text.near_copies import BOILERPLATE, Found, Passages, Pool, search
 from novum.metrics.novelty.text.normal_form import fold, normalise
-from novum.metrics.novelty.text.readings import ReadTexts, read_samples
+from novum.metrics.novelty.text.readings import Reading, ReadTexts, read_samples
 from novum.metrics.novelty.text.references import TextReferences
 from novum.metrics.novelty.text.repetition import Document, distinct_n, documents, self_bleu
 from novum.metrics.novelty.text.spans import inside_of, novel_ngrams
@@ -127,8 +127,8 @@ def _word_for_word(
     novel = novel_ngrams(found, np.repeat(stops, np.diff(stops, prepend=0)))
     figures = _account(references, found, tokens, novel)
     usual, usually = references.usual_matching, references.usually_novel
-    if usual is not None and usually is not None and references.read_heldout is not None:
-        other = references.read_heldout.readings["verbatim"].tokens
+    other = references.usual_text
+    if usual is not None and usually is not None and other is not None:
         of_heldout = _account(references, usual, other, usually, "_heldout")
         pairs = zip(figures.items(), of_heldout.items(), strict=True)
         figures = dict(figure for both in pairs for figure in both)
@@ -290,24 +290,28 @@ def _places(
         if not more.any():
             break
         stop, place_stop = stop + more, place_stop + more
-    for i, (low, high) in enumerate(zip(start.tolist(), stop.tolist(), strict=True)):
-        best = low + int(np.argmax(exact.length[low:high]))
-        length = int(exact.length[best])
-        if length >= MOSTLY * (high - low):
-            start[i], stop[i] = best, best + length
-            place[i], place_stop[i] = exact.place[best], exact.place[best] + length
+    spans = zip(start.tolist(), stop.tolist(), strict=True)
+    best = np.array([low + int(np.argmax(exact.length[low:high])) for low, high in spans])
+    length = exact.length[best]
+    mostly = np.flatnonzero(length >= MOSTLY * (stop - start))
+    best, length = best[mostly], length[mostly]
+    first = first_places(references.index, own, best, length)
+    start[mostly], stop[mostly], place[mostly], place_stop[mostly] = (
+        best, best + length, first, first + length
+    )  # fmt: skip
     return (
-        _original(texts["verbatim"].origin, start, stop, int(read.stops[-1])),
-        _original(train["verbatim"].origin, place, place_stop, len(references.train)),
+        _original(texts["verbatim"], start, stop, int(read.stops[-1])),
+        _original(train["verbatim"], place, place_stop, len(references.train)),
     )
 
 
 def _original(
-    origin: NDArray, start: NDArray, stop: NDArray, end: int
+    reading: Reading, start: NDArray, stop: NDArray, end: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Places in the original; what follows a character, as a combining mark does, goes with it."""
-    after = np.append(origin, end)
-    return origin[start].astype(np.int64), after[stop].astype(np.int64)
+    last = stop >= len(reading.tokens)
+    after = reading.place(np.where(last, 0, stop))
+    return reading.place(start), np.where(last, end, after)
 
 
 def _folded_figures(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from novum.core.vocabulary import Vocabulary
-from novum.datamodules.sources.corpus import Piece, TextSource
+from novum.datamodules.sources.corpus import TextSource
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz ABCDEF.\n"
 VOCABULARY = Vocabulary("|#" + LETTERS)  # | and # are never drawn
@@ -59,11 +59,3 @@ def plant(into: str, train: str, lengths: list[int], seed: int, around: str = "|
 
 def source(text: str, name: str = "train.txt") -> TextSource:
     return TextSource.of(text, name, VOCABULARY)
-
-
-def documents(texts: list[str], name: str) -> TextSource:
-    """Training or held-out text of several documents."""
-    found = TextSource.of("".join(texts))
-    starts = np.cumsum([0, *map(len, texts)]).tolist()
-    pieces = [Piece(s, f"{name}{i}", 0) for i, s in enumerate(starts[:-1])]
-    return TextSource(found.tokens, found.vocabulary, pieces)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from novum.datamodules.sources.corpus import TextSource
 from novum.metrics.novelty.text import TextReferences, judge_text
 from novum.metrics.novelty.text.chance import (
     EXCESS_ERROR,
@@ -21,8 +22,7 @@ from novum.metrics.novelty.text.chance import (
     model_threshold,
     null_of,
 )
-from novum.metrics.novelty.text.near_copies import Passages, build_pool
-from tests.metrics.novelty.text.markov import documents
+from novum.metrics.novelty.text.near_copies import Passages
 
 
 def a_null(scores, tokens: int = 300_000) -> Null:
@@ -65,7 +65,8 @@ def test_a_repeated_passage_is_not_excused_by_itself():
     text = np.random.default_rng(0).integers(1, 27, 20_000).astype(np.uint8)
     text[9000:9100] = text[1000:1100]
     text[15_000:15_100] = text[4000:4100]
-    pool = build_pool(text, text[:0], np.array([0]), np.array([], int))
+    letters = "".join(chr(ord("a") + token - 1) for token in text.tolist())
+    pool = TextReferences(TextSource.of(letters), None).pool
     repeated = passages((1000, 1100, 9000, 9100, 400.0), (4000, 4100, 15_000, 15_100, 300.0))
     null = null_of(repeated, pool, 300_000, 0)
     assert null.scores.tolist() == [400, 300]
@@ -119,7 +120,9 @@ def test_fresh_source_code_raises_no_alarm(request):
         train, heldout, fresh = (
             [texts[i] for i in part] for part in np.split(order, [len(order) * 7 // 10, -30])
         )
-        references = TextReferences(documents(train, "t"), documents(heldout, "h"))
+        references = TextReferences(
+            TextSource.of_documents(train, "t"), TextSource.of_documents(heldout, "h")
+        )
         for sample in fresh:
             found = judge_text(references, [sample])
             alarms += bool(found.novelty["folded"]["facts_found"])

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from novum.metrics.novelty.text import build_index, match
+from novum.metrics.novelty.text import build_index, first_places, match
 from novum.metrics.novelty.text import matching as module
 
 
@@ -16,18 +16,34 @@ def by_definition(train, text):
     return table[:-1].max(1)
 
 
-def check(train, text, found):
+def check(train, text, size=None):
+    """Lengths and places, with shards of so many bytes."""
+    index = build_index(train, size)
+    found = match(index, text)
     assert found.length.tolist() == by_definition(train, text).tolist()
-    for i, (length, place) in enumerate(zip(*found, strict=True)):
-        assert place + length <= len(train)
-        assert (train[place : place + length] == text[i : i + length]).all()
+    starts = np.flatnonzero(found.length)
+    places = first_places(index, text, starts, found.length[starts])
+    whole = train.astype(">u2").tobytes()
+    for i, place in zip(starts.tolist(), places.tolist(), strict=True):
+        passage = text[i : i + found.length[i]].astype(">u2").tobytes()
+        at = whole.find(passage)
+        while at % 2:
+            at = whole.find(passage, at + 1)
+        assert 2 * place == at
 
 
 symbols = st.integers(1, 4)
+bytes_of_a_shard = st.sampled_from([None, 2, 14, 66, 130])
 
 
-@given(st.data(), st.sampled_from([np.uint8, np.uint16]), symbols, st.sampled_from([8, 16, 32]))
-def test_lengths_are_those_of_all_pairs_compared(data, dtype, count, far):
+@given(
+    st.data(),
+    st.sampled_from([np.uint8, np.uint16]),
+    symbols,
+    st.sampled_from([8, 16, 32]),
+    bytes_of_a_shard,
+)
+def test_lengths_are_those_of_all_pairs_compared(data, dtype, count, far, size):
     alphabet = data.draw(
         st.lists(st.integers(0, np.iinfo(dtype).max), min_size=count, max_size=count)
     )
@@ -37,17 +53,19 @@ def test_lengths_are_those_of_all_pairs_compared(data, dtype, count, far):
     text = np.concatenate([own, train[len(own) % len(train) :], own, copy])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "FAR", far)
-        check(train, text, match(build_index(train), text))
+        check(train, text, size)
 
 
 @pytest.mark.parametrize("symbol", [0, 7, 255])
-def test_one_symbol_over_and_over(symbol):
+@pytest.mark.parametrize("size", [None, 167, 72])
+def test_one_symbol_over_and_over(symbol, size):
     train, text = np.full(500, symbol, np.uint8), np.full(700, symbol, np.uint8)
-    found = match(build_index(train), text)
+    found = match(build_index(train, size), text)
     assert found.length.tolist() == np.minimum(500, np.arange(700, 0, -1)).tolist()
 
 
-def test_far_copies_among_chance(monkeypatch):
+@pytest.mark.parametrize("size", [None, 3000, 1000, 430])
+def test_far_copies_among_chance(size):
     random = np.random.default_rng(0)
     train = random.integers(0, 4, 3000).astype(np.uint8)
     text = random.integers(0, 4, 2000).astype(np.uint8)
@@ -55,13 +73,14 @@ def test_far_copies_among_chance(monkeypatch):
     text[1000:1400] = train[2500:2900]  # the same source twice
     text[1900:] = train[:100]
     train[1500:1600] = train[2500:2600]  # and one passage in two places
-    check(train, text, match(build_index(train), text))
+    check(train, text, size)
 
 
 def test_all_of_the_largest_vocabulary():
     train = np.arange(65536, dtype=np.uint16)[::-1][:4000]
     text = np.concatenate([train[100:300], train[:50], train[3900:]])
-    check(train, text, match(build_index(train), text))
+    check(train, text)
+    check(train, text, 1142)  # bytes: seven shards
 
 
 def test_blocks_make_no_difference(monkeypatch):
@@ -90,11 +109,16 @@ def test_other_tokens_are_refused(tokens):
         build_index(tokens)
 
 
-def test_a_text_too_large_for_the_memory_is_refused(free_memory):
-    free_memory(8192)
-    with pytest.raises(ValueError, match="finding copies of a text of 2,000 characters takes"):
-        build_index(np.ones(2000, np.uint8))
-    assert len(build_index(np.ones(1000, np.uint8))) == 1000
+def test_little_memory_makes_more_shards(free_memory):
+    train = np.random.default_rng(0).integers(0, 3, 300_000).astype(np.uint8)
+    text = train[131_000:131_200]  # across the end of a shard
+    whole = build_index(train)
+    free_memory(1_048_576)
+    index = build_index(train)
+    assert [len(shard) for shard in index.shards] == [131_072, 131_072, 37_856]
+    assert len(whole.shards) == 1
+    assert (match(index, text).length == match(whole, text).length).all()
+    assert match(index, text).length[0] == 200
 
 
 def test_an_empty_corpus_is_refused():

@@ -7,9 +7,15 @@ from novum.core.vocabulary import code_points
 from novum.datamodules.sources.corpus import TextSource
 from novum.metrics.novelty.text import TextReferences, judge_text
 from novum.metrics.novelty.text.normal_form import fold, normalise
-from novum.metrics.novelty.text.planted_edits import ALTERATIONS, NAMES_REPLACED, UNTUNED, WORD
+from novum.metrics.novelty.text.planted_edits import (
+    ALTERATIONS,
+    NAMES_REPLACED,
+    UNTUNED,
+    WORD,
+    lookalikes,
+)
 from novum.metrics.novelty.text.text_power import EVERY, text_power
-from tests.metrics.novelty.text.markov import chain, documents, ngram_model
+from tests.metrics.novelty.text.markov import chain, ngram_model
 from tests.metrics.novelty.text.words import author
 
 TRAIN, HELDOUT = author(220_000, seed=1), author(60_000, seed=2)
@@ -104,8 +110,8 @@ def test_what_heldout_text_has_too_is_no_copy():
 def test_what_many_documents_share_is_boilerplate():
     licence = author(400, seed=77)
     own = [licence * (i < 30) + author(3000, seed=100 + i) for i in range(60)]
-    other = documents([author(3000, seed=200 + i) for i in range(20)], "h")
-    references = TextReferences(documents(own, "t"), other)
+    other = TextSource.of_documents([author(3000, seed=200 + i) for i in range(20)], "h")
+    references = TextReferences(TextSource.of_documents(own, "t"), other)
     text = author(4000, seed=3) + licence + author(4000, seed=4) + own[5][1000:1800]
     copies = judge_text(references, [text]).copies
     assert sorted(c.documents for c in copies) == [0, 30]
@@ -150,7 +156,9 @@ def test_short_poems_of_a_script_without_spaces():
     weights = 1 / np.arange(5, 3005)
     lines = ["".join(random.choice(signs, 5, p=weights / weights.sum())) for _ in range(1600)]
     poems = ["，".join(lines[i : i + 4]) + "。\n" for i in range(0, 1600, 4)]
-    references = TextReferences(documents(poems[:300], "t"), documents(poems[300:350], "h"))
+    references = TextReferences(
+        TextSource.of_documents(poems[:300], "t"), TextSource.of_documents(poems[300:350], "h")
+    )
     text = "".join(poems[i * 9] + poems[350 + i] for i in range(30))
     found = judge_text(references, [text])
     assert len({c.place for c in found.copies if c.q <= 0.1}) == 30
@@ -163,13 +171,25 @@ def test_power_names_what_it_plants(references):
     assert list(card) == [name for name in EVERY if name != NAMES_REPLACED]
     for name, recall in card.items():
         assert recall.value >= 0.95 or name in UNTUNED, name
-    chained, sentences, look_alike = (card[name].value for name in UNTUNED)
+    chained, sentences = (card[name].value for name in UNTUNED)
     assert chained >= 0.7 and sentences >= 0.9
-    assert look_alike <= 0.1  # whoever makes them seen changes what the documents say
 
 
 def untuned(text: str, which: int, chance: np.random.Generator | None = None) -> str:
     return [*UNTUNED.values()][which](text, chance or np.random.default_rng(1), ["word", "other"])
+
+
+def test_letters_that_look_alike_are_one():
+    replaced = lookalikes("Case in Point", np.random.default_rng(0), [])
+    assert not set(replaced) & set("CaseiPo")
+    assert (
+        fold(normalise(code_points(replaced))).codes.tobytes().decode("utf-32-le") == "caseinpoint"
+    )
+    russian = "Съешь же ещё этих мягких французских булок, да выпей чаю"
+    folded = [fold(normalise(code_points(x))).codes.tolist() for x in (russian, russian.upper())]
+    assert folded[0] == folded[1]
+    assert len(set(folded[0])) == len(set(russian.lower()) - set(" ,ёй"))  # none made one
+    assert lookalikes("北京", np.random.default_rng(0), []) == "北京"
 
 
 def test_alterations_that_the_search_was_not_made_for():
@@ -177,8 +197,6 @@ def test_alterations_that_the_search_was_not_made_for():
     text = "One of them. Two of them? Three! Four of them; five."
     assert sorted(untuned(text, 1)) == sorted(text)
     assert untuned(text, 1) != text
-    assert fold(normalise(code_points(untuned("case", 2)))).codes.tolist() != list(b"case")
-    assert untuned("北京", 2) == "北京"
     assert len({untuned(text * 5, 0, chance) for _ in range(10)}) == 10
 
 

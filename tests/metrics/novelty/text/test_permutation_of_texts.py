@@ -7,12 +7,12 @@ import pytest
 import torch
 from scipy.stats import binom, kstest
 
+from novum.datamodules.sources.corpus import TextSource
 from novum.metrics.novelty import Matches, permutation_test_from_matches
 from novum.metrics.novelty.text import TextReferences
 from novum.metrics.novelty.text.near_copies import search
 from novum.metrics.novelty.text.readings import read_samples
 from novum.metrics.novelty.text.texts import window_matches
-from tests.metrics.novelty.text.markov import documents
 from tests.metrics.novelty.text.words import author
 
 DOCUMENTS = [author(900, seed=300 + i) for i in range(48)]
@@ -30,7 +30,9 @@ def samples(of) -> list[str]:
 def matches(texts: list[str], order, trained: int) -> Matches:
     """Best matches of windows in documents dealt to training and held-out text in this order."""
     own, other = ([DOCUMENTS[i] for i in x] for x in (order[:trained], order[trained:]))
-    references = TextReferences(documents(own, "t"), documents(other, "h"))
+    references = TextReferences(
+        TextSource.of_documents(own, "t"), TextSource.of_documents(other, "h")
+    )
     read = read_samples(texts, references.alphabets)
     found = search(
         references.pool, read.readings["folded"].tokens, read.ends["folded"], read.inner_stops

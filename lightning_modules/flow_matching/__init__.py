@@ -1,0 +1,1 @@
+"""Flow matching: a network learns the velocity of noise that becomes images."""

@@ -1,0 +1,86 @@
+"""The gate of evaluate.py: criteria, and what programs and pull requests read of a report."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from novum.cli.program import program_name
+from novum.core.errors import InputError, printable
+from novum.core.files import write_text
+from novum.report.criteria import (
+    Check,
+    Requirement,
+    check_report,
+    parse_findings,
+    parse_requirement,
+)
+from novum.report.junit import junit
+from novum.report.markdown import markdown
+from novum.report.model import Finding, Report
+
+STDOUT = Path("-")
+
+
+class Criteria(NamedTuple):
+    """Findings and limits that fail a gate."""
+
+    fail_on: list[Finding]
+    requirements: list[Requirement]
+    facts_decide: bool  # where nothing is held out
+
+
+def criteria_of(options: argparse.Namespace) -> Criteria:
+    """The criteria asked for, and places for the results, checked before the work."""
+    found = parse_findings(options.fail_on) if options.fail_on is not None else []
+    for name in ("json", "markdown", "junit"):
+        _require_file(f"--{name}", getattr(options, name))
+    facts_decide = Finding.CANNOT_JUDGE not in found
+    if options.fail_on_copying:
+        found += [Finding.COPYING, Finding.CANNOT_JUDGE]
+    return Criteria(found, [parse_requirement(text) for text in options.require], facts_decide)
+
+
+def _require_file(option: str, path: Path | None) -> None:
+    if path is None or path == STDOUT:
+        return
+    if path.is_dir():
+        raise InputError(f"{option} {path} is a folder: name a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{option} {path}: no folder for it ({error.strerror})") from error
+
+
+def check(report: Report, criteria: Criteria) -> list[Check]:
+    return check_report(report, *criteria)
+
+
+def write(
+    report: Report, checks: Sequence[Check], options: argparse.Namespace, stdout: TextIO
+) -> None:
+    """Write what programs read."""
+    if options.json:
+        _put(options.json, report.to_json() + "\n", stdout)
+    if options.markdown:
+        base = Path() if options.markdown == STDOUT else options.markdown.parent
+        _put(options.markdown, markdown(report, checks, options.output, base), stdout)
+    if options.junit:
+        _put(options.junit, junit(report, checks), stdout)
+
+
+def _put(path: Path, text: str, stdout: TextIO) -> None:
+    if path == STDOUT:
+        stdout.write(text)
+        stdout.flush()
+    else:
+        write_text(path, text)
+
+
+def say(checks: Sequence[Check]) -> None:
+    """A line on stderr for each criterion that is not met."""
+    for found in checks:
+        if not found.passed:
+            line = f"{program_name()}: {found.name}: failed: {found.message}"
+            print(printable(line), file=sys.stderr)

@@ -1,0 +1,117 @@
+"""`novum.evaluate`: everything that evaluate.py does, from code."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+from novum.core.distributed import process_group
+from novum.core.errors import NovumError
+from novum.evaluation.request import Request, feature_list, for_code
+from novum.report.model import Report
+
+
+def evaluate(
+    samples: Any,
+    train: Any = None,
+    heldout: Any = None,
+    *,
+    kind: Literal["image", "text"] = "image",
+    features: str | Sequence[str] | None = None,
+    seed: int = 0,
+    output: str | PathLike[str] | None = None,
+    num_samples: int | None = None,
+    classifier: str | PathLike[str] | None = None,
+    groups: str | PathLike[str] | None = None,
+    image_column: str | None = None,
+    text_column: str | None = None,
+    split: str | None = None,
+    encoding: str = "utf-8",
+    on_bad_image: Literal["error", "skip"] = "error",
+    on_bad_text: Literal["error", "skip"] = "error",
+    follow_links: bool = False,
+    redacted: bool = False,
+) -> Report:
+    """Judge samples against training data: are they good, and are they new?
+
+    Images are uint8, or floats from 0 to 1: an array or tensor (n, h, w), (n, h, w, c) or
+    (n, c, h, w); images, or paths of them, in a list; a table of `datasets`; a torch Dataset or
+    DataLoader; or a place: a folder, a .npy, .npz, .parquet, .arrow or .tar file. Texts are a list
+    of str, a table of `datasets`, or a file, a folder or a glob.
+
+    Args:
+        samples: What to judge, never split. Also a generator: a checkpoint, a module with `sample`
+            or `sample_text`, or a function of n and a seed that returns n images or texts.
+        train: What the generator was trained on. A checkpoint's run knows it.
+        heldout: Data like it that was never trained on. Without any, facts alone decide; a built-in
+            set (`digits`, `cifar10`) brings its own.
+        kind: image or text.
+        features: Feature spaces, the usual ones if not given.
+        seed: Of samples drawn, and of cells.
+        output: Folder for report.html, report.json and TensorBoard events; nothing is written
+            without one.
+        num_samples: Drawn from a generator: 10,000 images or 100 texts if not given.
+        classifier: A classifier's checkpoint, for the separability of a generator's styles.
+        groups: Images that are held out together: a CSV of image and group, or a pattern of names.
+        image_column: Of tables and archives; found if not given.
+        text_column: Of tables of texts; found if not given.
+        split: Of tables, the one to read.
+        encoding: Of files of text; several, parted by commas, are tried in turn.
+        on_bad_image: Stop at an image that cannot be read, or leave it out and count it.
+        on_bad_text: Likewise.
+        follow_links: Follow links that lead out of a folder.
+        redacted: Hashes in the place of images, texts and their names.
+
+    Returns:
+        The report: `finding`, `facts`, `quality`, `novelty`, `verdict.text`, `to_json()`,
+        `assert_no_copying()`; in a notebook it shows its page.
+
+    Raises:
+        ValueError: In one line, for what cannot be judged as it is; FileNotFoundError for a place
+            that does not exist.
+    """
+    with _in_words_of_code():
+        return judge(
+            Request(
+                samples=samples,
+                train=train,
+                heldout=heldout,
+                kind=kind,
+                features=feature_list(features),
+                seed=seed,
+                output=None if output is None else Path(output),
+                num_samples=num_samples,
+                classifier=None if classifier is None else str(classifier),
+                groups=None if groups is None else str(groups),
+                image_column=image_column,
+                text_column=text_column,
+                split=split,
+                encoding=encoding,
+                on_bad_image=on_bad_image,
+                on_bad_text=on_bad_text,
+                follow_links=follow_links,
+                redacted=redacted,
+                quiet=True,
+            )
+        )
+
+
+def judge(request: Request) -> Report:
+    """The report that a request asks for."""
+    if request.kind == "text":
+        from novum.evaluation.text import evaluate_texts as engine
+    else:
+        from novum.evaluation.images import evaluate_images as engine  # imports torch
+    with process_group():
+        return engine(request)
+
+
+@contextlib.contextmanager
+def _in_words_of_code() -> Iterator[None]:
+    """Messages name arguments in the place of options."""
+    try:
+        yield
+    except NovumError as error:
+        error.args = tuple(for_code(arg) if isinstance(arg, str) else arg for arg in error.args)
+        raise

@@ -1,0 +1,152 @@
+"""Requests: the sets to judge and the options, of evaluate.py and of `novum.evaluate` alike."""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from novum.core.errors import InputError, printable
+
+KINDS = ("image", "text")
+LARGEST_SEED = 2**31 - 1
+ON_BAD = ("error", "skip")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """An evaluation that is asked for. Messages call a field by its option: --num-samples.
+
+    Args:
+        samples: What to judge: a place, what a program holds, or a generator.
+        train: What the generator was trained on; None: what its checkpoint's run says.
+        heldout: Data like it, never trained on; None: unsaid; "none": there is none.
+        kind: image or text.
+        features: Names of feature spaces; None: the usual ones.
+        seed: Of samples drawn, and of cells.
+        output: Folder of report.html, report.json and TensorBoard events; None: nothing is written.
+        num_samples: Drawn from a generator.
+        classifier: A classifier's checkpoint, for the separability of a generator's styles.
+        groups: Images that are held out together.
+        contamination: Of text: held-out documents stand in the place of samples.
+        ask_heldout: An unsaid held-out set is an error.
+        quiet: Print nothing.
+        redacted: Write no image or text of the training set, and no name of one: hashes instead.
+    """
+
+    samples: Any
+    train: Any = None
+    heldout: Any = None
+    kind: str = "image"
+    features: Sequence[str] | None = None
+    seed: int = 0
+    output: Path | None = None
+    num_samples: int | None = None
+    classifier: str | None = None
+    groups: str | None = None
+    image_column: str | None = None
+    text_column: str | None = None
+    split: str | None = None
+    encoding: str = "utf-8"
+    on_bad_image: str = "error"
+    on_bad_text: str = "error"
+    follow_links: bool = False
+    contamination: bool = False
+    ask_heldout: bool = False
+    quiet: bool = False
+    redacted: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "train", "heldout"):
+            place = getattr(self, name)
+            if isinstance(place, os.PathLike):
+                object.__setattr__(self, name, os.fspath(place))
+            elif isinstance(place, str) and not place.strip():
+                raise InputError(f"--{name} is empty: give a path or a name")
+        check(self)
+
+    @property
+    def is_checkpoint(self) -> bool:
+        return isinstance(self.samples, str) and self.samples.endswith(".ckpt")
+
+    def say(self, line: str) -> None:
+        """Print a line once for all ranks, unless all is to be quiet."""
+        from novum.core import distributed  # imports torch
+
+        if not self.quiet and distributed.is_rank_zero():
+            print(printable(line), flush=True)
+
+    def settings(self) -> dict[str, Any]:
+        """All that figures depend on beside the sets themselves, as JSON has it."""
+        places = {
+            name: place if place is None or isinstance(place, str) else None
+            for name in ("samples", "train", "heldout")
+            for place in (getattr(self, name),)
+        }
+        others = (
+            "kind seed num_samples classifier groups image_column text_column split encoding"
+            " on_bad_image on_bad_text follow_links contamination"
+        ).split()
+        features = None if self.features is None else list(self.features)
+        return {**places, "features": features, **{name: getattr(self, name) for name in others}}
+
+
+def check(request: Request) -> None:
+    """Raise InputError for what is no value of a field, and for fields that contradict."""
+    if request.kind not in KINDS:
+        near = difflib.get_close_matches(str(request.kind), KINDS, 1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise InputError(f"--kind {request.kind!r}: {meant}give image or text")
+    for name in ("on_bad_image", "on_bad_text"):
+        if getattr(request, name) not in ON_BAD:
+            raise InputError(f"{option(name)} {getattr(request, name)!r}: give error or skip")
+    if not isinstance(request.seed, int) or not 0 <= request.seed <= LARGEST_SEED:
+        raise InputError(f"--seed {request.seed}: give a number from 0 to {LARGEST_SEED}")
+    if request.num_samples is not None:
+        if not isinstance(request.num_samples, int) or request.num_samples < 2:
+            raise InputError(f"--num-samples {request.num_samples}: at least 2 are needed")
+    of_text = request.text_column or request.encoding != "utf-8" or request.on_bad_text == "skip"
+    if request.kind == "image" and (of_text or request.contamination):
+        raise InputError(
+            "--text-column, --encoding, --on-bad-text and --contamination are of text: leave them"
+            " out without --kind text"
+        )
+    of_images = request.groups or request.image_column or request.on_bad_image == "skip"
+    if request.kind == "text" and of_images:
+        raise InputError(
+            "--groups, --image-column and --on-bad-image are of images: leave them out"
+        )
+    if request.kind == "text" and request.features:
+        raise InputError("--features are of images: leave it out with --kind text")
+    if request.classifier and not _has_styles(request):
+        raise InputError(
+            "--classifier labels what a StyleGAN makes: --samples must be its checkpoint"
+        )
+    if isinstance(request.train, str) and request.train == "none":
+        raise InputError("--train none: copying is judged against training data, so name it")
+
+
+def _has_styles(request: Request) -> bool:
+    return request.is_checkpoint or hasattr(request.samples, "synthesize")
+
+
+def option(field: str) -> str:
+    """`--num-samples` of num_samples."""
+    return f"--{field.replace('_', '-')}"
+
+
+def for_code(message: str) -> str:
+    """A message in the words of a function: `num_samples` for `--num-samples`."""
+    return re.sub(r"--([a-z]+(?:-[a-z]+)*)", lambda found: found[1].replace("-", "_"), message)
+
+
+def feature_list(features: str | Sequence[str] | None) -> list[str] | None:
+    """Names of feature spaces, given one by one or parted by commas."""
+    if features is None:
+        return None
+    if isinstance(features, Mapping) or not isinstance(features, str | Sequence):
+        raise InputError(f"--features {features!r}: give a name, or a list of names")
+    listed = features.split(",") if isinstance(features, str) else features
+    return [str(name).strip() for name in listed]

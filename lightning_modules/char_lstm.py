@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, cast
 
 import torch
@@ -229,8 +230,9 @@ class CharLSTM(Module):
     def predict_step(self, batch: tuple[int, int], batch_idx: int) -> list[str]:
         """Each with its prime."""
         first, n = batch
-        tokens = self._sample(n, self.predict_length, self.sampling, derived_seed(self.seed, first))
-        return [self.sampling.prime + self.vocabulary.decode(text) for text in tokens]
+        seed, how = derived_seed(self.seed, first), asdict(self.sampling)
+        texts = self.sample_text(n, self.predict_length, seed=seed, **how)
+        return [self.sampling.prime + text for text in texts]
 
     # -- analysis ------------------------------------------------------------------------------
 

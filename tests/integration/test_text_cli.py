@@ -96,7 +96,7 @@ def test_from_text_to_texts(run, text, tmp_path, one_line, monkeypatch, capsys):
     assert [path.name for path in written] == ["000000.txt", "000001.txt", "000002.txt"]
     assert all(len(path.read_text()) == 42 and path.read_text()[:2] == "la" for path in written)
 
-    os.remove(text)  # a checkpoint is enough
+    os.rename(text, tmp_path / "again")  # a checkpoint is enough
     monkeypatch.setattr(sys, "argv", ["generate.py"])
     generate(["--checkpoint", best, "--prime", "la", "--length", "30", "--seed", "1"])
     printed = capsys.readouterr().out
@@ -108,6 +108,9 @@ def test_from_text_to_texts(run, text, tmp_path, one_line, monkeypatch, capsys):
         generate(["--checkpoint", best, "--prime", "laXYZ", "--length", "9"])
     assert capsys.readouterr().out.startswith("laXYZ")
     assert "top_p is 3" in one_line(generate, ["--checkpoint", best, "--top-p", "3"])
+    generate(["--checkpoint", best, "--length", "9", "--guard", "--train", str(tmp_path / "again")])
+    said = capsys.readouterr()
+    assert len(said.out) == 10 and said.err.startswith("Guard: none of 1 samples was refused")
     beam = ["--checkpoint", best, "--beam", "2", "--temperature", "0.5"]
     assert "beam is 2 and temperature is 0.5" in one_line(generate, beam)
 

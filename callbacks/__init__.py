@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from novum.callbacks.adversarial_robustness import AttackFigure, Robustness
     from novum.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
     from novum.callbacks.evaluation import Evaluation, EvaluationCallback
+    from novum.callbacks.guard import Guard
     from novum.callbacks.health import TrainingHealth
     from novum.callbacks.image_results import ClassJudge, SourceDistance, WriteResult
     from novum.callbacks.latent_space import LatentRecovery, LatentSpace
@@ -43,6 +44,7 @@ __all__ = [
     "EvaluationCallback",
     "FilmStrip",
     "FrechetDistanceCallback",
+    "Guard",
     "Interpolation",
     "InterpretableUnits",
     "KernelDistance",

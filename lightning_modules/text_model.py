@@ -4,6 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, cast
 
 import torch
@@ -255,7 +256,8 @@ class TextModel(Module):
     def predict_step(self, batch: tuple[int, int], batch_idx: int) -> list[str]:
         """Each with its prime."""
         first, n = batch
-        texts = self._texts(n, self.predict_length, self.sampling, derived_seed(self.seed, first))
+        seed, how = derived_seed(self.seed, first), asdict(self.sampling)
+        texts = self.sample_text(n, self.predict_length, seed=seed, **how)
         return [self.sampling.prime + text for text in texts]
 
     # -- analysis ------------------------------------------------------------------------------

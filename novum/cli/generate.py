@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from novum.cli.program import TRUST, Parser, one_line_errors
-from novum.core.errors import printable
+from novum.core.errors import InputError, printable
 from novum.core.security.trust import trusting
 
+GUARD = "draw a text again that copies the training text: that of the checkpoint's run"
 EPILOG = """\
 examples:
   {program} --checkpoint runs/char_lstm_stdlib/version_0/checkpoints/best.ckpt --prime "def "
   {program} --checkpoint best.ckpt --samples 100 --length 2000 --temperature 0.7 --output texts/
+  {program} --checkpoint best.ckpt --samples 100 --guard --output texts/
 """
 
 
@@ -29,6 +31,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--top-p", metavar="P", type=float, help="draw from the likeliest of probability P")
     add("--typical", metavar="P", type=float, help="draw from those of about expected surprisal")
     add("--beam", metavar="N", type=int, help="the likeliest texts found by a search this wide")
+    add("--guard", action="store_true", help=GUARD)
+    add("--train", metavar="PLACE", help="for --guard, in place of the run's training text")
+    add("--heldout", metavar="PLACE", help="for --train: text like it, never trained on")
     add("--trust", action="store_true", help=TRUST)
     add("--seed", metavar="S", type=int, help="the same text again; default: another each time")
     add("--output", metavar="DIR", type=Path, help="write 000000.txt, ... there, do not print")
@@ -38,6 +43,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             parser.error(f"--{name} {getattr(options, name)}: at least 1 is needed")
     if options.seed is not None and not 0 <= options.seed < 2**31:
         parser.error(f"--seed {options.seed}: give a number from 0 to {2**31 - 1}")
+    if options.train and not options.guard:
+        parser.error("--train is what --guard compares with: give --guard as well")
+    if options.heldout and not options.train:
+        parser.error("--heldout goes with --train: give the training text as well")
     return options
 
 
@@ -46,6 +55,32 @@ def shown(text: str) -> str:
     if not sys.stdout.isatty():
         return text
     return "\t".join(map(printable, text.split("\t")))
+
+
+def guarded(model: Any, options: argparse.Namespace) -> Any:
+    """The model behind a guard that knows the training text."""
+    from novum.core.security import arguments_of_run
+    from novum.datamodules.text import TextDataModule
+    from novum.evaluation.guarded import GuardedTexts, TextGuard
+    from novum.evaluation.text_sets import Places, open_source, split_text
+
+    places = Places().of_vocabulary(model.vocabulary)
+    if options.train and options.heldout not in (None, options.train):
+        sides = [open_source(place, places) for place in (options.train, options.heldout)]
+        return GuardedTexts(model, TextGuard(*sides))
+    if options.train and options.heldout is None:
+        return GuardedTexts(model, TextGuard(open_source(options.train, places)))
+    if options.train:
+        data = split_text(options.train, places)
+    elif known := arguments_of_run(options.checkpoint, TextDataModule):
+        kept = ("vocabulary_of", "new_characters")  # of the model
+        data = TextDataModule(**{k: v for k, v in known.items() if k not in kept})
+    else:
+        raise InputError(
+            f"{options.checkpoint} has no config of a run of text beside it: give the training text"
+            " with --train, and text like it with --heldout"
+        )
+    return GuardedTexts(model, TextGuard(data.train_reference(), data.heldout_reference()))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,7 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.output:
             prepare_output(options.output)
         model: Any = load_module(options.checkpoint, "sample_text", "text generator")
-        texts = model.sample_text(
+        writer = guarded(model, options) if options.guard else model
+        texts = writer.sample_text(
             options.samples,
             options.length,
             temperature=options.temperature,
@@ -76,6 +112,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 (options.output / f"{i:06d}.txt").write_bytes(whole)
             else:
                 print(shown(whole.decode()))
+        if options.guard:
+            from novum.evaluation.guarded import refusals
+
+            print(refusals(writer.drawn, writer.refused), file=sys.stderr)
         if options.output:
             print(f"Texts: {options.output} ({len(texts)} of {options.length:,} characters)")
 

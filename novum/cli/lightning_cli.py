@@ -29,6 +29,7 @@ import novum.callbacks
 import novum.datamodules
 import novum.lightning_modules
 from novum.callbacks.checkpointing import LAST, use_atomic_checkpoints
+from novum.callbacks.guard import Guard
 from novum.callbacks.preemption import SIGNALS, Preempted
 from novum.callbacks.run_identity import RunRecord
 from novum.callbacks.summary import RunSummary, WriteSamples, print_figures
@@ -268,6 +269,8 @@ class TrainCLI(LightningCLI):
             if not any(isinstance(x, writers) for x in callbacks_of(self.trainer)):
                 print("predict writes nothing without WriteSamples among trainer.callbacks")
         if self.subcommand == "predict" and is_overridden("predict_dataloader", self.model):
+            for guard in (x for x in callbacks_of(self.trainer) if isinstance(x, Guard)):
+                guard.data = self.datamodule
             self.datamodule = None  # a generator says itself what to make
 
     def after_validate(self) -> None:

@@ -67,8 +67,9 @@ def _refuse_search(trainer: Namespace) -> None:
     """A run is repeated and goes on by the batch size in its config."""
     from pytorch_lightning.callbacks import BatchSizeFinder
 
-    listed = trainer.get("callbacks")
-    if any(_is_a(callback, BatchSizeFinder) for callback in listed or ()):
+    listed = trainer.get("callbacks") or []
+    listed = listed if isinstance(listed, list) else [listed]  # one may stand by itself
+    if any(_is_a(callback, BatchSizeFinder) for callback in listed):
         raise InputError(
             "BatchSizeFinder would train with another batch size than config.yaml says, and search"
             " anew at each resume: leave it out, and try sizes with --trainer.fast_dev_run=3"

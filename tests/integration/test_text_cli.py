@@ -111,7 +111,7 @@ def test_from_text_to_texts(run, text, tmp_path, one_line, monkeypatch, capsys):
     line = one_line(explore, ["extract", "--checkpoint", best, *long])
     assert "too short for prompts of 200 and 50000 characters: give shorter ones" in line
 
-    os.remove(text)  # a checkpoint is enough
+    os.rename(text, tmp_path / "again")  # a checkpoint is enough
     monkeypatch.setattr(sys, "argv", ["generate.py"])
     generate(["--checkpoint", best, "--prime", "la", "--length", "30", "--seed", "1"])
     printed = capsys.readouterr().out
@@ -123,6 +123,9 @@ def test_from_text_to_texts(run, text, tmp_path, one_line, monkeypatch, capsys):
         generate(["--checkpoint", best, "--prime", "laXYZ", "--length", "9"])
     assert capsys.readouterr().out.startswith("laXYZ")
     assert "top_p is 3" in one_line(generate, ["--checkpoint", best, "--top-p", "3"])
+    generate(["--checkpoint", best, "--length", "9", "--guard", "--train", str(tmp_path / "again")])
+    said = capsys.readouterr()
+    assert len(said.out) == 10 and said.err.startswith("Guard: none of 1 samples was refused")
     beam = ["--checkpoint", best, "--beam", "2", "--temperature", "0.5"]
     assert "beam is 2 and temperature is 0.5" in one_line(generate, beam)
 

@@ -121,8 +121,21 @@ SMALL = {  # what makes a trial of it fast: by its data's class, and by its name
         "--data.init_args.dataset=files",
         "--data.files=text.txt",
         "--data.chunk_length=10",
-        "--model.init_args.network.init_args.hidden_size=32",
     ],
+    **{
+        f"char_lstm_{text}": ["--model.init_args.network.init_args.hidden_size=32"]
+        for text in ("shakespeare", "stdlib")
+    },
+    **{
+        f"char_transformer_{text}": [
+            "--model.init_args.network.init_args.width=32",
+            "--model.init_args.network.init_args.heads=2",
+            "--model.init_args.network.init_args.context=10",
+            "--model.init_args.compile_network=false",
+            "--data.window=10",
+        ]
+        for text in ("shakespeare", "shakespeare_gpu", "stdlib")
+    },
     "SingleImageDataModule": ["--data.init_args.size=64"],
     "StyleImageDataModule": ["--data.init_args.size=64", "--model.init_args.min_scale=64"],
     **dict.fromkeys(

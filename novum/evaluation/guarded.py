@@ -39,11 +39,11 @@ T = TypeVar("T", contravariant=True)
 class Guard(Protocol[T]):
     """Rule that says which samples copy."""
 
-    def sources(self, samples: "Sequence[T]") -> list[str | None]:
+    def sources(self, samples: Sequence[T]) -> list[str | None]:
         """Name what each sample is a copy of; None for one that is none."""
         ...
 
-    def residual(self, samples: "Sequence[T]") -> Interval:
+    def residual(self, samples: Sequence[T]) -> Interval:
         """Share of samples that copy, by a look that the guard does not take."""
         ...
 
@@ -73,7 +73,9 @@ class ImageGuard:
             )
         self.train, self.heldout = train, heldout
         self.device = device or default_device()
-        self._rows: dict[int, int] = {digest: row for row, digest in enumerate(row_digests(train)[0].tolist())}
+        self._rows: dict[int, int] = {
+            digest: row for row, digest in enumerate(row_digests(train)[0].tolist())
+        }
         self.detector = AlteredCopyDetector(train, device=self.device, progress=False)
         margins = self.detector.match(heldout).margin
         self.threshold = float(margins.sort(descending=True).values[allowed - 1])
@@ -83,13 +85,15 @@ class ImageGuard:
         same = row_digests(ImageArray(images))[0].tolist()
         found = self.detector.match(images)
         near = torch.where(found.margin > self.threshold, found.item, -1).tolist()
-        rows: list[int] = [self._rows.get(x, row) for x, row in zip(same, near, strict=True)]
+        rows = [
+            self._rows[x] if x in self._rows else row for x, row in zip(same, near, strict=True)
+        ]
         return [None if row < 0 else f"training image {self.train.ids[row]}" for row in rows]
 
     def residual(self, samples: Sequence[Tensor]) -> Interval:
         """The copy rate in a feature space, with what chance gives taken off."""
         extractor = place(load_extractor(SECOND_LOOK), self.device)
-        own = extract_features(extractor, torch.stack([x.cpu() for x in samples]))
+        own = extract_features(extractor, torch.stack([x.cpu() for x in samples])).cpu()
         train, heldout = (reference_features(x, extractor) for x in (self.train, self.heldout))
         return copy_rate(train, heldout, own)
 

@@ -39,11 +39,11 @@ T = TypeVar("T", contravariant=True)
 class Guard(Protocol[T]):
     """Rule that says which samples copy."""
 
-    def sources(self, samples: "Sequence[T]") -> list[str | None]:
+    def sources(self, samples: Sequence[T]) -> list[str | None]:
         """Name what each sample is a copy of; None for one that is none."""
         ...
 
-    def residual(self, samples: "Sequence[T]") -> Interval:
+    def residual(self, samples: Sequence[T]) -> Interval:
         """Share of samples that copy, by a look that the guard does not take."""
         ...
 
@@ -91,7 +91,7 @@ class ImageGuard:
     def residual(self, samples: Sequence[Tensor]) -> Interval:
         """The copy rate in a feature space, with what chance gives taken off."""
         extractor = place(load_extractor(SECOND_LOOK), self.device)
-        own = extract_features(extractor, torch.stack([x.cpu() for x in samples]))
+        own = extract_features(extractor, torch.stack([x.cpu() for x in samples])).cpu()
         train, heldout = (reference_features(x, extractor) for x in (self.train, self.heldout))
         return copy_rate(train, heldout, own)
 

@@ -62,25 +62,21 @@ def guarded(model: Any, options: argparse.Namespace) -> Any:
     from novum.core.security import arguments_of_run
     from novum.datamodules.text import TextDataModule
     from novum.evaluation.guarded import GuardedTexts, TextGuard
-    from novum.evaluation.text_sets import Places, open_source, split_text
+    from novum.evaluation.request import Request
+    from novum.evaluation.text_sets import Places, open_references
 
-    places = Places().of_vocabulary(model.vocabulary)
-    if options.train and options.heldout not in (None, options.train):
-        sides = [open_source(place, places) for place in (options.train, options.heldout)]
-        return GuardedTexts(model, TextGuard(*sides))
-    if options.train and options.heldout is None:
-        return GuardedTexts(model, TextGuard(open_source(options.train, places)))
-    if options.train:
-        data = split_text(options.train, places)
-    elif known := arguments_of_run(options.checkpoint, TextDataModule):
-        kept = ("vocabulary_of", "new_characters")  # of the model
-        data = TextDataModule(**{k: v for k, v in known.items() if k not in kept})
-    else:
+    known = None if options.train else arguments_of_run(options.checkpoint, TextDataModule)
+    if not (options.train or known):
         raise InputError(
             f"{options.checkpoint} has no config of a run of text beside it: give the training text"
             " with --train, and text like it with --heldout"
         )
-    return GuardedTexts(model, TextGuard(data.train_reference(), data.heldout_reference()))
+    asked = Request(
+        samples=options.checkpoint, train=options.train, heldout=options.heldout, kind="text"
+    )
+    places = Places().of_vocabulary(model.vocabulary)
+    train, heldout, _ = open_references(asked, known, places)
+    return GuardedTexts(model, TextGuard(train, heldout))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

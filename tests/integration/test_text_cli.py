@@ -149,6 +149,9 @@ def test_byte_pairs_from_text_to_a_report(run, text, tmp_path, capsys):
     evaluate(["--kind", "text", "--samples", best, "--num-samples", "64", "--output", "judged"])
     generate(["--checkpoint", best, "--samples", "3", "--output", "texts", "--length", "70"])
     assert all(len(path.read_text()) == 70 for path in (tmp_path / "texts").glob("*.txt"))
+    capsys.readouterr()
+    generate(["--checkpoint", best, "--length", "70", "--guard", "--output", "guarded"])
+    assert capsys.readouterr().err.strip().startswith("Guard: none of 1 samples was refused")
     in_training = json.loads((folder / "report.json").read_text())
     after = json.loads((tmp_path / "judged" / "report.json").read_text())
     assert after["samples"]["n"] == in_training["samples"]["n"] == 64 * 1000

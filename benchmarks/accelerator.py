@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,29 @@ def lstm(bench: Bench) -> tuple[Any, Any]:
     return CharLSTM(CharRNN(data.vocab_size, hidden, 2), data.alphabet), data
 
 
+def transformer(bench: Bench, **settings: Any) -> tuple[Any, Any]:
+    """The sizes of `char_transformer_shakespeare_gpu`, on text that every machine has."""
+    from novum.datamodules import TextDataModule
+    from novum.lightning_modules import CharTransformer
+    from novum.lightning_modules.networks import CausalTransformer
+
+    context = bench.size(256, 8)
+    data = TextDataModule("stdlib", batch_size=bench.size(64, 4), chunk_length=context)
+    width, layers, heads = (bench.size(*x) for x in ((384, 16), (6, 2), (6, 2)))
+    network = CausalTransformer(data.vocab_size, width, layers, heads, context)
+    return CharTransformer(network, data.alphabet, **settings), data
+
+
+def flow(bench: Bench, width: int, size: int, **settings: Any) -> Any:
+    """A U-Net of three resolutions by EDM's preconditioning, as `flow_cifar10` has it."""
+    from novum.lightning_modules import EDM, FlowMatching, Heun
+    from novum.lightning_modules.networks import UNet
+
+    blocks, sampler = bench.size(3, 1), Heun(steps=bench.size(17, 2))
+    network = UNet(size, 3, 10, width, blocks=blocks, attention=(size // 2,), head_width=width // 2)
+    return FlowMatching(network, EDM(), sampler, **settings)
+
+
 def classifier(bench: Bench) -> Any:
     from novum.lightning_modules import Classifier
     from novum.lightning_modules.networks import SmallCNN
@@ -183,6 +207,11 @@ def precisions(bench: Bench) -> list[Row]:
             ),
             "classifier": lambda: (classifier(bench), images_module(bench, 32, batch)),
             "char lstm": lambda: lstm(bench),
+            "char transformer": lambda: transformer(bench),
+            "flow matching": lambda: (
+                flow(bench, width, size),
+                images_module(bench, size, batch),
+            ),
         }
 
     for name, make in techniques().items():
@@ -199,35 +228,84 @@ def precisions(bench: Bench) -> list[Row]:
 
 
 def throughput(bench: Bench) -> list[Row]:
-    """Images or characters a second of the usual sizes, as they are and through torch.compile."""
+    """Images or characters a second of the usual sizes."""
+    return _throughput(bench, compiled=False)
+
+
+def compiled(bench: Bench) -> list[Row]:
+    """The same through torch.compile, the seconds of compiling left out."""
+    return _throughput(bench, compiled=True)
+
+
+def _throughput(bench: Bench, compiled: bool) -> list[Row]:
     rows, steps = [], bench.size(60, 3)
-    batch, wide, size = bench.size(128, 4), bench.size(64, 4), bench.size(32, 8)
-    both = (False, True) if bench.device.type == "cuda" else (False,)
-    for compiled in both:
-        row: Row = {"what": f"DCGAN, {size} px", "compiled": compiled, "precision": "bf16-mixed"}
+
+    def measure(module: Any, data: Any, precision: str, each: int, unit: str) -> Row:
+        seconds = fit(bench, module, data, steps, precision)
+        return {"ms a step": 1000 * seconds, f"{unit} a second": each / seconds}
+
+    def image_model(what: str, make: Callable[[], Any], size: int, batch: int, precision: str):
+        row: Row = {"what": f"{what}, {size} px, batch {batch}", "precision": precision}
         with noted(row):
-            gan = dcgan(wide, size, compile_networks=compiled)
-            data = images_module(bench, size, batch)
-            row |= _speed(fit(bench, gan, data, steps, "bf16-mixed"), batch, "images")
+            data = images_module(bench, size, batch, 2048)
+            row |= measure(make(), data, precision, batch, "images")
         rows.append(row)
+        return row
+
+    def text_model(what: str, make: Callable[[], tuple[Any, Any]]) -> None:
+        row: Row = {"what": what, "precision": "bf16-mixed"}
+        with noted(row):
+            module, data = make()
+            each = data.batch_size * data.chunk_length
+            row |= measure(module, data, "bf16-mixed", each, "characters")
+        rows.append(row)
+
+    # every module must be new: compiled networks stay compiled
+    size, wide = bench.size(32, 8), bench.size(64, 4)
+    networks: Any = {"compile_networks": compiled}
+    image_model(
+        "DCGAN", lambda: dcgan(wide, size, **networks), size, bench.size(128, 4), "bf16-mixed"
+    )
+    make_flow = partial(flow, bench, 2 * wide, size, compile_network=compiled)
+    image_model("flow matching", make_flow, size, bench.size(256, 4), "bf16-mixed")
+    text_model("char transformer", partial(transformer, bench, compile_network=compiled))
+    if not compiled:
+        text_model("char-LSTM", partial(lstm, bench))
     size, width, batch = bench.size(128, 16), bench.size(128, 4), bench.size(32, 4)
-    for compiled, precision in [(False, "16-mixed"), (False, "32-true"), (True, "16-mixed")]:
-        if compiled not in both:
-            continue
-        row = {"what": f"StyleGAN2-ADA, {size} px", "compiled": compiled, "precision": precision}
-        with noted(row):
-            gan = stylegan(size, width, compile_networks=compiled)
-            seconds = fit(bench, gan, images_module(bench, size, batch, 2048), steps, precision)
-            row |= _speed(seconds, batch, "images")
-            row["s per kimg"] = 1000 * seconds / batch
+    for precision in ("16-mixed",) if compiled else ("16-mixed", "bf16-mixed", "32-true"):
+        make = partial(stylegan, size, width, **networks)
+        row = image_model("StyleGAN2-ADA", make, size, batch, precision)
+        if "ms a step" in row:
+            row["s per kimg"] = row["ms a step"] / batch
             row["stylegan2-ada-pytorch, 128 px"] = PUBLISHED_SECONDS_PER_KIMG
+    return rows
+
+
+def sampling(bench: Bench) -> list[Row]:
+    """Samples of untrained models: what an evaluation waits for."""
+    rows, size, width = [], bench.size(32, 8), bench.size(64, 4)
+    images = {
+        "DCGAN": (lambda: dcgan(width, size), bench.size(10_000, 8)),
+        "StyleGAN2": (lambda: stylegan(size, width), bench.size(10_000, 8)),
+        "flow matching, 33 evaluations": (
+            lambda: flow(bench, 2 * width, size),
+            bench.size(500, 4),
+        ),
+    }
+    for name, (make, n) in images.items():
+        row: Row = {"model": name, "samples": n}
+        with noted(row), torch.autocast(bench.device.type, torch.bfloat16):
+            module = make().to(bench.device).eval()
+            row["a second"] = n / bench.seconds(lambda: module.sample(n, seed=0), 1)  # noqa: B023
         rows.append(row)
-    row = {"what": "char-LSTM", "compiled": False, "precision": "bf16-mixed"}
-    with noted(row):
-        module, data = lstm(bench)
-        characters = data.batch_size * data.chunk_length
-        row |= _speed(fit(bench, module, data, steps, "bf16-mixed"), characters, "characters")
-    rows.append(row)
+    for name, make in {"char-LSTM": lstm, "char transformer": transformer}.items():
+        n, length = bench.size(64, 2), bench.size(500, 8)
+        row = {"model": name, "samples": n, "characters of each": length}
+        with noted(row):
+            module = make(bench)[0].to(bench.device).eval()
+            seconds = bench.seconds(lambda: module.sample_text(n, length, seed=0), 1)  # noqa: B023
+            row["characters a second"] = n * length / seconds
+        rows.append(row)
     return rows
 
 
@@ -370,15 +448,16 @@ def evaluation(bench: Bench) -> list[Row]:
 
 
 def curves(bench: Bench) -> list[Row]:
-    """Fréchet distance of a DCGAN and a StyleGAN2-ADA on CIFAR-10 as minutes go by."""
+    """Fréchet distance on CIFAR-10 as minutes go by, an equal share of the time for each."""
     rows = []
     for i, (name, module) in enumerate(
         {
             "DCGAN": dcgan(bench.size(64, 4), augment=None),
             "StyleGAN2-ADA": stylegan(32, bench.size(256, 4)),
+            "flow matching": flow(bench, bench.size(128, 8), 32, ema_kimg=50.0),
         }.items()
     ):
-        rows += _curve(bench, name, module, bench.left() / (2 - i))
+        rows += _curve(bench, name, module, bench.left() / (3 - i))
     return rows
 
 
@@ -439,6 +518,8 @@ PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "evaluation": evaluation,
     "precisions": precisions,
     "throughput": throughput,
+    "sampling": sampling,
+    "compiled": compiled,
     "curves": curves,
 }
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from novum.core.errors import InputError
 from novum.core.lightning_compat import datamodule, log_figures, logs_at
 from novum.core.pixels import signed_to_uint8
-from novum.core.precision import widened
+from novum.core.precision import fine_dtype, widened
 from novum.core.seeds import derived_seed, random_generator
 from novum.lightning_modules.flow_matching.flow_sampling import FlowSampling
 from novum.lightning_modules.flow_matching.pairing import paired_noise
@@ -167,9 +167,12 @@ class FlowMatching(FlowSampling):
         rank, ranks = self.global_rank, self.trainer.world_size
         n, device = len(images) * ranks, self.device
         torch.manual_seed(derived_seed(self.seed, self.images_seen, 0))
-        spread = (torch.rand(1, device=device) + torch.arange(n, device=device) / n) % 1
-        hidden = torch.rand(n, device=device)
-        noise = torch.randn(n, *self.image_shape, device=device)
+        # whatever the weights' precision: in bfloat16 times would coincide, and reach 1
+        dtype = fine_dtype(self.dtype)
+        evenly = torch.arange(n, device=device, dtype=dtype) / n
+        spread = (torch.rand(1, device=device, dtype=dtype) + evenly) % 1
+        hidden = torch.rand(n, device=device, dtype=dtype)
+        noise = torch.randn(n, *self.image_shape, device=device, dtype=dtype)
         if ranks > 1:  # dropout, which is a rank's own
             torch.manual_seed(derived_seed(self.seed, self.images_seen, 1 + rank))
         return spread[rank::ranks], hidden[rank::ranks], noise[rank::ranks]

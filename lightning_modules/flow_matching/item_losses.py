@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from novum.core.pixels import uint8_to_signed
+from novum.core.precision import fine_dtype
 from novum.core.seeds import random_generator
 from novum.lightning_modules.flow_matching.processes import EDM, RectifiedFlow
 
@@ -23,14 +24,17 @@ def item_losses(
 ) -> Tensor:
     """The training loss (n,) of uint8 images (n, c, h, w), each the mean at a few times."""
     weight = next(network.parameters())
-    x = uint8_to_signed(images.to(weight.device)).to(weight.dtype)
+    x = uint8_to_signed(images.to(weight.device)).to(fine_dtype(weight.dtype))
     drawn = generators_of(images)
-    start = torch.cat([torch.rand(1, generator=g) for g in drawn])
+    start = torch.cat([torch.rand(1, generator=g, dtype=torch.float32) for g in drawn])
     total = x.new_zeros(len(x))
     for k in range(TIMES):
         t = process.draw_times(((start + k) / TIMES).to(x))
-        noise = torch.stack([torch.randn(x.shape[1:], generator=g) for g in drawn]).to(x)
+        noise = torch.stack(
+            [torch.randn(x.shape[1:], generator=g, dtype=torch.float32) for g in drawn]
+        ).to(x)
         inputs, time = process.inputs(process.mix(x, noise, t), t)
-        error = network(inputs, time, labels) - process.target(x, noise, t)
+        answer = network(inputs.to(weight.dtype), time, labels)
+        error = answer - process.target(x, noise, t)
         total += error.square().mean((1, 2, 3)) / TIMES
     return total

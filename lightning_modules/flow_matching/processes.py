@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from novum.core.errors import InputError
+from novum.core.precision import fine_dtype
 
 TAIL = 1e-5  # shares of the times at either end that are never drawn
 SHARPEST = 0.002  # noise left of images whose likelihood is asked for
@@ -16,7 +17,7 @@ RHO = 7.0  # the higher, the more steps at low noise (Karras et al., 2022, eq. 5
 
 def noise_levels(high: float, low: float, steps: int, rho: float = RHO) -> Tensor:
     """Levels (steps + 1,) from high to low, evenly spaced in their rho-th roots."""
-    share = torch.linspace(0, 1, steps + 1)
+    share = torch.linspace(0, 1, steps + 1, dtype=fine_dtype(torch.get_default_dtype()))
     return (high ** (1 / rho) + share * (low ** (1 / rho) - high ** (1 / rho))) ** rho
 
 
@@ -62,7 +63,8 @@ class RectifiedFlow:
 
     def times(self, steps: int, strength: float = 1.0) -> Tensor:
         """Times (steps + 1,) of samples, from noise, or so much of the way to it."""
-        return torch.linspace(1 - strength, 1, steps + 1) * self.end
+        dtype = fine_dtype(torch.get_default_dtype())
+        return torch.linspace(1 - strength, 1, steps + 1, dtype=dtype) * self.end
 
     def times_of_density(self, steps: int) -> Tensor:
         """Times (steps + 1,) from images all but free of noise to noise."""

@@ -8,9 +8,14 @@ import torch
 from torch import Tensor
 
 
+def fine_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype, but float32 in place of the narrower ones."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 def widened(x: Tensor) -> Tensor:
     """x in float32, or in float64 if it is."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.to(fine_dtype(x.dtype))
 
 
 @contextmanager

@@ -7,7 +7,15 @@ from pytorch_lightning.plugins import MixedPrecision
 
 from novum.core.protocols import Discriminator, ImageGenerator, TextGenerator
 from novum.datamodules import SingleImageDataModule
-from novum.lightning_modules import PGD, AdaptiveAugment, Classifier, DeepDream, DiffAugment
+from novum.lightning_modules import (
+    EDM,
+    PGD,
+    AdaptiveAugment,
+    Classifier,
+    DeepDream,
+    DiffAugment,
+    Heun,
+)
 from novum.lightning_modules.networks import Backbone, SmallCNN
 from novum.lightning_modules.training_utils import update_ema
 from tests.lightning_modules.test_classifier import Halves
@@ -67,12 +75,19 @@ def flow_matching(tmp_path) -> tuple[LightningModule, LightningDataModule]:
     return tiny_flow(2, guidance=2.0, likelihood_images=2), Validated(num_classes=2)
 
 
+def flow_matching_edm(tmp_path) -> tuple[LightningModule, LightningDataModule]:
+    """Noise levels from the normal distribution's quantiles."""
+    module = tiny_flow(2, process=EDM(), sampler=Heun(steps=2), likelihood_images=2)
+    return module, Validated(num_classes=2)
+
+
 TECHNIQUES = (
     gan,
     stylegan,
     classifier,
     *TEXT,
     flow_matching,
+    flow_matching_edm,
 )
 
 
@@ -117,6 +132,22 @@ def test_learns_in(technique, precision, tmp_path):
         assert len(module.sample_text(1, 5, seed=0)[0]) == 5
     if isinstance(module, Classifier):
         assert module.classify(Halves().train_reference()[:3]).isfinite().all()
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_times_of_a_large_batch_differ_in(precision, tmp_path):
+    """In bfloat16 they would coincide, and the last would be 1: no noise at all, or endless."""
+    drawn = []
+
+    class Noted(EDM):
+        def draw_times(self, uniform: torch.Tensor) -> torch.Tensor:
+            drawn.append(super().draw_times(uniform))
+            return drawn[-1]
+
+    data = Validated(2000, num_classes=2)
+    tiny_trainer(tmp_path, max_steps=1, precision=precision).fit(tiny_flow(process=Noted()), data)
+    assert drawn[0].isfinite().all()
+    assert len(drawn[0].unique()) == len(drawn[0]) == 2000
 
 
 @pytest.mark.parametrize("technique", [gan, stylegan, flow_matching], ids=lambda f: f.__name__)

@@ -3,9 +3,9 @@
     python benchmarks/accelerator.py [--cifar10 train.parquet] [--output accelerator.json]
     python benchmarks/accelerator.py --tiny --device cpu          # a trial of it anywhere
 
-Each part writes its result to the JSON file as it ends, with a page of all of them beside it
-(`.md`); the same command again goes on with what is missing. A part that fails or lacks a package
-says so in its place, and the others run. Training curves take what is left of `--budget`.
+Each row is in the JSON file as soon as it is measured, with a page of all of them beside it
+(`.md`); the same command again takes the parts that did not end. A part that fails or lacks a
+package says so in its place, and the others run. Training curves take what is left of `--budget`.
 """
 
 import argparse
@@ -34,6 +34,7 @@ class Bench:
     def __init__(self, args: argparse.Namespace) -> None:
         self.device, self.tiny, self.cifar10 = torch.device(args.device), args.tiny, args.cifar10
         self.end = time.monotonic() + args.budget
+        self.add: Callable[[Row], None] = print  # takes each row as it is measured
 
     def size(self, full: int, tiny: int) -> int:
         return tiny if self.tiny else full
@@ -193,9 +194,9 @@ def fit(
     return clock.seconds
 
 
-def precisions(bench: Bench) -> list[Row]:
+def precisions(bench: Bench) -> None:
     """Every trained technique in every precision: all weights finite, and the speed."""
-    rows, steps, batch = [], bench.size(24, 3), bench.size(64, 4)
+    steps, batch = bench.size(24, 3), bench.size(64, 4)
     size, width = bench.size(32, 8), bench.size(64, 4)
 
     def techniques() -> dict[str, Callable[[], tuple[Any, Any]]]:
@@ -223,34 +224,37 @@ def precisions(bench: Bench) -> list[Row]:
                 row["ms a step"] = 1000 * fit(bench, module, data, steps, precision)
                 finite = (x.isfinite().all() for x in module.parameters())
                 row["all weights finite"] = all(bool(x) for x in finite)
-            rows.append(row)
-    return rows
+            bench.add(row)
 
 
-def throughput(bench: Bench) -> list[Row]:
+def throughput(bench: Bench) -> None:
     """Images or characters a second of the usual sizes."""
     return _throughput(bench, compiled=False)
 
 
-def compiled(bench: Bench) -> list[Row]:
+def compiled(bench: Bench) -> None:
     """The same through torch.compile, the seconds of compiling left out."""
     return _throughput(bench, compiled=True)
 
 
-def _throughput(bench: Bench, compiled: bool) -> list[Row]:
-    rows, steps = [], bench.size(60, 3)
+def _throughput(bench: Bench, compiled: bool) -> None:
+    steps = bench.size(60, 3)
 
     def measure(module: Any, data: Any, precision: str, each: int, unit: str) -> Row:
         seconds = fit(bench, module, data, steps, precision)
         return {"ms a step": 1000 * seconds, f"{unit} a second": each / seconds}
 
-    def image_model(what: str, make: Callable[[], Any], size: int, batch: int, precision: str):
+    def image_model(
+        what: str, make: Callable[[], Any], size: int, batch: int, precision: str
+    ) -> None:
         row: Row = {"what": f"{what}, {size} px, batch {batch}", "precision": precision}
         with noted(row):
             data = images_module(bench, size, batch, 2048)
             row |= measure(make(), data, precision, batch, "images")
-        rows.append(row)
-        return row
+        if "ms a step" in row and what.startswith("StyleGAN"):
+            row["s per kimg"] = row["ms a step"] / batch
+            row["stylegan2-ada-pytorch, 128 px"] = PUBLISHED_SECONDS_PER_KIMG
+        bench.add(row)
 
     def text_model(what: str, make: Callable[[], tuple[Any, Any]]) -> None:
         row: Row = {"what": what, "precision": "bf16-mixed"}
@@ -258,7 +262,7 @@ def _throughput(bench: Bench, compiled: bool) -> list[Row]:
             module, data = make()
             each = data.batch_size * data.chunk_length
             row |= measure(module, data, "bf16-mixed", each, "characters")
-        rows.append(row)
+        bench.add(row)
 
     # every module must be new: compiled networks stay compiled
     size, wide = bench.size(32, 8), bench.size(64, 4)
@@ -274,16 +278,42 @@ def _throughput(bench: Bench, compiled: bool) -> list[Row]:
     size, width, batch = bench.size(128, 16), bench.size(128, 4), bench.size(32, 4)
     for precision in ("16-mixed",) if compiled else ("16-mixed", "bf16-mixed", "32-true"):
         make = partial(stylegan, size, width, **networks)
-        row = image_model("StyleGAN2-ADA", make, size, batch, precision)
-        if "ms a step" in row:
-            row["s per kimg"] = row["ms a step"] / batch
-            row["stylegan2-ada-pytorch, 128 px"] = PUBLISHED_SECONDS_PER_KIMG
-    return rows
+        image_model("StyleGAN2-ADA", make, size, batch, precision)
 
 
-def sampling(bench: Bench) -> list[Row]:
+def profiles(bench: Bench) -> None:
+    """Time of a step of StyleGAN2-ADA, with each penalty, and of its kernels (of four steps)."""
+    from torch.profiler import ProfilerActivity, profile
+
+    size, width, batch = bench.size(128, 16), bench.size(128, 4), bench.size(32, 4)
+    settings = {
+        "no penalty": {"r1_gamma": 0.0, "path_length_weight": 0.0},
+        "R1 at each step": {"r1_interval": 1, "path_length_weight": 0.0},
+        "path length at each step": {"r1_gamma": 0.0, "path_length_interval": 1},
+    }
+    for name, penalties in settings.items():
+        row: Row = {"what": name}
+        with noted(row):
+            gan, data = stylegan(size, width, **penalties), images_module(bench, size, batch, 512)
+            row["ms a step"] = 1000 * fit(bench, gan, data, 6, "bf16-mixed")
+        bench.add(row)
+    activity = ProfilerActivity.CUDA if bench.device.type == "cuda" else ProfilerActivity.CPU
+    gan, data = stylegan(size, width), images_module(bench, size, batch, 512)
+    with profile(activities=[activity]) as taken:
+        fit(bench, gan, data, 4, "bf16-mixed")
+    on_device = activity is ProfilerActivity.CUDA
+    kernels = sorted(
+        taken.key_averages(),
+        key=lambda e: e.self_device_time_total if on_device else e.self_cpu_time_total,
+    )
+    for event in kernels[: -1 - bench.size(15, 3) : -1]:
+        spent = event.self_device_time_total if on_device else event.self_cpu_time_total
+        bench.add({"what": event.key[:90], "ms of all": spent / 1000, "calls": event.count})
+
+
+def sampling(bench: Bench) -> None:
     """Samples of untrained models: what an evaluation waits for."""
-    rows, size, width = [], bench.size(32, 8), bench.size(64, 4)
+    size, width = bench.size(32, 8), bench.size(64, 4)
     images = {
         "DCGAN": (lambda: dcgan(width, size), bench.size(10_000, 8)),
         "StyleGAN2": (lambda: stylegan(size, width), bench.size(10_000, 8)),
@@ -297,7 +327,7 @@ def sampling(bench: Bench) -> list[Row]:
         with noted(row), torch.autocast(bench.device.type, torch.bfloat16):
             module = make().to(bench.device).eval()
             row["a second"] = n / bench.seconds(lambda: module.sample(n, seed=0), 1)  # noqa: B023
-        rows.append(row)
+        bench.add(row)
     for name, make in {"char-LSTM": lstm, "char transformer": transformer}.items():
         n, length = bench.size(64, 2), bench.size(500, 8)
         row = {"model": name, "samples": n, "characters of each": length}
@@ -305,8 +335,7 @@ def sampling(bench: Bench) -> list[Row]:
             module = make(bench)[0].to(bench.device).eval()
             seconds = bench.seconds(lambda: module.sample_text(n, length, seed=0), 1)  # noqa: B023
             row["characters a second"] = n * length / seconds
-        rows.append(row)
-    return rows
+        bench.add(row)
 
 
 def _speed(seconds: float, each: int, what: str) -> Row:
@@ -316,7 +345,7 @@ def _speed(seconds: float, each: int, what: str) -> Row:
 # -- judging -------------------------------------------------------------------------------------
 
 
-def figures(bench: Bench) -> list[Row]:
+def figures(bench: Bench) -> None:
     """Every figure of a feature space, computed on the device and on the CPU."""
     from novum.evaluation.space import judge
     from novum.metrics.functional import Moments
@@ -334,35 +363,30 @@ def figures(bench: Bench) -> list[Row]:
     for device in (torch.device("cpu"), bench.device):
         judged = judge(sets, progress=False, device=device)
         found.append({k: v.value for k, v in (judged.quality | judged.novelty).items()})
-    return [
-        {
-            "figure": name,
-            "cpu": value,
-            "device": found[1][name],
-            "relative difference": abs(found[1][name] - value) / max(abs(value), 1e-12),
-        }
-        for name, value in found[0].items()
-        if value is not None and found[1][name] is not None
-    ]
+    for name, value in found[0].items():
+        there = found[1][name]
+        if value is not None and there is not None:
+            off = abs(there - value) / max(abs(value), 1e-12)
+            bench.add({"figure": name, "cpu": value, "device": there, "relative difference": off})
 
 
-def features(bench: Bench) -> list[Row]:
+def features(bench: Bench) -> None:
     """Images a second of each extractor whose weights are here, and how far the device is off."""
     from novum.metrics.features import extract_features, load_extractor
 
-    rows, images = [], bench.images(bench.size(10_000, 64))
+    images = bench.images(bench.size(10_000, 64))
     for name in ("efficientnet_lite0", "inception", "dinov2"):
         try:
             extractor = load_extractor(name)
         except Exception as error:
-            rows.append({"extractor": name, "images a second": f"not here: {str(error)[:60]}"})
+            bench.add({"extractor": name, "images a second": f"not here: {str(error)[:60]}"})
             continue
         few = images[:64]
         on_cpu = extract_features(extractor.cpu(), few, progress=False)
         extractor.to(bench.device)
         there = extract_features(extractor, few, progress=False)
         seconds = bench.seconds(lambda: extract_features(extractor, images, progress=False), 1)  # noqa: B023
-        rows.append(
+        bench.add(
             {
                 "extractor": name,
                 "images a second": len(images) / seconds,
@@ -371,10 +395,9 @@ def features(bench: Bench) -> list[Row]:
                 ),
             }
         )
-    return rows
 
 
-def neighbours(bench: Bench) -> list[Row]:
+def neighbours(bench: Bench) -> None:
     """Exact search against torch's product and top k, and faiss on the GPU if it is here."""
     from novum.metrics.neighbours import knn
 
@@ -406,17 +429,12 @@ def neighbours(bench: Bench) -> list[Row]:
             runs["faiss, GpuIndexFlatL2"] = lambda: torch.from_numpy(index.search(host, k)[1])
     except (ImportError, AttributeError):
         pass
-    return [
-        {
-            "search": name,
-            "seconds": bench.seconds(run),
-            "equal to exact": float((run()[:50].cpu() == exact.indices).double().mean()),
-        }
-        for name, run in runs.items()
-    ]
+    for name, run in runs.items():
+        right = float((run()[:50].cpu() == exact.indices).double().mean())
+        bench.add({"search": name, "seconds": bench.seconds(run), "equal to exact": right})
 
 
-def evaluation(bench: Bench) -> list[Row]:
+def evaluation(bench: Bench) -> None:
     """The whole of an evaluation in one space: features of three sets, then every figure."""
     from novum.evaluation.space import judge, quality_floor
     from novum.metrics.features import extract_features, load_extractor
@@ -434,22 +452,21 @@ def evaluation(bench: Bench) -> list[Row]:
     sets = FeatureSets(train, heldout, fake, Moments().update(train))
     judge(sets, progress=False, device=bench.device)
     quality_floor(sets, bench.device)
-    return [
+    bench.add(
         {
             "samples": n,
             "training images": 5 * n,
             "features, s": extracted,
             "figures, s": time.perf_counter() - start - extracted,
         }
-    ]
+    )
 
 
 # -- training curves -----------------------------------------------------------------------------
 
 
-def curves(bench: Bench) -> list[Row]:
+def curves(bench: Bench) -> None:
     """Fréchet distance on CIFAR-10 as minutes go by, an equal share of the time for each."""
-    rows = []
     for i, (name, module) in enumerate(
         {
             "DCGAN": dcgan(bench.size(64, 4), augment=None),
@@ -457,11 +474,10 @@ def curves(bench: Bench) -> list[Row]:
             "flow matching": flow(bench, bench.size(128, 8), 32, ema_kimg=50.0),
         }.items()
     ):
-        rows += _curve(bench, name, module, bench.left() / (3 - i))
-    return rows
+        _curve(bench, name, module, bench.left() / (3 - i))
 
 
-def _curve(bench: Bench, name: str, module: Any, seconds: float) -> list[Row]:
+def _curve(bench: Bench, name: str, module: Any, seconds: float) -> None:
     from _steps import bare_trainer
     from pytorch_lightning import Callback
 
@@ -475,7 +491,7 @@ def _curve(bench: Bench, name: str, module: Any, seconds: float) -> list[Row]:
     else:
         data = ImageDataModule("huggingface", path=bench.cifar10, **options)
     extractor = load_extractor("efficientnet_lite0").to(bench.device)
-    n, points, rows = bench.size(5000, 64), bench.size(4, 2), []
+    n, points = bench.size(5000, 64), bench.size(4, 2)
     real = extract_features(extractor, data.train_reference()[: 2 * n], progress=False)
     begin = time.monotonic()
 
@@ -489,7 +505,7 @@ def _curve(bench: Bench, name: str, module: Any, seconds: float) -> list[Row]:
                 return
             self.taken += 1
             fake = extract_features(extractor, pl_module.sample(n, seed=0).cpu(), progress=False)
-            rows.append(
+            bench.add(
                 {
                     "run": name + ("" if bench.cifar10 else " (digits: no --cifar10)"),
                     "seconds": gone,
@@ -508,10 +524,9 @@ def _curve(bench: Bench, name: str, module: Any, seconds: float) -> list[Row]:
             callbacks=[Curve()],
             **settings,
         ).fit(module, data)
-    return rows
 
 
-PARTS: dict[str, Callable[[Bench], list[Row]]] = {
+PARTS: dict[str, Callable[[Bench], None]] = {
     "figures": figures,
     "neighbours": neighbours,
     "features": features,
@@ -519,6 +534,7 @@ PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "precisions": precisions,
     "throughput": throughput,
     "sampling": sampling,
+    "profiles": profiles,
     "compiled": compiled,
     "curves": curves,
 }
@@ -529,15 +545,14 @@ def page(content: dict[str, Any]) -> str:
     lines = ["# Accelerator", "", f"{content['machine']}", ""]
     for name, part in content["parts"].items():
         lines += [f"## {name}", "", f"{PARTS[name].__doc__}", ""]
-        if "error" in part:
-            lines += [f"Failed after {part['seconds']:.0f} s: {part['error']}", ""]
-            continue
-        keys = list(dict.fromkeys(key for row in part["rows"] for key in row))
-        lines += ["| " + " | ".join(keys) + " |", "|" + "---|" * len(keys)]
-        lines += [
-            "| " + " | ".join(_cell(row.get(k, "")) for k in keys) + " |" for row in part["rows"]
-        ]
-        lines += ["", f"({part['seconds']:.0f} s)", ""]
+        if rows := part["rows"]:
+            keys = list(dict.fromkeys(key for row in rows for key in row))
+            lines += ["| " + " | ".join(keys) + " |", "|" + "---|" * len(keys)]
+            lines += ["| " + " | ".join(_cell(row.get(k, "")) for k in keys) + " |" for row in rows]
+            lines.append("")
+        seconds = f"{part['seconds']:.0f} s"
+        said = {"done": f"({seconds})", "stopped": f"(stopped after {seconds})"}
+        lines += [said.get(part["end"], f"Failed after {seconds}: {part['end']}"), ""]
     return "\n".join(lines)
 
 
@@ -562,24 +577,41 @@ def main() -> None:
     if output.exists() and (known := json.loads(output.read_text()))["machine"] == machine:
         content = known
     for part in args.parts:
-        if "rows" in content["parts"].get(part, {}):
-            continue  # done before
+        if content["parts"].get(part, {}).get("end") == "done":
+            continue
         if bench.left() < 10:
             print(f"{part}: no time is left; run it again to go on")
             continue
-        start = time.monotonic()
-        try:
-            result: dict[str, Any] = {"rows": PARTS[part](bench)}
-        except Exception as error:
-            traceback.print_exc()
-            result = {"error": f"{type(error).__name__}: {error}"}
-        content["parts"][part] = result | {"seconds": time.monotonic() - start}
-        output.write_text(json.dumps(content, indent=1) + "\n")
-        output.with_suffix(".md").write_text(page(content))
+        measure(bench, part, content, output)
         print(
             f"{part}: {content['parts'][part]['seconds']:.0f} s, {bench.left():.0f} s left",
             flush=True,
         )
+
+
+def measure(bench: Bench, part: str, content: dict[str, Any], output: Path) -> None:
+    """Run a part; its rows are in the content and on disk one by one."""
+    start = time.monotonic()
+    result: dict[str, Any] = {"rows": [], "end": "stopped"}
+    content["parts"][part] = result
+
+    def save() -> None:
+        result["seconds"] = time.monotonic() - start
+        output.write_text(json.dumps(content, indent=1) + "\n")
+        output.with_suffix(".md").write_text(page(content))
+
+    def add(row: Row) -> None:
+        result["rows"].append(row)
+        save()
+
+    bench.add = add
+    try:
+        PARTS[part](bench)
+        result["end"] = "done"
+    except Exception as error:
+        traceback.print_exc()
+        result["end"] = f"{type(error).__name__}: {error}"
+    save()
 
 
 if __name__ == "__main__":

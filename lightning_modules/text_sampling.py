@@ -1,6 +1,6 @@
 """Drawing text from a network (tokens (t, b), state) -> (logits (t, b, v), state)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ from tqdm import tqdm
 from novum.core.errors import InputError
 
 T = TypeVar("T")
+State = tuple[Tensor, ...]  # each part (., b, ...)
 ASKED_EVERY = 32  # tokens, whether a text is long enough: it waits for the device
 
 
@@ -123,17 +124,67 @@ def generate(
     n, length = uniforms.shape
     logits, state = network(prime[:, None])  # once for all streams
     logits = logits[-1].expand(n, -1)
-    state = tuple(part.repeat_interleave(n, 1) for part in state)  # (., b, ...) each
+    state = tuple(part.repeat_interleave(n, 1) for part in state)
+    graph = prime.is_cuda and getattr(network, "state_keeps_its_shape", False)
+    grow = _grown_by_graph if graph else _grown
     columns = []
-    for u in _with_bar(uniforms.T.unbind(), bar):
-        logits = logits.index_fill(-1, never, -torch.inf)
-        columns.append(draw(how.probabilities(logits), u))
+    tokens = grow(network, logits, state, uniforms, how, never)
+    for _, token in zip(_with_bar(range(length), bar), tokens, strict=True):
+        columns.append(token)
         if until and len(columns) % ASKED_EVERY == 0 and until(torch.stack(columns, 1)):
             break
-        if len(columns) < length:
-            logits, state = network(columns[-1][None], state)
-            logits = logits[0]
     return torch.stack(columns, 1)
+
+
+def _grown(
+    network: nn.Module, logits: Tensor, state: State, uniforms: Tensor, how: Sampling, never: Tensor
+) -> Iterator[Tensor]:
+    """Tokens (b,) one after another, each drawn by a column of the uniform numbers (b, length)."""
+    *columns, last = uniforms.T.unbind()
+    for u in columns:
+        token = draw(how.probabilities(logits.index_fill(-1, never, -torch.inf)), u)
+        yield token
+        logits, state = network(token[None], state)
+        logits = logits[0]
+    yield draw(how.probabilities(logits.index_fill(-1, never, -torch.inf)), last)
+
+
+def _grown_by_graph(
+    network: nn.Module, logits: Tensor, state: State, uniforms: Tensor, how: Sampling, never: Tensor
+) -> Iterator[Tensor]:
+    """The same on a GPU, a token's dozens of short kernels launched as one CUDA graph."""
+    kept = [logits.clone(memory_format=torch.contiguous_format), *(part.clone() for part in state)]
+    u, token = uniforms[:, 0].clone(), logits.argmax(-1)
+
+    def step() -> None:
+        token.copy_(draw(how.probabilities(kept[0].index_fill(-1, never, -torch.inf)), u))
+        new, after = network(token[None], tuple(kept[1:]))
+        for old, x in zip(kept, (new[0], *after), strict=True):
+            old.copy_(x)
+
+    replay = _captured(step, kept)
+    for column in uniforms.T.unbind():
+        u.copy_(column)
+        replay()
+        yield token.clone()
+
+
+def _captured(step: Callable[[], None], kept: Sequence[Tensor]) -> Callable[[], None]:
+    """The step as a CUDA graph; the tensors that it changes are as they were."""
+    before = [x.clone() for x in kept]
+    with torch.cuda.device(kept[0].device):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            step()  # what libraries set up at their first call cannot be captured
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        # other threads may pin memory meanwhile
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            step()
+    for x, was in zip(kept, before, strict=True):
+        x.copy_(was)
+    return graph.replay
 
 
 @torch.inference_mode()

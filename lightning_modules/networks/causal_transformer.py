@@ -1,6 +1,7 @@
 """A decoder-only transformer (Vaswani et al., 2017; Radford et al., 2019; Touvron et al., 2023)."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,7 @@ class CausalTransformer(nn.Module):
         layers: Blocks.
         heads: Of attention, width / heads channels each.
         context: Tokens of a full window.
-        dropout: Of the embedding and of what each half of a block adds.
+        dropout: Of the embedding, the weights of attention and what each half of a block adds.
         tied: The output layer uses the embedding's weights (Press & Wolf, 2017, arXiv:1608.05859).
     """
 
@@ -59,6 +60,11 @@ class CausalTransformer(nn.Module):
                 nn.init.normal_(weight, std=std)
         if tied:
             self.output.weight = self.embedding.weight
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Read without what torch.compile made, which would be made anew for each length."""
+        called = super().__call__ if self.training else self._call_impl
+        return called(*args, **kwargs)
 
     def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """In training tokens are a window, at most `context` of them, and there is no state."""
@@ -113,7 +119,7 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(width, bias=False)
-        self.attention = Attention(width, heads)
+        self.attention = Attention(width, heads, dropout)
         self.mlp_norm = nn.LayerNorm(width, bias=False)
         self.mlp = GatedMLP(width)
         self.dropout = nn.Dropout(dropout)
@@ -128,9 +134,9 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Causal attention: of each token to itself and to those before it."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.dropout = heads, dropout
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.output = nn.Linear(width, width, bias=False)
 
@@ -145,7 +151,8 @@ class Attention(nn.Module):
             cache[0, :, :, read : read + t], cache[1, :, :, read : read + t] = k, v
             k, v = cache[:, :, :, : read + t].to(q.dtype)  # under autocast the cache is wider
         mask = None if read == 0 or t == 1 else x.new_ones(t, read + t, dtype=torch.bool).tril(read)
-        y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=read == 0)
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=read == 0)
         return self.output(y.permute(2, 0, 1, 3).reshape(t, b, width))
 
 

@@ -27,6 +27,8 @@ class CharRNN(nn.Module):
         forget_bias: An LSTM's forget gate starts with this bias (Gers et al., 2000).
     """
 
+    state_keeps_its_shape = True  # so that a GPU can read token by token without being told each
+
     def __init__(
         self,
         vocab_size: int = 256,

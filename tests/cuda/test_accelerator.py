@@ -26,4 +26,5 @@ def test_parts_are_measured_once_and_go_on(tmp_path):
     parts = json.loads((tmp_path / "out.json").read_text())["parts"]
     assert [row["equal to exact"] for row in parts["neighbours"]["rows"]] == [1.0, 1.0]
     assert all(row["ms a step"] > 0 for row in parts["throughput"]["rows"])
+    assert {part["end"] for part in parts.values()} == {"done"}
     assert "| char-LSTM |" in (tmp_path / "out.md").read_text()

@@ -22,6 +22,7 @@ from novum.lightning_modules.networks import (
     StyleGANGenerator,
     UNet,
 )
+from novum.lightning_modules.text_sampling import Sampling, generate
 from novum.metrics import classes
 from novum.metrics.features import extract_features, load_extractor
 from novum.metrics.functional import Moments
@@ -143,6 +144,19 @@ def test_networks_compute_what_they_do_on_the_cpu(name, compiled):
     expected, found = (x[0] if isinstance(x, tuple) else x for x in (expected, found))
     # convolutions may be in TF32 here, as in training by default
     assert (found.cpu() - expected).abs().max() < 1e-2 * expected.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("cell", [torch.nn.LSTM, torch.nn.GRU])
+def test_texts_drawn_by_a_graph_are_the_same(cell, dtype):
+    torch.manual_seed(0)
+    network = CharRNN(20, 32, 2, cell=cell).eval().to(DEVICE)
+    prime, u = torch.tensor([3, 4], device=DEVICE), torch.rand(5, 40).to(DEVICE)
+    never, how = torch.tensor([0], device=DEVICE), Sampling(0.8, top_p=0.9)
+    with torch.autocast(DEVICE.type, dtype, enabled=dtype != torch.float32):
+        graphed = generate(network, prime, u, how, never)
+        network.state_keeps_its_shape = False
+        assert torch.equal(generate(network, prime, u, how, never), graphed)
 
 
 class NoWaiting(Callback):

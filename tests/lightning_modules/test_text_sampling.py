@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from novum.lightning_modules import text_sampling
 from novum.lightning_modules.networks import CharRNN
 from novum.lightning_modules.text_sampling import Sampling, beam_search, draw, generate
 
@@ -88,6 +89,30 @@ def test_streams_do_not_touch_each_other():
     together = generate(net, torch.tensor([2]), u, *args)
     alone = [generate(net, torch.tensor([2]), row[None], *args)[0] for row in u]
     assert torch.equal(together, torch.stack(alone))
+
+
+@pytest.mark.parametrize("how", [Sampling(), Sampling(0.7, top_k=3), Sampling(0)])
+def test_steps_as_they_are_captured_draw_the_same(how, monkeypatch):
+    """A graph's replay is its step; here the step itself stands for it."""
+    seen = []
+
+    def captured(step, kept):
+        before = [x.clone() for x in kept]
+        step()
+        seen.extend(not torch.equal(x, was) for x, was in zip(kept, before, strict=True))
+        for x, was in zip(kept, before, strict=True):
+            x.copy_(was)
+        return step
+
+    monkeypatch.setattr(text_sampling, "_captured", captured)
+    net, u = CharRNN(6, hidden_size=4).eval(), torch.rand(3, 20)
+    logits, state = net(torch.full((1, 3), 2))
+    arguments = logits[0], state, u, how, torch.tensor([0])
+    with torch.inference_mode():
+        plain = list(text_sampling._grown(net, *arguments))
+        graphed = list(text_sampling._grown_by_graph(net, *arguments))
+    assert all(seen)  # the logits and all of the state are where a replay finds them
+    assert torch.equal(torch.stack(graphed), torch.stack(plain))
 
 
 def test_wide_beam_finds_what_trying_all_finds():

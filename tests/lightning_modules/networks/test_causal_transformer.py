@@ -141,3 +141,20 @@ def test_dropout_works_in_training_only():
 def test_bad_settings_are_told(settings, message):
     with pytest.raises(ValueError, match=message):
         CausalTransformer(**settings)
+
+
+def test_attention_drops_weights_in_training_alone():
+    """Of equal values, each 1, the mean is 1; with dropout it is the kept share, scaled up."""
+    attention = small(dropout=0.5).blocks[0].attention
+    attention.qkv.weight.data.zero_()
+    attention.output.weight.data.copy_(torch.eye(8))
+    values = attention.qkv.weight.data.view(6, 4, 8)[4:]  # 3 x heads: queries, keys, values
+    values[..., 0] = 1.0
+    x, turns = torch.ones(CONTEXT, 500, 8, dtype=torch.float64), torch.zeros(2, 1, 1, 1, 2)
+    turns = turns.double()
+    torch.testing.assert_close(attention(x, turns, None, 0), torch.ones_like(x))
+    attention.train()
+    torch.manual_seed(0)
+    last = attention(x, turns, None, 0)[-1].detach()  # attends to six alike: 2 x Binomial(6, 1/2) / 6
+    assert abs(float(last.mean()) - 1) < 0.05
+    assert abs(float(last.var()) - 1 / 6) < 0.03

@@ -12,7 +12,7 @@ from novum.core.errors import InputError
 from novum.core.lightning_compat import (
     datamodule,
     grad_scaler,
-    log_interval,
+    logs_at,
     raw_optimizer,
     wrapped_optimizer,
 )
@@ -106,7 +106,7 @@ class AlternatingTraining(LatentSampling):
         if isinstance(self.augment, AdaptiveAugment) and self.augment.due(step):
             batch_size = len(images) * self.trainer.world_size
             self.augment.adjust(self.augment.mean_sign(), batch_size)
-        if (step + 1) % log_interval(self.trainer) == 0:
+        if logs_at(self.trainer, step + 1):
             self._log_losses()
 
     def _update_discriminator(

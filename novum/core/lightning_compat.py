@@ -183,7 +183,8 @@ def log_interval(trainer: "Trainer") -> int:
 
 def logs_at(trainer: "Trainer", steps: int) -> bool:
     """Return True if losses are logged after so many steps: at each interval, and at the end."""
-    return steps % log_interval(trainer) == 0 or steps == trainer.max_steps
+    interval = log_interval(trainer)
+    return steps % interval == 0 or (steps == trainer.max_steps and interval < sys.maxsize)
 
 
 def hide_model_summary(trainer: "Trainer") -> None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.plugins import MixedPrecision
 
 from novum.core.protocols import Discriminator, ImageGenerator, TextGenerator
@@ -187,3 +188,16 @@ def test_an_image_is_not_optimised_in_other_precisions(precision, tmp_path):
     trainer = tiny_trainer(tmp_path, precision=precision)
     with pytest.raises(ValueError, match=f"precision is {precision}.*32-true or bf16-mixed"):
         trainer.fit(module, SingleImageDataModule("flower.jpg", size=32))
+
+
+@pytest.mark.parametrize("interval, expected", [(2, [2, 3]), (0, [])])
+@pytest.mark.parametrize("technique", TECHNIQUES, ids=lambda f: f.__name__)
+def test_losses_are_logged_at_each_interval_and_at_the_end(technique, interval, expected, tmp_path):
+    torch.manual_seed(0)
+    module, data = technique(tmp_path)
+    logger, seen = CSVLogger(tmp_path), []
+    logger.log_metrics = lambda metrics, step=None: seen.append((step, set(metrics)))
+    settings = dict(max_steps=3, log_every_n_steps=interval, limit_val_batches=0)
+    tiny_trainer(tmp_path, logger=logger, **settings).fit(module, data)
+    losses = [step for step, names in seen if any(name.startswith("loss/") for name in names)]
+    assert len(losses) == len(expected)

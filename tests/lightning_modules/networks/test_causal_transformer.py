@@ -155,6 +155,8 @@ def test_attention_drops_weights_in_training_alone():
     torch.testing.assert_close(attention(x, turns, None, 0), torch.ones_like(x))
     attention.train()
     torch.manual_seed(0)
-    last = attention(x, turns, None, 0)[-1].detach()  # attends to six alike: 2 x Binomial(6, 1/2) / 6
+    last = attention(x, turns, None, 0)[
+        -1
+    ].detach()  # attends to six alike: 2 x Binomial(6, 1/2) / 6
     assert abs(float(last.mean()) - 1) < 0.05
     assert abs(float(last.var()) - 1 / 6) < 0.03

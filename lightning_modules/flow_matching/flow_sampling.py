@@ -144,7 +144,7 @@ class FlowSampling(LatentSampling):
     def item_losses(self, images: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """Losses (n,) of uint8 images (n, c, h, w), by the averaged network.
 
-        Times and noise are functions of the image: the same for any batch and any weights.
+        Times and noise are the same for all images, any batch and any weights.
         """
         self.ema.eval()
         labels = None if labels is None else labels.to(self.device)

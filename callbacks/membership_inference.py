@@ -9,7 +9,7 @@ from torch import Tensor
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback, lacks, reference
 from novum.callbacks.logging import log_metrics, log_picture, log_text
 from novum.core.distributed import rank_zero_warn
-from novum.core.errors import InputError, NotComputable
+from novum.core.errors import InputError
 from novum.core.lightning_compat import fast_dev_run
 from novum.core.protocols import ImageGenerator, ItemScorer, seen, unit
 from novum.datamodules.sources.corpus import TextSource
@@ -73,7 +73,7 @@ class MembershipInference(EvaluationCallback):
             losses, report = measure(pl_module, sets), Report()
             earlier = self._earlier(sets, losses, pl_module)
             judge_inside(report, sets, losses, loss_name(pl_module), earlier, self.seed)
-        except NotComputable as error:
+        except InputError as error:  # such as losses that are not finite
             rank_zero_warn(f"MembershipInference: not computed: {error}")
             return
         self.found, self.known = report, known_losses(report, sets, losses)

@@ -33,6 +33,7 @@ from novum.lightning_modules.training_utils import (
     log_losses,
     require_facts_of,
     require_finite,
+    require_labels,
     require_same_model,
     ungrouped,
     update_ema,
@@ -283,6 +284,8 @@ class AlternatingTraining(LatentSampling):
         """
         if self.num_classes and labels is None:
             raise InputError("labels are missing: the discriminator scores images of a class")
+        if self.num_classes and labels is not None:
+            require_labels(labels, self.num_classes)
         with full_precision(self.device), ungrouped(self.discriminator):
             return -self.discriminate(images, labels=labels)
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from novum.core.pixels import uint8_to_signed
+from novum.core.precision import widened
 from novum.core.seeds import random_generator
 from novum.lightning_modules.flow_matching.processes import EDM, RectifiedFlow
 
@@ -20,13 +21,14 @@ def item_losses(
     at each: losses differ by what the network knows of the images, not by chance.
     """
     weight = next(network.parameters())
-    x = uint8_to_signed(images.to(weight.device)).to(weight.dtype)
+    x = uint8_to_signed(images.to(weight.device))
     generator = random_generator(SEED)
     total = x.new_zeros(len(x))
     for k in range(TIMES):
         t = process.draw_times(x.new_full((len(x),), (k + 0.5) / TIMES))
         noise = torch.randn(x.shape[1:], generator=generator).to(x).expand_as(x)
         inputs, time = process.inputs(process.mix(x, noise, t), t)
-        error = network(inputs, time, labels) - process.target(x, noise, t)
+        answer = widened(network(inputs.to(weight.dtype), time, labels))
+        error = answer - process.target(x, noise, t)
         total += error.square().mean((1, 2, 3)) / TIMES
     return total

@@ -4,6 +4,7 @@ The same items for every checkpoint of a run, so that losses can be compared fro
 """
 
 import hashlib
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -39,6 +40,7 @@ from novum.report.pictures import to_rgb
 
 NUM_ITEMS = 1000  # of each side, at most
 LENGTH = 256  # of a passage, in the tokens of the text: characters, unless a run has others
+MOST_BYTES = 2**28  # of the images of a side
 BATCH = 64  # items that are scored at once
 NAMED = 0.1  # q-value up to which an item is listed
 SHOWN = 12  # of them are shown; report.json has all
@@ -101,6 +103,7 @@ def image_items(
 
 def _images(source: ImageSource, group: Tensor | None, n: int, seed: Sequence[int]) -> Items:
     order = np.random.default_rng(seed).permutation(len(source))
+    n = min(n, max(FEWEST, MOST_BYTES // math.prod(source.shape)))
     if group is not None:
         _, first = np.unique(group.numpy()[order], return_index=True)
         order = order[np.sort(first)]
@@ -178,7 +181,7 @@ def _passages(text: TextSource, starts: NDArray, rows: Sequence[NDArray]) -> Ite
 
 def compressed_sizes(contents: Sequence[bytes]) -> Losses:
     """Bytes that each takes when compressed: how hard it is for no model (Carlini et al., 2021)."""
-    return np.array([len(zlib.compress(content, 9)) for content in contents], np.float64)
+    return np.array([len(zlib.compress(content)) for content in contents], np.float64)
 
 
 # -- losses --------------------------------------------------------------------------------------
@@ -258,8 +261,10 @@ def judge_inside(
 
 def figures(membership: Membership) -> dict[str, Estimate]:
     """The figures by the names of their metrics."""
+    calibrated = membership.calibrated_auc
     return {
         "membership_auc": membership.auc,
+        **({} if calibrated is None else {"calibrated_auc": calibrated}),
         "membership_p": Estimate(membership.p),
         "items_known": Estimate(len(membership.known)),
     }
@@ -269,8 +274,12 @@ def judge_generator(
     report: Report, sets: ItemSets, generator: ItemScorer, options: Request
 ) -> Known:
     """Add the losses of a generator, calibrated by another checkpoint if one is asked for."""
-    with evaluating(generator):
-        losses, reference = measure(generator, sets), None
+    reference = None
+    try:
+        with evaluating(generator):
+            losses = measure(generator, sets)
+    except InputError as error:  # such as labels that are missing
+        raise NotComputable(str(error)) from error
     if options.calibrate_by is not None:
         other = load_module(Path(options.calibrate_by), "item_losses", "generator")
         reference = options.calibrate_by, measure(_alike(other, generator), sets)
@@ -321,12 +330,15 @@ def inside_remark(report: Report, unfit: str = "") -> str:
             f"From inside, the {found.loss} does not tell training from held-out items: it is lower"
             f" for training in {_share(found.auc)}."
         )
+    shares, calibrated = _share(found.auc), found.calibrated_auc
+    if calibrated is not None and (calibrated.value or 0) > (found.auc.value or 0):
+        shares += f", and less that of {found.calibrated_by} in {_share(calibrated)}"
     count = len(found.known)
     stand = f"; {count:,} of {found.train_items:,} stand out" if count else ""
     return (
         f"From inside, the model knows what it was trained on: the {found.loss} is lower for"
-        f" training than for held-out items in {_share(found.auc)}{stand}. That is memory, and no"
-        " proof that it reproduces any of them."
+        f" training than for held-out items in {shares}{stand}. That is memory, and by"
+        " itself no proof that it reproduces any of them."
     )
 
 

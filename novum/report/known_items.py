@@ -53,7 +53,8 @@ def inside_view(membership: Membership, known: Known, verdict: Verdict) -> Insid
         f"How well the model knows items, by its {membership.loss}: {membership.train_items:,} that"
         f" it was trained on, and {membership.heldout_items:,} like them that it was not. Lower is"
         " better known. A model that knows an item need not reproduce it, and a model may know more"
-        " than it shows here: copying is judged above, by what it makes.",
+        " than it shows here: copying is judged above, by what it makes. The control is a figure"
+        " that no model has part in.",
         said,
         *_chart(membership, known),
         _tests(membership),
@@ -72,11 +73,11 @@ def _chart(membership: Membership, known: Known) -> tuple[list[str], Markup]:
 
 
 def _tests(membership: Membership) -> list[tuple[str, str, str]]:
-    tests = [(f"The {membership.loss}", membership.auc, number(membership.p))]
+    tests = [(membership.loss.capitalize(), membership.auc, number(membership.p))]
     if membership.calibrated_auc is not None:
-        by = f"The same, less that of {membership.calibrated_by}"
-        tests.append((by, membership.calibrated_auc, "of both, above"))
-    control = "Control: bytes when compressed, in which no model has part"
+        by = f"Less that of {membership.calibrated_by}"
+        tests.append((by, membership.calibrated_auc, "both: above"))
+    control = "Compressed size (control)"
     tests.append((control, membership.control_auc, number(membership.control_p)))
     return [(name, _percent(auc), p) for name, auc, p in tests]
 

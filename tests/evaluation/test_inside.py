@@ -21,9 +21,9 @@ from novum.lightning_modules.networks import CharRNN
 from novum.report.model import Finding, Report
 from novum.report.schema import read_report, to_json
 from tests.metrics.novelty.text.markov import chain
-from tests.report.pages import read
-from tests.tiny import tiny_flow, tiny_gan, tiny_trainer
-from tests.tiny_text import text_data, tiny_char_lstm
+from tests.report.pages import check_against_verdict, read
+from tests.tiny import tiny_flow, tiny_gan
+from tests.tiny_text import small_text, text_data, tiny_char_lstm
 
 FAST = {"features": "pixels", "num_samples": 64}
 
@@ -121,7 +121,8 @@ def test_a_module_from_code(digits):
     report = novum.evaluate(module, images["train"], images["heldout"], **FAST)
     found = report.membership
     assert found.loss == "squared error" and found.auc.value > 0.7 and found.p <= 0.001
-    assert {item.item for item in found.known} == set(range(32))
+    named = {item.item for item in found.known}
+    assert named >= set(range(32)) and len(named) <= 40  # a tenth of them in error
     assert report.finding is not Finding.COPYING and "From inside" in report.verdict.text
     assert json.loads(to_json(report))["membership"]["known"][0]["item"] in range(32)
 
@@ -152,7 +153,8 @@ def test_groups_give_one_image_each(digits):
     groups = torch.arange(128) // 4
     sets = image_items(digits, groups)
     assert len(sets.train.data) == len(sets.heldout.data) == 16
-    found = {int(item.item) // 4 for item in sets.train.items}
+    row = {name: i for i, name in enumerate(digits["train"].ids)}
+    found = {row[item.item] // 4 for item in sets.train.items}
     assert found == set(range(16))
 
 
@@ -163,68 +165,91 @@ def test_items_do_not_depend_on_ranks_and_batches(digits):
     assert sets.key != image_items(digits, None, 10, seed=1).key
 
 
+ROOM = "novum.lightning_modules"
+
+
+def network(name: str, **arguments) -> dict:
+    return {"class_path": f"{ROOM}.networks.{name}", "init_args": arguments}
+
+
+GAN_SHAPE = {"image_size": 8, "channels": 1, "width": 8}
+ARGUMENTS = {  # as train.py keeps them
+    "flow": {"network": network("UNet", image_size=8, channels=1, num_classes=0, width=8,
+                                multipliers=[1, 2], blocks=1, attention=[4])},
+    "gan": {"generator": network("DCGANGenerator", **GAN_SHAPE, latent_dim=4),
+            "discriminator": network("DCGANDiscriminator", **GAN_SHAPE)},
+    "conditional": {
+        "generator": network("DCGANGenerator", **GAN_SHAPE, latent_dim=4, num_classes=3),
+        "discriminator": network("DCGANDiscriminator", **GAN_SHAPE, num_classes=3)},
+    "text": {"network": network("CharRNN", hidden_size=8, layers=2)},
+}  # fmt: skip
+
+
+def save(module, path, arguments) -> None:
+    arguments = {"_class_path": f"{ROOM}.{type(module).__name__}", **arguments}
+    known = {"images_seen": 8, "tokens_seen": 8, "state_dict": module.state_dict(),
+             "pytorch-lightning_version": "2.6.6"}  # fmt: skip
+    if vocabulary := getattr(module, "vocabulary", None):
+        known["alphabet"] = arguments["alphabet"] = vocabulary.alphabet
+        arguments["network"]["init_args"]["vocab_size"] = len(vocabulary)
+    torch.save({**known, "hyper_parameters": arguments}, path)
+
+
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory) -> dict[str, str]:
-    """Of a flow before and after it has learned 64 digits by heart, and of a GAN and a text."""
+def checkpoints(digits, tmp_path_factory) -> dict[str, str]:
+    """Of a flow before and after it has learned 16 digits by heart, of GANs and of a text model."""
     folder = tmp_path_factory.mktemp("checkpoints of a run")
-    data = ImageDataModule("digits", image_size=8)
-    fitted = overfitted_flow(data.train_reference()[:64], 150)
-    texts = text_data(folder)
     modules = {
-        "early": tiny_flow(), "late": fitted, "gan": tiny_gan(), "conditional": tiny_gan(3),
-        "text": tiny_char_lstm(texts),
+        "early": tiny_flow(), "late": overfitted_flow(digits["train"][:16]),
+        "gan": tiny_gan(), "conditional": tiny_gan(3),
+        "text": tiny_char_lstm(text_data(folder)),
     }  # fmt: skip
     for name, module in modules.items():
-        trainer = tiny_trainer(folder)
-        trainer.strategy.connect(module)
-        trainer.save_checkpoint(folder / f"{name}.ckpt", weights_only=True)
+        kind = name if name in ARGUMENTS else "flow"
+        save(module, folder / f"{name}.ckpt", ARGUMENTS[kind])
     return {name: str(folder / f"{name}.ckpt") for name in modules}
 
 
 @pytest.fixture
 def folders(digits, tmp_path):
-    """The same images as PNG files."""
+    """The first 16 of the training images, and all held-out ones, as PNG files."""
     for side, source in digits.items():
         (tmp_path / side).mkdir()
-        for i, image in enumerate(source[:]):
+        for i, image in enumerate(source[: 16 if side == "train" else 64]):
             Image.fromarray(image[0].numpy()).save(tmp_path / side / f"{i:03d}.png")
     return {side: tmp_path / side for side in digits}
 
 
 def test_a_checkpoint_held_against_an_earlier_one(checkpoints, folders, tmp_path):
     out = tmp_path / "out"
-    with novum.trusting():
-        report = novum.evaluate(
-            checkpoints["late"], *folders.values(), calibrate_by=checkpoints["early"],
-            output=out, **FAST,
-        )  # fmt: skip
+    report = novum.evaluate(
+        checkpoints["late"], *folders.values(), calibrate_by=checkpoints["early"],
+        output=out, **FAST,
+    )  # fmt: skip
     found = report.membership
     assert found.calibrated_by == checkpoints["early"]
-    assert found.auc.value > 0.8 and found.calibrated_auc.value > 0.8
+    assert found.auc.low > 0.5 and found.calibrated_auc.low > 0.5 and found.p <= 0.01
     assert found.known[0].reference_loss > found.known[0].loss
     assert read_report(out / "report.json").membership == found
     page = read((out / "report.html").read_text())
     assert "From inside the model" in page.text and "early.ckpt" in page.text
-    with novum.trusting():
-        assert verify(out / "report.json", {}, quiet=True).same
+    assert verify(out / "report.json", {}, quiet=True).same
 
 
 def test_a_redacted_report_names_nobody(checkpoints, folders, tmp_path):
     out = tmp_path / "out"
-    with novum.trusting():
-        report = novum.evaluate(
-            checkpoints["late"], *folders.values(), output=out, redacted=True, **FAST
-        )
+    report = novum.evaluate(
+        checkpoints["late"], *folders.values(), output=out, redacted=True, **FAST
+    )
     assert report.membership.known
     assert all(len(item.item) == 16 and ".png" not in item.item for item in report.membership.known)
     page = (out / "report.html").read_text()
-    assert "From inside the model" in page and "<img" not in page and "063.png" not in page
+    assert "From inside the model" in page and "<img" not in page and "015.png" not in page
 
 
 def test_scores_of_classes_need_labels(checkpoints, folders):
     """A discriminator of classes cannot score images without one: said, and the rest is judged."""
-    with novum.trusting():
-        report = novum.evaluate(checkpoints["conditional"], *folders.values(), **FAST)
+    report = novum.evaluate(checkpoints["conditional"], *folders.values(), **FAST)
     assert report.membership is None and report.gate is not None
     assert any("labels are missing" in note for note in report.notes)
 
@@ -236,7 +261,7 @@ def test_scores_of_classes_need_labels(checkpoints, folders):
 ])  # fmt: skip
 def test_another_checkpoint_must_be_of_the_same_kind(checkpoints, folders, samples, by, said):
     by = checkpoints.get(by, "missing.ckpt")
-    with novum.trusting(), pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=said):
         novum.evaluate(checkpoints[samples], *folders.values(), calibrate_by=by, **FAST)
 
 
@@ -246,3 +271,20 @@ def test_samples_alone_have_no_losses(folders, checkpoints):
             folders["heldout"], *folders.values(), calibrate_by=checkpoints["early"],
             features="pixels",
         )  # fmt: skip
+
+
+def test_texts_of_a_checkpoint(checkpoints, tmp_path):
+    """A text model's losses of one long text, which begins in training and ends held out."""
+    (tmp_path / "input.txt").write_text(small_text(20_000, seed=1), encoding="utf-8")
+    out = tmp_path / "out"
+    report = novum.evaluate(
+        checkpoints["text"], tmp_path / "input.txt", tmp_path / "input.txt", kind="text",
+        num_samples=4, output=out, calibrate_by=checkpoints["text"],
+    )  # fmt: skip
+    found = report.membership
+    assert found.loss == "nats a token" and found.train_items > 5 * found.heldout_items
+    assert found.p > 0.01 and "does not tell training from held-out items" in report.verdict.text
+    assert found.calibrated_auc.value == 0.5  # less its own
+    page = (out / "report.html").read_text()
+    assert "From inside the model" in read(page).text
+    check_against_verdict(page, json.loads((out / "report.json").read_text()))

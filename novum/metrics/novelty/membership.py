@@ -192,6 +192,15 @@ MEASURES = (
                 unit="share",
             ),
             Metric(
+                "calibrated_auc",
+                "Known by its gain",
+                "The same of losses less those of an earlier checkpoint, or of a twin, which are"
+                " high where an item is hard.",
+                "novelty",
+                "50%",
+                unit="share",
+            ),
+            Metric(
                 "membership_p",
                 "Membership p",
                 "How often a random choice of training items looks as well known to the model.",

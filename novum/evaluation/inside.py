@@ -328,17 +328,17 @@ def inside_remark(report: Report, unfit: str = "") -> str:
     if found.p > KNOWN:
         return (
             f"From inside, the {found.loss} does not tell training from held-out items: it is lower"
-            f" for training in {_share(found.auc)}."
+            f" for training in {_share(found.auc)}, where 50% is chance."
         )
     shares, calibrated = _share(found.auc), found.calibrated_auc
     if calibrated is not None and (calibrated.value or 0) > (found.auc.value or 0):
-        shares += f", and less that of {found.calibrated_by} in {_share(calibrated)}"
+        shares += f", and in {_share(calibrated)} once that of {found.calibrated_by} is taken off"
     count = len(found.known)
     stand = f"; {count:,} of {found.train_items:,} stand out" if count else ""
     return (
         f"From inside, the model knows what it was trained on: the {found.loss} is lower for"
-        f" training than for held-out items in {shares}{stand}. That is memory, and by"
-        " itself no proof that it reproduces any of them."
+        f" training than for held-out items in {shares}, where 50% is chance{stand}."
+        " That is memory, and by itself no proof that it reproduces any of them."
     )
 
 
@@ -348,7 +348,7 @@ def _unreadable(found: Membership, unfit: str) -> str:
     if found.control_p <= SHIFT:
         return (
             "the two sets differ where no model has part, for training items compress to less in"
-            f" {_share(found.control_auc)}"
+            f" {_share(found.control_auc)}, where 50% is chance"
         )
     if found.shift_p is not None and found.shift_p <= SHIFT:
         return "held-out text differs in kind from training text"
@@ -356,4 +356,4 @@ def _unreadable(found: Membership, unfit: str) -> str:
 
 
 def _share(auc: Estimate) -> str:
-    return f"{auc.value:.0%} of the pairs (95%: {auc.low:.0%} to {auc.high:.0%}; 50% is chance)"
+    return f"{auc.value:.0%} of the pairs (95%: {auc.low:.0%} to {auc.high:.0%})"

@@ -20,7 +20,7 @@ COLUMNS = 6  # of items in a picture
 
 
 class Known(NamedTuple):
-    """What report.json leaves out: losses (n,) and (m,), and the first items that stand out."""
+    """Exhibits beyond report.json: losses (n,) and (m,), and the first items that stand out."""
 
     train: np.ndarray
     heldout: np.ndarray

@@ -46,7 +46,7 @@ class AlternatingTraining(LatentSampling):
     Subclasses set the attributes below, and give the optimizers.
     """
 
-    item_loss = "discriminator's logit, negated"
+    item_loss = "discriminator's negated logit"
 
     generator: nn.Module
     discriminator: nn.Module

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,11 +10,13 @@ from PIL import Image
 from torch import nn
 
 import novum
+from novum.core import distributed
 from novum.core.errors import InputError
 from novum.core.pixels import uint8_to_signed
 from novum.datamodules import ImageDataModule
 from novum.datamodules.sources.corpus import TextSource
 from novum.datamodules.sources.image_sources import ImageArray
+from novum.evaluation import inside
 from novum.evaluation.inside import image_items, judge_inside, loss_name, measure, text_items
 from novum.evaluation.verify import verify
 from novum.lightning_modules import CharLSTM
@@ -163,6 +166,23 @@ def test_items_do_not_depend_on_ranks_and_batches(digits):
     again = image_items(digits, None, 10)
     assert sets.key == again.key and len(sets.train.data) == 10
     assert sets.key != image_items(digits, None, 10, seed=1).key
+
+
+def test_ranks_measure_shares(digits, monkeypatch):
+    """64 items in blocks of 8 by three ranks, and in one block that two of them have no part in."""
+    sets, module = image_items(digits, None), Judged(digits["train"][:8])
+    whole = measure(module, sets)
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    monkeypatch.setattr(distributed, "all_gather_rows", lambda mine, where: mine)
+    for batch in (8, 64):
+        monkeypatch.setattr(inside, "BATCH", batch)
+        parts = []
+        for rank in range(3):
+            monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+            parts.append(measure(module, sets))
+        for side in ("train", "heldout"):
+            joined = np.concatenate([getattr(part, side) for part in parts])
+            np.testing.assert_array_equal(joined, getattr(whole, side))
 
 
 ROOM = "novum.lightning_modules"

@@ -62,6 +62,7 @@ class MembershipInference(EvaluationCallback):
         self.found: Report | None = None  # membership and figures of the last evaluation
         self.known: Known | None = None  # its losses and pictures
         self._sets: ItemSets | None = None
+        self._key = ""  # of these items
         self._first: dict[str, Any] = {}  # losses of the first evaluation, in checkpoints
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -71,7 +72,7 @@ class MembershipInference(EvaluationCallback):
         try:
             sets = self._drawn(trainer, pl_module)
             losses, report = measure(pl_module, sets), Report()
-            earlier = self._earlier(sets, losses, pl_module)
+            earlier = self._earlier(losses, pl_module)
             judge_inside(report, sets, losses, loss_name(pl_module), earlier, self.seed)
         except InputError as error:  # such as losses that are not finite
             rank_zero_warn(f"MembershipInference: not computed: {error}")
@@ -86,21 +87,24 @@ class MembershipInference(EvaluationCallback):
             n = min(self.num_items, BATCH) if fast_dev_run(trainer) else self.num_items
             sources = {side: reference(trainer, side) for side in self.needs}
             if isinstance(sources["train"], TextSource):
-                vocabulary = cast(Any, pl_module).vocabulary
+                vocabulary = getattr(pl_module, "vocabulary", None)
+                if vocabulary is None:
+                    raise lacks(self, pl_module, "a vocabulary")
                 self._sets = text_items(sources, vocabulary, n, self.seed)
             else:
                 evaluation = Evaluation.of(trainer, cast(ImageGenerator, pl_module))
                 self._sets = image_items(sources, evaluation.group_numbers(), n, self.seed)
+            self._key = self._sets.key()
         return self._sets
 
     def _earlier(
-        self, sets: ItemSets, losses: SideLosses, pl_module: LightningModule
+        self, losses: SideLosses, pl_module: LightningModule
     ) -> tuple[str, SideLosses] | None:
         """The first evaluation's losses of these items, and when that was."""
         done, first = seen(pl_module), self._first
-        if first.get("key") != sets.key or first["seen"] > done:
+        if first.get("key") != self._key or first["seen"] > done:
             train, heldout = map(torch.from_numpy, losses)
-            self._first = {"key": sets.key, "seen": done, "train": train, "heldout": heldout}
+            self._first = {"key": self._key, "seen": done, "train": train, "heldout": heldout}
             return None
         if first["seen"] == done:
             return None

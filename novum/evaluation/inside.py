@@ -69,7 +69,6 @@ class ItemSets(NamedTuple):
     shift_p: float | None = None  # of "held-out text is of the same kind"
     passages: Sequence[str] | None = None  # of training text, as they are
 
-    @property
     def key(self) -> str:
         """Digest of the items: losses of other items are no reference."""
         digest = hashlib.sha256()

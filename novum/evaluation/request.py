@@ -132,6 +132,8 @@ def check(request: Request) -> None:
         raise InputError(
             "--calibrate-by is of generators that have losses: --samples must be a checkpoint"
         )
+    if request.calibrate_by and isinstance(request.heldout, str) and request.heldout == "none":
+        raise InputError("--calibrate-by needs held-out items: leave it out with --heldout none")
     if isinstance(request.train, str) and request.train == "none":
         raise InputError("--train none: copying is judged against training data, so name it")
 

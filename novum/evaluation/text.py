@@ -3,7 +3,6 @@
 import hashlib
 import time
 from collections.abc import Sequence
-from typing import Any, cast
 
 from novum.core import distributed
 from novum.core.errors import NotComputable
@@ -146,11 +145,12 @@ def notes(texts: Texts, judged: JudgedTexts) -> list[str]:
 def add_inside(report: Report, texts: Texts, options: Request) -> Known | None:
     """Add the losses of a generator that has some for each passage."""
     generator, heldout = texts.generator, texts.heldout
-    if not isinstance(generator, ItemScorer) or heldout is None:
+    vocabulary = getattr(generator, "vocabulary", None)
+    if not isinstance(generator, ItemScorer) or heldout is None or vocabulary is None:
         return None
     sides = {"train": texts.train, "heldout": heldout}
     try:
-        items = text_items(sides, cast(Any, generator).vocabulary, seed=options.seed)
+        items = text_items(sides, vocabulary, seed=options.seed)
         assert report.heldout is not None
         items = items._replace(shift_p=report.heldout.exchangeability_p)
         return judge_generator(report, items, generator, options)

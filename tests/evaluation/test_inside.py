@@ -164,8 +164,8 @@ def test_groups_give_one_image_each(digits):
 def test_items_do_not_depend_on_ranks_and_batches(digits):
     sets = image_items(digits, None, 10)
     again = image_items(digits, None, 10)
-    assert sets.key == again.key and len(sets.train.data) == 10
-    assert sets.key != image_items(digits, None, 10, seed=1).key
+    assert sets.key() == again.key() and len(sets.train.data) == 10
+    assert sets.key() != image_items(digits, None, 10, seed=1).key()
 
 
 def test_ranks_measure_shares(digits, monkeypatch):
@@ -283,6 +283,12 @@ def test_another_checkpoint_must_be_of_the_same_kind(checkpoints, folders, sampl
     by = checkpoints.get(by, "missing.ckpt")
     with pytest.raises(InputError, match=said):
         novum.evaluate(checkpoints[samples], *folders.values(), calibrate_by=by, **FAST)
+
+
+def test_calibration_needs_held_out_images(folders, checkpoints):
+    by = checkpoints["early"]
+    with pytest.raises(InputError, match="calibrate_by needs held-out items"):
+        novum.evaluate(by, folders["train"], "none", calibrate_by=by, **FAST)
 
 
 def test_samples_alone_have_no_losses(folders, checkpoints):

@@ -52,7 +52,7 @@ class TextModel(Module):
     `default_optimizer` and `activations`.
     """
 
-    item_loss = "nats a token"
+    item_loss = "loss in nats a token"
 
     def __init__(
         self,

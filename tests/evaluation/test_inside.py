@@ -308,7 +308,7 @@ def test_texts_of_a_checkpoint(checkpoints, tmp_path):
         num_samples=4, output=out, calibrate_by=checkpoints["text"],
     )  # fmt: skip
     found = report.membership
-    assert found.loss == "nats a token" and found.train_items > 5 * found.heldout_items
+    assert found.loss == "loss in nats a token" and found.train_items > 5 * found.heldout_items
     assert found.p > 0.01 and "does not tell training from held-out items" in report.verdict.text
     assert found.calibrated_auc.value == 0.5  # less its own
     page = (out / "report.html").read_text()

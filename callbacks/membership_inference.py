@@ -72,11 +72,12 @@ class MembershipInference(EvaluationCallback):
         try:
             sets = self._drawn(trainer, pl_module)
             losses, report = measure(pl_module, sets), Report()
-            earlier = self._earlier(losses, pl_module)
+            earlier = self._earlier(pl_module)
             judge_inside(report, sets, losses, loss_name(pl_module), earlier, self.seed)
         except InputError as error:  # such as losses that are not finite
             rank_zero_warn(f"MembershipInference: not computed: {error}")
             return
+        self._keep(losses, pl_module)
         self.found, self.known = report, known_losses(report, sets, losses)
         log_metrics(trainer, pl_module, scalars(report.features))
         self._show(trainer, seen(pl_module))
@@ -97,19 +98,20 @@ class MembershipInference(EvaluationCallback):
             self._key = self._sets.key()
         return self._sets
 
-    def _earlier(
-        self, losses: SideLosses, pl_module: LightningModule
-    ) -> tuple[str, SideLosses] | None:
-        """The first evaluation's losses of these items, and when that was."""
+    def _earlier(self, pl_module: LightningModule) -> tuple[str, SideLosses] | None:
+        """The first evaluation's losses of these items, if it was earlier, and when that was."""
+        first = self._first
+        if first.get("key") != self._key or first["seen"] >= seen(pl_module):
+            return None
+        name = f"this run after {first['seen']:,} {unit(pl_module)}"
+        return name, SideLosses(first["train"].numpy(), first["heldout"].numpy())
+
+    def _keep(self, losses: SideLosses, pl_module: LightningModule) -> None:
+        """Losses of the first evaluation of these items."""
         done, first = seen(pl_module), self._first
         if first.get("key") != self._key or first["seen"] > done:
             train, heldout = map(torch.from_numpy, losses)
             self._first = {"key": self._key, "seen": done, "train": train, "heldout": heldout}
-            return None
-        if first["seen"] == done:
-            return None
-        name = f"this run after {first['seen']:,} {unit(pl_module)}"
-        return name, SideLosses(first["train"].numpy(), first["heldout"].numpy())
 
     def _show(self, trainer: Trainer, step: int) -> None:
         assert self.found is not None and self.found.membership is not None

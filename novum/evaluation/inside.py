@@ -111,6 +111,8 @@ def _images(source: ImageSource, group: Tensor | None, n: int, seed: Sequence[in
     contents = [image.numpy().tobytes() for image in images]
     first = {content: i for i, content in reversed(list(enumerate(contents)))}
     distinct = torch.tensor(sorted(first.values()), dtype=torch.int64)
+    if len(distinct) < FEWEST:
+        raise NotComputable(f"{len(distinct)} different images are too few: give {FEWEST} or more")
     rows, images = rows[distinct], images[distinct]
     labels = None if source.labels is None else source.labels[rows]
     called = [KnownItem(source.ids[row]) for row in rows.tolist()]
@@ -197,15 +199,15 @@ def measure(scorer: ItemScorer, sets: ItemSets) -> SideLosses:
 
 
 def _losses(scorer: ItemScorer, items: Items) -> Losses:
+    def scored(rows: slice) -> Tensor:
+        labels = None if items.labels is None else items.labels[rows]
+        return scorer.item_losses(items.data[rows], labels=labels).float().cpu()
+
     own = distributed.shard(len(items.data), BATCH)
-    labels = None if items.labels is None else items.labels[own]
-    parts = [torch.empty(0)]
-    for first in range(0, own.stop - own.start, BATCH):
-        batch = slice(own.start + first, min(own.start + first + BATCH, own.stop))
-        given = None if labels is None else labels[first : first + BATCH]
-        parts.append(scorer.item_losses(items.data[batch], labels=given).float().cpu())
-    found = distributed.all_gather_rows(torch.cat(parts), "losses of items")
-    return found.double().numpy()
+    batches = [slice(i, min(i + BATCH, own.stop)) for i in range(own.start, own.stop, BATCH)]
+    # what is wrong with all items is an error on every rank, with a share of them or without
+    parts = [scored(slice(1))[:0], *map(scored, batches)]
+    return distributed.all_gather_rows(torch.cat(parts), "losses of items").double().numpy()
 
 
 def judge_inside(

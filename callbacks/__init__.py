@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from novum.callbacks.health import TrainingHealth
     from novum.callbacks.image_results import ClassJudge, SourceDistance, WriteResult
     from novum.callbacks.latent_space import LatentRecovery, LatentSpace
+    from novum.callbacks.membership_inference import MembershipInference
     from novum.callbacks.nearest_neighbours import NearestNeighbours
     from novum.callbacks.preemption import Preemption
     from novum.callbacks.progress import ProgressBar
@@ -52,6 +53,7 @@ __all__ = [
     "LatentRecovery",
     "LatentSpace",
     "LossByPosition",
+    "MembershipInference",
     "NearestNeighbours",
     "ParzenLogLikelihood",
     "PrecisionRecall",

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from novum.callbacks.evaluation import Evaluation, reference
 from novum.callbacks.health import TrainingHealth
 from novum.callbacks.logging import log_text, where_to_look, writer
+from novum.callbacks.membership_inference import MembershipInference
 from novum.callbacks.nearest_neighbours import last_judge, last_judgement
 from novum.callbacks.preemption import Preempted
 from novum.callbacks.quality import QualityCallback
@@ -143,7 +144,10 @@ class RunSummary(Callback):
     def _write(self, trainer: Trainer, report: Report) -> None:
         write_report(self._folder / "report.json", report)
         texts = last_texts(trainer)
-        html = texts.page(report) if texts else page(report, self._exhibits)
+        insider = last_insider(trainer)
+        known = insider and insider.known
+        exhibits = self._exhibits._replace(known=known)
+        html = texts.page(report, known) if texts else page(report, exhibits)
         write_text(self._folder / "report.html", html)
 
     def _report(self, trainer: Trainer, pl_module: LightningModule) -> Report:
@@ -166,6 +170,9 @@ class RunSummary(Callback):
             report.samples = replace(report.samples, n=judged.samples.n, texts=judged.samples.texts)
             for name in _OF_JUDGEMENT:
                 setattr(report, name, getattr(judged, name))
+        if insider := last_insider(trainer):
+            assert insider.found is not None
+            report.membership = insider.found.membership
         verdict = (text_verdict if "verbatim" in report.features else image_verdict)(report)
         remarks = (*verdict.remarks, *quality_trend(self.history), *_remarks(trainer))
         report.verdict = replace(verdict, remarks=remarks)
@@ -207,6 +214,12 @@ def last_texts(trainer: Trainer) -> TextNovelty | None:
     """The callback that judged the texts of the last evaluation; None if nobody did."""
     judges = (c for c in callbacks_of(trainer) if isinstance(c, TextNovelty))
     return next((judge for judge in judges if judge.found is not None), None)
+
+
+def last_insider(trainer: Trainer) -> MembershipInference | None:
+    """The callback that measured losses at the last evaluation; None if nobody did."""
+    every = (c for c in callbacks_of(trainer) if isinstance(c, MembershipInference))
+    return next((insider for insider in every if insider.found is not None), None)
 
 
 def _size_of(trainer: Trainer, split: str) -> SetSummary:

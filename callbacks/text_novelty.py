@@ -8,6 +8,7 @@ from novum.core.errors import InputError
 from novum.core.protocols import TextGenerator, seen
 from novum.evaluation.text_records import copy_records, evidence, facts, figures, novel_ngrams
 from novum.metrics.novelty.text import TextReferences, judge_text
+from novum.report.known_items import Known
 from novum.report.model import Report, SetSummary
 from novum.report.pictures import encode
 from novum.report.table import scalars
@@ -76,10 +77,10 @@ class TextNovelty(EvaluationCallback):
             markdown = copies_markdown(copies, judged.text, train)
             log_text(trainer, "novelty/copies", markdown, seen(pl_module))
 
-    def page(self, report: Report) -> str:
+    def page(self, report: Report, known: Known | None = None) -> str:
         """Page of a run's report with the texts of its last evaluation."""
         assert self._references is not None  # one was made
-        return text_page(report, self.texts, self._references.train)
+        return text_page(report, self.texts, self._references.train, known)
 
     def _indexed(self, trainer: Trainer) -> TextReferences:
         """Made by one rank of each host; the others then find it in the cache."""

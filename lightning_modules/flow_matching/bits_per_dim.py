@@ -1,14 +1,15 @@
 """Likelihood by the ordinary differential equation (Chen et al., 2018; Song et al., 2021)."""
 
 import math
+from hashlib import blake2b
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from novum.core.pixels import uint8_to_signed
+from novum.core.seeds import random_generator
 from novum.lightning_modules.flow_matching.flow import Flow
-from novum.lightning_modules.flow_matching.item_losses import generators_of
 from novum.lightning_modules.flow_matching.solvers import RK45, Euler, Heun, Velocity
 
 LEVEL = 2 / 255  # of a pixel in [-1, 1]
@@ -19,6 +20,12 @@ class Bits(NamedTuple):
 
     bits: Tensor
     error: Tensor
+
+
+def generators_of(images: Tensor) -> list[torch.Generator]:
+    """A generator for each of uint8 images, at a seed that its pixels decide."""
+    digests = [blake2b(x.numpy().tobytes(), digest_size=7).digest() for x in images.cpu()]
+    return [random_generator(int.from_bytes(digest)) for digest in digests]
 
 
 def image_bits(flow: Flow, images: Tensor, labels: Tensor | None, probes: int) -> Bits:

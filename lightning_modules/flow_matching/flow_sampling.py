@@ -15,6 +15,7 @@ from novum.lightning_modules.flow_matching.item_losses import item_losses
 from novum.lightning_modules.flow_matching.processes import EDM, RectifiedFlow
 from novum.lightning_modules.flow_matching.solvers import RK45, Euler, Heun, Solution
 from novum.lightning_modules.sampling import LatentSampling
+from novum.lightning_modules.training_utils import require_labels
 
 PROBES, DENSITY_STEPS = 2, 40  # of a likelihood: of its trace, and of its path
 
@@ -24,6 +25,8 @@ class FlowSampling(LatentSampling):
 
     The latents are the noise, pixel by pixel. `evaluations` counts how often the network was asked.
     """
+
+    item_loss = "denoising loss"
 
     process: RectifiedFlow | EDM
     sampler: Euler | Heun | RK45
@@ -142,10 +145,12 @@ class FlowSampling(LatentSampling):
     def item_losses(self, images: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """Losses (n,) of uint8 images (n, c, h, w), by the averaged network.
 
-        Times and noise are functions of the image: the same for any batch and any weights.
+        Times and noise are the same for all images, any batch and any weights.
         """
         self.ema.eval()
-        labels = None if labels is None else labels.to(self.device)
+        if labels is not None and self.num_classes:
+            require_labels(labels, self.num_classes)
+        labels = labels.to(self.device) if labels is not None and self.num_classes else None
         with full_precision(self.device):
             return item_losses(self.ema, self.process, images, labels)
 

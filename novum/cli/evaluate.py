@@ -25,6 +25,7 @@ SHORT = "the same, in short: the answer fits on a screen, and HELDOUT may be mis
 FAIL_ON = "of copying, leaning, cannot_judge, too_little_evidence: exit code 3 or 4"
 FEATURES = "default: efficientnet_lite0,pixels,alignment,local"
 GROUPS = "images that are held out together: a CSV of image and group, or a pattern of names"
+CALIBRATE_BY = "another checkpoint, an earlier one or a twin's: its losses of items are taken off"
 DESCRIPTION = """\
 Is it good, and is it new? Judges samples of any generator against its training data, and against
 held-out data that it has never seen. Prints a table and a verdict; writes report.html,
@@ -100,6 +101,7 @@ def _parser() -> Parser:
     add("--kind", choices=("image", "text"), default="image", help="default: image")
     add("--features", metavar="NAME[,NAME]", help=FEATURES)
     add("--classifier", metavar="PATH", help="a classifier's checkpoint: separability of styles")
+    add("--calibrate-by", metavar="PATH", help=CALIBRATE_BY)
     add("--output", metavar="DIR", type=Path, default="evaluation", help="default: evaluation")
     add(
         "--fail-on-copying",

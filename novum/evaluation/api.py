@@ -23,6 +23,7 @@ def evaluate(
     output: str | PathLike[str] | None = None,
     num_samples: int | None = None,
     classifier: str | PathLike[str] | None = None,
+    calibrate_by: str | PathLike[str] | None = None,
     groups: str | PathLike[str] | None = None,
     image_column: str | None = None,
     text_column: str | None = None,
@@ -53,6 +54,8 @@ def evaluate(
             without one.
         num_samples: Drawn from a generator: 10,000 images or 100 texts if not given.
         classifier: A classifier's checkpoint, for the separability of a generator's styles.
+        calibrate_by: Another checkpoint of the generator, an earlier one or a twin's, whose losses
+            of training and held-out items are taken off.
         groups: Images that are held out together: a CSV of image and group, or a pattern of names.
         image_column: Of tables and archives; found if not given.
         text_column: Of tables of texts; found if not given.
@@ -83,6 +86,7 @@ def evaluate(
                 output=None if output is None else Path(output),
                 num_samples=num_samples,
                 classifier=None if classifier is None else str(classifier),
+                calibrate_by=None if calibrate_by is None else str(calibrate_by),
                 groups=None if groups is None else str(groups),
                 image_column=image_column,
                 text_column=text_column,

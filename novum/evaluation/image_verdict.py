@@ -12,6 +12,7 @@ from novum.evaluation.gate import (
     needed_items,
     shifted,
 )
+from novum.evaluation.inside import inside_remark
 from novum.metrics.functional.intervals import clopper_pearson_interval
 from novum.report.formatting import listed
 from novum.report.model import Estimate, Finding, Quality, Report, Verdict
@@ -50,6 +51,7 @@ def image_verdict(report: Report) -> Verdict:
         caveats,
         grave,
         quality,
+        remarks=tuple(filter(None, (inside_remark(report, _unfit(report)),))),
         spaces=tuple(gate.spaces) if gate and finding is Finding.COPYING else (),
         next=f"Next: {todo}.",
         quality_finding=quality_finding,

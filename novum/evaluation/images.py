@@ -18,7 +18,7 @@ from novum.core.cache import remembered
 from novum.core.devices import default_device, place
 from novum.core.errors import InputError, NotComputable
 from novum.core.files import write_text
-from novum.core.protocols import StyleGenerator
+from novum.core.protocols import ItemScorer, StyleGenerator
 from novum.datamodules.groups import read_groups
 from novum.datamodules.resolve_source import Opened
 from novum.datamodules.sources.image_sources import ImageSource
@@ -34,6 +34,7 @@ from novum.evaluation.evidence import (
 from novum.evaluation.gate import LOCAL, USUAL, SpaceMatches, conclude, pool_of_digests
 from novum.evaluation.image_sets import Sets, open_sets
 from novum.evaluation.image_verdict import image_verdict
+from novum.evaluation.inside import SIDES, image_items, judge_generator
 from novum.evaluation.latent_figures import sees_small_steps, space_figures
 from novum.evaluation.outputs import cost, prepare
 from novum.evaluation.provenance import provenance
@@ -70,6 +71,7 @@ from novum.metrics.novelty.power import power
 from novum.metrics.record import FeatureSets
 from novum.report.events import EVENTS, add_encoded, events
 from novum.report.image_page import NOTHING, page
+from novum.report.known_items import Known
 from novum.report.markdown import MOST_PAIRS, THUMBNAILS, Pair, named_pairs
 from novum.report.model import Recall, Report, SetSummary, Space
 from novum.report.neighbour_grid import neighbour_columns
@@ -124,6 +126,7 @@ def evaluate_images(options: Request) -> Report:
     same = find_identical(keys["samples"], keys["train"], keys.get("heldout"))
     conclusion = conclude(report, same, spaces, sets.images(), options.seed)
     judged, altered = name_copies(report, conclusion, judged, altered, sets.images())
+    known = add_inside(report, sets, group, options)
     report.verdict = image_verdict(report)
     images = sum(len(side) for side in sets.images().values())
     report.made_by = provenance(options)
@@ -131,8 +134,8 @@ def evaluate_images(options: Request) -> Report:
     if distributed.is_rank_zero():
         if options.redacted:
             redact_images(report, keys, sets.images())
-            judged, altered = {}, {}
-        write(report, sets, judged, altered, options)
+            judged, altered, known = {}, {}, known and known._replace(images=None)
+        write(report, sets, judged, altered, known, options)
     distributed.barrier("the report")  # if it cannot be written, nobody may end as if it were
     return report
 
@@ -322,6 +325,19 @@ def add_styles(report: Report, sets: Sets, options: Request) -> None:
         space.quality |= {k: as_estimate(figure) for k, figure in figures.items()}
 
 
+def add_inside(report: Report, sets: Sets, group: Tensor | None, options: Request) -> Known | None:
+    """Add the losses of a generator that has some for each image."""
+    if not isinstance(sets.generator, ItemScorer) or sets.heldout is None:
+        return None
+    images = {side: sets.images()[side] for side in SIDES}
+    try:
+        items = image_items(images, group, seed=options.seed)
+        return judge_generator(report, items, sets.generator, options)
+    except NotComputable as error:
+        report.notes.append(f"losses: not computed: {error}")
+        return None
+
+
 def describe(opened: Opened) -> SetSummary:
     images = opened.images
     return SetSummary(opened.where, len(images), list(images.shape), fingerprint=images.fingerprint)
@@ -332,6 +348,7 @@ def write(
     sets: Sets,
     judged: dict[str, Judgement],
     altered: dict[str, Altered],
+    known: Known | None,
     options: Request,
 ) -> None:
     """Render the page; write it, report.json, nearest_neighbours.png and TensorBoard events.
@@ -340,7 +357,7 @@ def write(
     """
     images = sets.images()
     shown = NOTHING if options.redacted else evidence(report, judged, altered, images)
-    report.page = page(report, shown)
+    report.page = page(report, shown._replace(known=known))
     folder = options.output
     if folder is None:
         return

@@ -1,7 +1,7 @@
 """Redacted reports: hashes and aggregates, no image or text of the sets and no name of one."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from novum.datamodules.sources.corpus import TextSource
 from novum.datamodules.sources.image_sources import ImageSource
-from novum.report.model import Report
+from novum.report.model import KnownItem, Report
 
 DIGITS = 16  # of a hash
 
@@ -31,6 +31,13 @@ def redact_images(
             replace(copy, sample=of_sample(copy.sample), train=of_train(copy.train))
             for copy in report.copies
         ]
+    _redact_known(report, lambda item: replace(item, item=of_train(item.item)))
+
+
+def _redact_known(report: Report, hidden: Callable[[KnownItem], KnownItem]) -> None:
+    found = report.membership
+    if found is not None:
+        report.membership = replace(found, known=[hidden(item) for item in found.known])
 
 
 def _rows(ids: Sequence[int | str]) -> dict[int | str, int]:
@@ -51,6 +58,12 @@ def redact_texts(report: Report, train: TextSource) -> None:
 
     report.passages = [hidden(passage) for passage in report.passages]
     report.facts = [hidden(fact) for fact in report.facts]
+
+    def known(item: KnownItem) -> KnownItem:
+        start = int(item.item)
+        return replace(item, file=text_hash(train.text(start, start + (item.length or 0))))
+
+    _redact_known(report, known)
     report.contamination = [
         replace(found, document=text_hash(found.document)) for found in report.contamination
     ]

@@ -29,6 +29,7 @@ class Request:
         output: Folder of report.html, report.json and TensorBoard events; None: nothing is written.
         num_samples: Drawn from a generator.
         classifier: A classifier's checkpoint, for the separability of a generator's styles.
+        calibrate_by: Another checkpoint of the generator, whose losses of items are taken off.
         groups: Images that are held out together.
         contamination: Of text: held-out documents stand in the place of samples.
         ask_heldout: An unsaid held-out set is an error.
@@ -45,6 +46,7 @@ class Request:
     output: Path | None = None
     num_samples: int | None = None
     classifier: str | None = None
+    calibrate_by: str | None = None
     groups: str | None = None
     image_column: str | None = None
     text_column: str | None = None
@@ -86,8 +88,8 @@ class Request:
             for place in (getattr(self, name),)
         }
         others = (
-            "kind seed num_samples classifier groups image_column text_column split encoding"
-            " on_bad_image on_bad_text follow_links contamination"
+            "kind seed num_samples classifier calibrate_by groups image_column text_column split"
+            " encoding on_bad_image on_bad_text follow_links contamination"
         ).split()
         features = None if self.features is None else list(self.features)
         return {**places, "features": features, **{name: getattr(self, name) for name in others}}
@@ -124,6 +126,14 @@ def check(request: Request) -> None:
         raise InputError(
             "--classifier labels what a StyleGAN makes: --samples must be its checkpoint"
         )
+    if request.calibrate_by and not (
+        request.is_checkpoint or hasattr(request.samples, "item_losses")
+    ):
+        raise InputError(
+            "--calibrate-by is of generators that have losses: --samples must be a checkpoint"
+        )
+    if request.calibrate_by and isinstance(request.heldout, str) and request.heldout == "none":
+        raise InputError("--calibrate-by needs held-out items: leave it out with --heldout none")
     if isinstance(request.train, str) and request.train == "none":
         raise InputError("--train none: copying is judged against training data, so name it")
 

@@ -5,10 +5,13 @@ import time
 from collections.abc import Sequence
 
 from novum.core import distributed
+from novum.core.errors import NotComputable
 from novum.core.files import write_text
+from novum.core.protocols import ItemScorer
 from novum.core.vocabulary import Tokens, Vocabulary
 from novum.datamodules.sources.corpus import TextSource
 from novum.evaluation.contamination import contaminated, contamination_verdict
+from novum.evaluation.inside import judge_generator, text_items
 from novum.evaluation.outputs import cost, prepare
 from novum.evaluation.provenance import provenance
 from novum.evaluation.redaction import redact_texts
@@ -21,7 +24,8 @@ from novum.metrics.novelty.text import JudgedTexts, TextReferences, exchangeabil
 from novum.metrics.novelty.text.planted_edits import UNTUNED
 from novum.metrics.novelty.text.text_power import text_power
 from novum.report.events import add_encoded, events
-from novum.report.image_page import page
+from novum.report.image_page import Exhibits, page
+from novum.report.known_items import Known
 from novum.report.model import Recall, Report, SetSummary
 from novum.report.pictures import encode
 from novum.report.schema import write_report
@@ -51,6 +55,7 @@ def evaluate_texts(options: Request) -> Report:
     report.power = [
         Recall(edit, r.value, r.low, r.high, tuned=edit not in UNTUNED) for edit, r in card.items()
     ]
+    known = add_inside(report, texts, options)
     report.verdict = text_verdict(report)
     if options.contamination:
         report.contamination = contaminated(judged, texts.sample_names)
@@ -62,7 +67,8 @@ def evaluate_texts(options: Request) -> Report:
     if distributed.is_rank_zero():
         if options.redacted:
             redact_texts(report, texts.train)
-        write(report, texts, judged, options)
+            known = known and known._replace(passages=())
+        write(report, texts, judged, known, options)
     distributed.barrier("the report")  # if it cannot be written, nobody may end as if it were
     return report
 
@@ -136,13 +142,34 @@ def notes(texts: Texts, judged: JudgedTexts) -> list[str]:
     return found
 
 
-def write(report: Report, texts: Texts, judged: JudgedTexts, options: Request) -> None:
+def add_inside(report: Report, texts: Texts, options: Request) -> Known | None:
+    """Add the losses of a generator that has some for each passage."""
+    generator, heldout = texts.generator, texts.heldout
+    vocabulary = getattr(generator, "vocabulary", None)
+    if not isinstance(generator, ItemScorer) or heldout is None or vocabulary is None:
+        return None
+    sides = {"train": texts.train, "heldout": heldout}
+    try:
+        items = text_items(sides, vocabulary, seed=options.seed)
+        assert report.heldout is not None
+        items = items._replace(shift_p=report.heldout.exchangeability_p)
+        return judge_generator(report, items, generator, options)
+    except NotComputable as error:
+        report.notes.append(f"losses: not computed: {error}")
+        return None
+
+
+def write(
+    report: Report, texts: Texts, judged: JudgedTexts, known: Known | None, options: Request
+) -> None:
     """Render the page; write it, report.json and TensorBoard events.
 
     A redacted report shows no text.
     """
     report.page = (
-        page(report) if options.redacted else text_page(report, texts.samples, texts.train)
+        page(report, Exhibits(known=known))
+        if options.redacted
+        else text_page(report, texts.samples, texts.train, known)
     )
     folder, step = options.output, texts.tokens_seen
     if folder is None:

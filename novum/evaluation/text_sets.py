@@ -54,6 +54,7 @@ class Texts(NamedTuple):
     tokens_seen: int = 0  # by the checkpoint that drew the samples
     sample_names: Sequence[str] = ()
     left_out: tuple[Omission, ...] = ()  # of the samples' place
+    generator: Any = None  # that wrote the samples, if it is an object
 
     @property
     def characters(self) -> int:
@@ -103,7 +104,8 @@ def open_texts(options: Request) -> Texts:
         )
     named = {"samples": where} | named
     train, heldout = train.as_characters(), heldout and heldout.as_characters()
-    return Texts(samples.texts, train, heldout, named, seen, *samples[1:])
+    generator = None if isinstance(given, str) else given
+    return Texts(samples.texts, train, heldout, named, seen, *samples[1:], generator)
 
 
 def open_samples(given: Any, options: Request, places: Places) -> tuple[str, Samples]:

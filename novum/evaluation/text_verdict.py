@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from novum.evaluation.inside import inside_remark
 from novum.metrics.novelty.text.chance import EXCESS_ERROR
 from novum.metrics.novelty.text.near_copies import STEP
 from novum.metrics.novelty.text.texts import NAMED
@@ -24,7 +25,9 @@ def text_verdict(report: Report) -> Verdict:
         tuple(filter(None, details)),
         caveats,
         bool(caveats),
-        remarks=tuple(filter(None, (_leaning(report, finding), _variety(report)))),
+        remarks=tuple(
+            filter(None, (_leaning(report, finding), _variety(report), inside_remark(report)))
+        ),
         spaces=("folded",) if finding is Finding.COPYING else (),
         next=f"Next: {todo}.",
     )

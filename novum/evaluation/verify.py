@@ -14,8 +14,8 @@ from novum.report.model import Report
 from novum.report.schema import read_report, seal
 
 SETTINGS = (
-    "seed num_samples classifier groups image_column text_column split encoding on_bad_image"
-    " on_bad_text follow_links contamination"
+    "seed num_samples classifier calibrate_by groups image_column text_column split encoding"
+    " on_bad_image on_bad_text follow_links contamination"
 ).split()
 
 

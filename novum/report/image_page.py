@@ -18,6 +18,7 @@ from novum.report.exhibits import (
 from novum.report.figures import interval_chart
 from novum.report.formatting import interval, number, set_facts
 from novum.report.history import histories, history_view
+from novum.report.known_items import InsideView, Known, inside_view
 from novum.report.model import Copy, Estimate, Recall, Report
 from novum.report.pictures import Pixels
 from novum.report.rendering import render
@@ -41,6 +42,7 @@ class Exhibits(NamedTuple):
     panels: Sequence[NoveltyPanel] = ()
     scatters: Sequence[Scatter] = ()
     distributions: Sequence[Distributions] = ()
+    known: Known | None = None  # from inside the model
 
 
 NOTHING = Exhibits()
@@ -75,12 +77,21 @@ def page(report: Report, exhibits: Exhibits = NOTHING) -> str:
         power=power_groups(report.power),
         panels=[panel_view(panel) for panel in exhibits.panels],
         copies=_copies(report.copies or ()),
+        inside=inside(report, exhibits.known),
         scatters=[scatter_view(scatter) for scatter in exhibits.scatters],
         distributions=list(distribution_views(exhibits.distributions)),
         distributions_lead=distributions_lead(report, exhibits.distributions),
         history=[history_view(tag, {"": at}, report.of_text) for tag, at in histories(report)],
         **settings(report),
     )
+
+
+def inside(report: Report, known: Known | None) -> InsideView | None:
+    """Section of the model's losses, where they were measured."""
+    membership = report.membership
+    if membership is None or known is None:
+        return None
+    return inside_view(membership, known, report.verdict)
 
 
 def audit_rows(report: Report) -> list[tuple[str, str, str, str]]:

@@ -334,6 +334,54 @@ class TextEvidence:
 
 
 @dataclass(frozen=True)
+class KnownItem:
+    """A training item whose loss is lower than chance gives."""
+
+    item: str | int  # a name or row number; of text: offset in all training text
+    loss: float | None = None
+    q: float | None = None
+    reference_loss: float | None = None  # by the checkpoint that losses are held against
+    length: int | None = None  # of a passage, characters
+    file: str | None = None  # of training text
+    file_offset: int | None = None
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Losses of training items beside those of held-out ones, from inside the model.
+
+    Args:
+        loss: Its name.
+        train_items: Training items that were measured.
+        heldout_items: Held-out items likewise.
+        train_loss: Mean.
+        heldout_loss: Mean.
+        auc: How often a training item's loss is below a held-out one's.
+        p: Of "which items were trained on makes no difference to the losses".
+        control_auc: As `auc`, of the bytes that the items take when compressed.
+        control_p: Of "the items of both sides compress alike".
+        shift_p: Of "held-out text is of the same kind".
+        calibrated_by: The checkpoint whose losses are taken off.
+        calibrated_auc: As `auc`, after that.
+        known: Training items that stand out, the surest first.
+    """
+
+    loss: str
+    train_items: int
+    heldout_items: int
+    train_loss: float
+    heldout_loss: float
+    auc: Estimate
+    p: float
+    control_auc: Estimate
+    control_p: float
+    shift_p: float | None = None
+    calibrated_by: str | None = None
+    calibrated_auc: Estimate | None = None
+    known: list[KnownItem] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Contaminated:
     """A held-out document that stands in training text."""
 
@@ -414,6 +462,7 @@ class Report:
     near_identical: NearIdentical | None = None
     gate: Gate | None = None
     negative_controls: dict[str, Control] = field(default_factory=dict)  # of each space
+    membership: Membership | None = None  # of a model whose losses are known
     notes: list[str] = field(default_factory=list)
     novel_ngrams: dict[str, list[float | None]] = field(default_factory=dict)
     history: list[dict[str, float | None]] = field(default_factory=list)  # tag -> value

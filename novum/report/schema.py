@@ -111,6 +111,8 @@ def dump(report: Report) -> dict[str, Any]:
         "negative": {name: asdict(c) for name, c in report.negative_controls.items()},
         "positive": [asdict(recall) for recall in report.power],
     }
+    if report.membership is not None:
+        content["membership"] = _known(asdict(report.membership))
     content["notes"] = report.notes
     for name in ("novel_ngrams", "history", "settings"):
         if getattr(report, name):

@@ -11,7 +11,8 @@ from novum.metrics.novelty.text.differences import Piece, differences
 from novum.report.figures import line_chart
 from novum.report.formatting import number
 from novum.report.history import histories, history_view
-from novum.report.image_page import audit_rows, metric_table, power_groups, settings
+from novum.report.image_page import audit_rows, inside, metric_table, power_groups, settings
+from novum.report.known_items import Known
 from novum.report.model import Passage, Report
 from novum.report.rendering import render
 
@@ -66,7 +67,9 @@ class CopyTable(NamedTuple):
     more: int  # that are not listed
 
 
-def text_page(report: Report, texts: Sequence[str], train: TextSource) -> str:
+def text_page(
+    report: Report, texts: Sequence[str], train: TextSource, known: Known | None = None
+) -> str:
     """Render the whole page."""
     joined = _Joined(texts, train)
     copies = report.passages
@@ -90,6 +93,7 @@ def text_page(report: Report, texts: Sequence[str], train: TextSource) -> str:
         runs=_runs(copies, joined, shown),
         not_shown=len(joined.text) - shown,
         tables=_tables(copies),
+        inside=inside(report, known),
         audit=audit_rows(report),
         **settings(report),
     )

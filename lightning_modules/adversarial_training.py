@@ -17,7 +17,7 @@ from novum.core.lightning_compat import (
     wrapped_optimizer,
 )
 from novum.core.pixels import uint8_to_signed
-from novum.core.precision import widened
+from novum.core.precision import full_precision, widened
 from novum.core.seeds import derived_seed
 from novum.lightning_modules.ada import AdaptiveAugment
 from novum.lightning_modules.sampling import LatentSampling
@@ -34,6 +34,7 @@ from novum.lightning_modules.training_utils import (
     require_facts_of,
     require_finite,
     require_same_model,
+    ungrouped,
     update_ema,
 )
 
@@ -43,6 +44,8 @@ class AlternatingTraining(LatentSampling):
 
     Subclasses set the attributes below, and give the optimizers.
     """
+
+    item_loss = "discriminator's logit, negated"
 
     generator: nn.Module
     discriminator: nn.Module
@@ -271,6 +274,17 @@ class AlternatingTraining(LatentSampling):
         logits = self.discriminator(real, labels).float()
         self.discriminator.train(was_training)
         return logits
+
+    @torch.inference_mode()
+    def item_losses(self, images: Tensor, *, labels: Tensor | None = None) -> Tensor:
+        """The discriminator's logits (n,) of uint8 images (n, c, h, w), negated.
+
+        Lower is surer that the image is a training image. No image is compared with its batch.
+        """
+        if self.num_classes and labels is None:
+            raise InputError("labels are missing: the discriminator scores images of a class")
+        with full_precision(self.device), ungrouped(self.discriminator):
+            return -self.discriminate(images, labels=labels)
 
     # -- checkpoints ---------------------------------------------------------------------------
 

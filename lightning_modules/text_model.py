@@ -24,7 +24,7 @@ from novum.core.lightning_compat import (
     mixed_precision,
     raw_optimizer,
 )
-from novum.core.precision import widened
+from novum.core.precision import full_precision, widened
 from novum.core.seeds import derived_seed, random_generator
 from novum.core.vocabulary import Vocabulary
 from novum.lightning_modules.module import Module
@@ -51,6 +51,8 @@ class TextModel(Module):
     Figures are logged against `tokens_seen`. A technique adds its constructor, `training_logits`,
     `default_optimizer` and `activations`.
     """
+
+    item_loss = "nats a token"
 
     def __init__(
         self,
@@ -275,6 +277,14 @@ class TextModel(Module):
                 nats = F.cross_entropy(widened(logits.flatten(0, 1)), y.flatten(), reduction="none")
                 parts.append(nats.view_as(y))
         return torch.cat(parts).T
+
+    @torch.inference_mode()
+    def item_losses(self, tokens: Tensor, *, labels: Tensor | None = None) -> Tensor:
+        """Nats a token (n,) of tokens (n, t), the first of which are given; texts have no label."""
+        if tokens.ndim != 2 or tokens.shape[1] < 2:
+            raise InputError(f"tokens are {tuple(tokens.shape)}: give rows of two tokens or more")
+        with full_precision(self.device):
+            return self.surprisal(tokens).mean(1)
 
     # -- checkpoints ---------------------------------------------------------------------------
 

@@ -4,7 +4,8 @@ import ctypes
 import math
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -302,3 +303,16 @@ def require_same_model(module: nn.Module, checkpoint: dict[str, Any]) -> None:
                 f" and {ours.get(name, 'missing')} in this config; use the config.yaml that is"
                 " beside the checkpoints folder"
             )
+
+
+@contextmanager
+def ungrouped(discriminator: nn.Module) -> Iterator[None]:
+    """Score each image alone, where a discriminator compares those of a batch in groups."""
+    network, group = cast(Any, discriminator), getattr(discriminator, "group", 0)
+    if group:
+        network.group = 1
+    try:
+        yield
+    finally:
+        if group:
+            network.group = group

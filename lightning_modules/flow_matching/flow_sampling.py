@@ -25,6 +25,8 @@ class FlowSampling(LatentSampling):
     The latents are the noise, pixel by pixel. `evaluations` counts how often the network was asked.
     """
 
+    item_loss = "denoising loss"
+
     process: RectifiedFlow | EDM
     sampler: Euler | Heun | RK45
     guidance: float

@@ -142,6 +142,18 @@ class TextScorer(Protocol):
 
 
 @runtime_checkable
+class ItemScorer(Protocol):
+    """Says how well the model knows each item: images (n, c, h, w) uint8, or tokens (n, t).
+
+    Losses (n,) float32 on the model's device, lower is better known; those of an item are the same
+    in any batch and for the same weights, and items are comparable. A text of `item_loss` names
+    the loss, as in `denoising loss`.
+    """
+
+    def item_losses(self, items: Tensor, /, *, labels: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
 class Introspective(Protocol):
     """Shows what its units hold while it reads."""
 

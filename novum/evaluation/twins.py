@@ -16,7 +16,7 @@ from torch import Tensor
 from novum.core import distributed
 from novum.core.errors import NotComputable
 from novum.datamodules.halves import HALVES, Deal
-from novum.metrics.novelty.twin_test import TwinTest, twin_test
+from novum.metrics.novelty.twin_test import FEWEST_UNITS, TwinTest, twin_test
 from novum.report.model import Estimate, Finding, Verdict
 from novum.report.twin_page import (
     LIKELIHOOD,
@@ -156,6 +156,7 @@ def evidence_of(
         measure,
         len(rows),
         len(found.item),
+        found.differ,
         Estimate(*found.mean),
         Estimate(*found.ahead),
         found.p,
@@ -199,6 +200,12 @@ def twin_verdict(report: TwinReport) -> Verdict:
             Finding.LEANING,
             "Each twin knows its own half better, and reproduces none of it that was seen",
             details[::-1],
+        )
+    if max(found.differ for found in report.evidence.values()) < FEWEST_UNITS:
+        return Verdict(
+            Finding.TOO_LITTLE_EVIDENCE,
+            "Too little evidence: the twins hardly differ in what they make of any item",
+            details,
         )
     return Verdict(Finding.NONE_FOUND, "No memorisation found", details)
 

@@ -88,6 +88,7 @@ class TwinEvidence:
         measure: Name of the figure.
         items: Looked at.
         units: That these are of.
+        differ: Of the units, those in which the twins differ.
         mean: Mean lead of own twins.
         ahead: Share of the units that their own twin is ahead on.
         named: Units of a q of at most NAMED.
@@ -98,6 +99,7 @@ class TwinEvidence:
     measure: str
     items: int
     units: int
+    differ: int
     mean: Estimate
     ahead: Estimate
     p: float
@@ -234,13 +236,15 @@ def _section(kind: str, found: TwinEvidence, pictures: Sequence[Shown]) -> Secti
     chart = None
     if found.lead is not None and found.in_a is not None:
         series = dict(zip(names, (found.lead[found.in_a], found.lead[~found.in_a]), strict=True))
-        chart = histogram_chart(series, f"lead of twin a: {found.measure}", log=reproduces)
+        label = f"lead of twin a: {found.measure}"
+        chart = histogram_chart(series, label, log=reproduces, counted="items")
     figures = [
         ["Mean lead of own twins", _with_ends(found.mean)],
-        ["Own twin is ahead, where twins differ (50% by chance)", _with_ends(found.ahead, True)],
+        [f"Own twin is ahead, of {found.differ:,} units in which twins differ (50% by chance)",
+         _with_ends(found.ahead, True)],
         ["p of no difference, halves dealt again", number(found.p)],
         [f"Named at q of {NAMED} or less, of {found.units:,}", f"{found.named:,}"],
-    ]
+    ]  # fmt: skip
     shown = [x for x in found.ranked[:SHOWN] if x.score > 0]
     items = [_item(x, pictures[i] if i < len(pictures) else None) for i, x in enumerate(shown)]
     return SectionView(title, lead, figures, chart, names, items, max(found.named - len(items), 0))

@@ -29,7 +29,8 @@ class TwinTest(NamedTuple):
     Args:
         memorised: (n,) Lead of each item's own twin.
         mean: Of these, with an interval over units.
-        ahead: Share of the units in which twins differ whose own twin is ahead; 0.5 by chance.
+        differ: Units in which the twins differ.
+        ahead: Share of these whose own twin is ahead; 0.5 by chance.
         p: Of "it makes no difference which twin learned from an item", if own twins are ahead.
         item: (u,) Row of the item that stands for each unit: that of the largest lead, whichever
             twin has it.
@@ -39,6 +40,7 @@ class TwinTest(NamedTuple):
 
     memorised: Figures
     mean: Interval
+    differ: int
     ahead: Interval
     p: float
     item: NDArray[np.int64]
@@ -78,6 +80,7 @@ def twin_test(
     return TwinTest(
         memorised,
         _mean(memorised, place),
+        int((of_unit != 0).sum()),
         _ahead(of_unit * sign[known]),
         _p(_ranked(of_unit) if ranks else of_unit, known, deal, seed),
         item,

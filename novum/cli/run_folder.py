@@ -123,11 +123,12 @@ def same_settings(folders: Mapping[Path, Path], now: dict[str, Any] | None) -> P
         nearest = nearest or (folder, changed)
     if nearest is not None:
         folder, changed = nearest
-        mend = f"to go on from it all the same give --ckpt_path {_newest(folders[folder])}; "
-        fixed = changed[0].fixed or folders[folder] != folder
+        mend = ""
+        if folders[folder] == folder and not changed[0].fixed:
+            mend = f"to go on from it all the same give --ckpt_path {_newest(folder)}; "
         raise InputError(
             f"no run in {folder.parent} has these settings: the newest, {folder.name}, differs in"
-            f" {listed(changed)}; {'' if fixed else mend}to start another leave --ckpt_path out"
+            f" {listed(changed)}; {mend}to start another leave --ckpt_path out"
         )
     return None
 

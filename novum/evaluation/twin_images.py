@@ -96,6 +96,7 @@ class Matched(NamedTuple):
     """The samples of a twin, each with the image of both halves that it is most plainly like."""
 
     samples: Tensor
+    keys: NDArray[np.int64]  # (m,) equal for equal samples
     combined: Combined
     strongest: NDArray[np.float64]  # (n,) of each image: surprise of its plainest sample
     sample: NDArray[np.int64]  # (n,) and the number of that sample, -1 for none
@@ -177,7 +178,8 @@ def _matched(
     strongest, sample = np.zeros(images), np.full(images, -1)
     strongest[item[order]] = margin[order].clip(0, MOST_SURPRISE)
     sample[item[order]] = order
-    return Matched(samples, combined, strongest, sample)
+    keys = row_digests(ImageArray(samples))[0]
+    return Matched(samples, keys, combined, strongest, sample)
 
 
 def _against(matches: Matches, half: str) -> Matches:
@@ -198,9 +200,8 @@ def _cell(
 ) -> Cell:
     """What the samples of a twin have of a half."""
     matches = _against(found.combined.matches, half)
-    own, other = (half, "b" if half == "a" else "a")
-    keys = row_digests(ImageArray(found.samples))[0]
-    same = find_identical(keys, digests[own], digests[other])
+    own, other = HALVES if half == "a" else HALVES[::-1]
+    same = find_identical(found.keys, digests[own], digests[other])
     combined = found.combined._replace(matches=matches)
     near = near_identical(combined, usual, NEAR_ERROR, same.samples)
     offset = 0 if half == "a" else len(sides.a)

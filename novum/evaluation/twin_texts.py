@@ -61,9 +61,7 @@ class TextHalves(NamedTuple):
         return np.searchsorted(self.starts, places, "right") - 1
 
 
-def compare_texts(
-    models: Models, data: TextDataModule, twins: list[Twin], seed: int
-) -> tuple[TwinReport, list[TextCopy]]:
+def compare_texts(models: Models, data: TextDataModule, twins: list[Twin], seed: int) -> TwinReport:
     """Compare two text models; all ranks call it at once.
 
     `data` is that of half a.
@@ -84,8 +82,7 @@ def compare_texts(
         (LIKELIHOOD, lambda: _likelihood(models, data, seed)),
     ]
     collect(report, tests)
-    copies = [copy for found in judged.values() for copy in found.copies]
-    return report, copies
+    return report
 
 
 def _cell(found: JudgedTexts, twin: str, half: str, halves: TextHalves) -> Cell:

@@ -180,7 +180,7 @@ def twin_verdict(report: TwinReport) -> Verdict:
     """Conclude from all tests together, at ERROR."""
     if not report.evidence:
         return Verdict(
-            Finding.CANNOT_JUDGE, "The twins cannot be compared", tuple(report.missing[:1])
+            Finding.CANNOT_JUDGE, "The twins cannot be compared", tuple(report.missing[-1:])
         )
     tests = len(report.evidence) + 1
     alarms = {k: e.p * tests <= ERROR for k, e in report.evidence.items()}

@@ -194,7 +194,6 @@ def test_a_trial_compares_nothing(fit, tmp_path):
         (["test", "--ckpt_path", "last"], "--twin is of fit"),
         (["fit", "--config", "tiny.yaml", "--ckpt_path", "best"], "goes on with last alone"),
         (["fit", "--config", "tiny.yaml", "--data.half", "a"], "leave it out, --twin trains on"),
-        (["fit", "--config", "tiny.yaml", "--data.subset", "1"], "to deal halves takes two"),
         (["fit", "--config", "tiny.yaml", "--data.half", "c"], "half"),
         (["fit", "--config", "nothing"], "there is no config nothing"),
     ],
@@ -209,6 +208,12 @@ def test_wrong_use(tmp_path, monkeypatch, capsys, arguments, line):
     said = [x for x in capsys.readouterr().err.splitlines() if x.startswith("python train.py: ")]
     assert exit_.value.code == 2 and len(said) == 1 and line in said[0]
     assert not list(tmp_path.glob("runs/*/*"))
+
+
+def test_one_image_cannot_be_dealt(fit, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        fit(TINY, "--data.subset=1")
+    assert exit_.value.code == 2 and "to deal halves takes two" in capsys.readouterr().err
 
 
 def test_other_settings_are_named(fit, tmp_path, capsys):

@@ -106,14 +106,15 @@ def say(line: str) -> None:
 
 def train_twins() -> None:
     """Do what sys.argv says on each half, and compare."""
-    models: Models = {}
-    TwinCLI.folder, data, seed = None, None, 0
+    models: dict[str, Any] = {}
+    data: Any = None
+    TwinCLI.folder, seed = None, 0
     try:
         for half in HALVES:
             TwinCLI.half = half
             cli = start(TwinCLI)
-            cli.model.trainer = None  # which holds optimizers and callbacks
-            models |= {half: cli.model}
+            models[half] = cli.model
+            models[half].trainer = None  # which holds optimizers and callbacks
             if half == "a":
                 data, seed = cli.datamodule, int(cli.config["fit"].get("seed_everything") or 0)
                 data.trainer = None

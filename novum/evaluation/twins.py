@@ -184,17 +184,20 @@ def twin_verdict(report: TwinReport) -> Verdict:
         )
     tests = len(report.evidence) + 1
     alarms = {k: e.p * tests <= ERROR for k, e in report.evidence.items()}
-    reproduced = alarms.get(REPRODUCTION, False) or report.facts_p * tests <= ERROR
-    details = tuple(_sentence(kind, found) for kind, found in report.evidence.items())
-    details = (_facts_sentence(report), *details)
-    if reproduced:
+    details = (_samples_sentence(report), *(_sentence(*x) for x in report.evidence.items()))
+    drawn = alarms.get(REPRODUCTION, False)
+    named = report.evidence[REPRODUCTION].named if REPRODUCTION in report.evidence else 0
+    if report.facts_p * tests <= ERROR or (drawn and named):
         return Verdict(
             Finding.COPYING,
-            "Each twin reproduces its own half",
+            "The twins reproduce items of their own halves",
             details,
             next="Twins of half the data copy more than one model of all of it: judge that one with"
             " evaluate.py, and look at the items that are named.",
         )
+    if drawn:
+        headline = "Each twin's samples are drawn to its own half, but to no item by name"
+        return Verdict(Finding.LEANING, headline, details)
     if alarms.get(LIKELIHOOD, False):
         return Verdict(
             Finding.LEANING,
@@ -210,15 +213,18 @@ def twin_verdict(report: TwinReport) -> Verdict:
     return Verdict(Finding.NONE_FOUND, "No memorisation found", details)
 
 
-def _facts_sentence(report: TwinReport) -> str:
-    own, other = (
-        sum(cell.facts for cell in report.cells if (cell.twin == cell.half) == same)
-        for same in (True, False)
+def _samples_sentence(report: TwinReport) -> str:
+    """Say how many samples copy either half."""
+    sides = [[cell for cell in report.cells if (cell.twin == cell.half) == same]
+             for same in (True, False)]  # fmt: skip
+    (own, other), (facts, of_other) = (
+        [sum(getattr(cell, name) for cell in side) for side in sides]
+        for name in ("flagged", "facts")
     )
     what = "passages of the samples" if report.kind == "text" else "samples"
     return (
-        f"{own:,} {what} are facts of their twin's own half, {other:,} of the other's, which it"
-        " never saw."
+        f"{own:,} {what} are flagged as copies from their twin's own half ({facts:,} facts), and"
+        f" {other:,} ({of_other:,}) from the other half, which it never saw."
     )
 
 

@@ -25,7 +25,8 @@ REPRODUCTION, LIKELIHOOD = "reproduction", "likelihood"
 LIMITS = (
     "Each twin learned from half of the data, and less data is remembered better: one model of all"
     " of it copies less than this.",
-    "A lower loss says that a twin knows an item better, and is no proof that it can reproduce it.",
+    "A lower loss says that a twin, of a GAN its discriminator, knows an item better: no proof that"
+    " it can reproduce it.",
     "No alarm is no proof: what was not sampled was not seen, and an effect on a few items alone"
     " does not show in a test of all.",
     "Two models give one coin an item: an item is named among many others, never by itself.",

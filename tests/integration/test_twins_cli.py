@@ -120,10 +120,10 @@ def test_finished_twins_are_compared_again_and_trained_no_more(fit, tmp_path):
 
 
 def started(folder, *arguments):
-    log = (folder / "log.txt").open("w")
     command = ["fit", "--config", "tiny.yaml", *arguments, "--twin"]
-    return programs.start(ROOT / "train.py", *command, out=log.fileno(), err=log.fileno(),
-                          cwd=folder)  # fmt: skip
+    with (folder / "log.txt").open("w") as log:
+        return programs.start(ROOT / "train.py", *command, out=log.fileno(), err=log.fileno(),
+                              cwd=folder)  # fmt: skip
 
 
 def wait_for(condition, process, seconds=240):

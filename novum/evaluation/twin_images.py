@@ -198,7 +198,7 @@ def _cell(
     digests: Mapping[str, NDArray],
     sides: Sides,
 ) -> Cell:
-    """What the samples of a twin have of a half."""
+    """Compare the samples of a twin with a half."""
     matches = _against(found.combined.matches, half)
     own, other = HALVES if half == "a" else HALVES[::-1]
     same = find_identical(found.keys, digests[own], digests[other])

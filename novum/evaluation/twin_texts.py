@@ -86,7 +86,7 @@ def compare_texts(models: Models, data: TextDataModule, twins: list[Twin], seed:
 
 
 def _cell(found: JudgedTexts, twin: str, half: str, halves: TextHalves) -> Cell:
-    """What the texts of a twin have of a half."""
+    """Compare the texts of a twin with a half."""
     span = halves.span(np.array([copy.place for copy in found.copies], np.int64))
     mine = halves.in_a[span] == (half == "a")
     copies = [copy for copy, kept in zip(found.copies, mine, strict=True) if kept]

@@ -47,7 +47,7 @@ class Twin:
 
 @dataclass(frozen=True)
 class Cell:
-    """What the samples of one twin have of one half.
+    """Figures of the samples of one twin against one half.
 
     Args:
         share: Of the samples of images those nearest to this half; of text the characters in

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from jsonargparse import Namespace
 
 from novum.callbacks.checkpointing import LAST, PREVIOUS
+from novum.callbacks.run_identity import require_same_data
 from novum.cli.lightning_cli import TrainCLI, start
 from novum.cli.run_folder import Place, asked_place, newest_whole, same_settings
 from novum.cli.train import TWIN
@@ -79,6 +80,8 @@ class TwinCLI(TrainCLI):
         folder, checkpoint = self._place.folder, self._place.checkpoint
         if checkpoint is not None and read_record(folder).get("finished") == stops:
             say(f"twin {self.half} is done: {folder}")
+            path = folder / "checkpoints" / LAST
+            require_same_data(checkpoint.get("run") or {}, self.datamodule.fingerprints(), path)
             self.model.on_load_checkpoint(checkpoint)
             self.model.load_state_dict(checkpoint["state_dict"], strict=self.model.strict_loading)
             return
@@ -115,7 +118,7 @@ def train_twins() -> None:
             cli = start(TwinCLI)
             models[half] = cli.model
             models[half].trainer = None  # which holds optimizers and callbacks
-            if half == "a":
+            if half == HALVES[-1]:  # one of the two is enough, and takes memory
                 data, seed = cli.datamodule, int(cli.config["fit"].get("seed_everything") or 0)
                 data.trainer = None
             del cli

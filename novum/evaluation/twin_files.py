@@ -20,7 +20,7 @@ from novum.report.twin_page import Pictures, Shown, TwinEvidence, TwinReport, wr
 def compare_twins(models: Models, data: Any, folder: Path, seed: int) -> tuple[TwinReport, Path]:
     """Compare two models whose runs are `folder`/a and `folder`/b; all ranks call it at once.
 
-    `data` is that of half a. Returns the report and the path of its page.
+    `data` is that of either run. Returns the report and the path of its page.
     """
     folders = {half: folder / half for half in HALVES}
     ids = {half: read_record(where).get("id") for half, where in folders.items()}

@@ -28,6 +28,7 @@ from novum.evaluation.twins import (
     describe_deal,
     evidence_of,
     facts_p,
+    halves_of,
     item_losses,
     scored_by,
 )
@@ -71,8 +72,8 @@ class Sides(NamedTuple):
 
     @classmethod
     def of(cls, data: ImageDataModule) -> "Sides":
-        """`data` is that of half a."""
-        a, b = data.train_reference(), data.heldout_reference()
+        """The halves of the data of either twin."""
+        a, b = halves_of(data).values()
         known = None if a.labels is None or b.labels is None else torch.cat([a.labels, b.labels])
         return cls(a, b, data.dealt(), known)
 
@@ -105,10 +106,7 @@ class Matched(NamedTuple):
 def compare_images(
     models: Models, data: ImageDataModule, twins: list[Twin], seed: int
 ) -> tuple[TwinReport, Pictures]:
-    """Compare two image generators; all ranks call it at once.
-
-    `data` is that of half a.
-    """
+    """Compare two image generators; all ranks call it at once."""
     sides = Sides.of(data)
     n = int(np.clip(len(sides), FEWEST_SAMPLES, MOST_SAMPLES))
     drawn = {}

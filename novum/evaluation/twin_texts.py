@@ -21,6 +21,7 @@ from novum.evaluation.twins import (
     describe_deal,
     evidence_of,
     facts_p,
+    halves_of,
     item_losses,
     scored_by,
 )
@@ -45,8 +46,8 @@ class TextHalves(NamedTuple):
 
     @classmethod
     def of(cls, data: TextDataModule) -> "TextHalves":
-        """`data` is that of half a."""
-        sides = [x.as_characters() for x in (data.train_reference(), data.heldout_reference())]
+        """The halves of the data of either twin."""
+        sides = [side.as_characters() for side in halves_of(data).values()]
         first = len(sides[0])
         pieces = [*sides[0].pieces]
         pieces += [Piece(first + p.start, p.name, p.offset) for p in sides[1].pieces]
@@ -62,10 +63,7 @@ class TextHalves(NamedTuple):
 
 
 def compare_texts(models: Models, data: TextDataModule, twins: list[Twin], seed: int) -> TwinReport:
-    """Compare two text models; all ranks call it at once.
-
-    `data` is that of half a.
-    """
+    """Compare two text models; all ranks call it at once."""
     halves = TextHalves.of(data)
     references = TextReferences(halves.text, None)  # labels of halves come after the search
     references.prepare()
@@ -147,7 +145,7 @@ class Windows(NamedTuple):
 
 def draw_windows(data: TextDataModule, length: int, seed: int) -> Windows:
     """At most MOST_WINDOWS windows, drawn without knowing which half they are in."""
-    sides: dict[str, TextSource] = {"a": data.train_reference(), "b": data.heldout_reference()}
+    sides: dict[str, TextSource] = halves_of(data)
     every: list[tuple[int, str, int]] = []
     number = 0
     for half, side in sides.items():
@@ -175,7 +173,7 @@ def _likelihood(models: Models, data: TextDataModule, seed: int) -> Tested:
     of_windows = deal._replace(unit=deal.unit[found.span])
     rows = np.arange(len(found.span))
     tested = evidence_of(measure, figures, rows, of_windows, higher=False, seed=seed)
-    sides: dict[str, TextSource] = {"a": data.train_reference(), "b": data.heldout_reference()}
+    sides: dict[str, TextSource] = halves_of(data)
 
     def name(row: int) -> str:
         half, at = found.place[row]

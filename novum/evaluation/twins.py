@@ -40,12 +40,17 @@ Models = Mapping[str, Any]
 def describe_twins(
     models: Models, folders: Mapping[str, Path], ids: Mapping[str, str | None], data: Any
 ) -> list[Twin]:
-    """Name the two runs; `data` is that of half a."""
-    sides = (data.train_reference(), data.heldout_reference())
+    """Name the two runs."""
     return [
         Twin(half, str(folders[half]), ids[half], _seen(models[half]), len(side), side.fingerprint)
-        for half, side in zip(HALVES, sides, strict=True)
+        for half, side in halves_of(data).items()
     ]
+
+
+def halves_of(data: Any) -> dict[str, Any]:
+    """Both halves, of the DataModule of either twin."""
+    sides = (data.train_reference(), data.heldout_reference())
+    return dict(zip(HALVES, sides if data.half == "a" else sides[::-1], strict=True))
 
 
 def _seen(model: Any) -> int:

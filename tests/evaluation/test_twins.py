@@ -117,9 +117,11 @@ def test_better_known_is_not_reproduced(tmp_path):
     data, unseen = images(), fresh()
     sides = data.train_reference()[:], data.heldout_reference()[:]
     models = {h: Drawing(unseen, x, 3.0) for h, x in zip("ab", sides, strict=True)}
-    report, *_ = compared(models, data, folder_of(tmp_path))
+    report, _, known = compared(models, data, folder_of(tmp_path))
     assert report.verdict.finding is Finding.LEANING
     assert "reproduces none of it that was seen" in report.verdict.headline
+    compare_twins(models, images("b"), tmp_path, 0)  # by the data of the other run
+    assert json.loads((tmp_path / "twin.json").read_text()) == known
 
 
 def test_losses_that_are_not_finite(tmp_path):

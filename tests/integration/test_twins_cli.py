@@ -210,6 +210,14 @@ def test_wrong_use(tmp_path, monkeypatch, capsys, arguments, line):
     assert not list(tmp_path.glob("runs/*/*"))
 
 
+def test_other_data_is_refused_though_a_run_is_done(fit, tmp_path, capsys):
+    fit(LSTM)
+    (tmp_path / "text.txt").write_text(small_text(6000, seed=1), encoding="utf-8")
+    with pytest.raises(SystemExit) as exit_:
+        fit(LSTM, "--ckpt_path=last")
+    assert exit_.value.code == 2 and "training data changed since" in capsys.readouterr().err
+
+
 def test_one_image_cannot_be_dealt(fit, capsys):
     with pytest.raises(SystemExit) as exit_:
         fit(TINY, "--data.subset=1")

@@ -80,11 +80,7 @@ class RunRecord(Callback):
         if trainer.state.fn != TrainerFn.FITTING or not isinstance(found, dict):
             return
         self._before = found
-        if other := _other_data(found.get("data"), self.record.get("data", {})):
-            raise InputError(
-                f"the {_named(other)} changed since {trainer.ckpt_path} was written: give the"
-                " same data, or start another run without --ckpt_path"
-            )
+        require_same_data(found, self.record.get("data", {}), trainer.ckpt_path)
         for what, name in (("code", "novum's code"), ("ranks", "the number of processes")):
             if what in found and self.record and found[what] != self.record[what]:
                 rank_zero_info(
@@ -153,6 +149,15 @@ class RunRecord(Callback):
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+
+def require_same_data(record: dict[str, Any], now: dict[str, str], path: object) -> None:
+    """Raise InputError if the data is another than a checkpoint's record says."""
+    if other := _other_data(record.get("data"), now):
+        raise InputError(
+            f"the {_named(other)} changed since {path} was written: give the same data, or start"
+            " another run without --ckpt_path"
+        )
 
 
 def _other_data(before: Any, now: dict[str, str]) -> str:

@@ -25,7 +25,7 @@ def cut_groups(where: str, ids: Sequence[int | str], count: int, seed: int) -> T
     Raises:
         InputError: If an image has no group, or all have the same one.
     """
-    found = list(_find(where, [(ANY, name) for name in ids]))
+    found = list(find_groups(where, [(ANY, name) for name in ids]))
     names, number, sizes = np.unique(found, return_inverse=True, return_counts=True)
     if len(names) < 2:
         raise InputError(f"groups: all images are in {found[0]!r}: to hold one out takes two")
@@ -48,7 +48,7 @@ def read_groups(where: str, images: Mapping[str, ImageSource]) -> Tensor:
         InputError: If an image has no group, or a group is in both sets.
     """
     named = [(side, name) for side in SIDES if side in images for name in images[side].ids]
-    found = list(_find(where, named))
+    found = list(find_groups(where, named))
     sides: dict[str, str] = {}
     for (side, _), group in zip(named, found, strict=True):
         if sides.setdefault(group, side) != side:
@@ -59,7 +59,12 @@ def read_groups(where: str, images: Mapping[str, ImageSource]) -> Tensor:
     return torch.tensor([numbers[group] for group in found])
 
 
-def _find(where: str, named: list[tuple[str, int | str]]) -> Iterator[str]:
+def find_groups(where: str, named: list[tuple[str, int | str]]) -> Iterator[str]:
+    """Name of the group of each image, given as its side and its name.
+
+    Raises:
+        InputError: If an image has no group.
+    """
     return _of_file(where, named) if Path(where).is_file() else _of_names(where, named)
 
 

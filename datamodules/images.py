@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, cast
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
@@ -12,6 +13,7 @@ from novum.core.errors import InputError
 from novum.core.lightning_compat import batches_done, counts_epochs, overfits, overfitted
 from novum.datamodules.dataloaders import Batch, Batches, CountedBatches, cut, transferred
 from novum.datamodules.groups import cut_groups, read_groups
+from novum.datamodules.halves import Deal, Half, check_half, deal, image_units
 from novum.datamodules.sampler import InfiniteSampler
 from novum.datamodules.sources import builtin_datasets as loaders
 from novum.datamodules.sources.decode import ImageTransform
@@ -56,6 +58,8 @@ class ImageDataModule(LightningDataModule):
             held-out ones.
         groups: Images that are held out together: a CSV file of image and group, or a pattern that
             is searched for in the names of images.
+        half: Train on one half of the training images, a or b, and hold out the other, as the two
+            runs of `fit --twin` do; groups and equal images are in one half; null for all.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class ImageDataModule(LightningDataModule):
         follow_links: bool = False,
         groups: str | None = None,
         predict_path: str | None = None,
+        half: Half | None = None,
     ) -> None:
         super().__init__()
         loaders.check_name(dataset)
@@ -95,6 +100,9 @@ class ImageDataModule(LightningDataModule):
             raise InputError("label_column is for dataset: huggingface or celeba")
         if streaming and (subset or not path):
             raise InputError("streaming needs a path, and takes no subset")
+        check_half(half)
+        if streaming and half:
+            raise InputError("half is not for streaming: twins need data that is dealt by item")
         if streaming and groups:
             raise InputError("groups are not for streaming, which holds out image by image")
         self.dataset, self.path = dataset, path
@@ -103,7 +111,9 @@ class ImageDataModule(LightningDataModule):
         self.horizontal_flip, self.num_workers, self.seed = horizontal_flip, num_workers, seed
         self.memory_budget, self.skip_bad = memory_budget_gb * 1e9, on_bad_image == "skip"
         self.columns, self.follow_links = (image_column, label_column, split), follow_links
-        self.groups, self.predict_path = groups, predict_path
+        self.groups, self.predict_path, self.half = groups, predict_path, half
+        self._dealt: Deal | None = None
+        self._units: dict[int | str, int] = {}  # unit of each dealt image
         self._surveys: Surveys | None = None
         self.surveys: dict[str, Survey] = {}  # of the rows of each side; none of a stream
         self._train: ImageSource | None = None
@@ -179,7 +189,7 @@ class ImageDataModule(LightningDataModule):
             self._train, self._heldout = drop_bad(train), drop_bad(heldout)
         else:
             self._train, self._heldout = train, heldout
-        unseen = opened.heldout or opened.train
+        unseen = opened.train if self.half else opened.heldout or opened.train
         self.surveys["train"] = opened.train.of(train, self._train)
         self.surveys["heldout"] = unseen.of(heldout, self._heldout)
         self._surveys = None  # frees the undecoded images of what is now in memory
@@ -188,6 +198,27 @@ class ImageDataModule(LightningDataModule):
         return self.channels * self.image_size**2
 
     def _cut_splits(self, opened: Surveys) -> tuple[LazyImages, LazyImages]:
+        train, heldout = self._cut_sets(opened)
+        if self.half is None:
+            return train, heldout
+        unit, kind, together = image_units(train, self.groups)
+        self._dealt = deal(unit, np.bincount(unit), self.split_seed, kind, together)
+        self._units = dict(zip(train.ids, unit.tolist(), strict=True))
+        mine = torch.from_numpy(self._dealt.item_in_a == (self.half == "a"))
+        return train.select(mine.nonzero()[:, 0]), train.select((~mine).nonzero()[:, 0])
+
+    def dealt(self) -> Deal:
+        """The units of `half`, of the images that can be read."""
+        self.setup()
+        if self._dealt is None:
+            raise InputError("half is null: no halves are dealt")
+        sides = [self.train_reference(), self.heldout_reference()]
+        first, second = sides if self.half == "a" else sides[::-1]
+        unit = np.array([self._units[name] for name in [*first.ids, *second.ids]])
+        return self._dealt._replace(unit=unit)
+
+    def _cut_sets(self, opened: Surveys) -> tuple[LazyImages, LazyImages]:
+        """Training images and those held out of both halves."""
         train = self._lazy(opened.train.raw)
         if opened.heldout is None:
             train, heldout = self._cut_heldout(train)

@@ -15,6 +15,7 @@ from novum.core.errors import InputError, printable
 from novum.core.lightning_compat import batches_done, counts_epochs, overfits, overfitted
 from novum.core.vocabulary import Vocabulary
 from novum.datamodules.dataloaders import Batch, Batches, CountedBatches, transferred
+from novum.datamodules.halves import Half, TextDeal, check_half, deal_text
 from novum.datamodules.sources import text_protocols as splits
 from novum.datamodules.sources.byte_pair_text import in_byte_pairs, learn_byte_pairs
 from novum.datamodules.sources.corpus import TextSource
@@ -61,6 +62,10 @@ class TextDataModule(LightningDataModule):
         streaming: For huggingface: read it as a stream until there are `max_characters`.
         max_characters: For huggingface: no more than the first of them; null for all.
         follow_links: Follow links that lead out of the folder of the data; else they are left out.
+        half: Train on one half of the training text, a or b, and hold out the other, as the two
+            runs of `fit --twin` do; dealt by documents, or by blocks where these are few; null for
+            all.
+        split_seed: Decides which documents are in which half.
     """
 
     def __init__(
@@ -86,6 +91,8 @@ class TextDataModule(LightningDataModule):
         order: Literal["streams", "random"] = "streams",
         seed: int = 0,
         bpe_tokens: int = 1024,
+        half: Half | None = None,
+        split_seed: int = 0,
     ) -> None:
         super().__init__()
         if dataset not in TEXT_SETS:
@@ -107,6 +114,7 @@ class TextDataModule(LightningDataModule):
             raise InputError(f"vocabulary is {vocabulary}: choose from characters, bytes, bpe")
         if on_bad_text not in ("error", "skip"):
             raise InputError(f"on_bad_text is {on_bad_text}: choose from error, skip")
+        check_half(half)
         if streaming and max_characters is None:
             raise InputError("streaming needs max_characters: how much of the stream to keep")
         self.protocol = splits.protocol(protocol)
@@ -123,9 +131,16 @@ class TextDataModule(LightningDataModule):
         )  # fmt: skip
         for line in self._notices(vocabulary_of, extend):
             rank_zero_warn(printable(line))
-        parts = [self.corpus.source(spans) for spans in self.protocol.cut(len(self.corpus.tokens))]
-        if vocabulary == "bpe":
-            pairs = kept or learn_byte_pairs(parts[0], bpe_tokens)
+        spans = self.protocol.cut(len(self.corpus.tokens))
+        parts = [self.corpus.source(part) for part in spans]
+        learnt_from, self.half = parts[0], half
+        self._dealt: TextDeal | None = None
+        if half is not None:
+            self._dealt = deal_text(self.corpus, spans[0], split_seed)
+            other = "b" if half == "a" else "a"
+            parts[:2] = (self.corpus.source(self._dealt.spans[side]) for side in (half, other))
+        if vocabulary == "bpe":  # one of both halves, or their losses would not compare
+            pairs = kept or learn_byte_pairs(learnt_from, bpe_tokens)
             parts = [in_byte_pairs(part, cast(BytePairs, pairs)) for part in parts]
         self.train, self.heldout, self.tested = parts
 
@@ -165,6 +180,12 @@ class TextDataModule(LightningDataModule):
     def heldout_reference(self) -> TextSource:
         """The text of validation, never trained on."""
         return self.heldout
+
+    def dealt(self) -> TextDeal:
+        """The spans of `half`, as many as the pieces of both halves."""
+        if self._dealt is None:
+            raise InputError("half is null: no halves are dealt")
+        return self._dealt
 
     def fingerprints(self) -> dict[str, str]:
         """Digests of the text that is trained on and of that of validation."""

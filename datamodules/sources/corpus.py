@@ -207,6 +207,12 @@ class Corpus:
             tokens = self._joined(spans, key)
         return TextSource(tokens, self.vocabulary, pieces, key, self.left_out)
 
+    def documents(self, start: int, stop: int) -> list[Span]:
+        """The parts of the documents that lie between two tokens."""
+        starts = [start + piece.start for piece in self._pieces(start, stop, 0)]
+        ends = [*starts[1:], stop]
+        return [span for span in zip(starts, ends, strict=True) if span[0] < span[1]]
+
     def _pieces(self, start: int, stop: int, at: int) -> Iterator[Piece]:
         first = bisect.bisect_right(self.starts, start) - 1
         for begin, name in zip(self.starts[first:], self.names[first:], strict=True):

@@ -142,11 +142,15 @@ class LazyImages:
 
     @cached_property
     def _fingerprint(self) -> str:
+        named = zip(self.ids, self.digests(), strict=True)
+        lines = sorted(f"{name} {found}" for name, found in named)
+        return hashlib.sha256("\n".join([self.transform.spec, *lines]).encode()).hexdigest()
+
+    def digests(self) -> list[str]:
+        """Digest of each undecoded image."""
         rows = self.index.tolist()
         chunks = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
-        lines = [line for lines in in_threads(self._digests, chunks, "hashing") for line in lines]
-        return hashlib.sha256("\n".join([self.transform.spec, *sorted(lines)]).encode()).hexdigest()
+        return [found for part in in_threads(self._digests, chunks, "hashing") for found in part]
 
     def _digests(self, rows: list[int]) -> list[str]:
-        digests = zip(rows, map(digest, self.rows.read(rows)), strict=True)
-        return [f"{self.rows.ids[row]} {found}" for row, found in digests]
+        return list(map(digest, self.rows.read(rows)))

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import yaml
 from jsonargparse import Namespace
@@ -412,19 +412,30 @@ def _quiet() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-def run(trusted_texts: list[str] | None = None, made_of: Mapping[str, str] | None = None) -> None:
+def run(
+    trusted_texts: list[str] | None = None,
+    made_of: Mapping[str, str] | None = None,
+    twin: bool = False,
+) -> None:
     """Parse sys.argv and do what it says.
 
     Args:
         trusted_texts: None if all configs are the user's; else what is, beside untrusted ones.
         made_of: Digests by name of the images that a picture was made of, which is to be repeated.
+        twin: Train two models on two halves of the data, and compare them.
     """
     _quiet()
     import_named(sys.argv[1:])
     fence = contextlib.nullcontext() if trusted_texts is None else fenced(trusted_texts)
     try:
         with one_line_errors(), fence, _misconfigurations():
-            _train(made_of or {})
+            TrainCLI.made_of = made_of or {}
+            if twin:
+                from novum.cli.twin_runs import train_twins
+
+                train_twins()
+            else:
+                start(TrainCLI)
     except Preempted:
         for name in SIGNALS:  # ignore repeated signals
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -447,9 +458,12 @@ def _misconfigurations() -> Iterator[None]:
         raise InputError(explain_lightning(error)) from error
 
 
-def _train(made_of: Mapping[str, str]) -> None:
-    TrainCLI.made_of = made_of
-    TrainCLI(
+CLI = TypeVar("CLI", bound=TrainCLI)
+
+
+def start(cls: type[CLI]) -> CLI:
+    """Do what sys.argv says."""
+    return cls(
         datamodule_class=LightningDataModule,
         trainer_class=RunTrainer,
         subclass_mode_data=True,

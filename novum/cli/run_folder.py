@@ -3,6 +3,7 @@
 import re
 import secrets
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,19 +103,32 @@ def last_run(
     folders = [p.parent.parent for p in sorted(found, key=_written, reverse=True)]
     if version is not None:
         return next((folder for folder in folders if folder.name == version), None)
+    return same_settings({folder: folder for folder in folders}, now)
+
+
+def same_settings(folders: Mapping[Path, Path], now: dict[str, Any] | None) -> Path | None:
+    """The first folder with the settings of now; None if there are no folders.
+
+    Args:
+        folders: Folder -> that of the run in it whose config tells its settings, the newest first.
+
+    Raises:
+        InputError: If there are folders with other settings only.
+    """
     nearest: tuple[Path, list[Change]] | None = None
-    for folder in dict.fromkeys(folders):
-        changed = sorted_changes(_settings_beside(folder), now)
+    for folder, run in folders.items():
+        changed = sorted_changes(_settings_beside(run), now)
         if not changed:
             return folder
         nearest = nearest or (folder, changed)
     if nearest is not None:
         folder, changed = nearest
-        mend = f"to go on from it all the same give --ckpt_path {_newest(folder)}; "
+        mend = ""
+        if folders[folder] == folder and not changed[0].fixed:
+            mend = f"to go on from it all the same give --ckpt_path {_newest(folder)}; "
         raise InputError(
-            f"no run in {runs} has these settings: the newest, {folder.name}, differs in"
-            f" {listed(changed)}; {'' if changed[0].fixed else mend}to start another leave"
-            " --ckpt_path out"
+            f"no run in {folder.parent} has these settings: the newest, {folder.name}, differs in"
+            f" {listed(changed)}; {mend}to start another leave --ckpt_path out"
         )
     return None
 

@@ -30,6 +30,7 @@ usage: {program} {{fit,validate,test,predict}} [--config FILE] [--KEY VALUE ...]
 
   {program} fit --config configs/dcgan_digits.yaml            train
   {program} fit --config ... --ckpt_path last                 go on where the last run stopped
+  {program} fit --config ... --twin                           two models of two halves, compared
   {program} test --ckpt_path runs/.../checkpoints/best.ckpt   judge a checkpoint
   {program} predict --ckpt_path runs/.../checkpoints/best.ckpt  write samples: PNG, or text
   {program} fit --config dream.png                            repeat the picture that it wrote
@@ -53,9 +54,10 @@ LOGGERS = {
     }.items()
 } | {"none": "false"}
 COMMANDS = ("fit", "validate", "test", "predict")
+TWIN = "--twin"
 KEYS = (  # that completion knows
     "--ckpt_path", "--seed_everything", "--trust", "--print_config", "--help_model", "--help_data",
-    "--trainer.max_steps", "--trainer.devices", "--trainer.precision", "--trainer.logger",
+    TWIN, "--trainer.max_steps", "--trainer.devices", "--trainer.precision", "--trainer.logger",
     "--trainer.callbacks+", "--data.init_args.dataset", "--data.init_args.path",
     "--data.init_args.image_size", "--data.init_args.batch_size", "--model.init_args.lr",
 )  # fmt: skip
@@ -310,7 +312,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(short_help(program_name(), given[0]))
         return
     with stoppable(), trusting("--trust" in given):
-        arguments = [a for a in given if a != "--trust"]
+        twin = TWIN in given
+        if twin and given[0] != "fit":
+            stop(program_name(), f"{TWIN} is of fit: it trains two models and compares them")
+        arguments = [a for a in given if a not in ("--trust", TWIN)]
         configs = Configs(arguments)
         if asked := [FULL[a] for a in given if a in FULL]:
             print_class_help(asked[0], given, configs)
@@ -321,7 +326,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.path.append(os.getcwd())
         from novum.cli.lightning_cli import run  # imports Lightning
 
-        run(trusted_texts, configs.made_of)
+        if twin:  # ranks that Lightning starts are given these arguments
+            sys.argv.append(TWIN)
+        run(trusted_texts, configs.made_of, twin)
 
 
 def print_class_help(section: str, given: Sequence[str], configs: Configs) -> None:

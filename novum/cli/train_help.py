@@ -23,9 +23,9 @@ usage: {program} {command} --config NAME|FILE [--KEY VALUE ...]
                              --trainer.val_check_interval N, --trainer.logger wandb
   --trainer.callbacks+ C     one more callback
   --seed_everything N        another seed
+  --twin                     of fit: two models of the two halves of the data, compared
   --trust                    take the config beside a checkpoint as code
-  --print_config             print every value, and stop
-  --help_all                 every key of Lightning's Trainer, and of all else
+  --print_config, --help_all  print every value; every key of the Trainer and all else
 """
 FULL = {"--help_model": "model", "--help_data": "data"}
 ALL = "--help_all"

@@ -119,15 +119,15 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
     write_json(folder / RECORD, record)
 
 
-def claim_version(experiment: Path) -> str:
+def claim_version(experiment: Path, prefix: str = "version_") -> str:
     """Make the next folder version_N of an experiment; no two processes get the same."""
     experiment.mkdir(parents=True, exist_ok=True)
-    taken = [path.name.removeprefix("version_") for path in experiment.glob("version_*")]
+    taken = [path.name.removeprefix(prefix) for path in experiment.glob(f"{prefix}*")]
     number = max((int(n) for n in taken if n.isdecimal()), default=-1) + 1
     while True:
         with contextlib.suppress(FileExistsError):
-            (experiment / f"version_{number}").mkdir()
-            return f"version_{number}"
+            (experiment / f"{prefix}{number}").mkdir()
+            return f"{prefix}{number}"
         number += 1
 
 

@@ -120,7 +120,7 @@ def histogram_chart(
     log: bool = False,
     weights: Sequence[float] = (1, 1),
     mark: float | None = None,
-    count: str = "samples",
+    counted: str = "samples",
 ) -> Markup:
     """Counts of one or two sets of values; infinite values count at the edge, NaNs nowhere."""
     known = [values[~np.isnan(values)] for values in series.values()]
@@ -131,7 +131,7 @@ def histogram_chart(
         for values, weight in zip(known, weights, strict=False)
     ]
     most = max(float(count.max()) for count in counts)
-    label = count + (" (log scale)" if log else "")
+    label = counted + (" (log scale)" if log else "")
     y = _log_axis(label, most, 208, 10) if log else make_axis(label, 0, max(most, 1), 208, 10)
     x = make_axis(x_label, low, high, _room(y), WIDTH - 12)
     heights = [np.log10(np.maximum(count, 10**y.low)) if log else count for count in counts]

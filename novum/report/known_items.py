@@ -69,7 +69,7 @@ def _chart(membership: Membership, known: Known) -> tuple[list[str], Markup]:
     scale = len(known.train) / len(known.heldout)
     names = ["training", "held-out" if scale == 1 else f"held-out, × {scale:.3g}"]
     series = dict(zip(names, (known.train, known.heldout), strict=True))
-    return names, histogram_chart(series, membership.loss, weights=(1, scale), count="items")
+    return names, histogram_chart(series, membership.loss, weights=(1, scale), counted="items")
 
 
 def _tests(membership: Membership) -> list[tuple[str, str, str]]:

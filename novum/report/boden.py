@@ -177,7 +177,7 @@ def _place(
     if own is None:
         return None
     floor = own.floor if floor is None else floor
-    rate = rate or _copy_rate(features, space)
+    rate = rate or _copy_rate(features)
     value = _rest(own.novelty.get("novel_10grams")) if of_text else own.quality.get("precision")
     if rate is None or rate.value is None or value is None or value.value is None:
         return None
@@ -186,11 +186,11 @@ def _place(
     return Place(name, novelty, value, _typicality(own, of_text, floor))
 
 
-def _copy_rate(features: Mapping[str, Space], space: str) -> Estimate | None:
-    """That of the space, or else of the first that has one."""
-    ordered = [features[space], *features.values()]
-    known = (found.novelty.get("copy_rate") for found in ordered)
-    return next((rate for rate in known if rate is not None and rate.value is not None), None)
+def _copy_rate(features: Mapping[str, Space]) -> Estimate | None:
+    """The highest of all spaces: each sees copies that others do not."""
+    known = (found.novelty.get("copy_rate") for found in features.values())
+    rates = [rate for rate in known if rate is not None and rate.value is not None]
+    return max(rates, key=lambda rate: rate.value or 0.0, default=None)
 
 
 def _rest(share: Estimate | None) -> Estimate | None:

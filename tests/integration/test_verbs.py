@@ -1,6 +1,7 @@
 """Every verb, on a checkpoint of every technique: it works, or says why not."""
 
 import csv
+import json
 import sys
 
 import pytest
@@ -145,10 +146,24 @@ def test_labels_of_a_folder(run_of, monkeypatch, capsys):
         assert float(row["probability"]) == pytest.approx(float(sure), abs=0.02)
 
 
+WITH_STYLES = ("stylegan_cifar10",)
+WITH_LATENTS = ("dcgan_digits", "stylegan_cifar10", "flow_digits")
+OF_TEXT = ("char_lstm_shakespeare", "char_transformer_shakespeare")
 EXPLORED = {  # command of explore.py -> what it writes, for whom, and what it says to the others
+    "mix": ("style_mixing.png", WITH_STYLES, NO_STYLES),
+    "truncate": ("truncation.png", WITH_STYLES, NO_STYLES),
+    "walk": ("walk.gif", WITH_STYLES, NO_STYLES),
+    "directions": ("directions.png", WITH_STYLES, NO_STYLES),
+    "project": ("projections.png", WITH_STYLES, NO_STYLES),
+    "measure": ("measures.json", WITH_STYLES, NO_STYLES),
+    "extract": (
+        "extraction.json",
+        (*WITH_LATENTS, *OF_TEXT),
+        "explore.py extract needs a generator that makes new images",
+    ),
     "interpolate": (
         "interpolation.gif",
-        ("dcgan_digits", "stylegan_cifar10", "flow_digits"),
+        WITH_LATENTS,
         "explore.py interpolate needs a generator with latents",
     ),
     "inpaint": (
@@ -164,17 +179,34 @@ EXPLORED = {  # command of explore.py -> what it writes, for whom, and what it s
 }
 
 
+QUICK = {  # command -> what makes it quick
+    "project": ["--num-images", "2", "--steps", "2"],
+    "measure": ["--num-paths", "8"],
+    "extract": ["--num-samples", "300", "--num-prompts", "2", "--prefixes", "5", "--suffix", "5",
+                "--tries", "1"],
+}  # fmt: skip
+
+
+def test_every_command_is_in_the_table():
+    assert set(EXPLORED) == set(explore.COMMANDS)
+
+
 @pytest.mark.parametrize("command", EXPLORED)
 def test_explores_or_says_why_not(run_of, command, monkeypatch, capsys):
     name, folder, checkpoint = run_of
     monkeypatch.chdir(folder)
     capsys.readouterr()
     picture, able, says = EXPLORED[command]
-    arguments = [command, "--checkpoint", str(checkpoint), "--output", "out", "--rows", "2"]
+    arguments = [command, "--checkpoint", str(checkpoint), "--output", f"out_{command}"]
+    arguments += ["--rows", "2", *QUICK.get(command, [])]
     if name in able:
         explore.main(arguments)
         assert picture in capsys.readouterr().out
-        with Image.open(folder / "out" / picture) as image:
+        written = folder / f"out_{command}" / picture
+        if picture.endswith(".json"):
+            assert json.loads(written.read_text())
+            return
+        with Image.open(written) as image:
             assert image.width > 64
         return
     with pytest.raises(SystemExit) as exit_:

@@ -82,7 +82,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--features", metavar="NAME", default="efficientnet_lite0", help="measure path lengths")
     add("--classifier", metavar="PATH", help="a classifier's checkpoint")
     add("--num-paths", metavar="N", type=int, default=1000, help="of each kind, to measure")
-    add("--num-samples", metavar="N", type=int, default=10_000, help="images drawn to be labelled, or to extract")
+    add(
+        "--num-samples",
+        metavar="N",
+        type=int,
+        default=10_000,
+        help="drawn to be labelled or to extract",
+    )
     add("--num-prompts", metavar="N", type=int, default=200, help="of each side, to extract")
     add(
         "--prefixes",
@@ -95,7 +101,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--suffix", metavar="N", type=int, default=50, help="characters to extract; default 50")
     add("--tries", metavar="N", type=int, default=10, help="samples of a prompt; default 10")
     add("--temperature", metavar="T", type=float, default=1.0, help="of these; default 1")
-    add("--train", metavar="PATH|NAME", help="to extract: what it was trained on; default: the run's")
+    add(
+        "--train",
+        metavar="PATH|NAME",
+        help="what it was trained on, to extract; default: the run's",
+    )
     add("--heldout", metavar="PATH|NAME", help="the control; default: the run's")
     add("--follow-links", action="store_true", help=FOLLOW_LINKS)
     add("--trust", action="store_true", help=TRUST)

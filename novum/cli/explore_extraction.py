@@ -4,7 +4,7 @@ import argparse
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,7 +70,9 @@ def _check_images(module: Any, options: argparse.Namespace) -> None:
     classes = getattr(module, "num_classes", 0)
     if options.label is not None and not 0 <= options.label < classes:
         has = f"classes 0 to {classes - 1}" if classes else "no classes"
-        raise InputError(f"--class {options.label}: the generator of {options.checkpoint} has {has}")
+        raise InputError(
+            f"--class {options.label}: the generator of {options.checkpoint} has {has}"
+        )
 
 
 def extract_images(module: ImageGenerator, options: argparse.Namespace) -> None:

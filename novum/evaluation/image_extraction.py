@@ -15,6 +15,7 @@ from torch import Tensor
 from novum.core.bars import progress
 from novum.core.devices import default_device
 from novum.core.errors import InputError
+from novum.core.resampling import parts_to_resize
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource
 from novum.evaluation.audit import row_digests
 from novum.evaluation.gate import NEAR_ERROR
@@ -69,7 +70,8 @@ def thumbnails(images: Iterable[Tensor]) -> Tensor:
     rows = []
     for block in images:
         if block[0].numel() > MOST_VALUES:
-            block = resize(block.float(), SIDE).round().to(torch.uint8)
+            parts = (resize(part.float(), SIDE).round() for part in parts_to_resize(block))
+            block = torch.cat([part.to(torch.uint8) for part in parts])
         rows.append(block.flatten(1))
     return torch.cat(rows)
 
@@ -193,9 +195,7 @@ class ClassRow(NamedTuple):
     rate: Interval  # samples that are returns of an extracted image
 
 
-def rows_by_class(
-    items: list[Item], returned: Returned, labels: Tensor | None
-) -> list[ClassRow]:
+def rows_by_class(items: list[Item], returned: Returned, labels: Tensor | None) -> list[ClassRow]:
     """A row for all samples, and one for each class of `labels` (n,)."""
     extracted = torch.tensor([item.extracted for item in items] + [False])  # the last: of none
     known = extracted[returned.leader_of]  # (n,)

@@ -188,7 +188,9 @@ class Planted(torch.nn.Module):
 
 
 @pytest.mark.parametrize("copies", [True, False])
-def test_who_returns_training_images_is_found_out(checkpoint, tmp_path, monkeypatch, capsys, copies):
+def test_who_returns_training_images_is_found_out(
+    checkpoint, tmp_path, monkeypatch, capsys, copies
+):
     monkeypatch.setattr(explore_extraction, "load_module", lambda *_: Planted(copies))
     explore.main(["extract", "--checkpoint", str(checkpoint), "--output", str(tmp_path),
                   "--num-samples", "1000", "--train", "digits", "--heldout", "digits"])  # fmt: skip

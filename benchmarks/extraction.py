@@ -10,6 +10,7 @@ training digits, with noise. How often is anything named in error, and how many 
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,8 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    digits = torch.from_numpy((load_digits().images * 15).astype(np.uint8))[:, None]
+    known: Any = load_digits()
+    digits = torch.from_numpy((known.images * 15).astype(np.uint8))[:, None]
     small = alarms = 0
     found = dict.fromkeys(NOISES, 0)
     wrong = dict.fromkeys(NOISES, 0)

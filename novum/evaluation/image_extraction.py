@@ -94,8 +94,7 @@ def find_returned(samples: Tensor, heldout: Tensor, times: int = TIMES) -> Retur
     if len(samples) < times:
         dense = dense[:0]
     tightness = reach[dense] / radius[dense].clamp_min(1e-12)
-    centre = samples.double().mean(0)
-    from_centre = squared_distances(samples, centre).sqrt()
+    from_centre = _distances(samples, heldout.double().mean(0))
     leader_of = torch.full((len(samples),), -1)
     leaders: list[int] = []
     for row in dense[tightness.argsort(stable=True)].tolist():
@@ -103,11 +102,16 @@ def find_returned(samples: Tensor, heldout: Tensor, times: int = TIMES) -> Retur
             continue
         near = (from_centre - from_centre[row]).abs() <= radius[row] + 1e-6  # triangle inequality
         rows = (near & (leader_of < 0)).nonzero()[:, 0]
-        rows = rows[squared_distances(samples[rows], samples[row]).sqrt() <= radius[row]]
+        rows = rows[_distances(samples[rows], samples[row]) <= radius[row]]
         if len(rows) >= times:
             leader_of[rows] = len(leaders)
             leaders.append(row)
     return _ordered(torch.tensor(leaders, dtype=torch.int64), leader_of)
+
+
+def _distances(rows: Tensor, point: Tensor) -> Tensor:
+    """Exact distance (m,) float64 of each row to a point (d,)."""
+    return torch.cat([squared_distances(part, point).sqrt() for part in rows.split(AT_ONCE)])
 
 
 def _ordered(leaders: Tensor, leader_of: Tensor) -> Returned:

@@ -6,7 +6,7 @@ their novelty, typicality and quality (Ritchie, 2007). Each is a figure of the r
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -349,7 +349,7 @@ def draw_boden(chart: BodenChart) -> bytes:
         one.set_major_formatter(PercentFormatter(1))
     axes.grid(alpha=0.3)
     for place in chart.heldout:
-        at = 1.0, place.value.value
+        at = 1.0, _ends(place.value)[1]
         axes.axhline(at[1], color="black", linestyle="--", linewidth=0.8)
         axes.plot(*at, "D", color="white", markeredgecolor="black", markersize=9, label=HELDOUT)
     if chart.path:
@@ -369,7 +369,8 @@ def draw_boden(chart: BodenChart) -> bytes:
     return buffer.getvalue()
 
 
-def _draw_place(axes, place: Place) -> None:  # of matplotlib
+def _draw_place(axes: Any, place: Place) -> None:
+    """A point with its whiskers on axes of matplotlib."""
     _, fill, words = colour(place.typicality)
     across, up = _ends(place.novelty), _ends(place.value)
     axes.errorbar(

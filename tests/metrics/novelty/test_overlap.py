@@ -51,6 +51,4 @@ def test_thumbnails_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch):
     monkeypatch.setattr("novum.core.resampling.PART_BYTES", 2 * 4 * images[0].numel())
     for a, b in zip(whole, thumbnails(images), strict=True):
         assert torch.equal(a, b)
-    assert [x.shape for x in thumbnails(images[:0])] == [
-        (0, side, side) for side in (32, 64, 128)
-    ]
+    assert [x.shape for x in thumbnails(images[:0])] == [(0, side, side) for side in (32, 64, 128)]

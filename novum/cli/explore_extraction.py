@@ -254,11 +254,15 @@ def print_table(
     )
     if count > len(items):
         print(f"judged: the {len(items):,} that came back most often")
-    print(f"{'class':>7} {'samples':>9} {'came back':>10} {'extracted':>10}  of samples")
+    print(
+        f"{'class':>7} {'samples':>9} {'came back':>10} {'extracted':>10} {'training images':>16}"
+        "  of samples"
+    )
     for row in rows:
         rate = f"{row.rate.value:.2%} ({row.rate.low:.2%} to {row.rate.high:.2%})"
         name = "all" if row.label is None else str(row.label)
-        print(f"{name:>7} {row.samples:>9,} {row.returned:>10,} {row.extracted:>10,}  {rate}")
+        counts = f"{row.returned:>10,} {row.extracted:>10,} {row.sources:>16,}"
+        print(f"{name:>7} {row.samples:>9,} {counts}  {rate}")
     extracted = [item for item in items if item.extracted]
     for item in extracted[:LISTED]:
         sure = item.fact.replace("_", " ") if item.fact else f"q {item.q:.2g}"

@@ -190,18 +190,20 @@ class Control:
 
 
 class ClassRow(NamedTuple):
-    """What a class, or the whole generator, gives away."""
+    """Images that a class, or the whole generator, gives away."""
 
     label: int | None
     samples: int
     returned: int  # images that came back
     extracted: int  # of these, training images
+    sources: int  # different training images among them
     rate: Interval  # samples that are returns of an extracted image
 
 
 def rows_by_class(items: list[Item], returned: Returned, labels: Tensor | None) -> list[ClassRow]:
     """A row for all samples, and one for each class of `labels` (n,)."""
-    extracted = torch.tensor([item.extracted for item in items] + [False])  # the last: of none
+    extracted = torch.zeros(len(returned.leaders) + 1, dtype=torch.bool)  # the last: of none
+    extracted[: len(items)] = torch.tensor([item.extracted for item in items], dtype=torch.bool)
     known = extracted[returned.leader_of]  # (n,)
     every = torch.ones_like(known)
     classes = [] if labels is None else labels.unique().tolist()
@@ -210,8 +212,9 @@ def rows_by_class(items: list[Item], returned: Returned, labels: Tensor | None) 
         mine = every if label is None else labels == label
         own = [item for item in items if label is None or item.label == label]
         rate = clopper_pearson_interval(int((known & mine).sum()), int(mine.sum()))
-        count = sum(item.extracted for item in own)
-        rows.append(ClassRow(label, int(mine.sum()), len(own), count, rate))
+        named = [item.train for item in own if item.extracted]
+        counts = len(own), len(named), len(set(named))
+        rows.append(ClassRow(label, int(mine.sum()), *counts, rate))
     return rows
 
 

@@ -213,7 +213,7 @@ def _typicality(own: Space, of_text: bool, floor: Mapping[str, Estimate]) -> flo
 def _heldout(
     features: Mapping[str, Space], space: str, of_text: bool, floor: Mapping[str, Estimate]
 ) -> list[Place]:
-    """Where held-out data lies, if that was measured."""
+    """Place of held-out data, if that was measured."""
     value = floor.get("precision")
     if of_text:
         value = _rest(features[space].novelty.get("novel_10grams_heldout"))

@@ -114,20 +114,24 @@ def test_natural_twins_are_no_facts():
 
 
 def test_rows_by_class():
+    """Two images that came back are one training image; the last that came back is not judged."""
     share = Interval(0.1, 0.0, 0.2)
-    items = [Item(0, 3, *(share, 1, 5, 6, 1.0, 1.0, "", 0.01, 0.05, None)),
-             Item(4, 3, *(share, 0, 5, 6, 1.0, 1.0, "", 0.9, 0.9, None))]  # fmt: skip
-    assert items[0].extracted and not items[1].extracted
-    labels = torch.tensor([1, 1, 0, 1, 0, 0, 0, 1])
-    leader_of = torch.tensor([0, 0, 0, -1, 1, 1, 1, -1])
-    rows = rows_by_class(items, Returned(torch.tensor([0, 4]), torch.tensor([3, 3]), leader_of),
-                         labels)  # fmt: skip
-    assert [(r.label, r.samples, r.returned, r.extracted) for r in rows] == [
-        (None, 8, 2, 1), (0, 4, 1, 0), (1, 4, 1, 1)
+    items = [
+        Item(row, 2, share, label, train, 6, 1.0, 1.0, "", q, q, None)
+        for row, label, train, q in ((0, 1, 5, 0.05), (2, 0, 5, 0.9), (8, 1, 5, 0.1))
+    ]
+    assert [item.extracted for item in items] == [True, False, True]
+    labels = torch.tensor([1, 1, 0, 1, 0, 0, 0, 1, 1, 0])
+    leader_of = torch.tensor([0, 0, 1, -1, 1, 3, 3, -1, 2, 2])
+    returned = Returned(torch.tensor([0, 2, 8, 5]), torch.tensor([2, 2, 2, 2]), leader_of)
+    rows = rows_by_class(items, returned, labels)
+    assert [(r.label, r.samples, r.returned, r.extracted, r.sources) for r in rows] == [
+        (None, 10, 3, 2, 1), (0, 5, 1, 0, 0), (1, 5, 2, 2, 1)
     ]  # fmt: skip
-    assert [r.rate.value for r in rows] == [3 / 8, 1 / 4, 2 / 4]
-    (nothing,) = rows_by_class([], Returned(labels[:0], labels[:0], -torch.ones_like(labels)), None)
-    assert nothing.rate.value == 0 and nothing.rate.high == pytest.approx(1 - 0.025 ** (1 / 8))
+    assert [r.rate.value for r in rows] == [4 / 10, 1 / 5, 3 / 5]
+    none = Returned(labels[:0], labels[:0], -torch.ones_like(labels))
+    (nothing,) = rows_by_class([], none, None)
+    assert nothing.rate.value == 0 and nothing.rate.high == pytest.approx(1 - 0.025 ** (1 / 10))
 
 
 def test_large_images_are_compared_small():

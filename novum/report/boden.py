@@ -19,7 +19,7 @@ from novum.report.figures import (
     room_beside,
     svg,
 )
-from novum.report.formatting import interval, number
+from novum.report.formatting import interval, listed, number
 from novum.report.history import seen_at
 from novum.report.model import Estimate, Report, Space
 from novum.report.table import spaces_of_tags
@@ -109,15 +109,21 @@ def chart_of_reports(reports: Mapping[str, Report]) -> BodenChart | None:
         return None
     of_text = kinds.pop()
     space = _space(report.features for report in reports.values())
-    places, heldout = [], []
+    places: list[Place] = []
+    heldout: dict[Place, list[str]] = {}  # and whose it is
     for name, report in reports.items():
         rate = report.gate.copy_rate if report.gate else None
         if place := _place(name, report.features, space, of_text, rate):
             places.append(place)
             floor = report.features[space].floor if space in report.features else {}
-            heldout += _heldout(report.features, space, of_text, floor)
-    distinct = {place.value.value: place for place in heldout}
-    return _chart(places, list(distinct.values()), of_text, space)
+            for there in _heldout(report.features, space, of_text, floor):
+                heldout.setdefault(there, []).append(name)
+    several = len(heldout) > 1
+    named = [
+        there._replace(name=f"{HELDOUT} of {listed(names)}") if several else there
+        for there, names in heldout.items()
+    ]
+    return _chart(places, named, of_text, space)
 
 
 def chart_of_history(
@@ -285,7 +291,7 @@ def _row(place: Place) -> list[str]:
 def _svg_chart(chart: BodenChart) -> Markup:
     across, up = _limits(chart)
     y = make_axis(chart.terms.value, *up, 318, 12, share=True)
-    x = make_axis(chart.terms.novelty, *across, room_beside(y), WIDTH - 16, share=True)
+    x = make_axis(chart.terms.novelty, *across, room_beside(y) + 8, WIDTH - 16, share=True)
     x = x._replace(ticks=[tick for tick in x.ticks if tick[0] <= 1])
     parts = [frame(x, y)]
     parts += [_diamond(x, y, place) for place in chart.heldout]
@@ -297,7 +303,8 @@ def _svg_chart(chart: BodenChart) -> Markup:
         a, b = _at(x, y, chart.places[-1])
         parts.append(f'<circle class="mass ring" cx="{a:.1f}" cy="{b:.1f}" r="9"/>')
     named = [chart.places[0], chart.places[-1]] if chart.path else chart.places
-    parts += [_label(x, y, place) for place in (*named, *chart.heldout)]
+    parts += [_label(x, y, place) for place in named]
+    parts += [_label(x, y, place, below=bool(i % 2)) for i, place in enumerate(chart.heldout)]
     spoken = "; ".join(", ".join(_row(place)) for place in (*named, *chart.heldout))
     return svg(364, f"Value against novelty: {spoken}", *parts)
 
@@ -327,11 +334,11 @@ def _point(x: Axis, y: Axis, place: Place) -> str:
     )
 
 
-def _label(x: Axis, y: Axis, place: Place) -> str:
+def _label(x: Axis, y: Axis, place: Place, below: bool = False) -> str:
     """The name at the left of a place, or at its right where there is no room."""
     a, b = _at(x, y, place)
     right = a - x.start < 130
-    where = f'x="{a + (13 if right else -13):.1f}" y="{b - 7:.1f}"'
+    where = f'x="{a + (13 if right else -13):.1f}" y="{b + (18 if below else -7):.1f}"'
     anchor = "start" if right else "end"
     return f'<text class="name" {where} text-anchor="{anchor}">{clean(place.name)}</text>'
 

@@ -132,6 +132,8 @@ def test_comparison_has_a_point_for_each_report():
     chart = chart[: chart.index("</svg>")]
     assert chart.count("spot") == 2 and ">A</text>" in chart and ">B</text>" in chart
     assert chart.count("diamond") == 1  # the same held-out data
+    other = comparison_page({"a": images(), "b": images(floor=0.7), "c": images()})
+    assert ">held-out data of A and C</text>" in other and ">held-out data of B</text>" in other
     assert "Novelty, value and" not in comparison_page({"a": texts(), "b": report()})
 
 

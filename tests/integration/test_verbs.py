@@ -195,6 +195,7 @@ def test_every_command_is_in_the_table():
 def test_explores_or_says_why_not(run_of, command, monkeypatch, capsys):
     name, folder, checkpoint = run_of
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
     capsys.readouterr()
     picture, able, says = EXPLORED[command]
     arguments = [command, "--checkpoint", str(checkpoint), "--output", f"out_{command}"]

@@ -156,6 +156,7 @@ def test_programs_run_on_another_device(checkpoint, tmp_path):
         commands[verb] = ["explore", verb, "--checkpoint", last, "--rows", "2"]
     steps = ("--num-images", "3", "--steps", "2")
     commands["project"] = ["explore", "project", "--checkpoint", last, *steps]
+    commands["extract"] = ["explore", "extract", "--checkpoint", last, "--num-samples", "300"]
     for name, n in (("train", 200), ("heldout", 60)):
         images = np.random.default_rng(n).integers(0, 256, (n, 8, 8), np.uint8)
         np.save(tmp_path / f"{name}.npy", images)

@@ -12,6 +12,7 @@ from PIL import Image
 from novum.cli import explore, generate
 from novum.cli.train import CONFIGS, main
 from novum.lightning_modules import Classifier
+from tests.integration.test_device import all_run
 from tests.tiny_text import small_text
 
 pytestmark = [
@@ -244,3 +245,22 @@ def test_what_images_are_changed_and_where(run_of, monkeypatch, capsys):
             explore.main([command, *common, *more])
         err = capsys.readouterr().err.strip().splitlines()
         assert exit_.value.code == 2 and len(err) == 1 and says in err[0]
+
+
+def test_texts_on_another_device_are_those_of_the_cpu(run_of, monkeypatch, tmp_path):
+    """Chance comes from the host, so that a seed means the same text."""
+    name, folder, checkpoint = run_of
+    if name not in OF_TEXT:
+        pytest.skip("of text alone")
+    monkeypatch.chdir(folder)
+    given = ["--checkpoint", str(checkpoint)]
+    seeded = ["--length", "20", "--samples", "2", "--seed", "1", "--output"]
+    generate.main([*given, *seeded, "on_cpu"])
+    sides = ["--train", "text.txt", "--heldout", "text.txt", "--output", "on_device_too"]
+    commands = {
+        "generate": ["generate", *given, *seeded, "on_device"],
+        "extract": ["explore", "extract", *given, *sides, *QUICK["extract"]],
+    }
+    all_run({name: [str(folder), *command] for name, command in commands.items()}, tmp_path)
+    for text in ("000000.txt", "000001.txt"):
+        assert (folder / "on_device" / text).read_bytes() == (folder / "on_cpu" / text).read_bytes()

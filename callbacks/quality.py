@@ -18,6 +18,7 @@ from novum.metrics.functional import (
     precision_recall,
 )
 from novum.metrics.functional.frechet import known_moments
+from novum.metrics.functional.intervals import wilson_interval
 from novum.metrics.record import FeatureSets
 from novum.metrics.registry import describe, measures_of
 from novum.metrics.subsets import equal_sizes
@@ -112,13 +113,19 @@ class KernelDistance(QualityCallback):
 
 
 class PrecisionRecall(QualityCallback):
-    """quality/precision and quality/recall: shares inside the other set's manifold, k = 3."""
+    """quality/precision and quality/recall: shares inside the other set's manifold, k = 3.
+
+    quality/precision_low and quality/precision_high are the ends of its 95% interval.
+    """
 
     metrics = ("precision", "recall")
 
     def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
         sets = self.sets(evaluation, name, self.near(evaluation, name))
-        return precision_recall(sets.train, sets.fake, near=sets.near)._asdict()
+        precision, recall = precision_recall(sets.train, sets.fake, near=sets.near)
+        interval = wilson_interval(round(precision * len(sets.fake)), len(sets.fake))
+        ends = {"precision_low": interval.low, "precision_high": interval.high}
+        return {"precision": precision, "recall": recall, **ends}
 
 
 class DensityCoverage(QualityCallback):

@@ -22,7 +22,13 @@ from tqdm import tqdm
 
 from novum.callbacks.evaluation import Evaluation, reference
 from novum.callbacks.health import TrainingHealth
-from novum.callbacks.logging import log_text, where_to_look, writer
+from novum.callbacks.logging import (
+    log_picture,
+    log_text,
+    wait_for_pictures,
+    where_to_look,
+    writer,
+)
 from novum.callbacks.membership_inference import MembershipInference
 from novum.callbacks.nearest_neighbours import last_judge, last_judgement
 from novum.callbacks.preemption import Preempted
@@ -44,6 +50,7 @@ from novum.evaluation.evidence import GRID, fact_pairs
 from novum.evaluation.image_verdict import image_verdict
 from novum.evaluation.outputs import cost
 from novum.evaluation.text_verdict import text_verdict
+from novum.report.boden import TAG, chart_of_history, draw_boden
 from novum.report.events import literal
 from novum.report.image_page import Exhibits, page
 from novum.report.model import Estimate, Report, SetSummary
@@ -99,6 +106,16 @@ class RunSummary(Callback):
                 evaluation = Evaluation.of(trainer, cast(ImageGenerator, pl_module))
                 for name, floor in callback.floors(evaluation).items():
                     self._floors.setdefault(name, {}).update(floor)
+        self._show_boden(trainer, pl_module)
+
+    def _show_boden(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """novelty/boden: the evaluations so far as a path, value against novelty."""
+        counted = axis(pl_module)
+        history = [{counted: n, **values} for n, values in self.history]
+        chart = chart_of_history(history, self._floors, counted == "tokens_seen")
+        if chart is not None:
+            log_picture(trainer, TAG, lambda: draw_boden(chart), seen(pl_module))
+            wait_for_pictures()  # callbacks that wait for theirs have done so
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:

@@ -27,16 +27,20 @@ StyleGAN:
               those of the run: are training images found better than held-out ones?
   measure     path lengths in z and w; with --classifier linear separability, too (JSON)
 
-What does a text model know by heart?
+What does a generator know by heart?
 
-  extract     how often a prompt from training text is gone on with word for word, and as often one
-              from held-out text, by the likeliest characters and by samples (JSON)
+  extract     of images: those that come back again and again among --num-samples, and the training
+              images that they are (JSON, PNG); what is drawn is kept, and a run that was stopped
+              goes on. Of text: how often a prompt from training text is gone on with word for
+              word, and as often one from held-out text, by the likeliest characters and by samples
+              (JSON)
 """
 EPILOG = """\
 examples:
   {program} mix --checkpoint runs/stylegan_fashion_mnist/version_0/checkpoints/best.ckpt
   {program} project --checkpoint best.ckpt --images photos/ --space w+
   {program} vary --checkpoint best.ckpt --class 3
+  {program} extract --checkpoint best.ckpt --num-samples 50000
   {program} extract --checkpoint runs/char_lstm_stdlib/version_0/checkpoints/best.ckpt
 
 exit codes: 0 done; 2 bad input
@@ -56,7 +60,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--checkpoint",
         metavar="PATH",
         required=True,
-        help="of a generator, or of a text model to extract",
+        help="of a generator; to extract, of a text model too",
     )
     add("--output", metavar="DIR", type=Path, default="exploration", help="default: exploration")
     add("--rows", metavar="N", type=int, default=6, help="images, walks or directions shown")
@@ -78,7 +82,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--features", metavar="NAME", default="efficientnet_lite0", help="measure path lengths")
     add("--classifier", metavar="PATH", help="a classifier's checkpoint")
     add("--num-paths", metavar="N", type=int, default=1000, help="of each kind, to measure")
-    add("--num-samples", metavar="N", type=int, default=10_000, help="images to be labelled")
+    add(
+        "--num-samples",
+        metavar="N",
+        type=int,
+        default=10_000,
+        help="drawn to be labelled or to extract",
+    )
     add("--num-prompts", metavar="N", type=int, default=200, help="of each side, to extract")
     add(
         "--prefixes",
@@ -91,7 +101,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--suffix", metavar="N", type=int, default=50, help="characters to extract; default 50")
     add("--tries", metavar="N", type=int, default=10, help="samples of a prompt; default 10")
     add("--temperature", metavar="T", type=float, default=1.0, help="of these; default 1")
-    add("--train", metavar="PATH|NAME", help="to extract: text; default: the run's")
+    add(
+        "--train",
+        metavar="PATH|NAME",
+        help="what it was trained on, to extract; default: the run's",
+    )
     add("--heldout", metavar="PATH|NAME", help="the control; default: the run's")
     add("--follow-links", action="store_true", help=FOLLOW_LINKS)
     add("--trust", action="store_true", help=TRUST)
@@ -100,7 +114,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if min(options.prefixes) < 1:
         parser.error(f"--prefixes {min(options.prefixes)}: at least 1")
     if options.heldout == "none":
-        parser.error("--heldout none: extraction needs held-out text as its control")
+        parser.error("--heldout none: extraction needs held-out data as its control")
     for name in ("rows", "num_images", "steps", "num_paths", "num_samples", "num_prompts",
                  "suffix", "tries"):  # fmt: skip
         if getattr(options, name) < 1:
@@ -117,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     with one_line_errors(), trusting(options.trust):
         if options.command == "extract":
-            from novum.cli.explore_text import extract as run  # imports torch
+            from novum.cli.explore_extraction import extract as run  # imports torch
         else:
             from novum.cli.explore_commands import run
 

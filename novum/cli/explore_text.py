@@ -1,4 +1,4 @@
-"""The command of explore.py for text models."""
+"""Extraction of text: the part of `explore.py extract` for text models."""
 
 import argparse
 import json
@@ -6,23 +6,27 @@ from pathlib import Path
 from typing import Any
 
 from novum.core.bars import progress
-from novum.core.checkpoints import load_module
 from novum.core.errors import printable
-from novum.core.files import prepare_output, write_text
+from novum.core.files import write_text
 from novum.core.security import arguments_of_run
 from novum.datamodules.text import TextDataModule
 from novum.evaluation.request import Request
-from novum.evaluation.text_extraction import Prompt, Row, compared, draw_prompts, recited
+from novum.evaluation.text_extraction import (
+    Prompt,
+    Row,
+    adjusted,
+    compared,
+    draw_prompts,
+    recited,
+)
 from novum.evaluation.text_sets import Places, open_references
 
 SHOWN = 5  # passages that are printed; the file has all
 
 
-def extract(options: argparse.Namespace) -> None:
+def extract_texts(model: Any, options: argparse.Namespace) -> None:
     """Prompts a model with text that it was trained on, and with held-out text as the control."""
     path = Path(options.checkpoint)
-    model: Any = load_module(path, "sample_text", "text generator").eval()
-    prepare_output(options.output)
     known = None if options.train else arguments_of_run(path, TextDataModule)
     places = Places(follow_links=options.follow_links).of_vocabulary(model.vocabulary)
     asked = Request(
@@ -59,7 +63,7 @@ def extract(options: argparse.Namespace) -> None:
                 rows.append(compared(prefix, tries, found["train"], found["heldout"]))
                 hits = zip(prompts["train"], found["train"], strict=True)
                 extracted += [record(x, rows[-1], sides["train"]) for x, hit in hits if hit]
-    show(rows, extracted, {name: len(asked) for name, asked in prompts.items()}, options)
+    show(adjusted(rows), extracted, {name: len(asked) for name, asked in prompts.items()}, options)
 
 
 def record(prompt: Prompt, row: Row, text: Any) -> dict[str, Any]:
@@ -75,14 +79,14 @@ def show(
     """Print the table and some passages, and write all of it."""
     print(
         f"{options.suffix} characters word for word, of {counts['train']} prompts of training text"
-        f" and {counts['heldout']} of held-out text; 95% intervals, p not adjusted for"
+        f" and {counts['heldout']} of held-out text; 95% intervals; q: p adjusted for the"
         f" {len(rows)} rows"
     )
-    print(f"{'prefix':>6}  {'by':<12} {'training':<24} {'held-out':<24} p")
+    print(f"{'prefix':>6}  {'by':<12} {'training':<24} {'held-out':<24} q")
     for row in rows:
         by = f"{row.tries} samples" if row.tries else "likeliest"
         sides = [f"{x.value:.1%} ({x.low:.1%} to {x.high:.1%})" for x in (row.train, row.heldout)]
-        print(f"{row.prefix:>6}  {by:<12} {sides[0]:<24} {sides[1]:<24} {row.p:.2g}")
+        print(f"{row.prefix:>6}  {by:<12} {sides[0]:<24} {sides[1]:<24} {row.q:.2g}")
     for found in extracted[:SHOWN]:
         print(f"{printable(found['file'])} at {found['offset']:,}: {printable(found['text'])!r}")
     path = options.output / "extraction.json"

@@ -84,11 +84,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     with one_line_errors(), trusting(options.trust):
         from novum.core.checkpoints import load_module  # imports torch
+        from novum.core.devices import default_device
         from novum.core.files import prepare_output
 
         if options.output:
             prepare_output(options.output)
         model: Any = load_module(options.checkpoint, "sample_text", "text generator")
+        model.to(default_device())
         writer = guarded(model, options) if options.guard else model
         texts = writer.sample_text(
             options.samples,

@@ -28,9 +28,10 @@ OVERTAKEN = "transfer"  # a checkpoint whose weights training began with: these 
 
 
 def load_module(
-    path: Path, method: str = "features", kind: str = "feature extractor"
+    path: Path, method: str | tuple[str, ...] = "features", kind: str = "feature extractor"
 ) -> "LightningModule":
-    """The module with that method that a checkpoint holds, built by its saved arguments.
+    """The module with that method, or one of several, that a checkpoint holds, built by its saved
+    arguments.
 
     Raises:
         InputError: If there is none, or its arguments name what is not on the list of
@@ -221,16 +222,19 @@ def _damaged(path: str | Path, cause: str) -> InputError:
     return InputError(f"{path} is not a checkpoint, or a damaged one: {cause}")
 
 
-def _module_class(class_path: str, path: Path, method: str, kind: str) -> "type[LightningModule]":
+def _module_class(
+    class_path: str, path: Path, method: str | tuple[str, ...], kind: str
+) -> "type[LightningModule]":
+    methods = (method,) if isinstance(method, str) else method
     class_path = class_path[:200] if isinstance(class_path, str) else ""
     cls = find_allowed(class_path)
     if cls is None and security.trusts_all():
         cls = _import_class(class_path, path)
-    if not isinstance(cls, type) or not callable(getattr(cls, method, None)):
+    if not isinstance(cls, type) or not any(callable(getattr(cls, x, None)) for x in methods):
         mend = "" if cls else f"; {MEND}"
         raise InputError(
             f"{path} is not a {kind} checkpoint: it holds {class_path or 'no module of a class'},"
-            f" and a module of novum with a method {method} is needed{mend}"
+            f" and a module of novum with a method {' or '.join(methods)} is needed{mend}"
         )
     return cls
 

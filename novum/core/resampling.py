@@ -11,6 +11,7 @@ from torch.nn import functional as F
 # that a block of its kernel has (48 KiB; beyond 20 and 10 it raises)
 SHRINKS = {"bilinear": 8, "bicubic": 4}
 COLUMNS = 1024  # of a matrix that are made at a time
+PART_BYTES = 2**26  # of images as float32 that are resized at a time
 
 
 def resize_antialiased(images: Tensor, size: Sequence[int], mode: str = "bilinear") -> Tensor:
@@ -27,6 +28,11 @@ def resize_antialiased(images: Tensor, size: Sequence[int], mode: str = "bilinea
     if images.device.type == "cpu" or by <= SHRINKS[mode]:
         return F.interpolate(images, (height, width), mode=mode, antialias=True)
     return by_matrices(images, (height, width), mode)
+
+
+def parts_to_resize(images: Tensor) -> Sequence[Tensor]:
+    """Images (b, c, h, w) in parts that take little memory as floats, however large they are."""
+    return images.split(max(1, PART_BYTES // (4 * images[0].numel()))) if len(images) else [images]
 
 
 def by_matrices(images: Tensor, size: tuple[int, int], mode: str) -> Tensor:

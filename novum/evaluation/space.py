@@ -44,7 +44,7 @@ from novum.report.model import Estimate
 PLOTTED = 1000  # samples whose realism is computed
 ITEM_Q = 0.01  # false discovery rate of the training items said to be copied
 FLOORS = ("frechet_distance", "precision", "coverage")  # and what is computed with them
-FLOOR_SCHEMA = 1  # raise it whenever the same key would mean another floor
+FLOOR_SCHEMA = 2  # raise it whenever the same key would mean another floor
 RATIO = 2.0  # times nearer to one item than to others: what copy_rate counts
 
 

@@ -31,6 +31,7 @@ class Row(NamedTuple):
     train: Interval
     heldout: Interval
     p: float  # of no larger share in training text, one-sided (Fisher's exact test)
+    q: float = 1.0  # adjusted for all rows, see `adjusted`
 
 
 def draw_prompts(
@@ -103,3 +104,15 @@ def compared(prefix: int, tries: int, train: Sequence[bool], heldout: Sequence[b
         clopper_pearson_interval(sum(side), len(side)) for side in (train, heldout)
     )
     return Row(prefix, tries, of_train, of_heldout, float(test(table, "greater").pvalue))
+
+
+def adjusted(rows: Sequence[Row]) -> list[Row]:
+    """Rows with q, the expected share of errors if all with a q up to this are called extraction.
+
+    Benjamini & Hochberg (1995): the rows ask the same prompts, so that a row with more hits makes
+    the others' likelier, under which it holds as well (Benjamini & Yekutieli, 2001).
+    """
+    from scipy.stats import false_discovery_control
+
+    q = false_discovery_control([row.p for row in rows]).tolist()
+    return [row._replace(q=value) for row, value in zip(rows, q, strict=True)]

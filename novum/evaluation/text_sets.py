@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from novum.core import distributed
 from novum.core.checkpoints import load_module
+from novum.core.devices import default_device
 from novum.core.errors import InputError
 from novum.core.memory import available_bytes
 from novum.core.security import arguments_of_run
@@ -87,7 +88,8 @@ def open_texts(options: Request) -> Texts:
         return open_benchmark(options, places)
     given, known, seen = options.samples, None, 0
     if options.is_checkpoint:
-        given = load_module(Path(given), "sample_text", "text generator").eval()
+        given = load_module(Path(given), "sample_text", "text generator")
+        given = given.to(default_device()).eval()
         if options.train is None:
             known = arguments_of_run(Path(options.samples), TextDataModule)
     if not isinstance(given, str):

@@ -16,6 +16,7 @@ from novum.core.errors import InputError
 from novum.core.files import prepare_output, write_text
 from novum.metrics.record import Metric
 from novum.metrics.registry import describe
+from novum.report.boden import BodenView, boden_view, chart_of_reports
 from novum.report.figures import interval_chart
 from novum.report.formatting import cost_facts, interval, number, plain, set_facts
 from novum.report.history import HistoryView, histories, history_view
@@ -190,6 +191,7 @@ def comparison_page(reports: Mapping[str, Report]) -> str:
         letters=list(letters.values()),
         groups=[group for name in GROUPS if (group := _figures(name, rows)).rows],
         charts=list(_charts(rows, list(letters.values()))),
+        boden=_boden(reports, letters),
         history=list(_histories(reports, letters)),
         records=_records(reports, letters),
     )
@@ -231,6 +233,12 @@ def _from_zero(known: Iterable[Estimate]) -> tuple[float, float]:
     low, high = min(0, *ends), max(0, *ends)
     air = 0.04 * (high - low)
     return low - air * (low < 0), high + air * (high > 0)
+
+
+def _boden(reports: Mapping[str, Report], letters: Mapping[str, str]) -> BodenView | None:
+    """Boden's chart with a point for each report."""
+    chart = chart_of_reports({letters[name]: report for name, report in reports.items()})
+    return chart and boden_view(chart, "each report")
 
 
 def _histories(reports: Mapping[str, Report], letters: Mapping[str, str]) -> Iterator[HistoryView]:

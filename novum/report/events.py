@@ -12,6 +12,7 @@ from tensorboard.compat.proto.summary_pb2 import (
 )
 from torch.utils.tensorboard import SummaryWriter
 
+from novum.report.boden import TAG, chart_of_report, draw_boden
 from novum.report.model import Report
 from novum.report.table import scalars
 
@@ -24,6 +25,8 @@ def events(report: Report, folder: Path, step: int) -> Iterator[SummaryWriter]:
     with SummaryWriter(str(folder / EVENTS), purge_step=step) as writer:
         for tag, value in scalars(report.features).items():
             writer.add_scalar(tag, value, step)
+        if chart := chart_of_report(report):
+            add_encoded(writer, TAG, draw_boden(chart), step)
         yield writer
         writer.add_text("verdict", literal(report.verdict.text), step)
 

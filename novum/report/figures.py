@@ -77,7 +77,7 @@ def scatter_chart(
     marks = [(name, at[~np.isnan(at).any(1)]) for name, at in marks]
     every = np.concatenate([*points.values(), *(at for _, at in marks)])
     y = make_axis(y_label, *_limits(every[:, 1]), 318, 12)
-    x = make_axis(x_label, *_limits(every[:, 0]), _room(y), WIDTH - 12)
+    x = make_axis(x_label, *_limits(every[:, 0]), room_beside(y), WIDTH - 12)
     dots = [
         f'<circle class="{name} dot" cx="{a:.1f}" cy="{b:.1f}" r="2.2"/>'
         for name, at in points.items()
@@ -88,7 +88,7 @@ def scatter_chart(
         for name, at in marks
         for a, b in zip(x.at(at[:, 0]), y.at(at[:, 1]), strict=True)
     ]
-    return _svg(364, f"{y_label} against {x_label}", _frame(x, y), *dots, *rings)
+    return svg(364, f"{y_label} against {x_label}", frame(x, y), *dots, *rings)
 
 
 def _limits(values: np.ndarray, tail: float = TAIL) -> tuple[float, float]:
@@ -101,7 +101,7 @@ def _limits(values: np.ndarray, tail: float = TAIL) -> tuple[float, float]:
     return float(low - air), float(high + air)
 
 
-def _room(y: Axis) -> float:
+def room_beside(y: Axis) -> float:
     """Pixels to the left of a chart, for what stands beside its vertical axis."""
     return max(54, 26 + 7.5 * max(len(text) for _, text in y.ticks))
 
@@ -133,13 +133,13 @@ def histogram_chart(
     most = max(float(count.max()) for count in counts)
     label = counted + (" (log scale)" if log else "")
     y = _log_axis(label, most, 208, 10) if log else make_axis(label, 0, max(most, 1), 208, 10)
-    x = make_axis(x_label, low, high, _room(y), WIDTH - 12)
+    x = make_axis(x_label, low, high, room_beside(y), WIDTH - 12)
     heights = [np.log10(np.maximum(count, 10**y.low)) if log else count for count in counts]
     curves = [_steps(x.at(edges), y.at(h), y.start, i) for i, h in enumerate(heights)]
     if mark is not None and low <= mark <= high:
         at = f"{x.at(mark):.1f}"
         curves.append(f'<line class="fair" x1="{at}" x2="{at}" y1="{y.end}" y2="{y.start}"/>')
-    return _svg(254, f"Histogram of {x_label}: {', '.join(series)}", _frame(x, y), *curves)
+    return svg(254, f"Histogram of {x_label}: {', '.join(series)}", frame(x, y), *curves)
 
 
 def _histogram_limits(values: np.ndarray) -> tuple[float, float]:
@@ -174,13 +174,13 @@ def interval_chart(
     """A dot and a whisker per row, and a line where `fair` is: a test judges, not a chart."""
     x = make_axis(x_label, *limits, 22, width - 22, share)
     floor = 8 + 38 * len(rows)
-    parts = [_frame(x, Axis("", 0, 1, floor, 4, ()))]
+    parts = [frame(x, Axis("", 0, 1, floor, 4, ()))]
     if fair is not None:
         at = x.at(fair)
         parts.append(f'<line class="fair" x1="{at:.1f}" x2="{at:.1f}" y1="4" y2="{floor}"/>')
     for i, (name, estimate) in enumerate(rows.items()):
         parts.append(_interval_row(x, name, estimate, 38 * i + 22, i, share, width))
-    return _svg(floor + 44, f"{x_label}: {', '.join(rows)}", *parts, width=width)
+    return svg(floor + 44, f"{x_label}: {', '.join(rows)}", *parts, width=width)
 
 
 def _ends(estimate: Estimate) -> tuple[float, float, float] | None:
@@ -225,7 +225,7 @@ def line_chart(
     if share and not np.any(every[:, 1] > 1):
         high = min(high, 1.0)
     y = make_axis(y_label, low, high, 208, 12, share)
-    x = make_axis(x_label, 0, every[:, 0].max(initial=1), _room(y), WIDTH - 16)
+    x = make_axis(x_label, 0, every[:, 0].max(initial=1), room_beside(y), WIDTH - 16)
     drawn = []
     for i, at in enumerate(curves.values()):
         corners = list(zip(x.at(at[:, 0]), y.at(at[:, 1]), strict=True))
@@ -236,7 +236,7 @@ def line_chart(
             for a, b in corners
             if dots
         ]
-    return _svg(254, f"{y_label} against {x_label}", _frame(x, y), *drawn)
+    return svg(254, f"{y_label} against {x_label}", frame(x, y), *drawn)
 
 
 def share_bar(estimate: Estimate) -> Markup:
@@ -253,7 +253,7 @@ def share_bar(estimate: Estimate) -> Markup:
     )
 
 
-def _frame(x: Axis, y: Axis) -> str:
+def frame(x: Axis, y: Axis) -> str:
     """Grid lines, ticks and the names of both axes; the floor is at y.start."""
     parts = []
     for value, text in x.ticks:
@@ -281,7 +281,8 @@ def clean(text: object) -> Markup:
     return escape(plain(text))
 
 
-def _svg(height: float, title: str, *parts: str, width: int = WIDTH) -> Markup:
+def svg(height: float, title: str, *parts: str, width: int = WIDTH) -> Markup:
+    """Parts of a chart as a picture that goes by its title."""
     return Markup(
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{clean(title)}"'
         f' style="max-width:{1.25 * width:.0f}px">{"".join(parts)}</svg>'

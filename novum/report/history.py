@@ -30,12 +30,12 @@ def histories(report: Report) -> Iterator[tuple[str, np.ndarray]]:
     tags = dict.fromkeys(tag for row in report.history for tag in row if tag.startswith(CHARTED))
     for tag in tags:
         if not tag.split("/")[1].endswith(("_low", "_high")):
-            points = [(_seen(row), row.get(tag)) for row in report.history]
+            points = [(seen_at(row), row.get(tag)) for row in report.history]
             known = [[x, y] for x, y in points if x is not None and y is not None]
             yield tag, np.array(known, float).reshape(-1, 2)
 
 
-def _seen(row: Mapping[str, float | None]) -> float | None:
+def seen_at(row: Mapping[str, float | None]) -> float | None:
     """Position of an evaluation on the x axis of its run."""
     return next((row[axis] for axis in AXES if axis in row), None)
 

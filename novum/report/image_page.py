@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from novum.metrics.record import Metric
 from novum.metrics.registry import describe
+from novum.report.boden import BodenView, boden_view, chart_of_report
 from novum.report.exhibits import (
     Distributions,
     FactPair,
@@ -70,6 +71,7 @@ def page(report: Report, exhibits: Exhibits = NOTHING) -> str:
         novelty=metric_table(report, "novelty"),
         novelty_lead=novelty_lead,
         shares_chart=shares,
+        boden=boden(report),
         samples=exhibits.samples,
         facts=exhibits.facts,
         controls=_controls(report),
@@ -92,6 +94,12 @@ def inside(report: Report, known: Known | None) -> InsideView | None:
     if membership is None or known is None:
         return None
     return inside_view(membership, known, report.verdict)
+
+
+def boden(report: Report) -> BodenView | None:
+    """Boden's chart of a report, if it has the figures."""
+    chart = chart_of_report(report)
+    return chart and boden_view(chart, "each evaluation" if chart.path else "all samples")
 
 
 def audit_rows(report: Report) -> list[tuple[str, str, str, str]]:

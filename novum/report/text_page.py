@@ -11,7 +11,14 @@ from novum.metrics.novelty.text.differences import Piece, differences
 from novum.report.figures import line_chart
 from novum.report.formatting import number
 from novum.report.history import histories, history_view
-from novum.report.image_page import audit_rows, inside, metric_table, power_groups, settings
+from novum.report.image_page import (
+    audit_rows,
+    boden,
+    inside,
+    metric_table,
+    power_groups,
+    settings,
+)
 from novum.report.known_items import Known
 from novum.report.model import Passage, Report
 from novum.report.rendering import render
@@ -83,6 +90,7 @@ def text_page(
         known=_known(report),
         novelty=metric_table(report, "novelty"),
         quality=metric_table(report, "quality"),
+        boden=boden(report),
         kinds=KINDS,
         kind_classes=[f"copied {kind}" for kind in KINDS],
         pairs=[_pair(copy, joined) for copy in copies if copy.is_copy][:MOST_BESIDE],

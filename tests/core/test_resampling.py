@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from novum.core.resampling import by_matrices, resize_antialiased
+from novum.core import resampling
+from novum.core.resampling import by_matrices, parts_to_resize, resize_antialiased
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
@@ -29,3 +30,14 @@ def test_gradients_and_half_precision():
     torch.testing.assert_close(
         found.float(), by_matrices(half.float(), (4, 4), "bilinear"), rtol=1e-2, atol=1e-2
     )
+
+
+def test_parts_are_all_images_in_order_and_small(monkeypatch):
+    images = torch.randint(0, 256, (10, 3, 8, 8), dtype=torch.uint8)
+    monkeypatch.setattr(resampling, "PART_BYTES", 4 * 3 * 3 * 64)
+    parts = parts_to_resize(images)
+    assert [len(part) for part in parts] == [3, 3, 3, 1]
+    assert torch.equal(torch.cat(parts), images)
+    monkeypatch.setattr(resampling, "PART_BYTES", 1)
+    assert len(parts_to_resize(images)) == 10
+    assert [len(part) for part in parts_to_resize(images[:0])] == [0]

@@ -10,6 +10,7 @@ from novum.evaluation.space import judge, quality_floor
 from novum.metrics.features import extract_features, load_extractor
 from novum.metrics.functional import Moments, frechet_distance_from_features, precision_recall
 from novum.metrics.functional.frechet import WIDEST
+from novum.metrics.functional.intervals import wilson_interval
 from novum.metrics.record import FeatureSets, Measure, Metric
 from novum.metrics.registry import computable
 from novum.metrics.subsets import equal_sizes
@@ -32,7 +33,8 @@ def test_values_are_those_of_the_functions():
     assert estimate.value == pytest.approx(distance)
     assert estimate.low < distance < estimate.high
     precision, recall = precision_recall(*equal_sizes(train, fake))
-    assert found.quality["precision"] == Estimate(precision)
+    assert found.quality["precision"] == Estimate(*wilson_interval(round(100 * precision), 100))
+    assert found.quality["precision"].value == precision
     assert found.quality["recall"] == Estimate(recall)
     assert None not in vars(found.quality["kernel_distance"]).values()
     share = found.novelty["closer_to_train"]
@@ -151,7 +153,7 @@ def test_the_floor_is_computed_once_for_the_same_images(monkeypatch):
     first, again = floor(50), floor(50)
     assert first == again and len(counted) == 1
     assert first["frechet_distance"].low < first["frechet_distance"].value
-    assert set(first) == set(quality_floor(*counted[0])) and first["precision"].low is None
+    assert set(first) == set(quality_floor(*counted[0])) and first["recall"].low is None
     floor(40)  # of another number of samples
     other = floor(50, ImageArray(heldout.images[:55]))  # of other held-out images
     assert len(counted) == 3 and other != first

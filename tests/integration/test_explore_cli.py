@@ -5,9 +5,11 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from novum.cli import evaluate, explore, train
+from novum.cli import evaluate, explore, explore_extraction, train
+from novum.datamodules import ImageDataModule
 from tests.integration.commands import DIGITS
 from tests.integration.test_device import all_run
 
@@ -154,6 +156,7 @@ def test_programs_run_on_another_device(checkpoint, tmp_path):
         commands[verb] = ["explore", verb, "--checkpoint", last, "--rows", "2"]
     steps = ("--num-images", "3", "--steps", "2")
     commands["project"] = ["explore", "project", "--checkpoint", last, *steps]
+    commands["extract"] = ["explore", "extract", "--checkpoint", last, "--num-samples", "300"]
     for name, n in (("train", 200), ("heldout", 60)):
         images = np.random.default_rng(n).integers(0, 256, (n, 8, 8), np.uint8)
         np.save(tmp_path / f"{name}.npy", images)
@@ -161,3 +164,70 @@ def test_programs_run_on_another_device(checkpoint, tmp_path):
     sets += ("--num-samples", "60")
     commands["evaluate"] = ["evaluate", *sets, "--features", "efficientnet_lite0,alignment"]
     all_run({name: [str(tmp_path), *command] for name, command in commands.items()}, tmp_path)
+
+
+class Planted(torch.nn.Module):
+    """Returns five training digits in a tenth of its samples, of class 1 alone; else mixes two."""
+
+    num_classes = 2
+
+    def __init__(self, copies: bool) -> None:
+        super().__init__()
+        self.train_images, self.copies = ImageDataModule(image_size=8).train_reference(), copies
+
+    def sample(self, n, *, seed=None, labels=None):
+        random = torch.Generator().manual_seed(seed)
+        pairs = torch.randint(len(self.train_images), (2, n), generator=random)
+        made = self.train_images[pairs.flatten()].view(2, n, 1, 8, 8).float().mean(0)
+        made += 8 * torch.randn(made.shape, generator=random)
+        made = made.clamp(0, 255).to(torch.uint8)
+        if self.copies and labels is not None:
+            chosen = (torch.rand(n, generator=random) < 0.2) & (labels == 1)
+            rows = torch.randint(5, (n,), generator=random)
+            made = torch.where(chosen[:, None, None, None], self.train_images[rows], made)
+        return made
+
+
+@pytest.mark.parametrize("copies", [True, False])
+def test_who_returns_training_images_is_found_out(
+    checkpoint, tmp_path, monkeypatch, capsys, copies
+):
+    monkeypatch.setattr(explore_extraction, "load_module", lambda *_: Planted(copies))
+    explore.main(["extract", "--checkpoint", str(checkpoint), "--output", str(tmp_path),
+                  "--num-samples", "1000", "--train", "digits", "--heldout", "digits"])  # fmt: skip
+    found = json.loads((tmp_path / "extraction.json").read_text())
+    named = {item["train"] for item in found["items"] if item["extracted"]}
+    whole, first, second = found["rows"]
+    assert named == (set(range(5)) if copies else set())
+    assert first["extracted"] == 0 and second["extracted"] == whole["extracted"] == len(named)
+    said = capsys.readouterr().out
+    if copies:
+        assert abs(whole["rate"]["value"] - 0.1) < 0.03 and whole["rate"]["low"] > 0.07
+        assert abs(second["rate"]["value"] - 0.2) < 0.06
+        assert {item["fact"] for item in found["items"] if item["extracted"]} == {"identical"}
+        assert "training image 3: " in said and "identical" in said
+        with Image.open(tmp_path / "extraction.png") as picture:
+            assert picture.width > 200
+    else:
+        assert whole["rate"]["value"] == 0 and whole["rate"]["high"] < 0.005
+
+
+def test_extraction_goes_on_and_mistakes_are_told(checkpoint, tmp_path, capsys):
+    def run(*options: str) -> str:
+        explore.main(["extract", "--checkpoint", str(checkpoint), "--output", str(tmp_path / "a b"),
+                      "--num-samples", "300", *options])  # fmt: skip
+        return capsys.readouterr().out
+
+    assert "300 samples: " in run()
+    assert "300 of 300 samples were there already" in run()
+    for options, says in (
+        (("--seed", "1"), "holds samples of another checkpoint, seed or class"),
+        (("--class", "0"), "has no classes"),
+        (("--heldout", "none"), "extraction needs held-out data as its control"),
+        (("--num-samples", "0"), "--num-samples 0: at least 1"),
+        (("--train", "nowhere"), "nowhere"),
+    ):
+        with pytest.raises(SystemExit) as exit_:
+            run(*options)
+        err = capsys.readouterr().err.strip().splitlines()
+        assert exit_.value.code == 2 and len(err) == 1 and says in err[0]

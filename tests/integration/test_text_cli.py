@@ -88,7 +88,8 @@ def test_from_text_to_texts(run, text, tmp_path, one_line, monkeypatch, capsys):
     for tag in ("loss/nats_per_token", "val/nats_per_char", "val/bits_per_char",
                 "health/heldout_gap", "speed/characters_per_second", "units/quote"):  # fmt: skip
         assert logged.Scalars(tag)[-1].step == 8 * 4 * 20, tag  # tokens_seen
-    assert {"samples/surprisal", "val/loss_by_position"} <= set(logged.Tags()["images"])
+    pictures = {"samples/surprisal", "val/loss_by_position", "novelty/boden"}
+    assert pictures <= set(logged.Tags()["images"])
     assert "samples/text/text_summary" in logged.Tags()["tensors"]
 
     best = str(folder / "checkpoints" / "best.ckpt")

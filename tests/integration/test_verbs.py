@@ -1,6 +1,7 @@
 """Every verb, on a checkpoint of every technique: it works, or says why not."""
 
 import csv
+import json
 import sys
 
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from novum.cli import explore, generate
 from novum.cli.train import CONFIGS, main
 from novum.lightning_modules import Classifier
+from tests.integration.test_device import all_run
 from tests.tiny_text import small_text
 
 pytestmark = [
@@ -145,10 +147,24 @@ def test_labels_of_a_folder(run_of, monkeypatch, capsys):
         assert float(row["probability"]) == pytest.approx(float(sure), abs=0.02)
 
 
+WITH_STYLES = ("stylegan_cifar10",)
+WITH_LATENTS = ("dcgan_digits", "stylegan_cifar10", "flow_digits")
+OF_TEXT = ("char_lstm_shakespeare", "char_transformer_shakespeare")
 EXPLORED = {  # command of explore.py -> what it writes, for whom, and what it says to the others
+    "mix": ("style_mixing.png", WITH_STYLES, NO_STYLES),
+    "truncate": ("truncation.png", WITH_STYLES, NO_STYLES),
+    "walk": ("walk.gif", WITH_STYLES, NO_STYLES),
+    "directions": ("directions.png", WITH_STYLES, NO_STYLES),
+    "project": ("projections.png", WITH_STYLES, NO_STYLES),
+    "measure": ("measures.json", WITH_STYLES, NO_STYLES),
+    "extract": (
+        "extraction.json",
+        (*WITH_LATENTS, *OF_TEXT),
+        "explore.py extract needs a generator that makes new images",
+    ),
     "interpolate": (
         "interpolation.gif",
-        ("dcgan_digits", "stylegan_cifar10", "flow_digits"),
+        WITH_LATENTS,
         "explore.py interpolate needs a generator with latents",
     ),
     "inpaint": (
@@ -164,17 +180,35 @@ EXPLORED = {  # command of explore.py -> what it writes, for whom, and what it s
 }
 
 
+QUICK = {  # command -> what makes it quick
+    "project": ["--num-images", "2", "--steps", "2"],
+    "measure": ["--num-paths", "8"],
+    "extract": ["--num-samples", "300", "--num-prompts", "2", "--prefixes", "5", "--suffix", "5",
+                "--tries", "1"],
+}  # fmt: skip
+
+
+def test_every_command_is_in_the_table():
+    assert set(EXPLORED) == set(explore.COMMANDS)
+
+
 @pytest.mark.parametrize("command", EXPLORED)
 def test_explores_or_says_why_not(run_of, command, monkeypatch, capsys):
     name, folder, checkpoint = run_of
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
     capsys.readouterr()
     picture, able, says = EXPLORED[command]
-    arguments = [command, "--checkpoint", str(checkpoint), "--output", "out", "--rows", "2"]
+    arguments = [command, "--checkpoint", str(checkpoint), "--output", f"out_{command}"]
+    arguments += ["--rows", "2", *QUICK.get(command, [])]
     if name in able:
         explore.main(arguments)
         assert picture in capsys.readouterr().out
-        with Image.open(folder / "out" / picture) as image:
+        written = folder / f"out_{command}" / picture
+        if picture.endswith(".json"):
+            assert json.loads(written.read_text())
+            return
+        with Image.open(written) as image:
             assert image.width > 64
         return
     with pytest.raises(SystemExit) as exit_:
@@ -211,3 +245,22 @@ def test_what_images_are_changed_and_where(run_of, monkeypatch, capsys):
             explore.main([command, *common, *more])
         err = capsys.readouterr().err.strip().splitlines()
         assert exit_.value.code == 2 and len(err) == 1 and says in err[0]
+
+
+def test_texts_on_another_device_are_those_of_the_cpu(run_of, monkeypatch, tmp_path):
+    """Chance comes from the host, so that a seed means the same text."""
+    name, folder, checkpoint = run_of
+    if name not in OF_TEXT:
+        pytest.skip("of text alone")
+    monkeypatch.chdir(folder)
+    given = ["--checkpoint", str(checkpoint)]
+    seeded = ["--length", "20", "--samples", "2", "--seed", "1", "--output"]
+    generate.main([*given, *seeded, "on_cpu"])
+    sides = ["--train", "text.txt", "--heldout", "text.txt", "--output", "on_device_too"]
+    commands = {
+        "generate": ["generate", *given, *seeded, "on_device"],
+        "extract": ["explore", "extract", *given, *sides, *QUICK["extract"]],
+    }
+    all_run({name: [str(folder), *command] for name, command in commands.items()}, tmp_path)
+    for text in ("000000.txt", "000001.txt"):
+        assert (folder / "on_device" / text).read_bytes() == (folder / "on_cpu" / text).read_bytes()

@@ -141,6 +141,7 @@ def test_page_shows_all_side_by_side(kind, seen):
         "B · runs/b: Quality is not rated",
         "Quality",
         "Novelty",
+        *["Novelty, value and typicality in pixels"] * (kind == "image"),
         "Side by side",
         "During training",
         "Settings and cost",

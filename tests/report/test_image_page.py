@@ -26,6 +26,7 @@ from tests.report.reports import COPIES, report, with_headline
 
 UNRATED = "Quality is not rated"
 CLEAR = "No copying found in 1,000 samples"
+BODEN = "Novelty, value and typicality in pixels"
 HOSTILE = "<script>alert(1)</script>.png\"' onerror=x &amp; \udcff\x00\u202e"
 
 
@@ -57,7 +58,7 @@ def panel(**changes) -> NoveltyPanel:
 
 def test_verdict_first_then_figures():
     found = read(page(report()))
-    assert found.sections == [CLEAR, UNRATED, "Quality", "Novelty", "Settings and cost"]
+    assert found.sections == [CLEAR, UNRATED, "Quality", "Novelty", BODEN, "Settings and cost"]
     assert "Fréchet distance 12.35" in found.text  # of the verdict
     assert "0.1" in found.text and "0.05 to 0.15" in found.text  # kernel distance
     assert "45.0% to 55.0%" in found.text  # closer to training
@@ -91,6 +92,7 @@ def test_all_parts_are_there_when_all_was_measured():
         "Samples",
         "Quality",
         "Novelty",
+        BODEN,
         "Nearest neighbours in pixels",
         "Copies",
         "Quality against novelty in pixels",
@@ -132,7 +134,7 @@ def test_unknown_metrics_appear_and_unknown_values_are_dashes():
     text = read(page(found)).text
     assert "Surprise index" in text and "0.25" in text
     assert "at least 5.0%" in text
-    assert text.count("–") == 3  # density, recall, data_copying_ct
+    assert text.count("–") == 4  # density, recall, data_copying_ct; typicality
 
 
 def test_names_from_outside_are_only_text():

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from novum.metrics.checks import check_features, check_same_width
+from novum.metrics.functional.intervals import wilson_interval
 from novum.metrics.neighbours import (
     distinct_rows,
     knn,
@@ -151,6 +152,13 @@ def _density_coverage(sets: FeatureSets) -> Values:
     return *found, expected_coverage(len(real), len(fake), k=5)
 
 
+def _precision_recall(sets: FeatureSets) -> Values:
+    """Precision with its interval, over draws of samples: training images stay what they are."""
+    real, fake = equal_sizes(sets.train, sets.fake)
+    found = precision_recall(real, fake, k=3, near=sets.near)
+    return wilson_interval(round(found.precision * len(fake)), len(fake)), found.recall
+
+
 MEASURES = (
     Measure(
         (
@@ -171,7 +179,7 @@ MEASURES = (
                 unit="share",
             ),
         ),
-        lambda sets: precision_recall(*equal_sizes(sets.train, sets.fake), k=3, near=sets.near),
+        _precision_recall,
         at_least=4,
         position=40,
     ),

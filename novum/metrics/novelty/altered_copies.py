@@ -25,6 +25,7 @@ from novum.core.bars import progress as show_progress
 from novum.core.cache import cache_folder
 from novum.core.errors import InputError, NotComputable
 from novum.core.memory import free_bytes, require_memory
+from novum.core.resampling import parts_to_resize
 from novum.metrics.features.extraction import Images, as_uint8, check_images, resize
 from novum.metrics.novelty.alignment import (
     Alignment,
@@ -68,6 +69,7 @@ RIVAL = 5  # the sixth: up to four near-duplicates in the pool don't hide a copy
 COARSE_STEPS, FINE_STEPS = 3, 4
 BATCH = 8  # samples aligned at a time: what they need stays in the CPU's cache
 AT_ONCE = 64  # whose candidates are asked for at a time
+READ_AT_ONCE, READ_BYTES = 1024, 2**27  # images that are read at a time, and bytes of them
 SCHEMA = 1  # raise it whenever the same key would mean other numbers
 NEAR_DUPLICATE = 1.0  # margin: what the nearest leaves unexplained is 1/e of what the sixth does
 
@@ -296,7 +298,8 @@ class AlteredCopyDetector:
 
     def _read(self, source: Images) -> Tensor:
         """uint8 (n, c, 32, 32) on the device."""
-        blocks = (source[i : min(i + 1024, len(source))] for i in range(0, len(source), 1024))
+        step = max(1, min(READ_AT_ONCE, READ_BYTES // max(1, source[:1].numel())))
+        blocks = (source[i : min(i + step, len(source))] for i in range(0, len(source), step))
         return torch.cat([_comparable(as_uint8(block).to(self.device)) for block in blocks])
 
     def _bar(self, total: int, doing: str) -> Progress:
@@ -416,7 +419,8 @@ def _comparable(images: Tensor) -> Tensor:
         )
     if (height, width) == (SIDE, SIDE):
         return images
-    return resize(images.float(), SIDE).round().to(torch.uint8)
+    parts = [resize(part.float(), SIDE).round().to(torch.uint8) for part in parts_to_resize(images)]
+    return torch.cat(parts)
 
 
 def _margin(likeness: Tensor) -> Tensor:

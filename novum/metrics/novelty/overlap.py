@@ -8,7 +8,7 @@ the size at which their pixels are about equal.
 import torch
 from torch import Tensor
 
-from novum.core.resampling import resize_antialiased
+from novum.core.resampling import parts_to_resize, resize_antialiased
 from novum.metrics.novelty.alignment import (
     DAMPING,
     FLOOR,
@@ -32,11 +32,13 @@ LEAST_PLACES = 100  # of the grid
 
 def thumbnails(images: Tensor) -> list[Tensor]:
     """Gray uint8 images (n, s, s) of SIDES, of uint8 (n, c, h, w); none larger than these are."""
-    light = images.float().mean(1, keepdim=True)
-    return [
-        resize_antialiased(light, (s, s)).round().clamp(0, 255).to(torch.uint8)[:, 0]
-        for s in sides_of(*images.shape[-2:])
-    ]
+    sides = sides_of(*images.shape[-2:])
+    parts = []
+    for part in parts_to_resize(images):
+        light = part.float().mean(1, keepdim=True)
+        small = (resize_antialiased(light, (s, s)).round().clamp(0, 255) for s in sides)
+        parts.append([x.to(torch.uint8)[:, 0] for x in small])
+    return [torch.cat(x) for x in zip(*parts, strict=True)]
 
 
 def sides_of(height: int, width: int) -> list[int]:

@@ -4,7 +4,7 @@ Copies of this very training set are planted, altered rung by rung, and the dete
 source at a threshold that one held-out image in a hundred exceeds.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # (samples, an item that is not to be found for each of them) -> what they match
 Matcher = Callable[[Tensor, Tensor], Matches]
+PLANTED_BYTES = 2**26  # of copies that are altered and searched for at a time
 
 
 class PowerCard(NamedTuple):
@@ -63,17 +64,19 @@ def power(
     alone = torch.randperm(len(heldout), generator=generator)
     alone = alone[: fresh if threshold is None else 0]
     originals, backgrounds = pick(train, sources), pick(heldout, others)
-    planted = [alter(originals, a, seed + i, backgrounds) for i, a in enumerate(attacks)]
-    samples = torch.cat([*planted, *([pick(heldout, alone)] if len(alone) else [])])
-    not_to_find = torch.cat([*[others] * len(attacks), alone]) + len(train)
-    matches = match(samples, not_to_find)
-
-    count = len(attacks) * len(sources)
-    fresh_margins = matches.margin[count:].sort(descending=True).values
+    plain, items = [torch.zeros(0, dtype=torch.float64)], [sources[:0]]  # one for each copy
+    for planted in _planted(originals, attacks, backgrounds, seed):
+        not_to_find = others.repeat(len(planted) // len(others)) + len(train)
+        matches = match(planted, not_to_find)
+        plain.append(matches.margin)
+        items.append(matches.item)
+    fresh_margins = torch.zeros(0, dtype=torch.float64)
     if threshold is None:
+        fresh_margins = match(pick(heldout, alone), alone + len(train)).margin
+        fresh_margins = fresh_margins.sort(descending=True).values
         threshold = float(fresh_margins[int(false_alarms * len(alone))])
-    found = matches.margin[:count] > threshold
-    right = _named(matches.item[:count], sources.repeat(len(attacks)), train)
+    found = torch.cat(plain) > threshold
+    right = _named(torch.cat(items), sources.repeat(len(attacks)), train)
     hits = (found & right).view(len(attacks), -1).sum(1).tolist()
     return PowerCard(
         {a: clopper_pearson_interval(k, len(sources)) for a, k in zip(attacks, hits, strict=True)},
@@ -82,6 +85,16 @@ def power(
         if len(alone)
         else None,
     )
+
+
+def _planted(
+    originals: Tensor, attacks: list[str], backgrounds: Tensor, seed: int
+) -> Iterator[Tensor]:
+    """Originals altered by each attack, as many attacks at a time as fit into `PLANTED_BYTES`."""
+    at_once = max(1, PLANTED_BYTES // originals.numel())
+    for first in range(0, len(attacks), at_once):
+        some = list(enumerate(attacks))[first : first + at_once]
+        yield torch.cat([alter(originals, a, seed + i, backgrounds) for i, a in some])
 
 
 def feature_matcher(

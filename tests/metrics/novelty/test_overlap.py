@@ -43,3 +43,12 @@ def test_thumbnails_are_no_larger_than_the_images(side, sizes):
     found = thumbnails(torch.full((2, 3, side, side), 9, dtype=torch.uint8))
     assert [x.shape[-1] for x in found] == sizes
     assert all((x == 9).all() for x in found)
+
+
+def test_thumbnails_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch):
+    images = torch.randint(0, 256, (7, 3, 150, 200), dtype=torch.uint8)
+    whole = thumbnails(images)
+    monkeypatch.setattr("novum.core.resampling.PART_BYTES", 2 * 4 * images[0].numel())
+    for a, b in zip(whole, thumbnails(images), strict=True):
+        assert torch.equal(a, b)
+    assert [x.shape for x in thumbnails(images[:0])] == [(0, side, side) for side in (32, 64, 128)]

@@ -102,3 +102,18 @@ def test_fashion_mnist():
     card = power(train, heldout, attacks=attacks, copies=12, fresh=100, progress=False)
     assert all(recall.value > 0.9 for recall in card.recall.values()), card.recall
     assert alter(train[:1], "identical").shape == (1, 1, 28, 28)
+
+
+def test_however_many_copies_are_searched_for_at_a_time(train, heldout, detector, monkeypatch):
+    """Large images take few at a time, with the same answers."""
+    attacks, sizes = ["identical", "mirrored", "noise 8", "left half pasted"], []
+    monkeypatch.setitem(LADDER, "noise 8", partial(noise, sigma=8))
+
+    def match(samples, exclude):
+        sizes.append(len(samples))
+        return detector.match(samples, exclude)
+
+    whole = power(train, heldout, match, attacks=attacks, copies=6, fresh=20)
+    monkeypatch.setattr("novum.metrics.novelty.power.PLANTED_BYTES", 1)
+    assert power(train, heldout, match, attacks=attacks, copies=6, fresh=20) == whole
+    assert sizes == [24, 20, 6, 6, 6, 6, 20]

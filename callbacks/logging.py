@@ -19,6 +19,8 @@ from novum.core.files import write_text
 from novum.core.lightning_compat import fast_dev_run
 from novum.core.protocols import seen
 from novum.report.events import add_encoded
+from novum.report.model import GROUPS, Estimate
+from novum.report.table import spaces_of_tags
 
 _encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="novum-pictures")
 _pending: list[Future] = []
@@ -171,6 +173,21 @@ def log_text(trainer: Trainer, tag: str, markdown: str, step: int) -> None:
     """Markdown in TensorBoard's Text tab, and where other loggers show texts."""
     for sink in sinks(trainer):
         sink.text(tag, markdown, step)
+
+
+def novelty_folder(trainer: Trainer) -> Path | None:
+    """The run's folder, for what TensorBoard's Novelty tab shows, on the rank that writes it."""
+    return folder_of(trainer) if trainer.is_global_zero and not fast_dev_run(trainer) else None
+
+
+def logged_figures(trainer: Trainer) -> dict[str, Estimate]:
+    """Figures of quality, novelty and on held-out data of this evaluation, by tag."""
+    tags = {tag: float(value) for tag, value in trainer.callback_metrics.items()}
+    figures = {tag: Estimate(x) for tag, x in tags.items() if tag.startswith("val/")}
+    for space, found in spaces_of_tags(tags).items():
+        for group in GROUPS:
+            figures |= {f"{group}/{k}/{space}": e for k, e in found.group(group).items()}
+    return figures
 
 
 def where_to_look(logger: Logger | None, folder: Path) -> str:

@@ -42,6 +42,7 @@ from novum.datamodules.sources.image_sources import ImageArray
 from novum.evaluation.evidence import GRID, fact_pairs
 from novum.evaluation.image_verdict import image_verdict
 from novum.evaluation.outputs import cost
+from novum.evaluation.reviewed import add_image_reviews, add_text_reviews
 from novum.evaluation.text_verdict import text_verdict
 from novum.report.events import literal
 from novum.report.image_page import Exhibits, page
@@ -166,10 +167,20 @@ class RunSummary(Callback):
             report.samples = replace(report.samples, n=judged.samples.n, texts=judged.samples.texts)
             for name in _OF_JUDGEMENT:
                 setattr(report, name, getattr(judged, name))
+        self._add_reviews(trainer, report)
         verdict = (text_verdict if "verbatim" in report.features else image_verdict)(report)
         remarks = (*verdict.remarks, *quality_trend(self.history), *_remarks(trainer))
         report.verdict = replace(verdict, remarks=remarks)
         return report
+
+    def _add_reviews(self, trainer: Trainer, report: Report) -> None:
+        """A person's word on pairs of the last evaluation, given while the run went on."""
+        texts, judge = last_texts(trainer), last_judge(trainer)
+        folder = None if fast_dev_run(trainer) else self._folder
+        if texts:
+            add_text_reviews(report, folder, texts.texts, reference(trainer, "train"))
+        elif judge:
+            add_image_reviews(report, folder, judge.images)
 
     def _log_hyperparameters(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The HParams tab: settings beside the last value of each tag, with no tag of its own."""

@@ -179,12 +179,12 @@ function latest(runs) {
   return runs.reduce((a, b) => (time(b) > time(a) ? b : a)).name;
 }
 
-async function load() {
-  const end = state.step >= Math.max(0, ...steps());
+async function load(end = state.step >= Math.max(0, ...steps())) {
   const wanted = state.chosen.map((name) => state.runs.get(name));
   const stale = wanted.filter((run) => run.stale || !run.evaluations);
   await Promise.all(stale.map(loadTimeline));
-  if (stale.length && end && steps().length) state.step = steps().at(-1);
+  const every = steps();
+  if (every.length && (end || state.step < every[0])) state.step = every.at(-1);
   if (stale.length || !parts.columns.childElementCount) await draw();
 }
 
@@ -239,10 +239,11 @@ function move(by) {
 }
 
 function chooseRun(name, on) {
+  const end = state.step >= Math.max(0, ...steps());
   const others = state.chosen.filter((other) => other !== name);
   state.chosen = on ? [...others, name].slice(-MOST_RUNS) : others;
   parts.columns.replaceChildren();
-  load().catch(complain);
+  load(end).catch(complain);
 }
 
 function onKey(event) {
@@ -298,6 +299,8 @@ async function decide(decision, row = state.row) {
 
 function say(text) {
   parts.message.textContent = text;
+  clearTimeout(parts.silence);
+  parts.silence = setTimeout(() => { parts.message.textContent = ""; }, 6000);
 }
 
 function complain(error) {
@@ -345,13 +348,15 @@ function drawTools(runs) {
 }
 
 function drawMenu() {
-  const boxes = [...state.runs.keys()].map((name) => el("label", {},
-    el("input", {
-      type: "checkbox", checked: state.chosen.includes(name), value: name,
-      onchange: (event) => chooseRun(name, event.target.checked),
-    }), ` ${name}`));
-  if (parts.runs.contains(document.activeElement) && parts.runs.childElementCount === boxes.length) return;
-  parts.runs.replaceChildren(...boxes);
+  const names = [...state.runs.keys()];
+  if (parts.runs.dataset.names !== JSON.stringify(names)) {
+    parts.runs.dataset.names = JSON.stringify(names);
+    parts.runs.replaceChildren(...names.map((name) => el("label", {},
+      el("input", {
+        type: "checkbox", value: name, onchange: (event) => chooseRun(name, event.target.checked),
+      }), ` ${name}`)));
+  }
+  for (const box of parts.runs.querySelectorAll("input")) box.checked = state.chosen.includes(box.value);
   parts.menu.firstChild.textContent = `Runs (${state.chosen.length} of ${state.runs.size})`;
 }
 
@@ -505,7 +510,7 @@ function frame(row, run, body, notes) {
     word ? el("span", { class: `pill ${word}` }, `${word} by a person`) : null,
     el("span", { class: "soft" }, said.filter(Boolean).join(" · ")), el("span", { class: "buttons" }, ...buttons));
   const item = el("li", {
-    class: "row", "data-run": run.name, "data-pair": row.pair, "data-named": made.named,
+    class: "row", "data-run": run.name, "data-pair": row.pair, "data-named": String(made.named),
     onclick: () => pick(item, false),
   }, body, line);
   return item;

@@ -49,7 +49,7 @@ def image_run(
             for i in range(rows)
         ]
         sheet = rng.integers(0, 256, (rows * side, 4 * side, 3), dtype=np.uint8)
-        sheet[: SIDE // 2, : SIDE // 2] = [0, 40 * n, 0]  # first cell of the first row
+        sheet[: SIDE // 2, : SIDE // 2] = [0, 5 * n, 0]  # first cell of the first row
         share = 0.1 * copies
         evaluation = Evaluation(
             n * step,

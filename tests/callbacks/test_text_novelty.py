@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from novum.callbacks import RunSummary, StopOnCopying, TextNovelty
 from novum.evaluation.text_records import copy_records
 from novum.metrics.novelty.text import TextReferences, judge_text
+from novum.report.novelty_record import read_rows, read_timeline
 from novum.report.text_copies import copies_markdown
 from tests.metrics.novelty.text.markov import chain, plant, source
 from tests.report.pages import check_against_verdict, read
@@ -101,6 +102,11 @@ def test_the_page_of_a_run_has_the_verdict_of_what_was_judged(tmp_path):
     page = read(html)
     assert {"Passages beside their sources", "Samples", "During training"} <= set(page.sections)
     assert TRAIN[report["copies"][0]["train"] :][:40] in page.text
+    line = read_timeline(tmp_path)
+    assert [e.step for e in line] == [1000, 2000, 3000, 4000, 5000, 6000]
+    assert line[-1].finding == "copying" and line[-1].kind == "text"
+    (first, *_) = read_rows(tmp_path, 6000).passages
+    assert first.named and "".join(part.text for part in first.source) in TRAIN
 
 
 def test_stop_on_copying_ends_the_run(tmp_path):

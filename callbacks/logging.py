@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
@@ -18,19 +19,34 @@ from torch.utils.tensorboard import SummaryWriter
 from novum.core.files import write_text
 from novum.core.lightning_compat import fast_dev_run
 from novum.core.protocols import seen
-from novum.report.events import add_encoded
+from novum.report.events import add_encoded, add_scalar, meaning
 from novum.report.model import GROUPS, Estimate
 from novum.report.table import spaces_of_tags
 
 _encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="novum-pictures")
 _pending: list[Future] = []
+_explained: WeakKeyDictionary[Logger, set[str]] = WeakKeyDictionary()
 
 
 def log_metrics(trainer: Trainer, pl_module: LightningModule, metrics: Mapping[str, float]) -> None:
     """Scalars for every logger, and for callbacks that monitor one; equal on all ranks."""
     pl_module.log_dict(dict(metrics), logger=False, sync_dist=True)
     for logger in trainer.loggers:
-        logger.log_metrics(dict(metrics), step=seen(pl_module))
+        logger.log_metrics(_described(trainer, logger, metrics, seen(pl_module)), seen(pl_module))
+
+
+def _described(
+    trainer: Trainer, logger: Logger, metrics: Mapping[str, float], step: int
+) -> dict[str, float]:
+    """Metrics that are left to a logger: TensorBoard has first values with their meaning."""
+    if not isinstance(logger, TensorBoardLogger) or not trainer.is_global_zero:
+        return dict(metrics)
+    known = _explained.setdefault(logger, set())
+    new = {tag for tag in metrics.keys() - known if meaning(tag)}
+    known |= metrics.keys()
+    for tag in new:
+        add_scalar(logger.experiment, tag, float(metrics[tag]), step)
+    return {tag: value for tag, value in metrics.items() if tag not in new}
 
 
 def writer(trainer: Trainer) -> SummaryWriter | None:

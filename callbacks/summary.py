@@ -44,7 +44,7 @@ from novum.evaluation.image_verdict import image_verdict
 from novum.evaluation.outputs import cost
 from novum.evaluation.reviewed import add_image_reviews, add_text_reviews
 from novum.evaluation.text_verdict import text_verdict
-from novum.report.events import literal
+from novum.report.events import chart_layout, literal
 from novum.report.image_page import Exhibits, page
 from novum.report.model import Estimate, Report, SetSummary
 from novum.report.pictures import to_rgb
@@ -91,6 +91,9 @@ class RunSummary(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking:
             return
+        experiment = writer(trainer)
+        if not self.history and experiment is not None and not fast_dev_run(trainer):
+            experiment.add_custom_scalars(chart_layout(trainer.callback_metrics))
         self.history.append((seen(pl_module), _shown_metrics(trainer)))
         if trainer.is_global_zero and not fast_dev_run(trainer):
             self._exhibits = _exhibits(trainer, pl_module)

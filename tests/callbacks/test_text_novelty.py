@@ -1,4 +1,5 @@
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -132,7 +133,23 @@ def test_nothing_in_a_text_is_taken_for_markdown():
     planted = plant(chain(2000, seed=4), TRAIN, [60], seed=1)
     texts = [planted.text, hostile]
     judged = judge_text(TextReferences(train, source(HELDOUT)), texts)
-    rows = copies_markdown(copy_records(judged, train), judged.text, train).split("\n")
-    assert len(rows) > 2 and all(row.count("|") == 7 for row in rows)
-    shown = "".join(rows[2:]).replace("<b>", "").replace("</b>", "")
-    assert not set("<>`[]*_\\") & set(shown)
+    parts = copies_markdown(copy_records(judged, train), judged.text, train).split("\n\n")
+    assert len(parts) >= 2 and parts[0].startswith("**1.** ")
+    for about, table in zip(parts[::2], parts[1::2], strict=True):
+        rows = table.split("\n")
+        assert len(rows) == 3 and all(row.count("|") == 3 for row in rows)
+        shown = rows[2].replace("<strong>", "").replace("</strong>", "")
+        assert not set("<>`[]*_\\") & set(about.replace("**", "") + shown)
+
+
+def test_differences_are_bold_where_tensorboard_shows_them():
+    train = source(TRAIN)
+    own = TRAIN[500:560] + "@" + TRAIN[561:700]  # a character is another
+    judged = judge_text(TextReferences(train, source(HELDOUT)), [chain(2000, seed=4) + own])
+    copies = copy_records(judged, train)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of TensorBoard's HTML library
+        from tensorboard.plugin_util import markdown_to_safe_html
+    html = markdown_to_safe_html(copies_markdown(copies, judged.text, train))
+    assert "<strong>1.</strong>" in html and "&lt;" not in html
+    assert "<strong>&#64;</strong>" in html and "<table>" in html

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import (
+    DATA_CLASS_SCALAR,  # pyright: ignore[reportAttributeAccessIssue]
     Summary,  # pyright: ignore[reportAttributeAccessIssue]
     SummaryMetadata,  # pyright: ignore[reportAttributeAccessIssue]
 )
@@ -36,7 +37,10 @@ def events(report: Report, folder: Path, step: int) -> Iterator[SummaryWriter]:
 def add_scalar(experiment: SummaryWriter, tag: str, value: float, step: int) -> None:
     """A scalar with its meaning, which TensorBoard takes from the first value of a tag."""
     kind = SummaryMetadata.PluginData(plugin_name="scalars")
-    metadata = SummaryMetadata(summary_description=meaning(tag), plugin_data=kind)
+    # without its class TensorBoard's fast loader leaves out the description
+    metadata = SummaryMetadata(
+        summary_description=meaning(tag), plugin_data=kind, data_class=DATA_CLASS_SCALAR
+    )
     summary = Summary(value=[Summary.Value(tag=tag, simple_value=value, metadata=metadata)])
     cast(Any, experiment).file_writer.add_summary(summary, step)
 
@@ -47,7 +51,7 @@ def meaning(tag: str) -> str:
     whole, _, end = name.rpartition("_")
     known = describe(whole if end in ENDS else name)
     said = [f"{ENDS[end]} {known.title}."] if end in ENDS else []
-    said += [known.meaning, f"{known.better.capitalize()}." if known.better else ""]
+    said += [known.meaning, f"Better: {known.better}." if known.better else ""]
     return " ".join(part for part in said if part) if known.meaning else ""
 
 

@@ -17,7 +17,7 @@ def test_a_scalar_says_what_it_means(tmp_path):
         (2, 0.25),
     ]
     description = events.SummaryMetadata("quality/precision/pixels").summary_description
-    assert description == meaning("quality/precision/pixels") and "Higher" in description
+    assert description == meaning("quality/precision/pixels") and "Better: higher." in description
 
 
 def test_ends_of_intervals_say_of_what(tmp_path):

@@ -19,6 +19,7 @@ from novum.report.schema import Misfit, build
 FOLDER = "novelty"
 TIMELINE = "timeline.jsonl"
 COLUMNS = ("sample", "train", "heldout", "difference")  # of the picture, a row of it for each row
+DIGITS = 15  # of a step in the name of a file
 MOST_ROWS = 64
 MOST_PICTURES = 500  # evaluations of a run that keep their pictures
 MOST_BYTES = 1 << 26  # of a file that is read
@@ -146,7 +147,7 @@ def read_timeline(run: Path) -> list[Evaluation]:
     known: dict[int, dict[str, Any]] = {}
     for values in _lines(run / FOLDER / TIMELINE):
         step = values.get("step")
-        if isinstance(step, int) and not isinstance(step, bool) and step >= 0:
+        if type(step) is int and 0 <= step < 10**DIGITS:
             known.setdefault(step, {}).update(values)
     found = []
     for _, values in sorted(known.items()):
@@ -187,7 +188,7 @@ def picture_path(run: Path, step: int, name: str) -> Path | None:
 
 
 def _stem(step: int) -> str:
-    return f"{step:015d}"
+    return f"{step:0{DIGITS}d}"
 
 
 def _thin(folder: Path, name: str) -> None:

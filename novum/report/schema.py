@@ -10,6 +10,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -31,6 +32,9 @@ LEFT_OUT = (
     "settings",
 )
 DOUBTS = ("Doubtful held-out images", "differ in kind from", "differs in kind from")  # schema 1
+
+
+_hints = cache(get_type_hints)  # of a dataclass; a timeline has thousands of one kind
 
 
 class Misfit(ValueError):
@@ -229,7 +233,7 @@ def build(hint: Any, value: Any, where: str) -> Any:
     if is_dataclass(hint):
         if isinstance(value, hint):
             return value
-        hints, content = get_type_hints(hint), _typed(value, dict, where)
+        hints, content = _hints(hint), _typed(value, dict, where)
         known = [f.name for f in fields(hint) if f.name in content]
         try:
             return hint(**{name: build(hints[name], content[name], name) for name in known})

@@ -179,13 +179,13 @@ function latest(runs) {
   return runs.reduce((a, b) => (time(b) > time(a) ? b : a)).name;
 }
 
-async function load(end = state.step >= Math.max(0, ...steps())) {
+async function load(end = state.step >= Math.max(0, ...steps()), changed = false) {
   const wanted = state.chosen.map((name) => state.runs.get(name));
   const stale = wanted.filter((run) => run.stale || !run.evaluations);
   await Promise.all(stale.map(loadTimeline));
   const every = steps();
   if (every.length && (end || state.step < every[0])) state.step = every.at(-1);
-  if (stale.length || !parts.columns.childElementCount) await draw();
+  if (stale.length || changed || !parts.columns.childElementCount) await draw();
 }
 
 async function loadTimeline(run) {
@@ -242,8 +242,8 @@ function chooseRun(name, on) {
   const end = state.step >= Math.max(0, ...steps());
   const others = state.chosen.filter((other) => other !== name);
   state.chosen = on ? [...others, name].slice(-MOST_RUNS) : others;
-  parts.columns.replaceChildren();
-  load(end).catch(complain);
+  parts.columns.replaceChildren(el("p", { class: "soft" }, "Reading …"));
+  load(end, true).catch(complain);
 }
 
 function onKey(event) {

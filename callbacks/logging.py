@@ -5,6 +5,7 @@ a run without one they are files: `pictures/TAG/STEP.png` and `text/TAG/STEP.md`
 """
 
 import html
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -192,8 +193,14 @@ def log_text(trainer: Trainer, tag: str, markdown: str, step: int) -> None:
 
 
 def novelty_folder(trainer: Trainer) -> Path | None:
-    """The run's folder, for what TensorBoard's Novelty tab shows, on the rank that writes it."""
-    return folder_of(trainer) if trainer.is_global_zero and not fast_dev_run(trainer) else None
+    """The run's folder, for what TensorBoard's Novelty tab shows, on the rank that writes it.
+
+    None for a trial, and where the folder is no local one (s3://bucket).
+    """
+    if not trainer.is_global_zero or fast_dev_run(trainer):
+        return None
+    folder = folder_of(trainer)
+    return None if re.match(r"\w+:/", str(folder)) else folder
 
 
 def logged_figures(trainer: Trainer) -> dict[str, Estimate]:

@@ -15,6 +15,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(find_chromium() is None, reason="needs Chromium: apt-get install chromium"),
 ]
+PREFIX = "/board"
 ROWS = "document.querySelectorAll('.row').length"
 FIRST = "document.querySelector('.row small').textContent"
 WHERE = "document.querySelector('output').textContent"
@@ -31,9 +32,14 @@ def logs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(logs):
-    """TensorBoard's address."""
+    """TensorBoard's address, as behind a proxy."""
     started = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "tensorboard" / "serve.py"), str(logs)],
+        [
+            sys.executable,
+            str(ROOT / "tests" / "tensorboard" / "serve.py"),
+            str(logs),
+            f"--path_prefix={PREFIX}",
+        ],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -94,7 +100,8 @@ def test_the_tab_stands_in_tensorboard_and_asks_nobody_else(browser, server):
     browser.wait(f"{theme} === 'dark'")
     tabs = browser.get("document.body.innerText").upper()
     assert "NOVELTY" in tabs
-    strangers = [url for url in browser.requests if not url.startswith((server, "data:", "blob:"))]
+    own = (server.removesuffix(f"{PREFIX}/"), "data:", "blob:")
+    strangers = [url for url in browser.requests if not url.startswith(own)]
     assert strangers == []
     assert any("novum_novelty/rows?" in url for url in browser.requests)
     assert not [error for error in browser.errors if "novum" in error]

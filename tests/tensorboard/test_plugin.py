@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tomllib
 from argparse import Namespace
 
@@ -207,3 +208,12 @@ def test_log_folders_may_be_several(tmp_path):
     assert set(Runs(places_of("", spec)).find()) == {"a", "b/deep"}
     assert places_of("s3://bucket") == {} and places_of("") == {}
     assert list(Runs(places_of(str(tmp_path / "one"))).find()) == ["."]
+
+
+def test_a_run_that_is_removed_meanwhile_breaks_nothing(server, tmp_path):
+    assert len(server.get("/runs").json["runs"]) == 2
+    shutil.rmtree(tmp_path / "logs" / "gan")
+    answer = server.get("/runs")
+    assert answer.status_code == 200 and answer.json["runs"][1]["version"] == "0-0"
+    assert server.get("/timeline", run="gan/version_0").status_code in (200, 400)
+    assert len(server.get("/timeline", run="a run").json["evaluations"]) == 1

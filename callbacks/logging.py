@@ -5,11 +5,13 @@ a run without one they are files: `pictures/TAG/STEP.png` and `text/TAG/STEP.md`
 """
 
 import html
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
@@ -18,17 +20,34 @@ from torch.utils.tensorboard import SummaryWriter
 from novum.core.files import write_text
 from novum.core.lightning_compat import fast_dev_run
 from novum.core.protocols import seen
-from novum.report.events import add_encoded
+from novum.report.events import add_encoded, add_scalar, meaning
+from novum.report.model import GROUPS, Estimate
+from novum.report.table import spaces_of_tags
 
 _encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="novum-pictures")
 _pending: list[Future] = []
+_explained: WeakKeyDictionary[Logger, set[str]] = WeakKeyDictionary()
 
 
 def log_metrics(trainer: Trainer, pl_module: LightningModule, metrics: Mapping[str, float]) -> None:
     """Scalars for every logger, and for callbacks that monitor one; equal on all ranks."""
     pl_module.log_dict(dict(metrics), logger=False, sync_dist=True)
     for logger in trainer.loggers:
-        logger.log_metrics(dict(metrics), step=seen(pl_module))
+        logger.log_metrics(_described(trainer, logger, metrics, seen(pl_module)), seen(pl_module))
+
+
+def _described(
+    trainer: Trainer, logger: Logger, metrics: Mapping[str, float], step: int
+) -> dict[str, float]:
+    """Metrics that are left to a logger: TensorBoard has first values with their meaning."""
+    if not isinstance(logger, TensorBoardLogger) or not trainer.is_global_zero:
+        return dict(metrics)
+    known = _explained.setdefault(logger, set())
+    new = {tag for tag in metrics.keys() - known if meaning(tag)}
+    known |= metrics.keys()
+    for tag in new:
+        add_scalar(logger.experiment, tag, float(metrics[tag]), step)
+    return {tag: value for tag, value in metrics.items() if tag not in new}
 
 
 def writer(trainer: Trainer) -> SummaryWriter | None:
@@ -171,6 +190,27 @@ def log_text(trainer: Trainer, tag: str, markdown: str, step: int) -> None:
     """Markdown in TensorBoard's Text tab, and where other loggers show texts."""
     for sink in sinks(trainer):
         sink.text(tag, markdown, step)
+
+
+def novelty_folder(trainer: Trainer) -> Path | None:
+    """The run's folder, for what TensorBoard's Novelty tab shows, on the rank that writes it.
+
+    None for a trial, and where the folder is no local one (s3://bucket).
+    """
+    if not trainer.is_global_zero or fast_dev_run(trainer):
+        return None
+    folder = folder_of(trainer)
+    return None if re.match(r"\w+:/", str(folder)) else folder
+
+
+def logged_figures(trainer: Trainer) -> dict[str, Estimate]:
+    """Figures of quality, novelty and on held-out data of this evaluation, by tag."""
+    tags = {tag: float(value) for tag, value in trainer.callback_metrics.items()}
+    figures = {tag: Estimate(x) for tag, x in tags.items() if tag.startswith("val/")}
+    for space, found in spaces_of_tags(tags).items():
+        for group in GROUPS:
+            figures |= {f"{group}/{k}/{space}": e for k, e in found.group(group).items()}
+    return figures
 
 
 def where_to_look(logger: Logger | None, folder: Path) -> str:

@@ -1,7 +1,8 @@
 """Nearest training and held-out images of each sample, and tests for copying."""
 
 import math
-from typing import cast
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -9,15 +10,18 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback
-from novum.callbacks.logging import log_metrics, log_picture
+from novum.callbacks.logging import log_metrics, log_picture, logged_figures, novelty_folder
 from novum.core.lightning_compat import callbacks_of
-from novum.core.protocols import ImageGenerator
+from novum.core.protocols import ImageGenerator, seen, unit
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource
 from novum.evaluation.audit import row_digests
 from novum.evaluation.evidence import Images, name_copies, panel
 from novum.evaluation.gate import SpaceMatches, conclude
 from novum.evaluation.image_verdict import image_verdict
+from novum.evaluation.novelty_rows import evaluation_of, write_images
 from novum.evaluation.space import (
+    BALLS,
+    LEAST_BALLS,
     RATIO,
     Judgement,
     as_estimate,
@@ -26,16 +30,26 @@ from novum.evaluation.space import (
     match_space,
 )
 from novum.metrics.features.extraction import as_uint8
-from novum.metrics.neighbours import knn_together
+from novum.metrics.functional.manifold import realism
+from novum.metrics.neighbours import knn_together, neighbour_distances
 from novum.metrics.novelty import Neighbours, find_neighbours, share_interval
 from novum.metrics.novelty.facts import find_identical
 from novum.metrics.novelty.pool import Pool, draw_pool
 from novum.metrics.record import FeatureSets
+from novum.metrics.subsets import choose_rows
 from novum.report.exhibits import NoveltyPanel
 from novum.report.model import Report, SetSummary, Space
 from novum.report.neighbour_grid import neighbour_columns
 from novum.report.pictures import captioned_table, encode
 from novum.report.table import scalars
+
+
+class Unwritten(NamedTuple):
+    """An evaluation, with the features of its samples and of training in the space of realism."""
+
+    judged: dict[str, Judgement]
+    fake: Tensor
+    train: Tensor
 
 
 class NearestNeighbours(EvaluationCallback):
@@ -71,18 +85,24 @@ class NearestNeighbours(EvaluationCallback):
         self.features, self.num_samples, self.rows = tuple(features), num_samples, rows
         self.found: Report | None = None  # facts, controls and the gate of the last evaluation
         self.panels: list[NoveltyPanel] = []  # its most suspicious pairs, on rank 0
+        self.images: Images = {}  # that it was of, on rank 0
         self._pool: Pool | None = None
         self._matched: dict[str, SpaceMatches] = {}  # of the last evaluation, by space
+        self._near: Tensor | None = None  # radii of training images in the space of realism
+        self._unwritten: Unwritten | None = None  # the last evaluation, until all have measured
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         evaluation = Evaluation.of(trainer, cast(ImageGenerator, pl_module))
         judged: dict[str, Judgement] = {}
+        features: list[Tensor] = []  # of samples and of training images
         for name in self.features:
             fake = evaluation.features(name, self.num_samples)
             train, heldout = (evaluation.reference(name, s) for s in ("train", "heldout"))
             if self._pool is None or len(self._pool.of_row) != len(train) + len(heldout):
                 group = evaluation.group_numbers()
                 self._pool, self._matched = draw_pool(train, heldout, group=group), {}
+            if name == space_of_realism(self.features):
+                features = [fake, train]
             sets = FeatureSets(train, heldout, fake).to(trainer.strategy.root_device)
             near = find_neighbours(sets.fake, sets.train, sets.heldout, search=knn_together)
             matched = match_space(sets, self._pool, self._matched.get(name))
@@ -99,7 +119,29 @@ class NearestNeighbours(EvaluationCallback):
         if trainer.is_global_zero:
             known = {fact.sample: fact.kind for fact in self.found.facts}
             self.panels = [panel(name, found, images, known) for name, found in judged.items()]
+            self.images = images
+            self._unwritten = Unwritten(judged, *features)
             self._show(trainer, evaluation, {name: of.neighbours for name, of in judged.items()})
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        run, last = novelty_folder(trainer), self._unwritten
+        if run is not None and last is not None and self.found is not None:
+            figures = logged_figures(trainer)
+            line = evaluation_of(self.found, seen(pl_module), unit(pl_module), figures)
+            write_images(run, line, self.found, last.judged, {}, self.images, self._realism)
+        self._unwritten = None
+
+    def _realism(self, rows: Sequence[int]) -> dict[int, float]:
+        """Realism of samples of the last evaluation, in one feature space."""
+        assert self._unwritten is not None
+        real = choose_rows(self._unwritten.train, BALLS)
+        if len(real) < LEAST_BALLS:
+            return {}
+        if self._near is None or len(self._near) != len(real):
+            self._near = neighbour_distances(real, 3)
+        values = realism(real, self._unwritten.fake[list(rows)], near=self._near)
+        return dict(zip(rows, values.tolist(), strict=True))
 
     def _conclude(
         self, judged: dict[str, Judgement], images: Images
@@ -133,6 +175,11 @@ class NearestNeighbours(EvaluationCallback):
             lambda: encode(captioned_table(*columns)),
             evaluation.images_seen,
         )
+
+
+def space_of_realism(features: Sequence[str]) -> str:
+    """The first space that is not of pixels, in which noise would count as real."""
+    return next((name for name in features if not name.startswith("pixels")), features[0])
 
 
 def _keys(

@@ -1,6 +1,5 @@
 """Pictures of what a generator makes: a grid, its history as one strip, a walk through latents."""
 
-import math
 from typing import Any, cast
 
 import torch
@@ -8,8 +7,10 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from novum.callbacks.evaluation import EvaluationCallback, lacks
-from novum.callbacks.logging import log_picture
-from novum.core.protocols import ImageGenerator, LatentGenerator, seen
+from novum.callbacks.logging import log_picture, novelty_folder
+from novum.core.protocols import ImageGenerator, LatentGenerator, seen, unit
+from novum.core.thinning import most_crowded
+from novum.report.novelty_record import add_line, write_picture
 from novum.report.pictures import captioned_table, encode, encode_gif, enlarge, tile, to_rgb
 
 
@@ -38,12 +39,17 @@ class SampleGrid(EvaluationCallback):
         columns = min(n, getattr(pl_module, "per_class", self.columns))
         generator = cast(ImageGenerator, pl_module)
         images = generator.sample(n, seed=self.seed, labels=labels).cpu()
-        log_picture(
-            trainer,
-            "samples/grid",
-            lambda: encode(tile(enlarge(to_rgb(images)), columns)),
-            seen(pl_module),
-        )
+        step, run = seen(pl_module), novelty_folder(trainer)
+
+        def draw() -> bytes:
+            encoded = encode(tile(enlarge(to_rgb(images)), columns))
+            if run is not None:  # TensorBoard itself keeps ten pictures of a tag
+                write_picture(run, step, "grid", encoded)
+            return encoded
+
+        log_picture(trainer, "samples/grid", draw, step)
+        if run is not None:
+            add_line(run, {"step": step, "unit": unit(pl_module)})
 
 
 def images_of(pl_module: LightningModule, n: int) -> int:
@@ -85,12 +91,6 @@ class FilmStrip(EvaluationCallback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history = dict(state_dict["history"])
-
-
-def most_crowded(times: list[int]) -> int:
-    """The inner time whose neighbours are closest together on a log scale."""
-    logs = [math.log(max(t, 1)) for t in times]
-    return times[min(range(1, len(times) - 1), key=lambda i: logs[i + 1] - logs[i - 1])]
 
 
 def _draw_strip(history: dict[int, Tensor]) -> bytes:

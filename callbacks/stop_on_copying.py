@@ -5,12 +5,13 @@ from typing import Any, Literal
 from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from novum.callbacks.logging import log_text
+from novum.callbacks.logging import log_text, novelty_folder
 from novum.callbacks.nearest_neighbours import last_judgement
 from novum.core.errors import InputError
 from novum.core.protocols import AXES, axis, seen
 from novum.report.events import literal
 from novum.report.model import Finding
+from novum.report.novelty_record import add_line
 
 BOUND = "novelty/drawn_to_training/"  # of each feature space, by NearestNeighbours or TextNovelty
 
@@ -54,6 +55,8 @@ class StopOnCopying(Callback):
             self.reason = f"By {self.onset:,} {AXES[axis(pl_module)]} {evidence}"
             rank_zero_info(self.reason)
             log_text(trainer, "novelty/onset", literal(self.reason), self.onset)
+            if (run := novelty_folder(trainer)) is not None:
+                add_line(run, {"step": self.onset, "onset": self.reason})
         trainer.should_stop |= self.onset is not None and self.action == "stop"
 
     def _evidence(self, trainer: Trainer, bounds: dict[str, float]) -> str:

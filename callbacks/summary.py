@@ -49,9 +49,10 @@ from novum.datamodules.sources.image_sources import ImageArray
 from novum.evaluation.evidence import GRID, fact_pairs
 from novum.evaluation.image_verdict import image_verdict
 from novum.evaluation.outputs import cost
+from novum.evaluation.reviewed import add_image_reviews, add_text_reviews
 from novum.evaluation.text_verdict import text_verdict
 from novum.report.boden import TAG, chart_of_history, draw_boden
-from novum.report.events import literal
+from novum.report.events import chart_layout, literal
 from novum.report.image_page import Exhibits, page
 from novum.report.model import Estimate, Report, SetSummary
 from novum.report.pictures import to_rgb
@@ -98,6 +99,9 @@ class RunSummary(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking:
             return
+        experiment = writer(trainer)
+        if not self.history and experiment is not None and not fast_dev_run(trainer):
+            experiment.add_custom_scalars(chart_layout(trainer.callback_metrics))
         self.history.append((seen(pl_module), _shown_metrics(trainer)))
         if trainer.is_global_zero and not fast_dev_run(trainer):
             self._exhibits = _exhibits(trainer, pl_module)
@@ -190,10 +194,20 @@ class RunSummary(Callback):
         if insider := last_insider(trainer):
             assert insider.found is not None
             report.membership = insider.found.membership
+        self._add_reviews(trainer, report)
         verdict = (text_verdict if "verbatim" in report.features else image_verdict)(report)
         remarks = (*verdict.remarks, *quality_trend(self.history), *_remarks(trainer))
         report.verdict = replace(verdict, remarks=remarks)
         return report
+
+    def _add_reviews(self, trainer: Trainer, report: Report) -> None:
+        """A person's word on pairs of the last evaluation, given while the run went on."""
+        texts, judge = last_texts(trainer), last_judge(trainer)
+        folder = None if fast_dev_run(trainer) else self._folder
+        if texts:
+            add_text_reviews(report, folder, texts.texts, reference(trainer, "train"))
+        elif judge:
+            add_image_reviews(report, folder, judge.images)
 
     def _log_hyperparameters(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The HParams tab: settings beside the last value of each tag, with no tag of its own."""

@@ -3,13 +3,23 @@
 from pytorch_lightning import LightningModule, Trainer
 
 from novum.callbacks.evaluation import EvaluationCallback, lacks, reference
-from novum.callbacks.logging import log_metrics, log_picture, log_text
+from novum.callbacks.logging import (
+    log_metrics,
+    log_picture,
+    log_text,
+    logged_figures,
+    novelty_folder,
+)
 from novum.core.errors import InputError
-from novum.core.protocols import TextGenerator, seen
+from novum.core.protocols import TextGenerator, seen, unit
+from novum.evaluation.novelty_rows import evaluation_of
 from novum.evaluation.text_records import copy_records, evidence, facts, figures, novel_ngrams
+from novum.evaluation.text_verdict import text_verdict
 from novum.metrics.novelty.text import TextReferences, judge_text
 from novum.report.known_items import Known
 from novum.report.model import Report, SetSummary
+from novum.report.novelty_record import write_evaluation
+from novum.report.passage_rows import passage_rows
 from novum.report.pictures import encode
 from novum.report.table import scalars
 from novum.report.text_copies import copies_markdown, copies_picture
@@ -61,13 +71,17 @@ class TextNovelty(EvaluationCallback):
                 texts,
                 Report(
                     SetSummary(n=len(judged.text), texts=len(texts)),
-                    kind="text",
+                    SetSummary(n=len(train)),
+                    SetSummary(n=len(reference(trainer, "heldout"))),
+                    figures(judged),
+                    "text",
                     passages=copies,
                     facts=facts(copies),
                     text_evidence=evidence(judged),
                     novel_ngrams=novel_ngrams(judged),
                 ),
             )
+            self.found.verdict = text_verdict(self.found)
             log_picture(
                 trainer,
                 "novelty/copies",
@@ -76,6 +90,15 @@ class TextNovelty(EvaluationCallback):
             )
             markdown = copies_markdown(copies, judged.text, train)
             log_text(trainer, "novelty/copies", markdown, seen(pl_module))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        run = None if trainer.sanity_checking else novelty_folder(trainer)
+        if run is not None and self.found is not None and self._references is not None:
+            step, figures = seen(pl_module), logged_figures(trainer)
+            line = evaluation_of(self.found, step, unit(pl_module), figures)
+            rows = passage_rows(self.found.passages, self.texts, self._references.train)
+            write_evaluation(run, line, rows)
 
     def page(self, report: Report, known: Known | None = None) -> str:
         """Page of a run's report with the texts of its last evaluation."""

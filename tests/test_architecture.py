@@ -20,6 +20,7 @@ ROOMS = {  # what each room may import from, beside itself
     "datamodules": {"core"},
     "metrics": {"core", "datamodules"},
     "report": {"core", "datamodules", "metrics"},
+    "tensorboard": {"core", "report"},
     "evaluation": {"core", "datamodules", "metrics", "report"},
     "callbacks": {"core", "datamodules", "metrics", "report", "evaluation", "lightning_modules"},
     "cli": {

@@ -36,10 +36,12 @@ from novum.evaluation.image_sets import Sets, open_sets
 from novum.evaluation.image_verdict import image_verdict
 from novum.evaluation.inside import SIDES, image_items, judge_generator
 from novum.evaluation.latent_figures import sees_small_steps, space_figures
+from novum.evaluation.novelty_rows import evaluation_of, known_realism, write_images
 from novum.evaluation.outputs import cost, prepare
 from novum.evaluation.provenance import provenance
 from novum.evaluation.redaction import redact_images
 from novum.evaluation.request import Request
+from novum.evaluation.reviewed import add_image_reviews
 from novum.evaluation.space import (
     Judgement,
     as_estimate,
@@ -128,6 +130,7 @@ def evaluate_images(options: Request) -> Report:
     judged, altered = name_copies(report, conclusion, judged, altered, sets.images())
     known = add_inside(report, sets, group, options)
     report.verdict = image_verdict(report)
+    add_image_reviews(report, options.output, sets.images())
     images = sum(len(side) for side in sets.images().values())
     report.made_by = provenance(options)
     report.cost = cost(time.perf_counter() - start, images=images)
@@ -351,7 +354,7 @@ def write(
     known: Known | None,
     options: Request,
 ) -> None:
-    """Render the page; write it, report.json, nearest_neighbours.png and TensorBoard events.
+    """Render the page; write it, report.json, pictures, TensorBoard events and its Novelty tab.
 
     A redacted report shows no picture.
     """
@@ -371,6 +374,8 @@ def write(
         if picture is not None:
             tag = "novelty/nearest_neighbours"
             add_encoded(writer, tag, encode(picture), sets.images_seen)
+    line = evaluation_of(report, sets.images_seen, "images")
+    write_images(folder, line, report, judged, altered, images, known_realism(judged))
 
 
 def write_thumbnails(

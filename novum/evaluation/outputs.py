@@ -13,6 +13,7 @@ from novum.core.errors import InputError, printable
 from novum.core.files import prepare_output
 from novum.evaluation.request import Request
 from novum.report.model import Cost, Report
+from novum.report.reviews import read_reviews
 from novum.report.schema import read_report
 from novum.report.short_answer import WIDTH, short_answer
 from novum.report.table import metric_tables
@@ -22,11 +23,13 @@ def prepare(request: Request) -> None:
     """Create the folder of the report before the work.
 
     Raises:
-        InputError: If it cannot be written, or holds what a redacted report may not stand beside.
+        InputError: If it cannot be written, or holds what a redacted report may not stand beside,
+            or reviews that cannot be read.
     """
     if request.output is None or not distributed.is_rank_zero():
         return
     prepare_output(request.output)
+    read_reviews(request.output)
     known = request.output / "report.json"
     if not request.redacted or not known.is_file():
         return

@@ -26,6 +26,10 @@ def redact_images(
         replace(fact, sample=of_sample(fact.sample), train=of_train(fact.train))
         for fact in report.facts
     ]
+    report.reviewed = [
+        replace(review, sample=of_sample(review.sample), train=of_train(review.train))
+        for review in report.reviewed
+    ]
     if report.copies is not None:
         report.copies = [
             replace(copy, sample=of_sample(copy.sample), train=of_train(copy.train))

@@ -42,6 +42,8 @@ from novum.metrics.subsets import choose_rows
 from novum.report.model import Estimate
 
 PLOTTED = 1000  # samples whose realism is computed
+BALLS = 5000  # training images that it is computed from
+LEAST_BALLS = 8
 ITEM_Q = 0.01  # false discovery rate of the training items said to be copied
 FLOORS = ("frechet_distance", "precision", "coverage")  # and what is computed with them
 FLOOR_SCHEMA = 2  # raise it whenever the same key would mean another floor
@@ -242,11 +244,11 @@ def as_estimate(value: float | Interval | None) -> Estimate:
 
 def _realism(sets: FeatureSets, neighbours: Neighbours, copying: Copying | None) -> Realism | None:
     """Realism of the samples nearest to training, and of a random choice of others."""
-    if len(sets.train) < 8:
+    if len(sets.train) < LEAST_BALLS:
         return None
     suspicion = neighbours.train_distance if copying is None else copying.test.q_values
     first = suspicion.argsort(stable=True)[: PLOTTED // 4]
     others = choose_rows(torch.arange(len(sets.fake)), PLOTTED - len(first))
     rows = torch.cat([first, others]).unique()
-    real = choose_rows(sets.train, 5 * PLOTTED)
+    real = choose_rows(sets.train, BALLS)
     return Realism(rows, realism(real, sets.fake[rows]).cpu())

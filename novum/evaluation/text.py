@@ -12,10 +12,12 @@ from novum.core.vocabulary import Tokens, Vocabulary
 from novum.datamodules.sources.corpus import TextSource
 from novum.evaluation.contamination import contaminated, contamination_verdict
 from novum.evaluation.inside import judge_generator, text_items
+from novum.evaluation.novelty_rows import evaluation_of
 from novum.evaluation.outputs import cost, prepare
 from novum.evaluation.provenance import provenance
 from novum.evaluation.redaction import redact_texts
 from novum.evaluation.request import Request
+from novum.evaluation.reviewed import add_text_reviews
 from novum.evaluation.text_audit import audit_notes, audit_texts
 from novum.evaluation.text_records import copy_records, evidence, facts, figures, novel_ngrams
 from novum.evaluation.text_sets import Texts, open_texts
@@ -27,6 +29,8 @@ from novum.report.events import add_encoded, events
 from novum.report.image_page import Exhibits, page
 from novum.report.known_items import Known
 from novum.report.model import Recall, Report, SetSummary
+from novum.report.novelty_record import write_evaluation
+from novum.report.passage_rows import passage_rows
 from novum.report.pictures import encode
 from novum.report.schema import write_report
 from novum.report.text_copies import copies_markdown, copies_picture
@@ -62,6 +66,7 @@ def evaluate_texts(options: Request) -> Report:
         report.verdict = contamination_verdict(report.contamination, len(texts.samples))
         for found in report.contamination[:MOST_LISTED]:
             options.say(f"{found.document}: {found.share:.0%} {found.how} in training")
+    add_text_reviews(report, options.output, texts.samples, texts.train)
     report.cost = cost(time.perf_counter() - start, characters=texts.characters)
     report.made_by = provenance(options)
     if distributed.is_rank_zero():
@@ -162,7 +167,7 @@ def add_inside(report: Report, texts: Texts, options: Request) -> Known | None:
 def write(
     report: Report, texts: Texts, judged: JudgedTexts, known: Known | None, options: Request
 ) -> None:
-    """Render the page; write it, report.json and TensorBoard events.
+    """Render the page; write it, report.json and TensorBoard events and its Novelty tab.
 
     A redacted report shows no text.
     """
@@ -176,6 +181,8 @@ def write(
         return
     write_report(folder / "report.json", report)
     write_text(folder / "report.html", report.page)
+    rows = passage_rows(() if options.redacted else report.passages, texts.samples, texts.train)
+    write_evaluation(folder, evaluation_of(report, step, "characters"), rows)
     with events(report, folder, step) as writer:
         if options.redacted:
             return

@@ -1,6 +1,6 @@
 """Exhibits of single images: neighbours, exemplars, distributions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,8 @@ from novum.report.formatting import number
 from novum.report.model import Report
 from novum.report.pictures import Pixels
 
+Reviews = Mapping[tuple[object, object], str]  # decisions by names of sample and source
+NOBODY: Reviews = {}
 FACTS = {"identical": "identical", "near_identical": "nearly identical"}
 
 
@@ -132,8 +134,8 @@ class PanelView(NamedTuple):
     rows: list[SuspectView]
 
 
-def panel_view(panel: NoveltyPanel) -> PanelView:
-    """Return a panel's rows, the most suspicious first."""
+def panel_view(panel: NoveltyPanel, reviewed: Reviews = NOBODY) -> PanelView:
+    """Return a panel's rows, the most suspicious first, with a person's word on named pairs."""
     sentences = ["Each sample beside the training image nearest to it, most suspicious first."]
     if panel.heldout is not None:
         sentences.append(
@@ -150,7 +152,7 @@ def panel_view(panel: NoveltyPanel) -> PanelView:
         sentences.append(
             "q: expected share of errors among those at least as suspicious, facts aside."
         )
-    rows = [_suspect(panel, int(i)) for i in by_suspicion(panel)]
+    rows = [_suspect(panel, int(i), reviewed) for i in by_suspicion(panel)]
     return PanelView(panel.space, " ".join(sentences), rows)
 
 
@@ -166,7 +168,7 @@ def by_suspicion(panel: NoveltyPanel) -> np.ndarray:
     return np.lexsort(np.stack([ratio, np.asarray(q, float)]))
 
 
-def _suspect(panel: NoveltyPanel, i: int) -> SuspectView:
+def _suspect(panel: NoveltyPanel, i: int, reviewed: Reviews) -> SuspectView:
     sample = _named("Sample", panel.sample_names, i)
     train = _named("training image", panel.train_names, i)
     figures = [
@@ -194,6 +196,9 @@ def _suspect(panel: NoveltyPanel, i: int) -> SuspectView:
     tags = ["copy"] if copy else []
     tags += [tag for tag in (fact and FACTS[fact], transform) if tag]
     tags += [] if q is None else [f"q {q:.3g}"]
+    if panel.sample_names is not None and panel.train_names is not None:
+        word = reviewed.get((panel.sample_names[i], panel.train_names[i]))
+        tags += [f"{word} by a person"] if word else []
     return SuspectView(sample, train if panel.train_names is not None else "", tags, copy, figures)
 
 

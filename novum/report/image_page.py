@@ -1,5 +1,6 @@
 """report.html of images and of training runs: what was measured, with pictures, on one page."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from novum.report.exhibits import (
     Distributions,
     FactPair,
     NoveltyPanel,
+    Reviews,
     Scatter,
     distribution_views,
     distributions_lead,
@@ -20,9 +22,10 @@ from novum.report.figures import interval_chart
 from novum.report.formatting import interval, number, set_facts
 from novum.report.history import histories, history_view
 from novum.report.known_items import InsideView, Known, inside_view
-from novum.report.model import Copy, Estimate, Recall, Report
+from novum.report.model import Estimate, Recall, Report
 from novum.report.pictures import Pixels
 from novum.report.rendering import render
+from novum.report.reviews import DECISIONS
 
 MOST_COPIES = 20  # listed on the page; report.json has all
 SIDES = {"samples": "samples", "train": "training {}", "heldout": "held-out {}"}  # images, text
@@ -77,8 +80,10 @@ def page(report: Report, exhibits: Exhibits = NOTHING) -> str:
         controls=_controls(report),
         audit=audit_rows(report),
         power=power_groups(report.power),
-        panels=[panel_view(panel) for panel in exhibits.panels],
-        copies=_copies(report.copies or ()),
+        panels=[panel_view(panel, decisions(report)) for panel in exhibits.panels],
+        copies=_copies(report),
+        reviewed=decisions(report),
+        reviews=review_note(report),
         inside=inside(report, exhibits.known),
         scatters=[scatter_view(scatter) for scatter in exhibits.scatters],
         distributions=list(distribution_views(exhibits.distributions)),
@@ -220,12 +225,40 @@ def around_half(shares: Mapping[str, Estimate]) -> tuple[float, float]:
     return 0.5 - reach, 0.5 + reach
 
 
-def _copies(copies: Sequence[Copy]) -> list[dict[str, str]]:
+def _copies(report: Report) -> list[dict[str, str]]:
     """The surest copies as records of text."""
+    copies, reviewed = report.copies or (), decisions(report)
     first = sorted(copies, key=lambda c: 1 if c.q is None else c.q)[:MOST_COPIES]
     fields = ("sample", "train", "q", "distance", "transform", "features")
     known = [f for f in fields if any(getattr(c, f) is not None for c in first)]
-    return [{f: _entry(getattr(copy, f)) for f in known} for copy in first]
+    words = [reviewed.get((copy.sample, copy.train)) for copy in first]
+    return [
+        {f: _entry(getattr(copy, f)) for f in known} | ({"reviewed": word} if word else {})
+        for copy, word in zip(first, words, strict=True)
+    ]
+
+
+def decisions(report: Report) -> Reviews:
+    """A person's words on pairs, by the names of sample and source."""
+    return {(review.sample, review.train): review.decision for review in report.reviewed}
+
+
+def review_note(report: Report) -> str:
+    """Sentences on what a person has looked at, or where one can; empty if no pair is named."""
+    counts = Counter(review.decision for review in report.reviewed)
+    if counts:
+        said = " and ".join(f"{counts[word]:,} {word}" for word in DECISIONS if counts[word])
+        return (
+            f"A person has looked at named pairs in TensorBoard's Novelty tab: {said}. No figure"
+            " changes by it, since only named pairs are looked at."
+        )
+    redacted = report.made_by is not None and report.made_by.redacted
+    if redacted or not (report.facts or report.copies or any(p.is_copy for p in report.passages)):
+        return ""
+    return (
+        "This page cannot keep what you think of a pair. TensorBoard's Novelty tab can: give it"
+        " this page's folder as --logdir and confirm or reject each; later reports show that."
+    )
 
 
 def _entry(value: str | float | None) -> str:

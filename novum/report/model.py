@@ -230,6 +230,15 @@ class Fact:
 
 
 @dataclass(frozen=True)
+class Reviewed:
+    """A person's word on a pair that was named; no figure changes by it."""
+
+    sample: str | int
+    train: str | int
+    decision: str  # confirmed or rejected
+
+
+@dataclass(frozen=True)
 class Identical:
     """Numbers of distinct samples and of fresh images that equal a training image."""
 
@@ -458,6 +467,7 @@ class Report:
     contamination: list[Contaminated] = field(default_factory=list)
     power: list[Recall] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
+    reviewed: list[Reviewed] = field(default_factory=list)
     identical: Identical | None = None
     near_identical: NearIdentical | None = None
     gate: Gate | None = None

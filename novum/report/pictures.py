@@ -6,6 +6,7 @@ pool, and every later training step would share the cores with it (measured: 3 t
 
 import io
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 WHITE = 255
+CARD = 350  # pixels that TensorBoard gives to the width of a picture
+LEGIBLE = 9  # height of letters there
+SMALLEST = 12  # of letters in a picture
 JPEG_PIXELS = 1_000_000  # above this a PNG takes too long to encode and too much disk
 
 Pixels = np.ndarray  # uint8 (n, h, w, 3), or (h, w, 3) for one picture
@@ -89,6 +93,8 @@ def captioned_table(
 ) -> Image.Image:
     """Columns of images (n, h, w, 3) side by side under headings, a caption below each image.
 
+    Letters are as large as can be read on a card of TensorBoard, which shows the whole picture.
+
     Args:
         columns: One array of n images per column.
         headings: A text of one or more lines per column.
@@ -96,10 +102,12 @@ def captioned_table(
         at_least: Images are enlarged to at least this many pixels.
     """
     columns = [enlarge(c, at_least) for c in columns]
-    font = ImageFont.load_default(size=12)
-    line, gap = 16, 10
-    top = line * (1 + max(text.count("\n") for text in headings)) + gap
     h, w = columns[0].shape[1:3]
+    gap = 10
+    size = max(SMALLEST, round(LEGIBLE * (gap + (w + gap) * len(columns)) / CARD))
+    font, line = ImageFont.load_default(size=size), size + 4
+    headings = [_wrapped(heading, font, w) for heading in headings]
+    top = line * (1 + max(text.count("\n") for text in headings)) + gap
     texts = [t for heading in headings for t in heading.split("\n")]
     texts += [t for column in captions for t in column]
     cell_w = int(max(w, *(font.getlength(t) for t in texts))) + gap
@@ -108,10 +116,22 @@ def captioned_table(
     draw = ImageDraw.Draw(sheet)
     for j, (images, heading) in enumerate(zip(columns, headings, strict=True)):
         x = gap + j * cell_w
-        draw.text((x, gap // 2), heading, fill="black", font=font)
+        draw.text((x, gap // 2), heading, fill="black", font=font, spacing=4)
         for i, image in enumerate(images):
             y = top + i * cell_h
             sheet.paste(Image.fromarray(image), (x, y))
             if captions and captions[j]:
                 draw.text((x, y + h + 1), captions[j][i], fill="black", font=font)
     return sheet
+
+
+def _wrapped(heading: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """A heading in lines as wide as an image, parted where a name has a mark of its own."""
+    lines = []
+    for whole in heading.split("\n"):
+        lines.append("")
+        for part in re.split(r"(?<=[_/@ -])", whole):
+            if lines[-1] and font.getlength(lines[-1] + part) > width:
+                lines.append("")
+            lines[-1] += part
+    return "\n".join(lines)

@@ -10,6 +10,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -26,8 +27,14 @@ HEADLINES = {  # how the verdicts of schema 1 open, most severe first
     "Copying was not judged": Finding.CANNOT_JUDGE,
     "No copying found": Finding.NONE_FOUND,
 }
-LEFT_OUT = ("audit", "samples", "train", "facts", "notes", "novel_ngrams", "history", "settings")
+LEFT_OUT = (
+    *("audit", "samples", "train", "facts", "reviewed", "notes", "novel_ngrams", "history"),
+    "settings",
+)
 DOUBTS = ("Doubtful held-out images", "differ in kind from", "differs in kind from")  # schema 1
+
+
+_hints = cache(get_type_hints)  # of a dataclass; a timeline has thousands of one kind
 
 
 class Misfit(ValueError):
@@ -97,6 +104,8 @@ def dump(report: Report) -> dict[str, Any]:
     if report.power:  # `attack` is the edit's name in schema 1
         content["power"] = [{"attack": r.edit, **asdict(r)} for r in report.power]
     content["facts"] = [_known(asdict(fact)) for fact in report.facts]
+    if report.reviewed:
+        content["reviewed"] = [asdict(review) for review in report.reviewed]
     if report.identical is not None:
         content["identical"] = _known(asdict(report.identical))
     if report.near_identical is not None:
@@ -177,7 +186,7 @@ def parse(content: Mapping[str, Any]) -> Report:
     for group in LEFT_OUT:
         if content.get(group) is None:
             content.pop(group, None)
-    return _build(Report, content, "the report")
+    return build(Report, content, "the report")
 
 
 def _edit_of_schema_1(recall: Any) -> Any:
@@ -210,30 +219,34 @@ def _typed(value: Any, kind: type, where: str) -> Any:
     return value
 
 
-def _build(hint: Any, value: Any, where: str) -> Any:
-    """Return `value` as the type that a field declares; unknown keys are left out."""
+def build(hint: Any, value: Any, where: str) -> Any:
+    """Return `value` as the type that a field declares; unknown keys are left out.
+
+    Raises:
+        Misfit: Names the first part that has another shape.
+    """
     if isinstance(value, float | int) and not isinstance(value, bool):
         value = _number(value)
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return _build_any(inner, value, where)
     if hint is Estimate and not isinstance(value, dict):
-        return Estimate(_build(float | None, value, where))
+        return Estimate(build(float | None, value, where))
     if is_dataclass(hint):
         if isinstance(value, hint):
             return value
-        hints, content = get_type_hints(hint), _typed(value, dict, where)
+        hints, content = _hints(hint), _typed(value, dict, where)
         known = [f.name for f in fields(hint) if f.name in content]
         try:
-            return hint(**{name: _build(hints[name], content[name], name) for name in known})
+            return hint(**{name: build(hints[name], content[name], name) for name in known})
         except TypeError as error:  # a field without a default is missing
             raise Misfit(where) from error
     if origin is dict:
         items = _typed(value, dict, where).items()
-        return {k: _build(inner[1], v, f"{where} {str(k):.40}") for k, v in items}
+        return {k: build(inner[1], v, f"{where} {str(k):.40}") for k, v in items}
     if origin in (list, tuple):
         parts = _typed(list(value) if isinstance(value, tuple) else value, list, where)
-        return origin(_build(inner[0], part, where) for part in parts)
+        return origin(build(inner[0], part, where) for part in parts)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         if value not in list(hint):
             raise Misfit(where)
@@ -250,10 +263,10 @@ def _build_any(hints: tuple[Any, ...], value: Any, where: str) -> Any:
         return None
     kinds = [hint for hint in hints if hint is not type(None)]
     if len(kinds) == 1:
-        return _build(kinds[0], value, where)
+        return build(kinds[0], value, where)
     for hint in kinds:
         try:
-            return _build(hint, value, where)
+            return build(hint, value, where)
         except Misfit:
             continue
     raise Misfit(where)

@@ -41,30 +41,34 @@ def copies_picture(copies: Sequence[Passage], text: str) -> Image.Image:
 
 
 def copies_markdown(copies: Sequence[Passage], text: str, train: TextSource) -> str:
-    """Table of the first copies beside their sources, what differs in bold."""
+    """The first copies beside their sources, most information first, what differs in bold.
+
+    A table for each: TensorBoard squeezes one with columns of figures until nothing can be read.
+    """
     if not copies:
         return "No passage stands in the training text, but what chance gives."
-    rows = [
-        "| sample | training text | where | characters | bits | q |",
-        "|---|---|---|---|---|---|",
-    ]
-    for copy in copies[:LISTED]:
+    parts = []
+    for number_, copy in enumerate(copies[:LISTED], 1):
         own = text[copy.sample : copy.sample + min(copy.length, SHOWN)]
         source = train.text(copy.train, copy.train + min(copy.train_length, SHOWN))
         found = differences(own, source)
-        where = f"{literal(copy.file)}, {copy.file_offset:,}"
-        bits = "fact" if copy.fact else number(copy.q)
-        rows.append(
-            f"| {_cell(found.own, copy.length)} | {_cell(found.source, copy.train_length)} |"
-            f" {where} | {copy.length:,} | {copy.bits or 0:.0f} | {bits} |"
-        )
-    return "\n".join(rows)
+        sure = "a fact" if copy.fact else f"q {number(copy.q)}"
+        parts += [
+            f"**{number_}.** {sure}, {copy.bits or 0:,.0f} bits, {copy.length:,} characters,"
+            f" from offset {copy.file_offset:,} of {literal(copy.file)}",
+            f"| sample {copy.text} | training text |\n|---|---|\n"
+            f"| {_cell(found.own, copy.length)} | {_cell(found.source, copy.train_length)} |",
+        ]
+    return "\n\n".join(parts)
 
 
 def _cell(pieces: Sequence[Piece], length: int) -> str:
-    """Text for a cell of a Markdown table, shown as it is, what differs in bold."""
+    """Text for a cell of a Markdown table, shown as it is, what differs in bold.
+
+    TensorBoard shows `strong`, and `b` as the letters that it is written with.
+    """
     shown = "".join(
-        literal(p.text) if p.same or not p.text.strip() else f"<b>{literal(p.text)}</b>"
+        literal(p.text) if p.same or not p.text.strip() else f"<strong>{literal(p.text)}</strong>"
         for p in pieces
     )
     return (shown + (" …" if length > SHOWN else "")).replace("\n", " ↵ ")

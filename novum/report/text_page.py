@@ -8,15 +8,18 @@ from markupsafe import Markup
 
 from novum.datamodules.sources.corpus import TextSource
 from novum.metrics.novelty.text.differences import Piece, differences
+from novum.report.exhibits import NOBODY, Reviews
 from novum.report.figures import line_chart
 from novum.report.formatting import number
 from novum.report.history import histories, history_view
 from novum.report.image_page import (
     audit_rows,
     boden,
+    decisions,
     inside,
     metric_table,
     power_groups,
+    review_note,
     settings,
 )
 from novum.report.known_items import Known
@@ -78,10 +81,11 @@ def text_page(
     report: Report, texts: Sequence[str], train: TextSource, known: Known | None = None
 ) -> str:
     """Render the whole page."""
-    joined = _Joined(texts, train)
+    joined = Joined(texts, train)
     copies = report.passages
     shown = min(MOST_TEXT, len(joined.text))
     curve_names, curves = _ngrams(report)
+    reviewed = decisions(report)
     return render(
         "text.html",
         title=f"Novum report: {report.samples.path or 'Training run'}",
@@ -93,8 +97,12 @@ def text_page(
         boden=boden(report),
         kinds=KINDS,
         kind_classes=[f"copied {kind}" for kind in KINDS],
-        pairs=[_pair(copy, joined) for copy in copies if copy.is_copy][:MOST_BESIDE],
-        shared=[_pair(copy, joined) for copy in copies if not copy.is_copy][:MOST_SHARED],
+        pairs=[passage_pair(copy, joined, reviewed) for copy in copies if copy.is_copy][
+            :MOST_BESIDE
+        ],
+        shared=[passage_pair(copy, joined, reviewed) for copy in copies if not copy.is_copy][
+            :MOST_SHARED
+        ],
         power=power_groups(report.power),
         curve_names=curve_names,
         curves=curves,
@@ -103,11 +111,12 @@ def text_page(
         tables=_tables(copies),
         inside=inside(report, known),
         audit=audit_rows(report),
+        reviews=review_note(report),
         **settings(report),
     )
 
 
-class _Joined:
+class Joined:
     """Samples joined, and the training text, by the offsets of `copies`."""
 
     def __init__(self, texts: Sequence[str], train: TextSource) -> None:
@@ -129,7 +138,8 @@ def _known(report: Report) -> list[str]:
     return known + ([f"generator after {seen:,} characters"] if seen else [])
 
 
-def _pair(copy: Passage, joined: _Joined) -> Pair:
+def passage_pair(copy: Passage, joined: Joined, reviewed: Reviews = NOBODY) -> Pair:
+    """Return a copy beside its source, long ones shortened; the caption has a person's word."""
     start, stop = copy.sample, copy.sample + copy.length
     place, place_stop = copy.train, copy.train + copy.train_length
     first, last = joined.around(start, stop)
@@ -138,10 +148,11 @@ def _pair(copy: Passage, joined: _Joined) -> Pair:
     found = differences(joined.text[start:stop], train.text(place, place_stop))
     own = joined.text[first:start], found.own, joined.text[stop:last]
     source = train.text(max(0, place - CONTEXT), place), found.source, train.text(place_stop, end)
+    word = reviewed.get((copy.sample, copy.train))
     return Pair(
         copy.text,
         f"{copy.text_offset:,}",
-        _caption(copy),
+        ", ".join([_caption(copy), *([f"{word} by a person"] if word else [])]),
         Marked(own[0], _shortened(own[1]), own[2], copy.kind),
         copy.file,
         f"{copy.file_offset:,}",
@@ -201,7 +212,7 @@ def _ngrams(report: Report) -> tuple[list[str], Markup]:
     return list(points), line_chart(points, "n", "new n-grams", share=True, dots=False)
 
 
-def _runs(copies: Sequence[Passage], joined: _Joined, shown: int) -> list[Run]:
+def _runs(copies: Sequence[Passage], joined: Joined, shown: int) -> list[Run]:
     """Split the first characters of the samples where a copy or a sample begins or ends."""
     names = list(KINDS)
     kinds = np.zeros(shown, np.int64)

@@ -20,8 +20,9 @@ from novum.callbacks import (
     TrainingHealth,
 )
 from novum.callbacks.health import PhaseClock, class_coverage, diversity, duplicate_rate
-from novum.callbacks.samples import closed_walk, format_count, most_crowded, slerp
+from novum.callbacks.samples import closed_walk, format_count, slerp
 from novum.callbacks.summary import flat_settings, quality_trend
+from novum.core.thinning import most_crowded
 from novum.report.model import Finding
 from tests.report.reports import report
 

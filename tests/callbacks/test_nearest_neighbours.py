@@ -7,9 +7,9 @@ import signal
 import pytest
 import torch
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-from novum.callbacks import BestCheckpoint, NearestNeighbours, StopOnCopying
+from novum.callbacks import BestCheckpoint, NearestNeighbours, SampleGrid, StopOnCopying
 from novum.callbacks.nearest_neighbours import last_judgement
 from novum.callbacks.preemption import Preempted, Preemption
 from novum.callbacks.summary import RunSummary
@@ -18,7 +18,9 @@ from novum.lightning_modules import GAN
 from novum.lightning_modules.networks import DCGANDiscriminator, DCGANGenerator
 from novum.report.figures import picture
 from novum.report.model import Finding
+from novum.report.novelty_record import picture_path, read_rows, read_timeline
 from novum.report.pictures import to_rgb
+from novum.report.reviews import decide
 from tests.report.pages import check_against_verdict, read
 
 
@@ -84,6 +86,50 @@ def test_an_evaluation_that_finds_copying_is_not_the_best(tmp_path, capsys):
     report = json.loads(next(tmp_path.rglob("report.json")).read_text())
     assert len(report["copies"]) == 256
     check_against_verdict(html, report)
+    run = next(tmp_path.rglob("novelty")).parent
+    assert (run / "report.json").is_file()
+    line = read_timeline(run)
+    assert [e.step for e in line] == [n for n, _ in summary.history]
+    assert line[-1].finding == "copying" and line[-1].unit == "images"
+    assert [e.step for e in line if e.onset] == [onset.onset]
+    assert line[0].finding != "copying" and "val/discriminator_loss" in line[0].figures
+    rows = read_rows(run, line[-1].step)
+    assert len(rows.images) == 64 and {row.fact for row in rows.images} == {"identical"}
+    assert picture_path(run, line[-1].step, "rows") is not None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_review_made_while_a_run_goes_on_stands_in_its_report(tmp_path):
+    data = ImageDataModule("digits", image_size=8, batch_size=16, num_workers=0)
+    module = Copier(
+        data.train_reference()[:],
+        generator=DCGANGenerator(image_size=8, channels=1, width=4),
+        discriminator=DCGANDiscriminator(image_size=8, channels=1, width=4),
+    )
+
+    class Person(Callback):
+        def on_train_end(self, trainer, pl_module):
+            row = read_rows(tmp_path, pl_module.images_seen).images[0]
+            decide(tmp_path, row.pair, "rejected")
+
+    trainer = Trainer(
+        max_steps=8,
+        val_check_interval=8,
+        logger=TensorBoardLogger(tmp_path, name="", version=""),
+        accelerator="cpu",
+        callbacks=[
+            NearestNeighbours(features=("pixels",), num_samples=256), SampleGrid(rows=2, columns=2),
+            RunSummary(), Person(),
+        ],
+        enable_progress_bar=False,
+        num_sanity_val_steps=0,
+    )  # fmt: skip
+    trainer.fit(module, data)
+    report = json.loads((tmp_path / "report.json").read_text())
+    (review,) = report["reviewed"]
+    assert review["decision"] == "rejected" and report["finding"] == "copying"
+    (line,) = read_timeline(tmp_path)
+    assert picture_path(tmp_path, line.step, "grid") is not None
 
 
 class Stop(Preemption):

@@ -1,4 +1,5 @@
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader
 from novum.callbacks import RunSummary, StopOnCopying, TextNovelty
 from novum.evaluation.text_records import copy_records
 from novum.metrics.novelty.text import TextReferences, judge_text
+from novum.report.novelty_record import read_rows, read_timeline
 from novum.report.text_copies import copies_markdown
 from tests.metrics.novelty.text.markov import chain, plant, source
 from tests.report.pages import check_against_verdict, read
@@ -101,6 +103,11 @@ def test_the_page_of_a_run_has_the_verdict_of_what_was_judged(tmp_path):
     page = read(html)
     assert {"Passages beside their sources", "Samples", "During training"} <= set(page.sections)
     assert TRAIN[report["copies"][0]["train"] :][:40] in page.text
+    line = read_timeline(tmp_path)
+    assert [e.step for e in line] == [1000, 2000, 3000, 4000, 5000, 6000]
+    assert line[-1].finding == "copying" and line[-1].kind == "text"
+    (first, *_) = read_rows(tmp_path, 6000).passages
+    assert first.named and "".join(part.text for part in first.source) in TRAIN
 
 
 def test_stop_on_copying_ends_the_run(tmp_path):
@@ -126,7 +133,23 @@ def test_nothing_in_a_text_is_taken_for_markdown():
     planted = plant(chain(2000, seed=4), TRAIN, [60], seed=1)
     texts = [planted.text, hostile]
     judged = judge_text(TextReferences(train, source(HELDOUT)), texts)
-    rows = copies_markdown(copy_records(judged, train), judged.text, train).split("\n")
-    assert len(rows) > 2 and all(row.count("|") == 7 for row in rows)
-    shown = "".join(rows[2:]).replace("<b>", "").replace("</b>", "")
-    assert not set("<>`[]*_\\") & set(shown)
+    parts = copies_markdown(copy_records(judged, train), judged.text, train).split("\n\n")
+    assert len(parts) >= 2 and parts[0].startswith("**1.** ")
+    for about, table in zip(parts[::2], parts[1::2], strict=True):
+        rows = table.split("\n")
+        assert len(rows) == 3 and all(row.count("|") == 3 for row in rows)
+        shown = rows[2].replace("<strong>", "").replace("</strong>", "")
+        assert not set("<>`[]*_\\") & set(about.replace("**", "") + shown)
+
+
+def test_differences_are_bold_where_tensorboard_shows_them():
+    train = source(TRAIN)
+    own = TRAIN[500:560] + "@" + TRAIN[561:700]  # a character is another
+    judged = judge_text(TextReferences(train, source(HELDOUT)), [chain(2000, seed=4) + own])
+    copies = copy_records(judged, train)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of TensorBoard's HTML library
+        from tensorboard.plugin_util import markdown_to_safe_html
+    html = markdown_to_safe_html(copies_markdown(copies, judged.text, train))
+    assert "<strong>1.</strong>" in html and "&lt;" not in html
+    assert "<strong>&#64;</strong>" in html and "<table>" in html

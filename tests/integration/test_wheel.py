@@ -40,6 +40,8 @@ def test_only_novum_lands_in_site_packages(site):
     (entry_points,) = site.glob("*.dist-info/entry_points.txt")
     assert "novum-train = novum.cli.train:main" in entry_points.read_text()
     assert "novum-evaluate = novum.cli.evaluate:main" in entry_points.read_text()
+    assert "novum = novum.tensorboard.plugin:NoveltyPlugin" in entry_points.read_text()
+    assert {"novelty.js", "novelty.css"} < {p.name for p in (site / "novum/tensorboard").iterdir()}
 
 
 @pytest.mark.slow

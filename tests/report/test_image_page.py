@@ -95,6 +95,7 @@ def test_all_parts_are_there_when_all_was_measured():
         BODEN,
         "Nearest neighbours in pixels",
         "Copies",
+        "Review",
         "Quality against novelty in pixels",
         "Power of the copy test",
         "Negative control",

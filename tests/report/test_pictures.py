@@ -71,3 +71,27 @@ def test_rgba_is_shown_over_white():
     image = torch.tensor([[10, 200, 0, 255], [10, 200, 0, 0], [0, 100, 200, 51]]).to(torch.uint8)
     shown = pictures.to_rgb(image.T.reshape(1, 4, 1, 3))[0, 0]
     assert shown.tolist() == [[10, 200, 0], [255, 255, 255], [204, 224, 244]]
+
+
+@pytest.mark.parametrize(
+    ("count", "side", "heading"),
+    [(3, 64, "held-out\npixels"), (5, 64, "training\nefficientnet_lite0"), (12, 64, "12.8k"),
+     (5, 256, "training\nefficientnet_lite0")],
+)  # fmt: skip
+def test_captions_can_be_read_on_a_card_of_tensorboard(monkeypatch, count, side, heading):
+    sizes = []
+    load = pictures.ImageFont.load_default
+    monkeypatch.setattr(
+        pictures.ImageFont, "load_default", lambda size: sizes.append(size) or load(size)
+    )
+    columns = [np.zeros((2, side, side, 3), np.uint8)] * count
+    sheet = pictures.captioned_table(columns, [heading] * count, [["1.23"] * 2] * count)
+    assert sizes[0] * 350 / sheet.width >= 8  # pixels, as shown
+
+
+def test_headings_are_parted_at_their_marks():
+    columns = [np.zeros((1, 64, 64, 3), np.uint8)] * 2
+    short, long = (
+        pictures.captioned_table(columns, ["a", name]) for name in ("b", "efficientnet_lite0")
+    )
+    assert long.height > short.height and long.width < short.width + 20

@@ -73,13 +73,14 @@ def expected_coverage(n: int, m: int, k: int = 5) -> float:
     return 1 - missed
 
 
-def realism(real: Tensor, fake: Tensor, k: int = 3) -> Tensor:
+def realism(real: Tensor, fake: Tensor, k: int = 3, *, near: Tensor | None = None) -> Tensor:
     """max over real balls of radius / distance, (m,) float64 (Kynkäänniemi et al., 2019).
 
     Only the half of the balls with the smaller radii counts; a copy of a centre scores infinity.
+    `near` is `neighbour_distances(real, k)` where it is known.
     """
     _check(real, fake, k)
-    radii = kth_neighbour_radii(real, k)
+    radii = kth_neighbour_radii(real, k) if near is None else near[:, k]
     kept = radii <= radii.median()
     real, radii = real[kept].double(), radii[kept]
     best = [

@@ -1,0 +1,1 @@
+"""TensorBoard's Novelty tab."""

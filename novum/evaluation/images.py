@@ -55,6 +55,7 @@ from novum.metrics.features import (
     reference_features,
     reference_moments,
     reference_neighbour_distances,
+    references_of,
 )
 from novum.metrics.functional.frechet import WIDEST
 from novum.metrics.novelty.alterations import LADDER
@@ -169,14 +170,16 @@ def extract(name: str, sets: Sets, seed: int) -> FeatureSets:
     if sets.heldout:
         cache_together(sets.heldout.images, extractor)
     train = reference_features(sets.train.images, extractor)
-    heldout = sets.heldout and reference_features(sets.heldout.images, extractor)
+    other = sets.heldout and sets.heldout.images
+    heldout = None if other is None else reference_features(other, extractor)
     narrow = train.shape[1] <= WIDEST
     with distributed.local_rank_zero_first(f"moments of {name}"):
         moments = reference_moments(sets.train.images, extractor) if narrow else None
     near = reference_neighbour_distances(sets.train.images, extractor, len(fake))
     logits = getattr(extractor, "logits", None)
     logits = None if logits is None else logits(fake)
-    return FeatureSets(train, heldout, fake, moments, near, logits, seed)
+    found = FeatureSets(train, heldout, fake, moments, near, logits, seed)
+    return found._replace(references=references_of(extractor, sets.train.images, other))
 
 
 def new_report(sets: Sets, options: Request) -> Report:

@@ -9,6 +9,7 @@ from novum.metrics.functional import (
     rarity,
     realism,
 )
+from novum.metrics.neighbours import kth_neighbour_radii
 
 
 @pytest.fixture
@@ -90,6 +91,17 @@ def test_realism_by_hand():
     # radii at k = 1: 1, 1, 2, 97; the two smaller ones count
     score = realism(real, torch.tensor([[2.0], [1.5], [1], [-4]]), k=1)
     assert score.tolist() == [1, 2, float("inf"), 0.25]
+
+
+def test_realism_is_that_of_direct_differences(normal):
+    """Near copies far from the origin keep their digits."""
+    real = 1000 + normal(60, 8).double()
+    fake = torch.cat([real[:20] + 1e-7 * normal(20, 8, 1), 1000 + normal(20, 8, 2)])
+    radii = kth_neighbour_radii(real, 3)
+    kept = radii <= radii.median()
+    distances = (fake[:, None] - real[kept]).square().sum(2).sqrt()
+    expected = (radii[kept] / distances).amax(1)
+    torch.testing.assert_close(realism(real, fake), expected, rtol=1e-8, atol=0)
 
 
 def test_realism_of_copies_in_a_crowd_is_infinite():

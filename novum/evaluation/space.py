@@ -92,11 +92,13 @@ def judge(
     *,
     progress: bool = True,
     device: torch.device | None = None,
+    metrics: Sequence[str] | None = None,
 ) -> Judgement:
     """Quality and novelty of `fake`; without held-out features novelty is uncalibrated.
 
     Rows equal in these features are one item of the pool, if none is given. Everything with a size
     of the sets is computed on `device`, if they fit there; what is found is in the CPU's memory.
+    Measures are all computed, or those of some `metrics`.
 
     Several ranks judge the same sets at once: each searches in a part of the references, and
     computes a part of the metrics.
@@ -107,13 +109,17 @@ def judge(
             check_features(features, f"{name} features", at_least=1)
     sets = sets if device is None else sets.to(device)
     measures = computable(sets)
+    if metrics is not None:
+        chosen = {measure.names for measure in measures_of(metrics)}
+        measures = [measure for measure in measures if measure.names in chosen]
     own = measures[distributed.rank() :: distributed.world_size()]
     computed: dict[tuple[str, ...], tuple[Values, str]] = {}
     progress = progress and distributed.is_rank_zero()
     with show_progress(doing="metrics", total=2 + len(own), delay=5, disable=not progress) as bar:
         neighbours = find_neighbours(sets.fake, sets.train, sets.heldout, search=knn_together)
         bar.update()
-        sets = sets._replace(nearest=(neighbours.train_distance, neighbours.train_row))
+        nearest = neighbours.train_distance, neighbours.train_row
+        sets = sets._replace(nearest=nearest, shared={})
         found = match_space(sets, pool)
         copying = None
         if sets.heldout is not None:
@@ -156,7 +162,7 @@ def quality_floor(
     heldout = choose_rows(sets.heldout, len(sets.fake))
     near = sets.near if len(heldout) == len(sets.fake) else None
     instead = sets._replace(
-        fake=heldout, heldout=None, near=near, logits=None, nearest=None, references=()
+        fake=heldout, heldout=None, near=near, logits=None, nearest=None, references=(), shared={}
     )
     own = measures_of(metrics)[distributed.rank() :: distributed.world_size()]
     mine = {m.names: compute(m, instead)[0] for m in own}

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 from numpy.typing import DTypeLike, NDArray
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from novum.metrics.functional.intervals import Interval
 
 
+T = TypeVar("T")
 SCHEMA = 1  # raise it whenever the same key would mean other numbers
 
 
@@ -49,6 +50,7 @@ class FeatureSets(NamedTuple):
     nearest: tuple[Tensor, Tensor] | None = None
     # names train and held-out features, as JSON has it: what depends on them alone is cached
     references: tuple[str | int, ...] = ()
+    shared: dict[str, Any] | None = None  # what several measures of these sets need
 
     @property
     def keep(self) -> Keep:
@@ -57,6 +59,14 @@ class FeatureSets(NamedTuple):
         Each rank reads and writes it for itself.
         """
         return partial(_kept, (*self.references, self.seed)) if self.references else compute_again
+
+    def once(self, name: str, compute: Callable[[], T]) -> T:
+        """What several measures need: computed by the first of them, where sets share it."""
+        if self.shared is None:
+            return compute()
+        if name not in self.shared:
+            self.shared[name] = compute()
+        return self.shared[name]
 
     def to(self, device: torch.device) -> "FeatureSets":
         """The sets on a device; as they are if they would take more than half of its free memory.

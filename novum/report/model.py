@@ -415,6 +415,7 @@ class Report:
     gate: Gate | None = None
     negative_controls: dict[str, Control] = field(default_factory=dict)  # of each space
     notes: list[str] = field(default_factory=list)
+    quick: bool = False  # in one feature space, and altered copies were not looked for
     novel_ngrams: dict[str, list[float | None]] = field(default_factory=dict)
     history: list[dict[str, float | None]] = field(default_factory=list)  # tag -> value
     settings: dict[str, str] = field(default_factory=dict)  # of a training run's model

@@ -26,7 +26,7 @@ HEADLINES = {  # how the verdicts of schema 1 open, most severe first
     "Copying was not judged": Finding.CANNOT_JUDGE,
     "No copying found": Finding.NONE_FOUND,
 }
-LEFT_OUT = ("audit", "samples", "train", "facts", "notes", "novel_ngrams", "history", "settings")
+LEFT_OUT = "audit samples train facts notes quick novel_ngrams history settings".split()
 DOUBTS = ("Doubtful held-out images", "differ in kind from", "differs in kind from")  # schema 1
 
 
@@ -112,6 +112,8 @@ def dump(report: Report) -> dict[str, Any]:
         "positive": [asdict(recall) for recall in report.power],
     }
     content["notes"] = report.notes
+    if report.quick:
+        content["quick"] = True
     for name in ("novel_ngrams", "history", "settings"):
         if getattr(report, name):
             content[name] = getattr(report, name)

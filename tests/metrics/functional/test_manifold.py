@@ -9,7 +9,9 @@ from novum.metrics.functional import (
     rarity,
     realism,
 )
-from novum.metrics.neighbours import kth_neighbour_radii
+from novum.metrics.functional.clipped import clipped_density_coverage, ideal_density
+from novum.metrics.functional.manifold import find_spheres
+from novum.metrics.neighbours import knn, kth_neighbour_radii, neighbour_distances
 
 
 @pytest.fixture
@@ -52,6 +54,26 @@ def test_ties_on_a_grid():
     x = torch.cartesian_prod(torch.arange(6.0), torch.arange(6.0))
     assert precision_recall(x, x) == (1, 1)
     assert density_coverage(x, x) == pytest.approx((1, 1), abs=1e-12)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_one_pass_finds_what_each_metric_finds(normal, whole):
+    """With ties on a grid, and rows that occur again."""
+    real, fake = normal(300, 3), 0.9 * normal(260, 3, seed=1)
+    if whole:
+        real, fake = (2 * real).round(), (2 * fake).round()
+    real, fake = torch.cat([real, real[:40]]), torch.cat([fake, fake[:30], real[:9]])
+    near = neighbour_distances(real, 5)
+    spheres, met = find_spheres(real, fake, near), knn(real, fake, 5).distances
+    found = (
+        precision_recall(real, fake, near=near, spheres=spheres),
+        density_coverage(real, fake, near=near, spheres=spheres, met=met),
+        clipped_density_coverage(
+            real, fake, near=near, spheres=spheres, met=met, ideal=ideal_density(real, near[:, 5])
+        ),
+    )
+    alone = (f(real, fake) for f in (precision_recall, density_coverage, clipped_density_coverage))
+    assert found == tuple(alone)
 
 
 def test_far_sets_do_not_meet(normal):

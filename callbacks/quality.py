@@ -18,6 +18,7 @@ from novum.metrics.functional import (
     precision_recall,
 )
 from novum.metrics.functional.frechet import known_moments
+from novum.metrics.functional.manifold import spheres_of
 from novum.metrics.record import FeatureSets
 from novum.metrics.registry import describe, measures_of
 from novum.metrics.subsets import equal_sizes
@@ -69,7 +70,8 @@ class QualityCallback(EvaluationCallback):
         """Real and generated features, as many of each (n, d), on the trainer's device."""
         real = evaluation.reference(name, "train")
         real, fake = equal_sizes(real, evaluation.features(name, self.num_samples))
-        return FeatureSets(real, None, fake, near=near).to(evaluation.device)
+        shared = evaluation.shared(name, self.num_samples) if near is not None else None
+        return FeatureSets(real, None, fake, near=near, shared=shared).to(evaluation.device)
 
     def near(self, evaluation: Evaluation, name: str) -> Tensor | None:
         """Distances of these real features to their nearest others, found once."""
@@ -118,7 +120,8 @@ class PrecisionRecall(QualityCallback):
 
     def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
         sets = self.sets(evaluation, name, self.near(evaluation, name))
-        return precision_recall(sets.train, sets.fake, near=sets.near)._asdict()
+        spheres = spheres_of(sets)
+        return precision_recall(sets.train, sets.fake, near=sets.near, spheres=spheres)._asdict()
 
 
 class DensityCoverage(QualityCallback):
@@ -128,7 +131,8 @@ class DensityCoverage(QualityCallback):
 
     def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
         sets = self.sets(evaluation, name, self.near(evaluation, name))
-        return density_coverage(sets.train, sets.fake, near=sets.near)._asdict()
+        spheres = spheres_of(sets)
+        return density_coverage(sets.train, sets.fake, near=sets.near, spheres=spheres)._asdict()
 
 
 class SetMetrics(QualityCallback):

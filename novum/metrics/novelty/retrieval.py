@@ -181,24 +181,24 @@ class Search:
                 for x in (samples, samples.flip(-1))
             ]
         )
-        self.rounded = _rounded(self.seen)
+        self.rounded, self.error = _rounded(self.seen)
         self.best = [Best.none(len(samples), samples.device) for _ in FAMILIES]
 
     def add(self, tile: Tile) -> None:
         """Look for candidates among the images of a tile."""
         views = self.descriptions(tile.images, POOL_VIEWS)
-        rounded = _rounded(views)
+        rounded, error = _rounded(views)
+        slack = (1.02 * (self.error.amax(0) + error.max() + _rounding(rounded.dtype)))[:, None]
         for start in range(0, self.seen.shape[2], SAMPLE_BLOCK):
             part = slice(start, start + SAMPLE_BLOCK)
             none = (tile.positions < 0)[None]
             if self.exclude is not None:
                 none = none | (tile.positions[None] == self.exclude[part, None])
             own = self.rounded[:, :, part]
-            slack = _slack(self.seen[:, :, part], own, views, rounded)
             for family, best, first in zip(FAMILIES, self.best, FIRST_PAIRS, strict=True):
                 known = Best(*(x[part] for x in best))
                 scores = _largest(family, own, rounded).masked_fill_(none, -1)
-                hits = _hits(scores, known.scores[:, -1:], slack)
+                hits = _hits(scores, known.scores[:, -1:], slack[part])
                 step = max(1, values_at_once(views.device) // (len(family) * views.shape[2]))
                 for some in hits.split(step):
                     each = _each(family, self.seen[:, :, part], views, *some.T)
@@ -231,18 +231,15 @@ def _first(scores: Tensor, positions: Tensor, starts: Tensor) -> Best:
     return Best(*(x.gather(1, order) for x in (scores, positions, starts)))
 
 
-def _rounded(described: Tensor) -> Tensor:
-    return described.to(screening_dtypes(described.device)[0])
+def _rounded(described: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit vectors as products take them, and the largest error (..., n) over the views."""
+    rounded = described.to(screening_dtypes(described.device)[0])
+    return rounded, (described - rounded).norm(dim=-1).amax(-2)
 
 
-def _slack(seen: Tensor, rounded: Tensor, views: Tensor, rounded_views: Tensor) -> Tensor:
-    """Largest error (m, 1) of a sample's rounded products: of both unit vectors, of the sum, and of
-    the product itself.
-    """
-    own = (seen - rounded).norm(dim=-1).amax((0, 1))
-    other = (views - rounded_views).norm(dim=-1).amax()
-    rounding = torch.finfo(rounded.dtype).eps / 2 + 4 * gamma(WIDTH + 2, torch.float32)
-    return (1.02 * (own + other + rounding))[:, None]
+def _rounding(dtype: torch.dtype) -> float:
+    """Largest error of a product of unit vectors, and of its sum in float32."""
+    return torch.finfo(dtype).eps / 2 + 4 * gamma(WIDTH + 2, torch.float32)
 
 
 def _largest(family: Family, samples: Tensor, views: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ class Evaluation:
         return torch.cat([known[b] for b in range(-(-n // BLOCK))])[:n]
 
     def shared(self, name: str, n: int) -> dict[str, Any]:
-        """What several metrics of the first n samples need, to be found by the first of them."""
+        """Store of what several metrics of the first n samples need, and the first of them finds."""
         return self._shared.setdefault((name, n), {})
 
     def reference(self, name: str, split: str) -> Tensor:

@@ -22,7 +22,7 @@ SCHEMA = 1  # raise it whenever the same key would mean other numbers
 
 
 class Keep(Protocol):
-    """What depends on the references of sets alone, an array (n, columns): known, or computed."""
+    """Source of an array (n, columns) that depends on references alone: known, or computed."""
 
     def __call__(
         self, name: str, compute: Callable[[], NDArray], columns: int, dtype: DTypeLike = ..., /
@@ -54,14 +54,14 @@ class FeatureSets(NamedTuple):
 
     @property
     def keep(self) -> Keep:
-        """What depends on the references and the seed, from the cache if they have a name.
+        """Source of arrays that depend on references and seed, the cache if they have a name.
 
         Each rank reads and writes it for itself.
         """
         return partial(_kept, (*self.references, self.seed)) if self.references else compute_again
 
     def once(self, name: str, compute: Callable[[], T]) -> T:
-        """What several measures need: computed by the first of them, where sets share it."""
+        """Return what several measures need, computed by the first of them where sets share it."""
         if self.shared is None:
             return compute()
         if name not in self.shared:

@@ -32,7 +32,7 @@ class DensityCoverage(NamedTuple):
 
 
 class Spheres(NamedTuple):
-    """What three balls around each real row hold: to its third and fifth neighbour, and clipped."""
+    """Contents of three balls around each real row: to its third and fifth neighbour, clipped."""
 
     in_third: Tensor  # (m,) bool of the samples: inside any closed ball
     in_fifth: Tensor  # (n,) samples inside each open ball

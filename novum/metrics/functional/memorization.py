@@ -205,7 +205,7 @@ def _fit_cells(train: Tensor, count: int, seed: int) -> NDArray[np.float64]:
     x = choose_rows(train, FITTED).detach().cpu().double().numpy()
     mean, components = np.zeros(x.shape[1]), np.eye(x.shape[1])
     if x.shape[1] > 64 and len(x) > 64:
-        pca = PCA(64, random_state=seed).fit(x)
+        pca: Any = PCA(64, random_state=seed).fit(x)
         mean, components = pca.mean_, pca.components_
     kmeans: Any = KMeans(min(count, len(train)), random_state=seed)
     centres = kmeans.set_params(n_init=10).fit((x - mean) @ components.T).cluster_centers_
@@ -224,7 +224,7 @@ def _cell_of(x: Tensor, model: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def _unit(x: Tensor) -> Tensor:
     x = x.double()
-    return x / x.norm(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+    return x / x.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
 
 
 def _check(**features: Tensor) -> None:

@@ -32,6 +32,15 @@ def test_memorization_distance_is_the_definitions(normal, least):
     assert memorization_distance(torch.zeros(9, 6), fake) == 1
 
 
+def test_directions_are_of_rows_however_they_are_read(normal):
+    rows = normal(9, 6).index_fill(0, torch.tensor([4]), 0)
+    found = memorization._Directions(rows)
+    expected = torch.nn.functional.normalize(rows.double(), dim=1).float()
+    expected[4, 0] = 3
+    torch.testing.assert_close(found[torch.arange(8).view(2, 4)], expected[:8].view(2, 4, 6))
+    torch.testing.assert_close(found[3:7], expected[3:7])
+
+
 def test_a_generator_of_twenty_copies_is_penalised(normal):
     train = normal(2000, 32)
     fake = train[:20].repeat(25, 1)

@@ -96,7 +96,7 @@ class Evaluation:
         return torch.cat([known[b] for b in range(-(-n // BLOCK))])[:n]
 
     def shared(self, name: str, n: int) -> dict[str, Any]:
-        """Store of what several metrics of the first n samples need, and the first of them finds."""
+        """Store of what several metrics of the first n samples need; the first of them fills it."""
         return self._shared.setdefault((name, n), {})
 
     def reference(self, name: str, split: str) -> Tensor:

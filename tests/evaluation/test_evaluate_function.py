@@ -13,6 +13,7 @@ import novum
 from novum.datamodules import ImageDataModule
 from novum.evaluation.verify import verify
 from novum.report.schema import read_report
+from novum.report.short_answer import short_answer
 
 FAST = {"features": "pixels"}
 
@@ -68,6 +69,9 @@ def test_a_quick_report_says_what_it_left_out(sets, tmp_path, digits):
     assert fresh.finding == "none_found"
     assert "Altered copies, and parts of images, were not looked for" in fresh.verdict.text
     assert "without --quick" in fresh.verdict.next
+    for report in (quick, fresh):
+        assert "altered copies, and parts of images, were not looked for" in short_answer(report)
+    assert "not looked for" not in short_answer(full)
 
 
 def test_quick_takes_one_space_of_images(sets):

@@ -55,6 +55,7 @@ class Evaluation:
         self._limit = BLOCK if fast_dev_run(trainer) else sys.maxsize  # a trial judges one block
         self._samples: dict[int, Tensor] = {}
         self._features: dict[str, dict[int, Tensor]] = {}
+        self._shared: dict[tuple[str, int], dict[str, Any]] = {}
         self._references: dict[tuple[str | int, ...], Any] = {}
 
     @classmethod
@@ -65,6 +66,7 @@ class Evaluation:
         if evaluation.images_seen != done:
             evaluation._samples.clear()
             evaluation._features.clear()
+            evaluation._shared.clear()
             evaluation.images_seen = done
         evaluation.generator = generator
         return evaluation
@@ -92,6 +94,10 @@ class Evaluation:
         for found in distributed.all_gather_objects(mine, f"features ({name}) of samples"):
             known.update(found)
         return torch.cat([known[b] for b in range(-(-n // BLOCK))])[:n]
+
+    def shared(self, name: str, n: int) -> dict[str, Any]:
+        """Store of what several metrics of the first n samples need; the first of them fills it."""
+        return self._shared.setdefault((name, n), {})
 
     def reference(self, name: str, split: str) -> Tensor:
         """Features (n, d) of the `train` or `heldout` set: cached on disk, extracted once."""

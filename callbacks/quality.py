@@ -19,6 +19,7 @@ from novum.metrics.functional import (
 )
 from novum.metrics.functional.frechet import known_moments
 from novum.metrics.functional.intervals import wilson_interval
+from novum.metrics.functional.manifold import spheres_of
 from novum.metrics.record import FeatureSets
 from novum.metrics.registry import describe, measures_of
 from novum.metrics.subsets import equal_sizes
@@ -70,7 +71,8 @@ class QualityCallback(EvaluationCallback):
         """Real and generated features, as many of each (n, d), on the trainer's device."""
         real = evaluation.reference(name, "train")
         real, fake = equal_sizes(real, evaluation.features(name, self.num_samples))
-        return FeatureSets(real, None, fake, near=near).to(evaluation.device)
+        shared = evaluation.shared(name, self.num_samples) if near is not None else None
+        return FeatureSets(real, None, fake, near=near, shared=shared).to(evaluation.device)
 
     def near(self, evaluation: Evaluation, name: str) -> Tensor | None:
         """Distances of these real features to their nearest others, found once."""
@@ -122,7 +124,8 @@ class PrecisionRecall(QualityCallback):
 
     def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
         sets = self.sets(evaluation, name, self.near(evaluation, name))
-        precision, recall = precision_recall(sets.train, sets.fake, near=sets.near)
+        spheres = spheres_of(sets)
+        precision, recall = precision_recall(sets.train, sets.fake, near=sets.near, spheres=spheres)
         interval = wilson_interval(round(precision * len(sets.fake)), len(sets.fake))
         ends = {"precision_low": interval.low, "precision_high": interval.high}
         return {"precision": precision, "recall": recall, **ends}
@@ -135,7 +138,8 @@ class DensityCoverage(QualityCallback):
 
     def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
         sets = self.sets(evaluation, name, self.near(evaluation, name))
-        return density_coverage(sets.train, sets.fake, near=sets.near)._asdict()
+        spheres = spheres_of(sets)
+        return density_coverage(sets.train, sets.fake, near=sets.near, spheres=spheres)._asdict()
 
 
 class SetMetrics(QualityCallback):

@@ -48,6 +48,7 @@ examples:
   {program} --samples out/ --train data/train --heldout data/test    every figure
   {program} out.npz cifar10 --fail-on-copying --require "precision>=0.7"
   {program} --samples mine.pipeline:draw --train data/train --heldout data/test
+  {program} out/ data/train data/test --quick               a first answer
   {program} --samples runs/dcgan_digits/version_0/checkpoints/best.ckpt
   {program} --kind text --samples out.txt --train input.txt --heldout input.txt
   {program} --compare A/report.json B/report.json
@@ -123,6 +124,11 @@ def _parser() -> Parser:
         "--redacted",
         action="store_true",
         help="write hashes and aggregates alone: no image, text or name of one",
+    )
+    add(
+        "--quick",
+        action="store_true",
+        help="of images: facts and one feature space alone; altered copies are not looked for",
     )
     add("--quiet", action="store_true", help="print nothing but errors")
     add("--verify", metavar="REPORT", type=Path, help="are the inputs those that were judged?")

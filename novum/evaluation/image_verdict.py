@@ -43,6 +43,8 @@ def image_verdict(report: Report) -> Verdict:
     finding, headline, details, todo = _finding(report)
     quality_finding, quality = _quality(report)
     caveats, grave = _caveats(report)
+    if report.quick and finding is not Finding.COPYING:
+        details += ("Altered copies, and parts of images, were not looked for.",)
     gate = report.gate
     return Verdict(
         finding,
@@ -110,6 +112,8 @@ def _finding(report: Report) -> tuple[Finding, str, tuple[str, ...], str]:
         *_facts(report),
     )
     todo = "nothing, as far as these copies go"
+    if report.quick:
+        todo = "look for altered copies too, without --quick"
     return Finding.NONE_FOUND, f"No copying found in {_count(n, 'sample')}", details, todo
 
 

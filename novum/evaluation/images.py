@@ -43,6 +43,7 @@ from novum.evaluation.redaction import redact_images
 from novum.evaluation.request import Request
 from novum.evaluation.reviewed import add_image_reviews
 from novum.evaluation.space import (
+    FLOORS,
     Judgement,
     as_estimate,
     copying_figures,
@@ -58,6 +59,7 @@ from novum.metrics.features import (
     reference_features,
     reference_moments,
     reference_neighbour_distances,
+    references_of,
 )
 from novum.metrics.functional.frechet import WIDEST
 from novum.metrics.novelty.alterations import LADDER
@@ -72,6 +74,7 @@ from novum.metrics.novelty.pool import Pool
 from novum.metrics.novelty.power import power
 from novum.metrics.record import FeatureSets
 from novum.report.events import EVENTS, add_encoded, events
+from novum.report.formatting import listed
 from novum.report.image_page import NOTHING, page
 from novum.report.known_items import Known
 from novum.report.markdown import MOST_PAIRS, THUMBNAILS, Pair, named_pairs
@@ -81,6 +84,7 @@ from novum.report.pictures import captioned_table, encode, enlarge, tile, to_rgb
 from novum.report.projector import write_projector
 from novum.report.schema import write_report
 
+QUICK = ("frechet_distance", "coverage")  # figures of quality of a quick evaluation
 PLANTED = 40  # copies of each edit that the power card plants
 NUM_PATHS = 500  # of each kind, in a generator's latent spaces
 EVIDENCE = {
@@ -101,28 +105,35 @@ def evaluate_images(options: Request) -> Report:
         names = feature_names(options.features)
     sets = open_sets(options)
     report = new_report(sets, options)
+    chosen = names or default_features(sets, options.quick)
+    if report.quick:
+        report.notes.append(left_out(chosen[0]))
     keys = add_audit(report, sets, options)
     group = read_groups(sets.groups, sets.images()) if sets.groups else None
     pool = pool_of_digests(keys["train"], keys.get("heldout"), options.seed, group)
     judged: dict[str, Judgement] = {}
     detectors: dict[str, Detector] = {}
-    for name in names or default_features(sets):
+    for name in chosen:
         if name in DETECTORS:
             add_detector(report, name, sets, pool, detectors)
             continue
         features = extract(name, sets, options.seed)
-        judged[name] = judge(features, pool, device=default_device())
+        metrics = QUICK if report.quick else None
+        judged[name] = judge(features, pool, device=default_device(), metrics=metrics)
         add_judgement(report, name, judged[name])
         if len(judged) > 1:
             continue
         if sets.heldout:
             sides = sets.train.images, sets.heldout.images, load_extractor(name)
-            report.features[name].floor = reference_floor(*sides, features, default_device())
+            report.features[name].floor = reference_floor(
+                *sides, features, default_device(), metrics or FLOORS
+            )
         if distributed.is_rank_zero() and options.output and not options.redacted:
             points, pictures, facts = projector_points(features, judged[name], sets.images())
             write_projector(options.output / EVENTS, {name: points}, pictures, facts)
     altered = judge_altered(report, sets, detectors, options.seed)
-    add_styles(report, sets, options)
+    if not report.quick:
+        add_styles(report, sets, options)
     spaces = {name: found.found for name, found in judged.items()}
     spaces |= {name: found.found_in for name, found in altered.items()}
     same = find_identical(keys["samples"], keys["train"], keys.get("heldout"))
@@ -160,8 +171,20 @@ def feature_names(listed: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def default_features(sets: Sets) -> list[str]:
+def left_out(space: str) -> str:
+    """Say what a quick evaluation in one space does not judge."""
+    detectors = listed([name for name in DETECTORS if name != space])
+    return (
+        f"quick, in {space} alone: without {detectors}, which look for altered copies and parts of"
+        " images, other spaces, planted copies, which show what would have been found, and most"
+        " figures of quality; an evaluation without --quick has them"
+    )
+
+
+def default_features(sets: Sets, quick: bool = False) -> list[str]:
     """Large images are compared as thumbnails: millions of distances in 196,608 values are slow."""
+    if quick:
+        return ["efficientnet_lite0"]
     channels, height, width = sets.samples.images.shape
     pixels = "pixels" if channels * height * width <= MOST_PIXELS else "pixels@32"
     return ["efficientnet_lite0", pixels, *DETECTORS]
@@ -175,14 +198,16 @@ def extract(name: str, sets: Sets, seed: int) -> FeatureSets:
     if sets.heldout:
         cache_together(sets.heldout.images, extractor)
     train = reference_features(sets.train.images, extractor)
-    heldout = sets.heldout and reference_features(sets.heldout.images, extractor)
+    other = sets.heldout and sets.heldout.images
+    heldout = None if other is None else reference_features(other, extractor)
     narrow = train.shape[1] <= WIDEST
     with distributed.local_rank_zero_first(f"moments of {name}"):
         moments = reference_moments(sets.train.images, extractor) if narrow else None
     near = reference_neighbour_distances(sets.train.images, extractor, len(fake))
     logits = getattr(extractor, "logits", None)
     logits = None if logits is None else logits(fake)
-    return FeatureSets(train, heldout, fake, moments, near, logits, seed)
+    found = FeatureSets(train, heldout, fake, moments, near, logits, seed)
+    return found._replace(references=references_of(extractor, sets.train.images, other))
 
 
 def new_report(sets: Sets, options: Request) -> Report:
@@ -192,7 +217,8 @@ def new_report(sets: Sets, options: Request) -> Report:
         samples.images_seen, samples.seed = sets.images_seen, options.seed
     heldout = sets.heldout and describe(sets.heldout)
     notes = dict.fromkeys(side.note for side in sets.opened().values() if side.note)
-    return Report(samples, describe(sets.train), heldout, notes=list(notes))
+    train = describe(sets.train)
+    return Report(samples, train, heldout, notes=list(notes), quick=options.quick)
 
 
 def add_judgement(report: Report, name: str, found: Judgement) -> None:
@@ -238,7 +264,8 @@ def judge_altered(
     if sets.heldout is not None and judged:
         near = judged.get(ALIGNMENT, next(iter(judged.values())))
         add_near_duplicates(report, near.found_in.pool)
-        add_power(report, sets, detectors, judged, known, seed)
+        if not report.quick:
+            add_power(report, sets, detectors, judged, known, seed)
     return judged
 
 

@@ -34,6 +34,7 @@ class Request:
         contamination: Of text: held-out documents stand in the place of samples.
         ask_heldout: An unsaid held-out set is an error.
         quiet: Print nothing.
+        quick: Of images: facts and one feature space alone.
         redacted: Write no image or text of the training set, and no name of one: hashes instead.
     """
 
@@ -57,6 +58,7 @@ class Request:
     follow_links: bool = False
     contamination: bool = False
     ask_heldout: bool = False
+    quick: bool = False
     quiet: bool = False
     redacted: bool = False
 
@@ -89,7 +91,7 @@ class Request:
         }
         others = (
             "kind seed num_samples classifier calibrate_by groups image_column text_column split"
-            " encoding on_bad_image on_bad_text follow_links contamination"
+            " encoding on_bad_image on_bad_text follow_links contamination quick"
         ).split()
         features = None if self.features is None else list(self.features)
         return {**places, "features": features, **{name: getattr(self, name) for name in others}}
@@ -122,6 +124,12 @@ def check(request: Request) -> None:
         )
     if request.kind == "text" and request.features:
         raise InputError("--features are of images: leave it out with --kind text")
+    if request.quick and request.kind == "text":
+        raise InputError("--quick is of images: leave it out with --kind text")
+    if request.quick and len(spaces := set(request.features or ())) > 1:
+        raise InputError(f"--quick judges one feature space, --features names {len(spaces)}")
+    if request.quick and request.classifier:
+        raise InputError("--quick measures no separability: leave --classifier out")
     if request.classifier and not _has_styles(request):
         raise InputError(
             "--classifier labels what a StyleGAN makes: --samples must be its checkpoint"

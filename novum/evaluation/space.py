@@ -1,5 +1,6 @@
 """Metrics of samples in one feature space."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from novum.core.cache import remembered
 from novum.core.errors import NotComputable
 from novum.datamodules.sources.image_sources import ImageSource
 from novum.evaluation.gate import SpaceMatches
+from novum.metrics.candidate_filter import Rows
 from novum.metrics.checks import check_features
 from novum.metrics.features.extraction import fingerprint
 from novum.metrics.features.extractor import FeatureExtractor
@@ -33,8 +35,13 @@ from novum.metrics.novelty import (
     permutation_test_from_matches,
     share_interval,
 )
-from novum.metrics.novelty.nearest_matches import match_pool
-from novum.metrics.novelty.negative_control import match_within_pool, negative_control
+from novum.metrics.novelty.nearest_matches import NEAREST, match_pool
+from novum.metrics.novelty.negative_control import (
+    ROWS,
+    PoolMatches,
+    match_within_pool,
+    negative_control,
+)
 from novum.metrics.novelty.pool import Pool, draw_pool
 from novum.metrics.record import FeatureSets, Measure, Values
 from novum.metrics.registry import computable, measures_of
@@ -47,6 +54,7 @@ LEAST_BALLS = 8
 ITEM_Q = 0.01  # false discovery rate of the training items said to be copied
 FLOORS = ("frechet_distance", "precision", "coverage")  # and what is computed with them
 FLOOR_SCHEMA = 2  # raise it whenever the same key would mean another floor
+WITHIN_SCHEMA = 1  # likewise, of matches within the pool
 RATIO = 2.0  # times nearer to one item than to others: what copy_rate counts
 
 
@@ -86,11 +94,13 @@ def judge(
     *,
     progress: bool = True,
     device: torch.device | None = None,
+    metrics: Sequence[str] | None = None,
 ) -> Judgement:
     """Quality and novelty of `fake`; without held-out features novelty is uncalibrated.
 
     Rows equal in these features are one item of the pool, if none is given. Everything with a size
     of the sets is computed on `device`, if they fit there; what is found is in the CPU's memory.
+    Measures are all computed, or those of some `metrics`.
 
     Several ranks judge the same sets at once: each searches in a part of the references, and
     computes a part of the metrics.
@@ -101,13 +111,17 @@ def judge(
             check_features(features, f"{name} features", at_least=1)
     sets = sets if device is None else sets.to(device)
     measures = computable(sets)
+    if metrics is not None:
+        chosen = {measure.names for measure in measures_of(metrics)}
+        measures = [measure for measure in measures if measure.names in chosen]
     own = measures[distributed.rank() :: distributed.world_size()]
     computed: dict[tuple[str, ...], tuple[Values, str]] = {}
     progress = progress and distributed.is_rank_zero()
     with show_progress(doing="metrics", total=2 + len(own), delay=5, disable=not progress) as bar:
         neighbours = find_neighbours(sets.fake, sets.train, sets.heldout, search=knn_together)
         bar.update()
-        sets = sets._replace(nearest=(neighbours.train_distance, neighbours.train_row))
+        nearest = neighbours.train_distance, neighbours.train_row
+        sets = sets._replace(nearest=nearest, shared={})
         found = match_space(sets, pool)
         copying = None
         if sets.heldout is not None:
@@ -149,7 +163,9 @@ def quality_floor(
     assert sets.heldout is not None  # as before
     heldout = choose_rows(sets.heldout, len(sets.fake))
     near = sets.near if len(heldout) == len(sets.fake) else None
-    instead = sets._replace(fake=heldout, heldout=None, near=near, logits=None, nearest=None)
+    instead = sets._replace(
+        fake=heldout, heldout=None, near=near, logits=None, nearest=None, references=(), shared={}
+    )
     own = measures_of(metrics)[distributed.rank() :: distributed.world_size()]
     mine = {m.names: compute(m, instead)[0] for m in own}
     floor: dict[str, Estimate] = {}
@@ -195,9 +211,24 @@ def match_space(
     samples = match_pool(sets.fake, pool, items, search=knn_together)
     if known is not None:
         return known._replace(samples=samples)
-    within = match_within_pool(pool, items, search=knn_together)
+    within = _within(sets, pool, items)
     control = None if sets.heldout is None else negative_control(within, seed=sets.seed)
     return SpaceMatches(samples, within, control)
+
+
+def _within(sets: FeatureSets, pool: Pool, items: Rows) -> PoolMatches:
+    """Items of the pool matched with each other, once for the same references."""
+
+    def compute() -> NDArray[np.float64]:
+        found = match_within_pool(pool, items, search=knn_together)
+        return torch.stack([x.double() for x in found[:3]], 1).numpy()
+
+    if not sets.references:
+        return match_within_pool(pool, items, search=knn_together)
+    digest = hashlib.sha256(pool.rows.numpy().tobytes() + pool.unit.numpy().tobytes()).hexdigest()
+    key = ["within", WITHIN_SCHEMA, *sets.references, ROWS, NEAREST, digest]
+    own, nearest, margin = torch.from_numpy(remembered(key, compute, 3).T.copy())
+    return PoolMatches(own.long(), nearest.long(), margin, pool)
 
 
 def judge_copying(matches: Matches, margin: float, seed: int = 0) -> Copying:

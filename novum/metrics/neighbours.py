@@ -143,9 +143,19 @@ def kth_neighbour_radii(reference: Tensor, k: int) -> Tensor:
 def sphere_sides(
     queries: Tensor, centres: Tensor, radii: Tensor, *, max_bytes: int | None = None
 ) -> Iterator[tuple[slice, slice, Tensor]]:
+    """`sides_of_spheres` of one ball (n,) around each centre."""
+    found = sides_of_spheres(queries, centres, radii[None], max_bytes=max_bytes)
+    for rows, columns, sides in found:
+        yield rows, columns, sides[0]
+
+
+def sides_of_spheres(
+    queries: Tensor, centres: Tensor, radii: Tensor, *, max_bytes: int | None = None
+) -> Iterator[tuple[slice, slice, list[Tensor]]]:
     """Exact side of each ball that each query is on: blocks of sign(|q - c| - radius) as int8.
 
-    Yields (query rows, centre rows, signs): -1 inside, 0 on the sphere, 1 outside.
+    Yields (query rows, centre rows, signs of each of radii (r, n)): -1 inside, 0 on the sphere, 1
+    outside.
     """
     centre = middle(centres)
     max_bytes = working_bytes(queries.device) if max_bytes is None else max_bytes
@@ -157,7 +167,7 @@ def sphere_sides(
         for j in range(0, len(centres), tile):
             columns = slice(j, min(j + tile, len(centres)))
             with torch.no_grad(), full_precision(queries.device):
-                sides = _sphere_tile(queries[rows], centres[columns], radii[columns], centre)
+                sides = _sphere_tile(queries[rows], centres[columns], radii[:, columns], centre)
             yield rows, columns, sides
 
 
@@ -361,13 +371,22 @@ def _pair_distances(a: Tensor, b: Tensor | Rows, i: Tensor, j: Tensor) -> Tensor
     return torch.cat(parts) if parts else a.new_empty(0, dtype=torch.float64)
 
 
-def _sphere_tile(queries: Tensor, centres: Tensor, radii: Tensor, centre: Tensor) -> Tensor:
+def _sphere_tile(queries: Tensor, centres: Tensor, radii: Tensor, centre: Tensor) -> list[Tensor]:
     q, c = centred(queries, centre), centred(centres, centre)
     q_norm, c_norm = q.norm(dim=1, keepdim=True), c.norm(dim=1)
-    radii_squared = radii.square().float()
-    gap = torch.addmm(c_norm.square() - radii_squared, q, c.T, alpha=-2).add_(q_norm.square())
-    error = (q_norm + c_norm).square_().add_(radii_squared).mul_(gamma(q.shape[1] + 32, q.dtype))
+    squared = torch.addmm(c_norm.square(), q, c.T, alpha=-2).add_(q_norm.square())
+    error = (q_norm + c_norm).square_().mul_(gamma(q.shape[1] + 34, q.dtype))
     error += 8 * q.shape[1] * torch.finfo(q.dtype).tiny
+    return [_sides(queries, centres, radius, squared, error) for radius in radii]
+
+
+def _sides(
+    queries: Tensor, centres: Tensor, radii: Tensor, squared: Tensor, error: Tensor
+) -> Tensor:
+    """Signs of the gaps to spheres, exact where rounding may have changed them."""
+    radii_squared = radii.square().float()
+    gap = squared - radii_squared
+    error = error + radii_squared * gamma(queries.shape[1] + 34, torch.float32)
     # NaN, of overflow, is beyond neither
     sides = (gap > error).view(torch.int8) - (gap < error.neg_()).view(torch.int8)
     i, j = (sides == 0).nonzero(as_tuple=True)

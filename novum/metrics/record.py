@@ -2,16 +2,38 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
 import torch
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
+from novum.core.cache import kept
 from novum.core.memory import free_device_bytes
 
 if TYPE_CHECKING:
     from novum.metrics.functional.frechet import Moments
     from novum.metrics.functional.intervals import Interval
+
+
+T = TypeVar("T")
+SCHEMA = 1  # raise it whenever the same key would mean other numbers
+
+
+class Keep(Protocol):
+    """Source of an array (n, columns) that depends on references alone: known, or computed."""
+
+    def __call__(
+        self, name: str, compute: Callable[[], NDArray], columns: int, dtype: DTypeLike = ..., /
+    ) -> NDArray: ...
+
+
+def compute_again(
+    name: str, compute: Callable[[], NDArray], columns: int, dtype: DTypeLike = float, /
+) -> NDArray:
+    """`Keep` of references without a name."""
+    return compute()
 
 
 class FeatureSets(NamedTuple):
@@ -26,6 +48,25 @@ class FeatureSets(NamedTuple):
     seed: int = 0  # of the random choices that metrics make
     # distance to and row of the training row nearest to each of fake, (n,) each
     nearest: tuple[Tensor, Tensor] | None = None
+    # names train and held-out features, as JSON has it: what depends on them alone is cached
+    references: tuple[str | int, ...] = ()
+    shared: dict[str, Any] | None = None  # what several measures of these sets need
+
+    @property
+    def keep(self) -> Keep:
+        """Source of arrays that depend on references and seed, the cache if they have a name.
+
+        Each rank reads and writes it for itself.
+        """
+        return partial(_kept, (*self.references, self.seed)) if self.references else compute_again
+
+    def once(self, name: str, compute: Callable[[], T]) -> T:
+        """Return what several measures need, computed by the first of them where sets share it."""
+        if self.shared is None:
+            return compute()
+        if name not in self.shared:
+            self.shared[name] = compute()
+        return self.shared[name]
 
     def to(self, device: torch.device) -> "FeatureSets":
         """The sets on a device; as they are if they would take more than half of its free memory.
@@ -39,7 +80,20 @@ class FeatureSets(NamedTuple):
         train, heldout, fake, near, logits = (x if x is None else x.to(device) for x in tensors)
         assert train is not None and fake is not None
         moments = None if self.moments is None else self.moments.to(device)
-        return FeatureSets(train, heldout, fake, moments, near, logits, self.seed, self.nearest)
+        return self._replace(
+            train=train, heldout=heldout, fake=fake, moments=moments, near=near, logits=logits
+        )
+
+
+def _kept(
+    key: tuple[str | int, ...],
+    name: str,
+    compute: Callable[[], NDArray],
+    columns: int,
+    dtype: DTypeLike = float,
+    /,
+) -> NDArray:
+    return kept([SCHEMA, *key, name], compute, columns, dtype)
 
 
 Values = tuple["float | Interval | None", ...]

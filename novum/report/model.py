@@ -474,6 +474,7 @@ class Report:
     negative_controls: dict[str, Control] = field(default_factory=dict)  # of each space
     membership: Membership | None = None  # of a model whose losses are known
     notes: list[str] = field(default_factory=list)
+    quick: bool = False  # in one feature space, and altered copies were not looked for
     novel_ngrams: dict[str, list[float | None]] = field(default_factory=dict)
     history: list[dict[str, float | None]] = field(default_factory=list)  # tag -> value
     settings: dict[str, str] = field(default_factory=dict)  # of a training run's model

@@ -28,8 +28,8 @@ HEADLINES = {  # how the verdicts of schema 1 open, most severe first
     "No copying found": Finding.NONE_FOUND,
 }
 LEFT_OUT = (
-    *("audit", "samples", "train", "facts", "reviewed", "notes", "novel_ngrams", "history"),
-    "settings",
+    *("audit", "samples", "train", "facts", "reviewed", "notes", "quick", "novel_ngrams"),
+    *("history", "settings"),
 )
 DOUBTS = ("Doubtful held-out images", "differ in kind from", "differs in kind from")  # schema 1
 
@@ -123,6 +123,8 @@ def dump(report: Report) -> dict[str, Any]:
     if report.membership is not None:
         content["membership"] = _known(asdict(report.membership))
     content["notes"] = report.notes
+    if report.quick:
+        content["quick"] = True
     for name in ("novel_ngrams", "history", "settings"):
         if getattr(report, name):
             content[name] = getattr(report, name)

@@ -13,6 +13,7 @@ import novum
 from novum.datamodules import ImageDataModule
 from novum.evaluation.verify import verify
 from novum.report.schema import read_report
+from novum.report.short_answer import short_answer
 
 FAST = {"features": "pixels"}
 
@@ -47,6 +48,37 @@ def expected(sets, tmp_path):
         np.save(tmp_path / f"{name}.npy", images.numpy())
     places = (tmp_path / f"{name}.npy" for name in ("samples", "train", "heldout"))
     return novum.evaluate(*places, **FAST)
+
+
+def test_a_quick_report_says_what_it_left_out(sets, tmp_path, digits):
+    """The same facts and matches as in full, in one space; none found is of unaltered copies."""
+    train = sets[1]
+    quick = novum.evaluate(*sets, features="pixels", quick=True, output=tmp_path / "quick")
+    full = novum.evaluate(*sets, features="pixels")
+    assert quick.finding == full.finding == "copying" and quick.facts == full.facts
+    assert quick.novelty["pixels"]["copy_rate"] == full.novelty["pixels"]["copy_rate"]
+    assert set(quick.quality["pixels"]) < set(full.quality["pixels"])
+    for metric in ("frechet_distance", "coverage"):
+        assert quick.quality["pixels"][metric] == full.quality["pixels"][metric]
+    assert not quick.power and any("without alignment and local" in x for x in quick.notes)
+    assert "without alignment and local" in quick.page
+    read = read_report(tmp_path / "quick" / "report.json")
+    assert read.quick and not full.quick
+    fresh, heldout = digits[500:1100], digits[1100:]
+    fresh = novum.evaluate(fresh, train, heldout, features="pixels", quick=True)
+    assert fresh.finding == "none_found"
+    assert "Altered copies, and parts of images, were not looked for" in fresh.verdict.text
+    assert "without --quick" in fresh.verdict.next
+    for report in (quick, fresh):
+        assert "altered copies, and parts of images, were not looked for" in short_answer(report)
+    assert "not looked for" not in short_answer(full)
+
+
+def test_quick_takes_one_space_of_images(sets):
+    with pytest.raises(ValueError, match="quick judges one feature space, features names 2"):
+        novum.evaluate(*sets, features="pixels,local", quick=True)
+    with pytest.raises(ValueError, match="quick is of images"):
+        novum.evaluate(["a"], ["b"], kind="text", quick=True)
 
 
 def table(images):

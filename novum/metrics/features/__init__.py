@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         reference_features,
         reference_moments,
         reference_neighbour_distances,
+        references_of,
     )
     from novum.metrics.features.loading import load_extractor
 
@@ -32,5 +33,6 @@ __all__ = [
     "reference_features",
     "reference_moments",
     "reference_neighbour_distances",
+    "references_of",
     "as_uint8",
 ]

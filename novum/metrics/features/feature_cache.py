@@ -110,6 +110,14 @@ def cache_together(source: Any, extractor: FeatureExtractor, size: int | None = 
         once_a_host(lambda: _store_rows(near_path, near))
 
 
+def references_of(
+    extractor: FeatureExtractor, train: Any, heldout: Any | None
+) -> tuple[str | int, ...]:
+    """Name of the features of two sets, all that they depend on."""
+    sides = [str(fingerprint(side)) for side in (train, heldout) if side is not None]
+    return (SCHEMA, extractor.spec, *sides)
+
+
 def _path(source: Any, extractor: FeatureExtractor, suffix: str) -> Path:
     return entry([SCHEMA, fingerprint(source), len(source), extractor.spec], f".{suffix}")
 

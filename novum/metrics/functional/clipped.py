@@ -8,10 +8,13 @@ ball around an outlier, can hold most samples.
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from novum.metrics.checks import check_features, check_same_width
+from novum.metrics.functional.manifold import Spheres, met_by_samples, spheres_of
 from novum.metrics.neighbours import distinct_rows, knn, neighbour_distances, sphere_sides
 from novum.metrics.record import FeatureSets, Measure, Metric
 from novum.metrics.subsets import equal_sizes
@@ -23,7 +26,14 @@ class ClippedDensityCoverage(NamedTuple):
 
 
 def clipped_density_coverage(
-    real: Tensor, fake: Tensor, k: int = 5, *, near: Tensor | None = None
+    real: Tensor,
+    fake: Tensor,
+    k: int = 5,
+    *,
+    near: Tensor | None = None,
+    spheres: Spheres | None = None,
+    met: Tensor | None = None,
+    ideal: float | None = None,
 ) -> ClippedDensityCoverage:
     """Fidelity and coverage of samples, each in [0, 1] and linear in the share of good samples.
 
@@ -32,6 +42,9 @@ def clipped_density_coverage(
         fake: Features of samples (m, d), m >= k.
         k: Neighbours that make the radius of a ball around a real row.
         near: `neighbour_distances(real, k)`, or of more neighbours, if known.
+        spheres: Those of k = 5, if known.
+        met: Distances (n, k) of each real row to the nearest fakes, if known.
+        ideal: `ideal_density(real, radii)`, if known.
 
     Raises:
         NotComputable: If there are too few rows.
@@ -41,18 +54,33 @@ def clipped_density_coverage(
     check_same_width(real=real, fake=fake)
     radii = (neighbour_distances(real, k) if near is None else near)[:, k]
     return ClippedDensityCoverage(
-        _clipped_density(real, fake, radii, k), _clipped_coverage(real, fake, radii, k)
+        _clipped_density(real, fake, radii, k, spheres, ideal),
+        _clipped_coverage(real, fake, radii, k, met),
     )
 
 
-def _clipped_density(real: Tensor, fake: Tensor, radii: Tensor, k: int) -> float:
+def _clipped_density(
+    real: Tensor,
+    fake: Tensor,
+    radii: Tensor,
+    k: int,
+    spheres: Spheres | None,
+    ideal: float | None,
+) -> float:
     """Mean of min(balls that hold a sample / k, 1), over that of the real rows, at most 1.
 
     Radii are clipped to their median, so that balls around outliers hold no more than others.
     """
     clipped = radii.clamp(max=radii.quantile(0.5))
-    ideal = (_balls_around(real, real, clipped) - 1).clamp(max=k).mean()  # less its own ball
-    return min(1.0, float(_balls_around(fake, real, clipped).clamp(max=k).mean() / ideal))
+    around = spheres.around if spheres else _balls_around(fake, real, clipped)
+    ideal = ideal_density(real, radii, k) if ideal is None else ideal
+    return min(1.0, float(around.clamp(max=k).mean() / ideal))
+
+
+def ideal_density(real: Tensor, radii: Tensor, k: int = 5) -> float:
+    """Mean of min(other balls that hold a real row, k)."""
+    clipped = radii.clamp(max=radii.quantile(0.5))
+    return float((_balls_around(real, real, clipped) - 1).clamp(max=k).mean())  # less its own ball
 
 
 def _balls_around(queries: Tensor, centres: Tensor, radii: Tensor) -> Tensor:
@@ -66,12 +94,14 @@ def _balls_around(queries: Tensor, centres: Tensor, radii: Tensor) -> Tensor:
     return counts[inverse]
 
 
-def _clipped_coverage(real: Tensor, fake: Tensor, radii: Tensor, k: int) -> float:
+def _clipped_coverage(
+    real: Tensor, fake: Tensor, radii: Tensor, k: int, met: Tensor | None
+) -> float:
     """Share of good samples at which balls would be filled as they are.
 
     A ball is filled by min(samples inside, k) / k. It is open, but holds an exact copy.
     """
-    distances = knn(real, fake, k).distances  # (n, k)
+    distances = knn(real, fake, k).distances if met is None else met  # (n, k)
     inside = (distances < radii[:, None]) | (distances == 0)
     filled = float(inside.double().mean())
     expected = expected_filling(len(real), len(fake), k)
@@ -113,7 +143,22 @@ def expected_filling(n: int, m: int, k: int = 5) -> Tensor:
 
 
 def _of_sets(sets: FeatureSets) -> ClippedDensityCoverage:
-    return clipped_density_coverage(*equal_sizes(sets.train, sets.fake), k=5, near=sets.near)
+    real, fake = equal_sizes(sets.train, sets.fake)
+    if sets.near is None:
+        return clipped_density_coverage(real, fake)
+    radii = sets.near[:, 5]
+
+    def compute() -> NDArray[np.float64]:
+        return np.array([[ideal_density(real, radii)]])
+
+    return clipped_density_coverage(
+        real,
+        fake,
+        near=sets.near,
+        spheres=spheres_of(sets),
+        met=met_by_samples(sets),
+        ideal=float(sets.keep(f"ideal density of {len(real)}", compute, 1)[0, 0]),
+    )
 
 
 MEASURES = (

@@ -12,10 +12,14 @@ from novum.metrics.neighbours import (
     knn,
     kth_neighbour_radii,
     neighbour_distances,
+    sides_of_spheres,
     sphere_sides,
+    squared_distances,
 )
 from novum.metrics.record import FeatureSets, Measure, Metric, Values
 from novum.metrics.subsets import equal_sizes
+
+NEAR = 1e-6  # of the squared norms: squared distances of less lose ten digits
 
 
 class PrecisionRecall(NamedTuple):
@@ -28,36 +32,79 @@ class DensityCoverage(NamedTuple):
     coverage: float
 
 
+class Spheres(NamedTuple):
+    """Contents of three balls around each real row: to its third and fifth neighbour, clipped."""
+
+    in_third: Tensor  # (m,) bool of the samples: inside any closed ball
+    in_fifth: Tensor  # (n,) samples inside each open ball
+    on_fifth: Tensor  # (n,) and on its sphere
+    around: Tensor  # (m,) closed balls of radii up to their median, that hold each sample
+
+
+def find_spheres(real: Tensor, fake: Tensor, near: Tensor) -> Spheres:
+    """All of them in one pass over the pairs, from `neighbour_distances(real, 5)`."""
+    first, inverse = distinct_rows(fake)
+    times = inverse.bincount().float()  # whole numbers, whose sums in a block are exact
+    kept, group = distinct_rows(real)
+    centres = group.bincount().float()  # equal ones have equal radii
+    radii = torch.stack([near[:, 3], near[:, 5], near[:, 5].clamp(max=near[:, 5].quantile(0.5))])
+    in_third = torch.zeros(len(first), dtype=torch.bool, device=near.device)
+    in_fifth, on_fifth = torch.zeros(2, len(kept), dtype=torch.float64, device=near.device)
+    around = torch.zeros(len(first), dtype=torch.float64, device=near.device)
+    for rows, columns, sides in sides_of_spheres(fake[first], real[kept], radii[:, kept]):
+        third, fifth, clipped = sides
+        in_third[rows] |= (third <= 0).any(1)
+        in_fifth[columns] += times[rows] @ (fifth < 0).float()
+        on_fifth[columns] += times[rows] @ (fifth == 0).float()
+        around[rows] += (clipped <= 0).float() @ centres[columns]
+    return Spheres(in_third[inverse], in_fifth[group], on_fifth[group], around[inverse])
+
+
 def precision_recall(
-    real: Tensor, fake: Tensor, k: int = 3, *, near: Tensor | None = None
+    real: Tensor,
+    fake: Tensor,
+    k: int = 3,
+    *,
+    near: Tensor | None = None,
+    spheres: Spheres | None = None,
 ) -> PrecisionRecall:
     """Share of each set inside the other's k-NN balls (Kynkäänniemi et al., 2019, 1904.06991).
 
-    `near` is `neighbour_distances(real, k)`, or of more neighbours, where it is known.
+    `near` is `neighbour_distances(real, k)`, or of more neighbours, and `spheres` are those of
+    k = 3, where they are known.
     """
     _check(real, fake, k)
     check_features(fake, "fake", at_least=k + 1)
     near = neighbour_distances(real, k) if near is None else near
-    precision = _inside_any(fake, real, near[:, k]).double().mean()
+    inside = spheres.in_third if spheres else _inside_any(fake, real, near[:, k])
+    precision = inside.double().mean()
     recall = _inside_any(real, fake, kth_neighbour_radii(fake, k)).double().mean()
     return PrecisionRecall(float(precision), float(recall))
 
 
 def density_coverage(
-    real: Tensor, fake: Tensor, k: int = 5, *, near: Tensor | None = None
+    real: Tensor,
+    fake: Tensor,
+    k: int = 5,
+    *,
+    near: Tensor | None = None,
+    spheres: Spheres | None = None,
+    met: Tensor | None = None,
 ) -> DensityCoverage:
     """Real balls that hold a fake / k, and share of balls that hold one (Naeem, 2020, 2002.09797).
 
     A ball is open. Where duplicates crowd its sphere they share the places left of its k, and an
     exact copy is always inside: a set against itself gives 1 and 1, duplicates or not. `near` is
-    `neighbour_distances(real, k)`, or of more neighbours, where it is known.
+    `neighbour_distances(real, k)`, or of more neighbours, `spheres` are those of k = 5, and `met`
+    (n, ...) has the distance of each real row to its nearest fake, where they are known.
     """
     _check(real, fake, k)
     near = (neighbour_distances(real, k) if near is None else near)[:, : k + 1]
     radii = near[:, k]
-    inside, on_sphere = _counts_by_ball(fake, real, radii)
+    counts = (spheres.in_fifth, spheres.on_fifth) if spheres else None
+    inside, on_sphere = counts or _counts_by_ball(fake, real, radii)
     density = (inside + _sphere_share(real, near) * on_sphere).sum() / (k * len(fake))
-    nearest = knn(real, fake, 1).distances[:, 0]
+    nearest = (knn(real, fake, 1).distances if met is None else met)[:, 0]
     coverage = ((nearest < radii) | (nearest == 0)).double().mean()
     return DensityCoverage(float(density), float(coverage))
 
@@ -84,7 +131,9 @@ def realism(real: Tensor, fake: Tensor, k: int = 3, *, near: Tensor | None = Non
     kept = radii <= radii.median()
     real, radii = real[kept].double(), radii[kept]
     best = [
-        (radii / _distances(block, real)).nan_to_num(nan=torch.inf, posinf=torch.inf).amax(1)
+        (radii / _distances(block.double(), real))
+        .nan_to_num(nan=torch.inf, posinf=torch.inf)
+        .amax(1)
         for block in fake.split(256)
     ]
     return torch.cat(best)
@@ -137,8 +186,13 @@ def _counts_by_ball(queries: Tensor, centres: Tensor, radii: Tensor) -> tuple[Te
 
 
 def _distances(queries: Tensor, reference: Tensor) -> Tensor:
-    """Exact (b, n) distances by direct difference."""
-    return torch.cdist(queries.double(), reference, compute_mode="donot_use_mm_for_euclid_dist")
+    """(b, n) distances of float64 rows; near ones, whose digits cancel, by direct difference."""
+    scale = queries.square().sum(1, keepdim=True) + reference.square().sum(1)
+    squared = torch.addmm(scale, queries, reference.T, alpha=-2)
+    row, column = (~(squared > NEAR * scale)).nonzero(as_tuple=True)
+    for i, j in zip(row.split(4096), column.split(4096), strict=True):
+        squared[i, j] = squared_distances(queries[i], reference[j])
+    return squared.sqrt()
 
 
 def _check(real: Tensor, fake: Tensor, k: int) -> None:
@@ -147,16 +201,32 @@ def _check(real: Tensor, fake: Tensor, k: int) -> None:
     check_same_width(real=real, fake=fake)
 
 
+def spheres_of(sets: FeatureSets) -> Spheres | None:
+    """Spheres of sets of equal sizes, found once; None of too few rows, or if `near` is unknown."""
+    near, (real, fake) = sets.near, equal_sizes(sets.train, sets.fake)
+    if near is None:
+        return None
+    return sets.once("spheres", lambda: find_spheres(real, fake, near))
+
+
+def met_by_samples(sets: FeatureSets) -> Tensor | None:
+    """Distances (n, 5) of real rows to the nearest fakes, found once; None of fewer than 5."""
+    real, fake = equal_sizes(sets.train, sets.fake)
+    return sets.once("met", lambda: knn(real, fake, 5).distances) if len(fake) >= 5 else None
+
+
 def _density_coverage(sets: FeatureSets) -> Values:
     real, fake = equal_sizes(sets.train, sets.fake)
-    found = density_coverage(real, fake, k=5, near=sets.near)
+    found = density_coverage(
+        real, fake, k=5, near=sets.near, spheres=spheres_of(sets), met=met_by_samples(sets)
+    )
     return *found, expected_coverage(len(real), len(fake), k=5)
 
 
 def _precision_recall(sets: FeatureSets) -> Values:
     """Precision with its interval, over draws of samples: training images stay what they are."""
     real, fake = equal_sizes(sets.train, sets.fake)
-    found = precision_recall(real, fake, k=3, near=sets.near)
+    found = precision_recall(real, fake, k=3, near=sets.near, spheres=spheres_of(sets))
     return wilson_interval(round(found.precision * len(fake)), len(fake)), found.recall
 
 

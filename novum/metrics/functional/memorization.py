@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from novum.core.errors import NotComputable
-from novum.core.precision import full_precision
+from novum.metrics.candidate_filter import Rows
 from novum.metrics.checks import check_features, check_same_width
 from novum.metrics.functional.frechet import (
     FRECHET_DISTANCE,
@@ -20,7 +21,7 @@ from novum.metrics.functional.frechet import (
     known_moments,
 )
 from novum.metrics.neighbours import knn
-from novum.metrics.record import FeatureSets, Measure, Metric, Values
+from novum.metrics.record import FeatureSets, Keep, Measure, Metric, Values, compute_again
 from novum.metrics.subsets import choose_rows
 
 MOST_ROWS = 50_000  # of each set that the test takes
@@ -33,23 +34,41 @@ def memorization_distance(real: Tensor, fake: Tensor) -> float:
     """Mean over generated of min over real of 1 - |cos| (Bai et al., 2021, 2106.03062)."""
     _check(real=real, fake=fake)
     near = _most_similar(real, fake)
-    similarity = (_unit(real[near]) * _unit(fake)).sum(1).abs()
-    return float((1 - similarity).clamp(min=0).mean())
+    parts = [(_unit(real[n]) * _unit(x)).sum(1) for n, x in zip(*_blocks(near, fake), strict=True)]
+    return float((1 - torch.cat(parts).abs()).clamp(min=0).mean())
+
+
+def _blocks(*tables: Tensor) -> list[tuple[Tensor, ...]]:
+    return [table.split(2048) for table in tables]
 
 
 def _most_similar(real: Tensor, fake: Tensor) -> Tensor:
-    """Row (m,) of `real` with the largest |cos| to each of `fake`, up to float32's rounding."""
-    units = _unit(fake).float()
-    best = torch.full((len(fake),), -1.0, device=fake.device)
-    index = torch.zeros(len(fake), dtype=torch.int64, device=fake.device)
-    with full_precision(fake.device):
-        for start in range(0, len(real), 4096):
-            block = _unit(real[start : start + 4096]).float().T
-            for own in torch.arange(len(fake), device=fake.device).split(1024):
-                largest, at = (units[own] @ block).abs_().max(1)
-                index[own] = torch.where(largest > best[own], at + start, index[own])
-                best[own] = torch.maximum(best[own], largest)
-    return index
+    """Row (m,) of `real` with the largest |cos| to each of `fake`, up to float32's rounding.
+
+    Of unit vectors, that is the one nearest to a row or to its opposite, which is none where no
+    feature is negative.
+    """
+    units = torch.cat([_unit(block).float() for block in fake.split(2048)])
+    near = knn(units, _Directions(real), 1)
+    if min(float(x.amin()) for x in (real, fake)) >= 0:
+        return near.indices[:, 0]
+    opposite = knn(-units, _Directions(real), 1)
+    return torch.where(opposite.distances < near.distances, *(x.indices for x in (opposite, near)))[
+        :, 0
+    ]
+
+
+class _Directions(Rows):
+    """Unit vectors, float32, computed as they are read; rows of zeros, which have none, are far."""
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__(table, torch.arange(len(table), device=table.device))
+
+    def __getitem__(self, index: slice | Tensor) -> Tensor:
+        read = super().__getitem__(index)
+        found = _unit(read).float()
+        found[~(read != 0).any(-1), 0] = 3.0  # beyond any unit vector
+        return found
 
 
 def memorization_informed_frechet_distance(
@@ -90,27 +109,63 @@ def data_copying_test(
     num_cells: int = 3,
     *,
     seed: int = 0,
+    nearest: tuple[Tensor, Tensor] | None = None,
+    keep: Keep = compute_again,
 ) -> float:
     """C_T: far below 0 if samples lie nearer to training than held-out data do (Meehan, 2020).
 
     2004.05675. The mean over cells of a Mann-Whitney z-score, weighted by held-out counts, where
     20 or more samples fall. Without `cells`, k-means on train makes them (in 64 principal
-    components if d > 64). It is not a standard normal: its spread depends on the cells.
+    components if d > 64). It is not a standard normal: its spread depends on the cells. `nearest`
+    has the distances (n,) and rows (n,) of the nearest training rows where known, and `keep` what
+    depends on the references alone.
     """
     _check(train=train, heldout=heldout, fake=fake)
-    labels = _kmeans_cells(train, heldout, fake, num_cells, seed) if cells is None else cells
+    t, h, g = _kmeans_cells(train, heldout, fake, num_cells, seed, keep) if cells is None else cells
+
+    def of_heldout() -> NDArray[np.float64]:
+        return _nearest_in_cell(heldout, train, h, t).cpu().numpy()[:, None]
+
+    of_fake = _nearest_in_cell(fake, train, g, t, nearest)
+    known = keep("C_T", of_heldout, 1) if cells is None else of_heldout()
+    distance = torch.from_numpy(known)[:, 0].to(of_fake)
     weights, scores = [], []
-    for cell in labels[0].unique():
-        t, h, g = (x[c == cell] for x, c in zip((train, heldout, fake), labels, strict=True))
-        if len(g) > 20 and len(h) > 0:
-            weights.append(len(h))
-            scores.append(_mann_whitney_z(knn(g, t, 1).distances, knn(h, t, 1).distances))
+    for cell in t.unique():
+        own, others = of_fake[g == cell], distance[h == cell]
+        if len(own) > 20 and len(others) > 0:
+            weights.append(len(others))
+            scores.append(_mann_whitney_z(own, others))
     if not weights:
         raise NotComputable(
             f"no cell holds more than 20 of the {len(fake)} samples and a held-out row:"
             " add samples or use fewer cells"
         )
     return float(np.average(scores, weights=weights))
+
+
+def _nearest_in_cell(
+    rows: Tensor,
+    train: Tensor,
+    cells: Tensor,
+    train_cells: Tensor,
+    nearest: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Distance (n,) of each row to the nearest training row of its cell; inf in an empty one.
+
+    Only rows whose `nearest` training row is of another cell are searched for.
+    """
+    found = torch.full((len(rows),), torch.inf, dtype=torch.float64, device=train.device)
+    missing = torch.ones(len(rows), dtype=torch.bool, device=train.device)
+    if nearest is not None:
+        distance, row = (x.to(train.device) for x in nearest)
+        missing = train_cells[row] != cells
+        found[~missing] = distance[~missing]
+    for cell in cells[missing].unique():
+        own = ((cells == cell) & missing).nonzero()[:, 0]
+        there = (train_cells == cell).nonzero()[:, 0]
+        if len(there):
+            found[own] = knn(rows[own], Rows(train, there), 1).distances[:, 0]
+    return found
 
 
 def _mann_whitney_z(fake: Tensor, heldout: Tensor) -> float:
@@ -122,24 +177,54 @@ def _mann_whitney_z(fake: Tensor, heldout: Tensor) -> float:
     return (u - (n * m / 2 - 0.5)) / (n * m * (n + m + 1) / 12) ** 0.5
 
 
-def _kmeans_cells(train: Tensor, heldout: Tensor, fake: Tensor, count: int, seed: int) -> Cells:
+def _kmeans_cells(
+    train: Tensor, heldout: Tensor, fake: Tensor, count: int, seed: int, keep: Keep
+) -> Cells:
+    def of_references() -> NDArray[np.int64]:
+        model = of_train()
+        return np.concatenate([_cell_of(x, model) for x in (train, heldout)])[:, None]
+
+    def of_train() -> NDArray[np.float64]:
+        return _fit_cells(train, count, seed)
+
+    width = train.shape[1] + 1
+    labels = torch.from_numpy(keep("cells of references", of_references, 1, np.int64))[:, 0]
+    own = torch.from_numpy(_cell_of(fake, keep("cells", of_train, width)))
+    t, h, g = (x.to(train.device) for x in (*labels.split([len(train), len(heldout)]), own))
+    return t, h, g
+
+
+def _fit_cells(train: Tensor, count: int, seed: int) -> NDArray[np.float64]:
+    """k-means of training: cells as rows of weights and a bias, the largest of which is a row's.
+
+    |P x - c|^2 less |P x|^2 is linear in x, whatever linear map P comes first.
+    """
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
 
-    sets = [x.detach().cpu().double().numpy() for x in (train, heldout, fake)]
-    chosen = choose_rows(torch.arange(len(train)), FITTED).numpy()
-    if train.shape[1] > 64 and len(chosen) > 64:
-        pca = PCA(64, random_state=seed).fit(sets[0][chosen])
-        sets = [pca.transform(x) for x in sets]
+    x = choose_rows(train, FITTED).detach().cpu().double().numpy()
+    mean, components = np.zeros(x.shape[1]), np.eye(x.shape[1])
+    if x.shape[1] > 64 and len(x) > 64:
+        pca: Any = PCA(64, random_state=seed).fit(x)
+        mean, components = pca.mean_, pca.components_
     kmeans: Any = KMeans(min(count, len(train)), random_state=seed)
-    kmeans.set_params(n_init=10).fit(sets[0][chosen])
-    t, h, g = (torch.from_numpy(kmeans.predict(x)).to(train.device) for x in sets)
-    return t, h, g
+    centres = kmeans.set_params(n_init=10).fit((x - mean) @ components.T).cluster_centers_
+    weights = centres @ components
+    bias = -weights @ mean - 0.5 * np.square(centres).sum(1)
+    return np.concatenate([weights, bias[:, None]], 1)
+
+
+def _cell_of(x: Tensor, model: NDArray[np.float64]) -> NDArray[np.int64]:
+    parts = [
+        (block.detach().cpu().double().numpy() @ model[:, :-1].T + model[:, -1]).argmax(1)
+        for block in x.split(8192)
+    ]
+    return np.concatenate(parts)
 
 
 def _unit(x: Tensor) -> Tensor:
     x = x.double()
-    return x / x.norm(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+    return x / x.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
 
 
 def _check(**features: Tensor) -> None:
@@ -160,7 +245,11 @@ def _data_copying(sets: FeatureSets) -> Values:
     train, heldout, fake = (
         choose_rows(x, MOST_ROWS) for x in (sets.train, sets.heldout, sets.fake)
     )
-    return (data_copying_test(train, heldout, fake, seed=sets.seed),)
+    whole = len(train) == len(sets.train) and len(fake) == len(sets.fake)
+    nearest = sets.nearest if whole else None
+    return (
+        data_copying_test(train, heldout, fake, seed=sets.seed, nearest=nearest, keep=sets.keep),
+    )
 
 
 MEASURES = (

@@ -26,6 +26,7 @@ MOST_LISTS = 4096
 NOWHERE = 2**62  # the key of no descriptor; comes after all
 ABSENT = 4.0  # squared distance of unit vectors, beyond all that count
 AT_ONCE = 2**14  # queries
+AT_HAND = 2**10  # descriptors whose products stay in the CPU's cache
 
 
 class Quantiser(NamedTuple):
@@ -181,9 +182,12 @@ def exact_distances(
     for key, own in zip(wanted.split(step), queries.split(step), strict=True):
         there = key < NOWHERE
         distance = torch.full(key.shape, ABSENT)
-        known = descriptors(key[there]).float()
-        mine = own.float().repeat_interleave(there.sum(1), 0)
-        distance[there] = 2 - 2 * (known * mine).sum(1) / SCALE**2  # whole numbers below 2^24
+        query = there.nonzero()[:, 0].split(AT_HAND)
+        known = descriptors(key[there]).split(AT_HAND)
+        products = [  # whole numbers below 2^24
+            (x.float() * own[q].float()).sum(1) for x, q in zip(known, query, strict=True)
+        ]
+        distance[there] = 2 - 2 * torch.cat(products) / SCALE**2
         yield distance
 
 

@@ -1,10 +1,11 @@
 """Training and held-out images in blocks, each held by one rank and kept on disk.
 
 What a detector reads of a block of rows is a few arrays, in the cache under the fingerprint of the
-images; they are mapped while they are used, so that a process holds no more than a block. Blocks
-are dealt out to the ranks. Samples go to all of them, and what is found in a block comes back.
+images; the last MAPPED bytes of those used stay mapped, so that a process holds no more. Blocks are
+dealt out to the ranks. Samples go to all of them, and what is found in a block comes back.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,8 +23,10 @@ from novum.metrics.novelty.pool import Pool
 UNIT = 512  # rows: blocks begin at multiples of it in their set
 MOST_BLOCKS = 128  # of a reference, until a block has LARGEST rows
 LARGEST = 2**16
+MAPPED = 2**30  # bytes of arrays that stay mapped: to open a file takes longer than to read a row
 
 Arrays = dict[str, Tensor]
+_mapped: OrderedDict[Path, Mapping[str, Tensor]] = OrderedDict()  # the last one used is the last
 
 
 class Block(NamedTuple):
@@ -95,10 +98,10 @@ class ReferenceBlocks:
             like: (0, ...) of the shape and type of what is read.
         """
         taken = like.new_empty(len(wanted), *like.shape[1:])
-        number = self._number(wanted)
-        for block in number.unique().tolist():
-            mine = (number == block).nonzero()[:, 0]
-            within = wanted[mine].clone()
+        number, order = self._number(wanted).sort(stable=True)
+        blocks, counts = number.unique_consecutive(return_counts=True)
+        for block, mine in zip(blocks.tolist(), order.split(counts.tolist()), strict=True):
+            within = wanted[mine]
             (within if within.ndim == 1 else within[:, 0]).sub_(self.every[block].first)
             taken[mine] = load(self.every[block], within)
         return taken
@@ -159,13 +162,21 @@ class StoredArrays:
 
     def known(self) -> Mapping[str, Tensor]:
         """The arrays, which were there before."""
+        if self.path in _mapped:
+            _mapped.move_to_end(self.path)
+            return _mapped[self.path]
         found = self.load()
         if found is None:
             raise OSError(f"{self.path} went from the cache while it was used")
+        if found is not self._kept:
+            _mapped[self.path] = found
+            while len(_mapped) > 1 and sum(map(_bytes, _mapped.values())) > MAPPED:
+                _mapped.popitem(last=False)
         return found
 
     def keep(self, arrays: Arrays) -> None:
         """Write them, the last of the names last: without it the rest is not read."""
+        _mapped.pop(self.path, None)
         for name in self.names:
             array = arrays[name].cpu().numpy()
             store(self._file(name), lambda file, array=array: np.save(file, array))
@@ -174,6 +185,10 @@ class StoredArrays:
 
     def _file(self, name: str) -> Path:
         return self.path.with_suffix(f".{name}.npy")
+
+
+def _bytes(arrays: Mapping[str, Tensor]) -> int:
+    return sum(array.nbytes for array in arrays.values())
 
 
 def positions_of(pool: Pool, total: int) -> Tensor:

@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from novum.metrics.candidate_filter import padded
+from novum.core.precision import full_precision
+from novum.metrics.candidate_filter import (
+    exact_sums,
+    gamma,
+    padded,
+    screening_dtypes,
+    values_at_once,
+)
 from novum.metrics.neighbours import halved_sum
 
 LOW, GRID = 16, 8  # sides of the image that is described, and of a view
@@ -55,8 +62,9 @@ def windows(side: int, *offsets: float) -> list[View]:
 
 FAR = [view for view in windows(20, 0, 3, 6, 9, 12) if max(abs(view.x), abs(view.y)) > 0.3]
 
-# pairs of (view of the sample, view of the pool image)
-FAMILIES: list[list[tuple[View, View]]] = [
+Family = list[tuple[View, View]]  # of the sample, and of the pool image
+
+FAMILIES: list[Family] = [
     [(WHOLE, pool) for pool in (WHOLE, *windows(28, 0, 2, 4))],
     [(WHOLE, pool) for pool in windows(24, 0, 2, 4, 6, 8)],
     [(WHOLE, pool) for pool in windows(16, 0, 8, 16)],
@@ -154,8 +162,9 @@ class Descriptions:
 class Search:
     """The best candidates so far of each sample, in each family, of the tiles that were seen.
 
-    Of scores that are equal the first position in the pool counts, which knows no labels: so the
-    candidates do not depend on who saw which tile, or when.
+    Products of rounded descriptions leave out what cannot be a candidate; the others are scored in
+    float32. Of scores that are equal the first position in the pool counts, which knows no labels:
+    so the candidates do not depend on who saw which tile, or when.
 
     Args:
         samples: uint8 (m, c, 32, 32).
@@ -166,25 +175,34 @@ class Search:
         self, samples: Tensor, descriptions: Descriptions, exclude: Tensor | None = None
     ) -> None:
         self.descriptions, self.exclude = descriptions, exclude
-        self.seen = [  # in blocks of one size, as the last bit varies with it
-            torch.cat([descriptions(part, SAMPLE_VIEWS) for part in x.split(SAMPLE_BLOCK)], 1)
-            for x in (samples, samples.flip(-1))
-        ]
+        self.seen = torch.stack(
+            [  # in blocks of one size, as the last bit varies with it
+                torch.cat([descriptions(part, SAMPLE_VIEWS) for part in x.split(SAMPLE_BLOCK)], 1)
+                for x in (samples, samples.flip(-1))
+            ]
+        )
+        self.rounded, self.error = _rounded(self.seen)
         self.best = [Best.none(len(samples), samples.device) for _ in FAMILIES]
 
     def add(self, tile: Tile) -> None:
         """Look for candidates among the images of a tile."""
         views = self.descriptions(tile.images, POOL_VIEWS)
-        for start in range(0, self.seen[0].shape[1], SAMPLE_BLOCK):
+        rounded, error = _rounded(views)
+        slack = (1.02 * (self.error.amax(0) + error.max() + _rounding(rounded.dtype)))[:, None]
+        for start in range(0, self.seen.shape[2], SAMPLE_BLOCK):
             part = slice(start, start + SAMPLE_BLOCK)
             none = (tile.positions < 0)[None]
             if self.exclude is not None:
                 none = none | (tile.positions[None] == self.exclude[part, None])
-            samples = [seen[:, part] for seen in self.seen]
-            for pairs, best, first in zip(
-                _pairs(samples, views), self.best, FIRST_PAIRS, strict=True
-            ):
-                _add(best, part, pairs, tile.positions, none, first)
+            own = self.rounded[:, :, part]
+            for family, best, first in zip(FAMILIES, self.best, FIRST_PAIRS, strict=True):
+                known = Best(*(x[part] for x in best))
+                scores = _largest(family, own, rounded).masked_fill_(none, -1)
+                hits = _hits(scores, known.scores[:, -1:], slack[part])
+                step = max(1, values_at_once(views.device) // (len(family) * views.shape[2]))
+                for some in hits.split(step):
+                    each = _each(family, self.seen[:, :, part], views, *some.T)
+                    _take_in(known, some[:, 0], tile.positions[some[:, 1]], each, first)
 
 
 class Best(NamedTuple):
@@ -213,43 +231,75 @@ def _first(scores: Tensor, positions: Tensor, starts: Tensor) -> Best:
     return Best(*(x.gather(1, order) for x in (scores, positions, starts)))
 
 
-Pair = tuple[Tensor, Tensor]  # descriptions of a sample view (m, d) and of a pool view (n, d)
+def _rounded(described: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit vectors as products take them, and the largest error (..., n) over the views."""
+    rounded = described.to(screening_dtypes(described.device)[0])
+    return rounded, (described - rounded).norm(dim=-1).amax(-2)
 
 
-def _pairs(seen: list[Tensor], pool_views: Tensor) -> Iterator[list[Pair]]:
-    """Each family's pairs of descriptions, in the order of STARTS."""
-    for family in FAMILIES:
-        yield [
-            (views[SAMPLE_VIEWS.index(sample)], pool_views[POOL_VIEWS.index(pool)])
-            for views in seen
-            for sample, pool in family
-        ]
+def _rounding(dtype: torch.dtype) -> float:
+    """Largest error of a product of unit vectors, and of its sum in float32."""
+    return torch.finfo(dtype).eps / 2 + 4 * gamma(WIDTH + 2, torch.float32)
 
 
-def _add(
-    best: Best, part: slice, pairs: list[Pair], positions: Tensor, none: Tensor, first: int
-) -> None:
-    """Take in the pool images whose best pair of views is most alike a sample's."""
-    scores = pairs[0][0] @ pairs[0][1].T
-    for sample, pool in pairs[1:]:
-        torch.maximum(scores, sample @ pool.T, out=scores)
-    scores = scores.masked_fill_(none, -torch.inf)
-    known = Best(*(x[part] for x in best))
-    limit = known.scores[:, -1:]
+def _largest(family: Family, samples: Tensor, views: Tensor) -> Tensor:
+    """The largest product (m, n) of a family's pairs, 0 if none is above."""
+    shape = samples.shape[2], views.shape[1]
+    largest, product = torch.zeros(2, *shape, dtype=views.dtype, device=views.device)
+    with exact_sums(), full_precision(views.device):
+        for own in samples:
+            for sample, pool in family:
+                one, other = own[SAMPLE_VIEWS.index(sample)], views[POOL_VIEWS.index(pool)]
+                torch.mm(one, other.T, out=product)
+                torch.maximum(_ordered(largest), _ordered(product), out=_ordered(largest))
+    return largest
+
+
+def _ordered(x: Tensor) -> Tensor:
+    """From 0 up, bfloat16 is in the order of its bits, and integers compare faster."""
+    return x.view(torch.int16) if x.dtype == torch.bfloat16 else x
+
+
+def _hits(scores: Tensor, limit: Tensor, slack: Tensor) -> Tensor:
+    """Places (k, 2) in rounded scores, -1 where there is none, of all that may exceed the limit."""
     if not bool(limit.isfinite().all()):  # at first
-        limit = limit.maximum(scores.topk(PER_FAMILY).values[:, -1:])
-    row, column = ((scores >= limit) & scores.isfinite()).nonzero(as_tuple=True)
+        count = min(PER_FAMILY, scores.shape[1])
+        limit = limit.maximum(scores.topk(count).values[:, -1:].float() - slack)
+    return (scores >= (limit - slack).clamp(min=0)).nonzero()
+
+
+def _each(family: Family, samples: Tensor, views: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """Products (pairs, k) of samples and pool images in each pair of views, as in STARTS."""
+    found = []
+    for own in samples:
+        for sample, pairs in itertools.groupby(family, key=lambda pair: pair[0]):
+            numbers = [POOL_VIEWS.index(pool) for _, pool in pairs]
+            known = (
+                views[numbers].index_select(1, column)
+                if len(numbers) > 1
+                else views[numbers[0]].index_select(0, column)[None]
+            )
+            found.append(
+                halved_sum(known.mul_(own[SAMPLE_VIEWS.index(sample)].index_select(0, row)))
+            )
+    return torch.cat(found)
+
+
+def _take_in(best: Best, row: Tensor, positions: Tensor, each: Tensor, first: int) -> None:
+    """Take in pool images, by their products with the samples of ascending rows."""
+    scores, pair = each.max(0)
+    kept = scores >= best.scores[row, -1]
+    row, scores, pair, positions = (x[kept] for x in (row, scores, pair, positions))
     if not len(row):
         return
-    each = torch.stack([halved_sum(sample[row] * pool[column]) for sample, pool in pairs])
     rows, own = row.unique_consecutive(return_inverse=True)
     new = Best(
-        padded(own, len(rows), scores[row, column], -torch.inf),
-        padded(own, len(rows), positions[column], NOWHERE),
-        padded(own, len(rows), each.argmax(0) + first, 0),
+        padded(own, len(rows), scores, -torch.inf),
+        padded(own, len(rows), positions, NOWHERE),
+        padded(own, len(rows), pair + first, 0),
     )
-    merged = merge([Best(*(x[rows] for x in known)), new])
-    for x, y in zip(known, merged, strict=True):
+    merged = merge([Best(*(x[rows] for x in best)), new])
+    for x, y in zip(best, merged, strict=True):
         x[rows] = y
 
 

@@ -9,6 +9,9 @@ from novum.metrics.functional import (
     rarity,
     realism,
 )
+from novum.metrics.functional.clipped import clipped_density_coverage, ideal_density
+from novum.metrics.functional.manifold import find_spheres
+from novum.metrics.neighbours import knn, kth_neighbour_radii, neighbour_distances
 
 
 @pytest.fixture
@@ -53,6 +56,26 @@ def test_ties_on_a_grid():
     assert density_coverage(x, x) == pytest.approx((1, 1), abs=1e-12)
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_one_pass_finds_what_each_metric_finds(normal, whole):
+    """With ties on a grid, and rows that occur again."""
+    real, fake = normal(300, 3), 0.9 * normal(260, 3, seed=1)
+    if whole:
+        real, fake = (2 * real).round(), (2 * fake).round()
+    real, fake = torch.cat([real, real[:40]]), torch.cat([fake, fake[:30], real[:9]])
+    near = neighbour_distances(real, 5)
+    spheres, met = find_spheres(real, fake, near), knn(real, fake, 5).distances
+    found = (
+        precision_recall(real, fake, near=near, spheres=spheres),
+        density_coverage(real, fake, near=near, spheres=spheres, met=met),
+        clipped_density_coverage(
+            real, fake, near=near, spheres=spheres, met=met, ideal=ideal_density(real, near[:, 5])
+        ),
+    )
+    alone = (f(real, fake) for f in (precision_recall, density_coverage, clipped_density_coverage))
+    assert found == tuple(alone)
+
+
 def test_far_sets_do_not_meet(normal):
     real, fake = normal(50, 4), normal(50, 4, seed=1) + 100
     assert precision_recall(real, fake) == (0, 0)
@@ -90,6 +113,17 @@ def test_realism_by_hand():
     # radii at k = 1: 1, 1, 2, 97; the two smaller ones count
     score = realism(real, torch.tensor([[2.0], [1.5], [1], [-4]]), k=1)
     assert score.tolist() == [1, 2, float("inf"), 0.25]
+
+
+def test_realism_is_that_of_direct_differences(normal):
+    """Near copies far from the origin keep their digits."""
+    real = 1000 + normal(60, 8).double()
+    fake = torch.cat([real[:20] + 1e-7 * normal(20, 8, 1), 1000 + normal(20, 8, 2)])
+    radii = kth_neighbour_radii(real, 3)
+    kept = radii <= radii.median()
+    distances = (fake[:, None] - real[kept]).square().sum(2).sqrt()
+    expected = (radii[kept] / distances).amax(1)
+    torch.testing.assert_close(realism(real, fake), expected, rtol=1e-8, atol=0)
 
 
 def test_realism_of_copies_in_a_crowd_is_infinite():

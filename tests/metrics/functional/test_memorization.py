@@ -1,20 +1,44 @@
 import pytest
 import scipy.stats
 import torch
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
 
 from novum.metrics.functional import (
     authenticity,
     data_copying_test,
     frechet_distance_from_features,
+    memorization,
     memorization_distance,
     memorization_informed_frechet_distance,
 )
+from novum.metrics.neighbours import knn
 
 
 def test_memorization_distance_by_hand():
     real = torch.tensor([[1.0, 0], [0, 2]])
     fake = torch.tensor([[3.0, 0], [1, 1], [-1, 0]])
     assert memorization_distance(real, fake) == pytest.approx((0 + 1 - 0.5**0.5 + 0) / 3)
+
+
+@pytest.mark.parametrize("least", [-torch.inf, 0.0])
+def test_memorization_distance_is_the_definitions(normal, least):
+    """Opposite vectors are alike too, and rows of zeros are like none."""
+    real, fake = (normal(n, 6, seed).clamp(min=least) for n, seed in ((400, 0), (300, 1)))
+    real[::7], fake[::11] = 0, 0
+    unit = [x.double() / x.double().norm(dim=1, keepdim=True).clamp(min=1e-9) for x in (real, fake)]
+    expected = (1 - (unit[1] @ unit[0].T).abs()).amin(1).mean()
+    assert memorization_distance(real, fake) == pytest.approx(float(expected), rel=1e-6)
+    assert memorization_distance(torch.zeros(9, 6), fake) == 1
+
+
+def test_directions_are_of_rows_however_they_are_read(normal):
+    rows = normal(9, 6).index_fill(0, torch.tensor([4]), 0)
+    found = memorization._Directions(rows)
+    expected = torch.nn.functional.normalize(rows.double(), dim=1).float()
+    expected[4, 0] = 3
+    torch.testing.assert_close(found[torch.arange(8).view(2, 4)], expected[:8].view(2, 4, 6))
+    torch.testing.assert_close(found[3:7], expected[3:7])
 
 
 def test_a_generator_of_twenty_copies_is_penalised(normal):
@@ -84,6 +108,35 @@ def test_cells_without_heldout_or_enough_samples_are_left_out(normal):
         for c, y in zip(cells, far, strict=True)
     )
     assert data_copying_test(*sets, labels) == one
+
+
+def test_what_is_known_of_the_references_spares_work_alone(normal):
+    """Known neighbours change nothing, and k-means is fitted once for the same references."""
+    train, heldout, fake = normal(900, 70), normal(300, 70, 1), normal(400, 70, 2)
+    expected, stored = data_copying_test(train, heldout, fake), {}
+
+    def keep(name, compute, columns, dtype=float):
+        if name not in stored:
+            stored[name] = compute().astype(dtype)
+        assert stored[name].shape[1:] == (columns,)
+        return stored[name]
+
+    nearest = tuple(x[:, 0] for x in knn(fake, train, 1))
+    for _ in range(2):
+        found = data_copying_test(train, heldout, fake, nearest=nearest, keep=keep)
+        assert found == expected
+    assert len(stored) == 3
+    stored["C_T"] = stored["C_T"] + 1
+    other = data_copying_test(train, heldout, fake, nearest=nearest, keep=keep)
+    assert other < expected
+
+
+def test_cells_are_those_of_k_means(normal):
+    x = normal(500, 70)
+    reduced = PCA(64, random_state=0).fit(x.double().numpy())
+    kmeans = KMeans(3, random_state=0, n_init=10).fit(reduced.transform(x.double().numpy()))
+    model = memorization._fit_cells(x, 3, 0)
+    assert (memorization._cell_of(x, model) == kmeans.labels_).all()
 
 
 def test_data_copying_is_seeded_and_reduces_wide_features(normal):

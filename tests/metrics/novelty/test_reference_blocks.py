@@ -175,6 +175,20 @@ def test_a_second_detector_reads_what_the_first_has_read(monkeypatch, sets):
     assert torch.equal(first.evidence, second.evidence)
 
 
+def test_the_last_arrays_used_stay_mapped(monkeypatch, tmp_path):
+    """As many as fit; what is written anew is read anew."""
+    monkeypatch.setattr(module, "_mapped", module.OrderedDict())
+    monkeypatch.setattr(module, "MAPPED", 2 * 800)
+    stored = [StoredArrays(tmp_path / f"{i}", ["a"]) for i in range(3)]
+    for number, one in enumerate(stored):
+        one.keep({"a": torch.full((100,), number)})
+    for number in (0, 1, 0, 2):
+        assert (stored[number].known()["a"] == number).all()
+    assert list(module._mapped) == [stored[0].path, stored[2].path]
+    stored[2].keep({"a": torch.full((100,), 7)})
+    assert (stored[2].known()["a"] == 7).all() and (stored[1].known()["a"] == 1).all()
+
+
 @pytest.mark.parametrize("build", [AlteredCopyDetector, LocalCopyDetector])
 def test_too_little_disk_is_one_line_before_the_work(build, monkeypatch, sets):
     train, heldout, _ = sets

@@ -7,6 +7,10 @@ from torch.nn import functional as F
 from novum.metrics.novelty import retrieval
 from novum.metrics.novelty.alterations import alter
 from novum.metrics.novelty.retrieval import (
+    FAMILIES,
+    PER_FAMILY,
+    POOL_VIEWS,
+    SAMPLE_VIEWS,
     STARTS,
     WHOLE,
     Best,
@@ -76,6 +80,29 @@ def test_the_source_is_a_candidate(attack, pool, descriptions):
     assert candidates.positions.shape == candidates.starts.shape
     found = (candidates.positions == torch.arange(30)[:, None]).any(1)
     assert found.double().mean() >= 0.95
+
+
+@pytest.mark.parametrize("rounding", ["native", "bfloat16", "float32"])
+def test_candidates_are_those_of_every_product(rounding, pool, descriptions, monkeypatch):
+    """Of all pairs of views in float64: nothing is lost to rounding; flat images are none's kin."""
+    if rounding != "native":
+        dtypes = [getattr(torch, rounding)]
+        monkeypatch.setattr(retrieval, "screening_dtypes", lambda _: dtypes)
+    pool = torch.cat([pool, torch.full_like(pool[:3], 7), pool[:9]])
+    samples = torch.cat([alter(pool[:40], "cropped to 88%"), torch.zeros_like(pool[:2])])
+    found = retrieve(samples, pool, descriptions)
+    views = descriptions(pool, POOL_VIEWS).double()
+    seen = [descriptions(x, SAMPLE_VIEWS).double() for x in (samples, samples.flip(-1))]
+    for number, family in enumerate(FAMILIES):
+        products = [
+            own[SAMPLE_VIEWS.index(sample)] @ views[POOL_VIEWS.index(other)].T
+            for own in seen
+            for sample, other in family
+        ]
+        best = torch.stack(products).amax(0).topk(PER_FAMILY).values
+        part = slice(number * PER_FAMILY, (number + 1) * PER_FAMILY)
+        torch.testing.assert_close(found.scores[:, part].double(), best, rtol=0, atol=2e-6)
+        assert all(len(row.unique()) == PER_FAMILY for row in found.positions[:, part])
 
 
 def test_starts_say_what_was_done(pool, descriptions):

@@ -28,6 +28,7 @@ from novum.evaluation.generators import (
     named_function,
 )
 from novum.evaluation.latent_figures import load_labeller
+from novum.evaluation.onnx_generator import SUFFIX, OnnxGenerator
 from novum.evaluation.request import Request
 
 NUM_SAMPLES = 10_000  # drawn from a checkpoint
@@ -87,6 +88,9 @@ def open_samples(request: Request) -> tuple[Opened, ImageGenerator | None]:
         with evaluating(given):
             images = draw_samples(generator, n, seed)
         return Opened(where, ImageArray(images), None), generator
+    if isinstance(given, str) and given.endswith(SUFFIX):
+        model = OnnxGenerator(given)
+        return Opened(given, ImageArray(draw_samples(model, n, seed)), None, is_array=True), model
     if is_function_name(given) or is_function(given):
         where = given if isinstance(given, str) else function_name(given)
         function = named_function(given) if isinstance(given, str) else given

@@ -58,6 +58,7 @@ allow a judgement, or too little evidence if --fail-on names it; 5 a --require i
 --verify finds a change
 """
 PLACES = ("samples", "train", "heldout")
+WRITTEN = ("json", "markdown", "model_card", "junit")  # for programs and pages, or to stdout
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -79,8 +80,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--verify and --compare: give one of them")
     if options.verify is None and bool(options.samples) == bool(options.compare):
         parser.error("--samples or --compare is needed, one of them")
-    if [str(options.json), str(options.markdown), str(options.junit)].count("-") > 1:
-        parser.error("only one of --json, --markdown and --junit can be - (stdout)")
+    if [str(getattr(options, name)) for name in WRITTEN].count("-") > 1:
+        parser.error("only one of --json, --markdown, --model-card and --junit can be - (stdout)")
     waived = options.fail_on and "cannot_judge" in options.fail_on.split(",")
     if waived and options.heldout == "none":
         parser.error(
@@ -116,6 +117,7 @@ def _parser() -> Parser:
     )
     add("--json", metavar="FILE|-", type=Path, help="report.json there too; -: to stdout, alone")
     add("--markdown", metavar="FILE|-", type=Path, help="the comment on a pull request")
+    add("--model-card", metavar="FILE|-", type=Path, help="the verdict as a hub's README.md")
     add("--junit", metavar="FILE|-", type=Path, help="the gate as JUnit XML")
     add(
         "--redacted",
@@ -230,7 +232,7 @@ def _verify(options: argparse.Namespace) -> None:
 def _aside(options: argparse.Namespace) -> Iterator[TextIO]:
     """Stdout, to which nothing for people goes where a program reads it."""
     stdout = sys.stdout
-    if "-" in map(str, (options.json, options.markdown, options.junit)):
+    if "-" in (str(getattr(options, name)) for name in WRITTEN):
         with contextlib.redirect_stdout(sys.stderr):
             yield stdout
     else:

@@ -1,4 +1,4 @@
-"""A generator that has learnt nothing: training images, moved by a pixel, dimmed and noisy.
+"""A generator that has learnt nothing: training images, a little paler, and noisy.
 
 novum-evaluate examples.copier:draw digits --num-samples 1000
 """
@@ -24,8 +24,6 @@ def draw(n: int, seed: int) -> Tensor:
     random = torch.Generator().manual_seed(seed)
     images = training_images()
     images = images[torch.randint(len(images), (n,), generator=random)].float()
-    moved = torch.stack([images.roll(pixels, 3) for pixels in (-1, 0, 1)])  # to the side
-    images = moved[torch.randint(3, (n,), generator=random), torch.arange(n)]
     light = 0.85 + 0.15 * torch.rand(n, 1, 1, 1, generator=random)
     noise = NOISE * torch.randn(images.shape, generator=random)
     return (images * light + noise).round().clamp(0, 255).to(torch.uint8)

@@ -1,6 +1,7 @@
 """Exported generators make the checkpoint's images; exported text models its texts."""
 
 import json
+import sys
 
 import onnx
 import onnxruntime
@@ -108,6 +109,12 @@ def test_what_has_no_graph_is_refused_in_one_line(tmp_path):
         graph_of(text, "best.ckpt")
     with pytest.raises(ValueError, match="holds a Linear: export needs a generator"):
         graph_of(torch.nn.Linear(1, 1), "best.ckpt")
+
+
+def test_without_onnx_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ValueError, match="needs onnxscript: pip install onnx onnxscript"):
+        write_onnx(graph_of(tiny_gan(), "best.ckpt"), tmp_path / "model.onnx")
 
 
 def test_from_a_checkpoint(checkpoint_of_gan, tmp_path, capsys):

@@ -106,3 +106,18 @@ def test_images_that_another_program_writes_are_judged(tmp_path):
                             follow=60, num_samples=10)  # fmt: skip
     thread.join()
     assert report.samples.n == 10 and report.samples.path == str(tmp_path / "out")
+
+
+def test_texts_that_are_written_are_judged(tmp_path):
+    words = [f"word{i} and some more of it, line {i}" for i in range(400)]
+    (tmp_path / "train.txt").write_text("\n".join(words[:200]))
+    (tmp_path / "heldout.txt").write_text("\n".join(words[200:]))
+    (tmp_path / "out").mkdir()
+    for i in range(3):
+        (tmp_path / "out" / f"{i}.txt").write_text(f"text number {i}: " + words[i] * 3)
+    (tmp_path / "out" / "3.txt.part").write_text("half")
+    report = novum.evaluate(tmp_path / "out", tmp_path / "train.txt", tmp_path / "heldout.txt",
+                            kind="text", follow=30, num_samples=2)  # fmt: skip
+    assert report.samples.texts == 2 and report.samples.path == str(tmp_path / "out")
+    with pytest.raises(ValueError, match="an ONNX file makes images"):
+        novum.evaluate("m.onnx", tmp_path / "train.txt", kind="text")

@@ -10,8 +10,8 @@ import numpy as np
 
 from novum.core.errors import InputError, NotFoundError, first_line
 from novum.core.files import check_regular, open_regular
+from novum.core.hub_places import is_hub
 from novum.core.memory import available_bytes
-from novum.core.places import is_hub
 from novum.datamodules.images import ImageDataModule
 from novum.datamodules.sources import builtin_datasets as loaders
 from novum.datamodules.sources.decode import ImageTransform

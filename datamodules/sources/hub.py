@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from novum.core import distributed
 from novum.core.cache import cache_folder
 from novum.core.errors import InputError, first_line
-from novum.core.places import DATASETS, HUB
+from novum.core.hub_places import DATASETS, HUB
 
 NAME = r"\w[\w.-]*/\w[\w.-]*"
 MODEL = re.compile(rf"({NAME})(?:@([\w./-]+?))?(?:/((?:[^/@]+/)*[^/@]+\.(?:ckpt|onnx)))?")

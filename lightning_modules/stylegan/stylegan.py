@@ -295,6 +295,8 @@ class TruncatedImages(nn.Module):
         cutoff: Layers that are pulled (null: all).
     """
 
+    means: Tensor | None  # of w, of each class
+
     def __init__(self, generator: StyleGANGenerator, psi: float, cutoff: int | None) -> None:
         super().__init__()
         self.generator, self.psi, self.cutoff = generator, psi, cutoff

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from novum.core.distributed import process_group
 from novum.core.errors import NovumError
-from novum.core.places import DATASETS, is_hub
+from novum.core.hub_places import DATASETS, is_hub
 from novum.evaluation.request import Request, feature_list, for_code
 from novum.report.model import Report
 

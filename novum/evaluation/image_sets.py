@@ -12,7 +12,7 @@ from novum.core.checkpoints import load_module
 from novum.core.devices import default_device
 from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError, NovumError
-from novum.core.places import is_hub
+from novum.core.hub_places import is_hub
 from novum.core.protocols import BLOCK, ImageGenerator, require_styles
 from novum.core.security import Untrusted, arguments_of_run
 from novum.core.seeds import derived_seed

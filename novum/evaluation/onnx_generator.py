@@ -177,7 +177,9 @@ def find_inputs(given: list[Any], place: str) -> Inputs:
     z, labels = found["z"], found.get("labels")
     batches = {x.shape[0] for x in (z, labels) if x is not None and isinstance(x.shape[0], int)}
     if len(batches) > 1:
-        raise InputError(f"--samples {place} takes {z.shape} latents and {labels.shape} labels")
+        raise InputError(
+            f"--samples {place} takes {z.shape} latents and {labels and labels.shape} labels"
+        )
     return Inputs(
         z.name,
         tuple(z.shape[1:]),
@@ -191,7 +193,7 @@ def find_inputs(given: list[Any], place: str) -> Inputs:
 
 
 def _kind(one: Any) -> str | None:
-    """What an input is, by its type and shape; None if it is none that a generator has."""
+    """Kind of an input, by its type and shape; None if a generator has none of that kind."""
     shape = list(one.shape)
     if one.type in FLOATS:
         sized = len(shape) > 1 and all(isinstance(x, int) and x > 0 for x in shape[1:])

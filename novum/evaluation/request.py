@@ -134,7 +134,7 @@ def check(request: Request) -> None:
 
 
 def _check_follow(request: Request) -> None:
-    if not 0 < request.follow < MOST_SECONDS:  # pyright: ignore[reportOptionalOperand]
+    if not 0 < (request.follow or 0) < MOST_SECONDS:
         raise InputError(f"--follow {request.follow}: give seconds without a change, such as 60")
     place = request.samples
     if not isinstance(place, str) or place.endswith((".ckpt", ".onnx")) or "://" in place:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from novum.core import distributed
 from novum.core.checkpoints import load_module
 from novum.core.errors import InputError
+from novum.core.hub_places import is_hub
 from novum.core.memory import available_bytes
-from novum.core.places import is_hub
 from novum.core.security import arguments_of_run
 from novum.core.seeds import derived_seed
 from novum.core.vocabulary import Vocabulary

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from novum.core.errors import InputError
-from novum.core.places import is_hub
+from novum.core.hub_places import is_hub
 from novum.core.run_record import code_version, novum_version
 from novum.core.security.trust import trusts_all
 from novum.evaluation.generators import is_function_name

@@ -122,9 +122,11 @@ def at_hand(request: Request) -> Request:
         request = replace(request, samples=str(fetch_model(samples)))
         request.say(f"samples: {samples} is at {request.samples}")
     elif request.follow is not None:
+        from novum.datamodules.sources.suffixes import OTHERS, PACKED, UNREAD
         from novum.evaluation.arriving import wait_for_files
 
-        found = wait_for_files(samples, request.follow, request.num_samples)
+        others = OTHERS | PACKED | UNREAD if request.kind == "image" else ()
+        found = wait_for_files(samples, request.follow, request.num_samples, others)
         request = replace(request, samples=found, num_samples=None, follow=None)
     return request
 

@@ -1,12 +1,13 @@
 """Samples that are still being written: files are taken once they are whole."""
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from novum.core import distributed
-from novum.core.bars import progress
+from novum.core.bars import progress, shows_bars
 from novum.core.errors import InputError, NotFoundError, NovumError
 
 DONE = "_SUCCESS"  # the file that ends a job's output, as Hadoop and Spark write it
@@ -30,17 +31,20 @@ class _Seen(NamedTuple):
 class Folder:
     """Files of a folder, and for how long each has not changed."""
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self.path, self.clock = path, clock
+    def __init__(
+        self,
+        path: Path,
+        clock: Callable[[], float] = time.monotonic,
+        others: Collection[str] = (),
+    ) -> None:
+        self.path, self.clock, self.others = path, clock, others
         self.seen: dict[Path, _Seen] = {}
         self.changed = clock()  # when anything in the folder last did
 
     def look(self) -> None:
         now, found = self.clock(), {}
-        for file in self.path.rglob("*"):
+        for file in self._files():
             try:
-                if not file.is_file() or self._unfinished(file):
-                    continue
                 stat = file.stat()
             except OSError:  # renamed meanwhile
                 continue
@@ -53,8 +57,13 @@ class Folder:
             self.changed = now
         self.seen = found
 
-    def _unfinished(self, file: Path) -> bool:
-        return file.name == DONE or file.name.startswith(".") or file.name.endswith(UNFINISHED)
+    def _files(self) -> Iterator[Path]:
+        """Files whose names do not say that they are unfinished, or of another kind."""
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                unfinished = name == DONE or name.startswith(".") or name.endswith(UNFINISHED)
+                if not unfinished and Path(name).suffix.lower().lstrip(".") not in self.others:
+                    yield Path(folder, name)
 
     def whole(self) -> list[Path]:
         """Files that are not empty and have not changed for a while, oldest first."""
@@ -71,6 +80,7 @@ def wait_for_files(
     place: str,
     quiet: float,
     count: int | None = None,
+    others: Collection[str] = (),
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str | Arrived:
@@ -83,11 +93,13 @@ def wait_for_files(
         quiet: Seconds without a change after which nothing more is expected. The file `_SUCCESS`
             says so at once.
         count: Files that are enough.
+        others: Suffixes, without the dot, of files that do not count.
     """
     found: list[str | Arrived | Exception] = []
     if distributed.is_rank_zero():
         try:
-            found = [_wait(place, quiet, count, clock, sleep)]
+            folder = Folder(Path(place).expanduser(), clock, others)
+            found = [_wait(place, folder, quiet, count, sleep)]
         except NovumError as error:
             found = [error]
     (first, *_) = [x for part in distributed.all_gather_objects(found, "samples") for x in part]
@@ -97,25 +109,22 @@ def wait_for_files(
 
 
 def _wait(
-    place: str,
-    quiet: float,
-    count: int | None,
-    clock: Callable[[], float],
-    sleep: Callable[[float], None],
+    place: str, folder: Folder, quiet: float, count: int | None, sleep: Callable[[float], None]
 ) -> str | Arrived:
-    folder = Folder(Path(place).expanduser(), clock)
     if folder.path.exists() and not folder.path.is_dir():
         raise InputError(f"--follow waits for files in a folder: {place} is a file, leave it out")
-    with progress(None, "waiting for samples", total=count or 0, delay=0) as bar:
+    hidden = count is None and not shows_bars()  # of no known number there are no tenths
+    with progress(None, "waiting for samples", total=count, delay=0, disable=hidden) as bar:
         shown = 0
         while True:
             folder.look()
             files = folder.whole()
-            bar.update(min(len(files), count or len(files)) - shown)
-            shown = max(shown, min(len(files), count or len(files)))
+            if len(files) > shown:
+                bar.update(min(len(files), count or len(files)) - shown)
+                shown = len(files)
             if count is not None and len(files) >= count:
                 return Arrived(place, sorted(files[:count]))
-            over = clock() - folder.changed >= max(quiet, SETTLED)
+            over = folder.clock() - folder.changed >= max(quiet, SETTLED)
             if over or (folder.done and len(files) == len(folder.seen)):
                 return _all(place, files, folder, quiet, count)
             sleep(LOOK)

@@ -28,7 +28,7 @@ class Clock:
 
 def waited(folder, quiet, count=None, **events):
     clock = Clock(**events)
-    return wait_for_files(str(folder), quiet, count, clock, clock.sleep), clock.now
+    return wait_for_files(str(folder), quiet, count, (), clock, clock.sleep), clock.now
 
 
 def write(path, content=b"x"):
@@ -94,6 +94,7 @@ def test_images_that_another_program_writes_are_judged(tmp_path):
 
     def writer():
         (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "labels.csv").write_text("not an image")
         for i, image in enumerate(images[:14]):
             part = tmp_path / "out" / f"{i:02d}.png.tmp"
             Image.fromarray(image).save(part, "PNG")

@@ -87,6 +87,7 @@ def _verdict(report: Report) -> str:
     verdict = report.verdict
     said = f"> {MARKS[verdict.tone]} **{escaped(verdict.headline)}.** {escaped(one_number(report))}"
     rest = " ".join(verdict.sentences)
+    rest = rest[:1].upper() + rest[1:]  # it goes on from the headline elsewhere
     return said.rstrip() + (f"\n>\n> {escaped(rest)}" if rest else "")
 
 
@@ -164,7 +165,8 @@ def _made_by(report: Report) -> str:
 
 def model_name(place: str) -> str:
     """`dcgan_digits` of runs/dcgan_digits/version_0/checkpoints/best.ckpt; else the file's stem."""
-    parts = Path(place).parts
-    if len(parts) > 3 and parts[-2] == "checkpoints" and re.fullmatch(r"version_\d+", parts[-3]):
-        return parts[-4]
-    return Path(place).stem or "generator"
+    path = Path(place)
+    if path.parent.name != "checkpoints":
+        return path.stem or "generator"
+    run = path.parents[1]
+    return (run.parent if re.fullmatch(r"version_\d+", run.name) else run).name or path.stem

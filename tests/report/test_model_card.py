@@ -25,6 +25,8 @@ def test_the_hub_s_client_reads_the_header_and_the_figures():
 def test_every_figure_stands_with_its_interval_and_the_verdict_first():
     found = report(rate=SOME, flagged=21, p=0.0001, gate=COPIES)
     text = model_card(found, "dcgan")
+    said = text.split("\n>\n> ")[1]
+    assert said[0].isupper()
     assert text.index(found.verdict.headline) < text.index("## What it makes")
     assert "| kernel&#95;distance | pixels | 0.1 | 0.05 to 0.15 | – |" in text
     assert "| copy&#95;rate | pixels | 2.0% | 1.2% to 3.0% | – |" in text
@@ -68,4 +70,6 @@ def test_redacted_cards_name_no_place():
 
 def test_a_run_gives_the_name():
     assert model_name("runs/dcgan_digits/version_3/checkpoints/best.ckpt") == "dcgan_digits"
+    assert model_name("release/dcgan_digits/checkpoints/best.ckpt") == "dcgan_digits"
+    assert model_name("checkpoints/best.ckpt") == "best"
     assert model_name("out/model.onnx") == "model" and model_name("/") == "generator"

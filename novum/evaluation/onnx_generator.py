@@ -59,6 +59,7 @@ class OnnxGenerator:
         self.inputs = find_inputs(self.session.get_inputs(), place)
         self.num_classes = _classes(known, place) if self.inputs.labels else 0
         self.range = known.get(RANGE)
+        self.declared = self.range is not None
         if self.range not in (None, *RANGES):
             raise InputError(
                 f"{place}: {RANGE} is {self.range!r}: give one of {' or '.join(RANGES)}"
@@ -113,18 +114,21 @@ class OnnxGenerator:
         low, high = float(made.min()), float(made.max())
         if not np.isfinite([low, high]).all():
             raise InputError(f"--samples {self.place} makes values that are not finite")
-        if self.range is None:
+        if not self.declared:
             self.range = self._guessed(low, high)
         if self.range == "0,255":
             return made.round().clamp(0, 255).to(torch.uint8)
         return (signed_to_uint8 if self.range == "-1,1" else unit_to_uint8)(made)
 
     def _guessed(self, low: float, high: float) -> str:
-        """The range of a first batch, if it can be one alone."""
-        if 0 <= low and high <= 1:
-            return "0,1"
-        if -1 <= low <= DARK and high <= 1:
-            return "-1,1"
+        """The range of a first batch, if it can be one alone; later ones must keep to it."""
+        found = self.range
+        if found is None and -1 <= low <= DARK:
+            found = "-1,1"
+        elif found is None and low >= 0:
+            found = "0,1"
+        if found is not None and high <= 1 and low >= (-1 if found == "-1,1" else 0):
+            return found
         raise InputError(
             f"--samples {self.place} makes floats from {low:.3g} to {high:.3g}, neither 0 to 1 nor"
             f" plainly -1 to 1: {MEND.format(key=RANGE, value=RANGES[0])}"

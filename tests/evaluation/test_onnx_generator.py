@@ -67,6 +67,13 @@ def test_floats_that_may_mean_anything_are_refused(tmp_path, last, says):
         OnnxGenerator(model(tmp_path / "m.onnx", last=last)).sample(70, seed=0)
 
 
+def test_later_batches_keep_to_the_range_of_the_first(tmp_path):
+    generator = OnnxGenerator(model(tmp_path / "m.onnx", last="Identity"))
+    generator.range = "0,1"  # as a first batch may have looked
+    with pytest.raises(ValueError, match="makes floats from -"):
+        generator.sample(5, seed=2)
+
+
 def test_what_a_file_says_of_its_range_counts(tmp_path):
     z = latents(5, 2)
     given = {"value_range": "-1,1"}

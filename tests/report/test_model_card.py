@@ -25,8 +25,9 @@ def test_the_hub_s_client_reads_the_header_and_the_figures():
 def test_every_figure_stands_with_its_interval_and_the_verdict_first():
     found = report(rate=SOME, flagged=21, p=0.0001, gate=COPIES)
     text = model_card(found, "dcgan")
-    said = text.split("\n>\n> ")[1]
-    assert said[0].isupper()
+    none = report(gate={"needed": 27})
+    assert none.verdict.sentences[0].startswith("none found")  # after the headline and a colon
+    assert "\n> None found" in model_card(none, "dcgan")
     assert text.index(found.verdict.headline) < text.index("## What it makes")
     assert "| kernel&#95;distance | pixels | 0.1 | 0.05 to 0.15 | – |" in text
     assert "| copy&#95;rate | pixels | 2.0% | 1.2% to 3.0% | – |" in text

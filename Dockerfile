@@ -1,8 +1,8 @@
 # Novum in a container, for CPUs or for NVIDIA GPUs:
 #   docker build --tag novum .
 #   docker build --tag novum:cuda --build-arg DEVICE=cuda .
-#   docker run --rm --volume "$PWD:/work" novum novum-evaluate out/ data/train data/test
-#   docker run --rm --gpus all --volume "$PWD:/work" novum:cuda novum-train fit --config dcgan_digits
+#   docker run --rm --volume "$PWD:/data" novum novum-evaluate out/ data/train data/test
+#   docker run --rm --gpus all --volume "$PWD:/data" novum:cuda novum-train fit --config dcgan_digits
 ARG PYTHON=3.11-slim-bookworm
 ARG DEVICE=cpu
 
@@ -38,8 +38,8 @@ FROM python:${PYTHON}
 COPY --from=installed /opt/novum /opt/novum
 ENV PATH=/opt/novum/bin:$PATH NOVUM_CACHE=/cache NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
-RUN useradd --create-home --uid 1000 novum && install --directory --owner novum /cache /work
+RUN useradd --create-home --uid 1000 novum && install --directory --owner novum /cache /data
 USER novum
-WORKDIR /work
+WORKDIR /data
 VOLUME /cache
 CMD ["novum-evaluate", "--help"]

@@ -169,12 +169,7 @@ def find_inputs(given: list[Any], place: str) -> Inputs:
     for one in given:
         kind = _kind(one)
         if kind is None or kind in found:
-            listed = "; ".join(f"{x.name} {x.type[7:-1]} {x.shape}" for x in given)
-            raise InputError(
-                f"--samples {place} takes {listed}: a generator takes latents, floats (N, d) or"
-                " (N, d, 1, 1), and may take labels, integers (N,), and one integer as seed; wrap"
-                " another in a function: --samples module:function"
-            )
+            raise _other_inputs(given, place)
         found[kind] = one
     if "z" not in found:
         raise InputError(f"--samples {place} takes no latents, floats (N, d): it is no generator")
@@ -193,6 +188,15 @@ def find_inputs(given: list[Any], place: str) -> Inputs:
         INTEGERS[labels.type] if labels else np.int64,
         found["seed"].name if "seed" in found else None,
         tuple(found["seed"].shape) if "seed" in found else (),
+    )
+
+
+def _other_inputs(given: list[Any], place: str) -> InputError:
+    listed = "; ".join(f"{x.name} {x.type[7:-1]} {x.shape}" for x in given)
+    return InputError(
+        f"--samples {place} takes {listed}: a generator takes latents, floats (N, d) or"
+        " (N, d, 1, 1), and may take labels, integers (N,), and one integer as seed; wrap another"
+        " in a function: --samples module:function"
     )
 
 

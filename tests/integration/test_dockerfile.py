@@ -101,7 +101,7 @@ def test_it_keeps_the_rules_for_either_device(device):
     ("USER novum\n", "", "DL3002"),
     ("USER novum", "USER root", "DL3002"),
     ("3.11-slim-bookworm", "latest", "DL3006"),
-    ("WORKDIR /work", "WORKDIR work", "DL3000"),
+    ("WORKDIR /data", "WORKDIR data", "DL3000"),
     ('CMD ["novum-evaluate", "--help"]', "CMD novum-evaluate", "DL3025"),
     ("COPY configs configs", "COPY config configs", "is not here"),
     ("COPY novum novum", "ADD novum novum", "DL3020"),

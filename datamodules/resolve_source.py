@@ -10,13 +10,12 @@ import numpy as np
 
 from novum.core.errors import InputError, NotFoundError, first_line
 from novum.core.files import check_regular, open_regular
-from novum.core.hub_places import is_hub
+from novum.core.hub_places import dataset_name, is_hub
 from novum.core.memory import available_bytes
 from novum.datamodules.images import ImageDataModule
 from novum.datamodules.sources import builtin_datasets as loaders
 from novum.datamodules.sources.decode import ImageTransform
 from novum.datamodules.sources.decode_all import decode_all, drop_bad, fits
-from novum.datamodules.sources.hub import dataset_name
 from novum.datamodules.sources.image_sources import ImageSource, LazyImages
 from novum.datamodules.sources.in_memory import images_in_memory, images_of_array
 from novum.datamodules.sources.local_tables import BUILDERS, holds_tables

@@ -7,20 +7,11 @@ from pathlib import Path, PurePosixPath
 from novum.core import distributed
 from novum.core.cache import cache_folder
 from novum.core.errors import InputError, first_line
-from novum.core.hub_places import DATASETS, HUB
+from novum.core.hub_places import DATASETS, HUB, NAME
 
-NAME = r"\w[\w.-]*/\w[\w.-]*"
 MODEL = re.compile(rf"({NAME})(?:@([\w./-]+?))?(?:/((?:[^/@]+/)*[^/@]+\.(?:ckpt|onnx)))?")
 KINDS = (".ckpt", ".onnx")
 BEST = ("best", "last")  # stems of checkpoints, in the order that they are taken
-
-
-def dataset_name(place: str) -> str:
-    """`OWNER/NAME[:CONFIG]`, or `NAME`, as `datasets` calls a data set of the hub."""
-    name = place.removeprefix(DATASETS).rstrip("/")
-    if not place.startswith(DATASETS) or not re.fullmatch(rf"({NAME}|\w[\w.-]*)(:[\w.-]+)?", name):
-        raise InputError(f"{place} is no data set: give {DATASETS}OWNER/NAME, or OWNER/NAME:CONFIG")
-    return name
 
 
 def fetch_model(place: str) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from novum.core.errors import InputError, printable
+from novum.core.hub_places import dataset_name, is_hub
 
 KINDS = ("image", "text")
 LARGEST_SEED = 2**31 - 1
@@ -110,6 +111,8 @@ def check(request: Request) -> None:
     if request.num_samples is not None:
         if not isinstance(request.num_samples, int) or request.num_samples < 2:
             raise InputError(f"--num-samples {request.num_samples}: at least 2 are needed")
+    for place in filter(is_hub, (request.train, request.heldout)):
+        dataset_name(place)
     if request.follow is not None:
         _check_follow(request)
     of_text = request.text_column or request.encoding != "utf-8" or request.on_bad_text == "skip"

@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 from novum.core import distributed
 from novum.core.checkpoints import load_module
 from novum.core.errors import InputError
-from novum.core.hub_places import is_hub
+from novum.core.hub_places import dataset_name, is_hub
 from novum.core.memory import available_bytes
 from novum.core.security import arguments_of_run
 from novum.core.seeds import derived_seed
 from novum.core.vocabulary import Vocabulary
 from novum.datamodules.sources.corpus import Corpus, TextSource
-from novum.datamodules.sources.hub import dataset_name
 from novum.datamodules.sources.huggingface import open_splits
 from novum.datamodules.sources.raw_images import Omission, say_omissions
 from novum.datamodules.sources.text_documents import LeftOut, Reading, as_row, documents, readable

@@ -77,6 +77,7 @@ def test_too_little_is_one_line(tmp_path, place, count, says):
 
 
 @pytest.mark.parametrize(("given", "says"), [
+    ({"train": "hf://a/b"}, "hf://a/b is no data set"),  # before anything is drawn
     ({"follow": 0}, "follow 0: give seconds"),
     ({"follow": float("nan")}, "follow nan: give seconds"),
     ({"follow": 5, "samples": "a.onnx"}, "is of a folder"),

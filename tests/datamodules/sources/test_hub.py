@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from huggingface_hub import constants
 
-from novum.datamodules.sources.hub import choose_file, dataset_name, fetch_model
+from novum.core.hub_places import dataset_name
+from novum.datamodules.sources.hub import choose_file, fetch_model
 
 SHA = "ab" * 20
 

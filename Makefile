@@ -9,7 +9,7 @@ COMPILE = $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 
 # a process for each core, each with one thread: OpenMP reads the variable when torch is imported
 PYTEST = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
 
-.PHONY: demo check test install install-test lint types docs audit lock clean
+.PHONY: demo check test install install-test lint types docs audit lock release-checkpoints clean
 
 demo: install
 	$(BIN)/python train.py fit --config configs/dcgan_digits.yaml
@@ -56,6 +56,10 @@ $(TOOLS)/installed: .ci/tools.txt
 	$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install $(PINNED) .ci/tools.txt
 	touch $@
+
+# the checkpoints of a release with their reports, in release/: half an hour and more on two cores
+release-checkpoints: install
+	$(BIN)/python .ci/release_checkpoints.py $(RELEASE)
 
 clean:
 	rm -rf .venv build dist site *.egg-info runs

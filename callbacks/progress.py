@@ -2,6 +2,7 @@
 
 import math
 import resource
+import shutil
 import sys
 import time
 from typing import Any
@@ -14,6 +15,8 @@ from novum.core.bars import shows_bars
 from novum.core.protocols import Staged, seen, unit
 
 FEW = 3  # losses that are shown one by one
+WIDE = 100  # columns that Lightning's bar needs beside losses and speed
+NARROW = "{percentage:.0f}% {n_fmt}/{total_fmt} <{remaining}{postfix}"  # has room for them in 60
 
 
 class ProgressBar(TQDMProgressBar):
@@ -28,6 +31,8 @@ class ProgressBar(TQDMProgressBar):
 
     def __init__(self, refresh_rate: int = 50) -> None:
         super().__init__(refresh_rate=refresh_rate)
+        if shutil.get_terminal_size().columns < WIDE:
+            self.BAR_FORMAT = NARROW
         self._mark: tuple[float, int] | None = None  # time and count of the last update
         self._rate = 0.0
         self._shown = 0.0  # time of the last update

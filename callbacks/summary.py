@@ -280,7 +280,7 @@ def print_table(
     """First, best and last value of each metric; the last alone where there is but one."""
     final = history[-1][1]
     table = Table(title=f"{history[-1][0]:,} {counted} seen")
-    table.add_column("metric")
+    table.add_column("metric", overflow="fold")  # whole, in the narrowest terminal too
     several = len(history) > 1
     values = ("first", "best", "last") if several else ("value",)
     for heading in (*values, "95% interval"):

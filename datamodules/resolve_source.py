@@ -10,6 +10,7 @@ import numpy as np
 
 from novum.core.errors import InputError, NotFoundError, first_line
 from novum.core.files import check_regular, open_regular
+from novum.core.hub_places import dataset_name, is_hub
 from novum.core.memory import available_bytes
 from novum.datamodules.images import ImageDataModule
 from novum.datamodules.sources import builtin_datasets as loaders
@@ -194,6 +195,8 @@ def _arguments_of_cut(
         return {"dataset": where}
     if not both_sides:
         return None
+    if is_hub(where):
+        return {"dataset": "huggingface", "path": dataset_name(where)}
     path = _existing(where)
     if path.suffix in (".npy", ".npz"):
         raise InputError(f"{where} is given for both sides: give another file of held-out images")
@@ -230,11 +233,13 @@ def _load(where: str, whole: bool, options: Reading) -> Splits:
     """Undecoded images of a path, or of a built-in set's name; in one set if `whole`."""
     if where in loaders.FIXED:
         return Splits(join_sets([side for side in loaders.load(where) if side]))
+    columns = options.image_column, None, options.split
+    if is_hub(where):
+        return loaders.load("huggingface", dataset_name(where), *columns, whole=whole)
     path = _existing(where)
     if path.suffix in (".npy", ".npz"):
         return Splits(RawSet(ArrayRows(read_array(path), where)))
     if holds_tables(path, options.follow_links):
-        columns = options.image_column, None, options.split
         return loaders.load("huggingface", str(path), *columns, options.follow_links, whole)
     if not path.is_dir():
         raise InputError(f"{where} is not a kind of file that is read: give {KINDS}")

@@ -16,6 +16,21 @@ from novum.lightning_modules.training_utils import require_labels
 SAMPLE_CHUNK = 64  # images the generator makes at once
 
 
+class UInt8Images(nn.Module):
+    """A generator as one graph: z (n, latent_dim)[, labels (n,)] -> uint8 images (n, c, h, w).
+
+    Args:
+        images: (z[, labels]) -> images in [-1, 1].
+    """
+
+    def __init__(self, images: nn.Module) -> None:
+        super().__init__()
+        self.images = images
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        return signed_to_uint8(self.images(z) if labels is None else self.images(z, labels))
+
+
 class LatentSampling(Module):
     """Samples and predictions of `ema`: a network (z[, labels]) -> images in [-1, 1]."""
 
@@ -82,6 +97,10 @@ class LatentSampling(Module):
     def sample(self, n: int, *, seed: int | None = None, labels: Tensor | None = None) -> Tensor:
         """n uint8 images (n, c, h, w) on the module's device; the same for the same seed."""
         return self.decode(self.sample_latents(n, seed=seed), labels=labels)
+
+    def image_network(self) -> nn.Module:
+        """A network (z[, labels]) -> images in [-1, 1], all that `sample` does with latents."""
+        return self.ema
 
     def predict_dataloader(self) -> DataLoader:
         """(first, number) of each chunk of samples that `predict` makes, dealt to the ranks."""

@@ -324,10 +324,11 @@ def _table(
 @contextmanager
 def _one_line(path: str) -> Iterator[None]:
     """Errors of `datasets`, which run over many lines, as one that names the data set."""
-    logger = logging.getLogger("datasets")  # logs each error a second time
-    level = logger.level
+    loggers = [logging.getLogger(x) for x in ("datasets", "huggingface_hub")]  # say it once more
+    levels = [logger.level for logger in loggers]
     try:
-        logger.setLevel(logging.CRITICAL)
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
         yield
     except Exception as error:
         raise InputError(
@@ -335,7 +336,8 @@ def _one_line(path: str) -> Iterator[None]:
             "or a local parquet, arrow or tar file, or a folder of them or of images"
         ) from error
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def find_image_column(features: dict[str, Any], wanted: str | None, path: str) -> str:

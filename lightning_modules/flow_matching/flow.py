@@ -40,7 +40,8 @@ class Flow(NamedTuple):
         else:
             none = torch.full_like(cast(Tensor, labels), cast(int, self.network.num_classes))
             both = torch.cat([cast(Tensor, labels), none])
-            given, free = self.network(inputs.repeat(2, 1, 1, 1), time.repeat(2), both).chunk(2)
+            answers = self.network(inputs.repeat(2, 1, 1, 1), time.repeat(2), both)
+            given, free = answers[: len(x)], answers[len(x) :]
             answer = torch.lerp(free, given, self.guidance)
         return self.process.velocity(answer, images, t).flatten(1)
 
@@ -90,5 +91,9 @@ class Flow(NamedTuple):
         velocity = around(lambda x, t: self.velocity(x, t, labels))
         times = self.process.times(self.solver.steps, strength).to(x)
         x, evaluations = self.solver(velocity, x, times)
-        x = x + (self.process.beyond - times[-1]) * velocity(x, times[-1].expand(len(x)))
+        x = self.arrive(x, times[-1], velocity)
         return Solution(x, (evaluations + 1) * (2 if self.guides(labels) else 1))
+
+    def arrive(self, x: Tensor, t: Tensor, velocity: Velocity) -> Tensor:
+        """States at the last time of a grid brought to images by one straight step."""
+        return x + (self.process.beyond - t) * velocity(x, t.expand(len(x)))

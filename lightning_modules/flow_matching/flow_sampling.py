@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch._higher_order_ops.scan import scan
 
 from novum.core.errors import InputError
 from novum.core.pixels import signed_to_uint8, uint8_to_signed
@@ -18,6 +19,31 @@ from novum.lightning_modules.sampling import LatentSampling
 from novum.lightning_modules.training_utils import require_labels
 
 PROBES, DENSITY_STEPS = 2, 40  # of a likelihood: of its trace, and of its path
+
+
+class FlowImages(nn.Module):
+    """Noise (n, d)[, labels (n,)] -> images (n, c, h, w) about in [-1, 1].
+
+    Steps are a loop of the graph, which so has a network two or three times, not at each step.
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__()
+        self.network, self.flow = flow.network, flow
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        flow = self.flow
+        times = flow.process.times(flow.solver.steps).to(z)
+
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            return flow.velocity(x, t, labels)
+
+        def step(x: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
+            return flow.solver(velocity, x, ends).x, ends[:1].clone()
+
+        ends = torch.stack([times[:-1], times[1:]], 1)  # (steps, 2)
+        x, _ = scan(step, z * flow.process.prior_std, ends)
+        return flow.arrive(x, times[-1], velocity).unflatten(1, flow.shape)
 
 
 class FlowSampling(LatentSampling):
@@ -65,6 +91,15 @@ class FlowSampling(LatentSampling):
         """
         labels = self._labels_of(len(latents), labels)
         return self._made(self._flow().make, latents, labels)
+
+    def image_network(self) -> nn.Module:
+        """A graph of all steps: one of a fixed number of them."""
+        if isinstance(self.sampler, RK45):
+            raise InputError(
+                "RK45 finds its steps as it goes, and a graph has a fixed number of them: choose"
+                " --steps N of Heun"
+            )
+        return FlowImages(self._flow())
 
     @torch.inference_mode()
     def vary(

@@ -73,6 +73,21 @@ class CharRNN(nn.Module):
             return hidden, (new,)
 
 
+class OneStep(nn.Module):
+    """A recurrent network one token at a time: tokens (b,), state -> logits (b, v), new state.
+
+    The state is h (layers, b, hidden), and c of an LSTM.
+    """
+
+    def __init__(self, network: CharRNN) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens: Tensor, h: Tensor, c: Tensor | None = None) -> tuple[Tensor, ...]:
+        logits, new = self.network(tokens[None], (h,) if c is None else (h, c))
+        return logits[0], *new
+
+
 def _recurrence_precision(device: torch.device) -> AbstractContextManager:
     """Weights' own precision on CPUs: few have an LSTM in bfloat16, which autocast would choose."""
     return torch.autocast("cpu", enabled=False) if device.type == "cpu" else nullcontext()

@@ -267,6 +267,9 @@ class StyleGAN(RollBack):
 
         return self._in_chunks(images, ws, means)
 
+    def image_network(self) -> nn.Module:
+        return TruncatedImages(self.ema, self.truncation_psi, self.truncation_cutoff)
+
     @torch.inference_mode()
     def render(self, ws: Tensor) -> Tensor:
         """Styles (b, num_styles, w_dim) -> float images about in [-1, 1], neither rounded nor
@@ -281,6 +284,29 @@ class StyleGAN(RollBack):
         """
         labels = self._labels_of(len(latents), labels)
         return self.synthesize(self.map_latents(latents, labels=labels), labels=labels)
+
+
+class TruncatedImages(nn.Module):
+    """Latents (n, latent_dim)[, labels (n,)] -> images, truncated towards the mean of their class.
+
+    Args:
+        generator: In evaluation mode.
+        psi: Pull of w towards the mean (1: none).
+        cutoff: Layers that are pulled (null: all).
+    """
+
+    means: Tensor | None  # of w, of each class
+
+    def __init__(self, generator: StyleGANGenerator, psi: float, cutoff: int | None) -> None:
+        super().__init__()
+        self.generator, self.psi, self.cutoff = generator, psi, cutoff
+        means = generator.class_means() if generator.num_classes and psi != 1 else None
+        self.register_buffer("means", means)
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        means = None if self.means is None else self.means[labels]
+        ws = self.generator.truncate(self.generator.map(z, labels), self.psi, self.cutoff, means)
+        return self.generator.synthesis(ws)
 
 
 def lazy_adam(

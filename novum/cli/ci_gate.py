@@ -1,6 +1,7 @@
 """The gate of evaluate.py: criteria, and what programs and pull requests read of a report."""
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from novum.report.criteria import (
 from novum.report.junit import junit
 from novum.report.markdown import markdown
 from novum.report.model import Finding, Report
+from novum.report.model_card import model_card, model_name
 
 STDOUT = Path("-")
 
@@ -34,8 +36,8 @@ class Criteria(NamedTuple):
 def criteria_of(options: argparse.Namespace) -> Criteria:
     """The criteria asked for, and places for the results, checked before the work."""
     found = parse_findings(options.fail_on) if options.fail_on is not None else []
-    for name in ("json", "markdown", "junit"):
-        _require_file(f"--{name}", getattr(options, name))
+    for name in ("json", "markdown", "model_card", "junit"):
+        _require_file(f"--{name.replace('_', '-')}", getattr(options, name))
     facts_decide = Finding.CANNOT_JUDGE not in found
     if options.fail_on_copying:
         found += [Finding.COPYING, Finding.CANNOT_JUDGE]
@@ -66,8 +68,27 @@ def write(
     if options.markdown:
         base = Path() if options.markdown == STDOUT else options.markdown.parent
         _put(options.markdown, markdown(report, checks, options.output, base), stdout)
+    if options.model_card:
+        name = model_name(options.samples)
+        _put(options.model_card, model_card(report, name, origin_of(options.samples)), stdout)
     if options.junit:
         _put(options.junit, junit(report, checks), stdout)
+
+
+def origin_of(samples: str) -> dict[str, str]:
+    """Facts about the file of a generator: a checkpoint, or an ONNX file."""
+    path = Path(samples).expanduser()
+    if path.suffix not in (".ckpt", ".onnx") or not path.is_file():
+        return {}
+    facts = {"file": path.name}
+    if path.suffix == ".ckpt":
+        from novum.core.checkpoints import read_checkpoint
+
+        arguments = read_checkpoint(path).get("hyper_parameters") or {}
+        facts["class"] = str(arguments.get("_class_path", ""))
+    with path.open("rb") as file:
+        facts["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return facts
 
 
 def _put(path: Path, text: str, stdout: TextIO) -> None:

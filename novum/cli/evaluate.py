@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SHORT = "the same, in short: the answer fits on a screen, and HELDOUT may be missing"
 FAIL_ON = "of copying, leaning, cannot_judge, too_little_evidence: exit code 3 or 4"
 FEATURES = "default: efficientnet_lite0,pixels,alignment,local"
+FOLLOW = "wait for samples that are being written, until none came for so long"
 GROUPS = "images that are held out together: a CSV of image and group, or a pattern of names"
 CALIBRATE_BY = "another checkpoint, an earlier one or a twin's: its losses of items are taken off"
 DESCRIPTION = """\
@@ -34,8 +35,10 @@ report.json and TensorBoard events.
 A PATH is a folder of images (of a GIF or TIFF each frame or page is one); a .npy or .npz file of
 uint8 images; a .parquet, .arrow or .tar (webdataset) file or a folder of those, however deep; or,
 for --samples, which are never split, a checkpoint (.ckpt) of train.py, whose training and held-out
-data are then known. A NAME is digits, mnist, fashion_mnist, cifar10 or celeba. One place given for
-both --train and --heldout is split as training splits it.
+data are then known; an ONNX file (.onnx) of a generator, a model on the Hugging Face Hub
+(hf://OWNER/NAME), or a folder that is still being written (--follow). A data set on the hub is
+hf://datasets/OWNER/NAME. A NAME is digits, mnist, fashion_mnist, cifar10 or celeba. One place given
+for both --train and --heldout is split as training splits it.
 
 With --kind text a PATH is a text file in UTF-8, a table of texts (.jsonl, also .gz and .zst,
 .parquet or .arrow; a row is a document), a folder or a glob of these, what `datasets` saved, or,
@@ -60,6 +63,7 @@ allow a judgement, or too little evidence if --fail-on names it; 5 a --require i
 --verify finds a change
 """
 PLACES = ("samples", "train", "heldout")
+WRITTEN = ("json", "markdown", "model_card", "junit")  # for programs and pages, or to stdout
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -81,8 +85,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--verify and --compare: give one of them")
     if options.verify is None and bool(options.samples) == bool(options.compare):
         parser.error("--samples or --compare is needed, one of them")
-    if [str(options.json), str(options.markdown), str(options.junit)].count("-") > 1:
-        parser.error("only one of --json, --markdown and --junit can be - (stdout)")
+    if [str(getattr(options, name)) for name in WRITTEN].count("-") > 1:
+        parser.error("only one of --json, --markdown, --model-card and --junit can be - (stdout)")
     waived = options.fail_on and "cannot_judge" in options.fail_on.split(",")
     if waived and options.heldout == "none":
         parser.error(
@@ -119,6 +123,7 @@ def _parser() -> Parser:
     )
     add("--json", metavar="FILE|-", type=Path, help="report.json there too; -: to stdout, alone")
     add("--markdown", metavar="FILE|-", type=Path, help="the comment on a pull request")
+    add("--model-card", metavar="FILE|-", type=Path, help="the verdict as a hub's README.md")
     add("--junit", metavar="FILE|-", type=Path, help="the gate as JUnit XML")
     add(
         "--redacted",
@@ -162,11 +167,13 @@ def _parser() -> Parser:
     add("--groups", metavar="FILE|REGEX", help=GROUPS)
     add("--trust", action="store_true", help=TRUST)
     add("--seed", metavar="S", type=int, default=0, help="of samples drawn, and of cells")
+    add("--follow", metavar="SECONDS", type=float, help=FOLLOW)
     add(
         "--num-samples",
         metavar="N",
         type=int,
-        help="drawn from a checkpoint: 10,000 images or 100 texts of 1,000 characters",
+        help="drawn from a generator: 10,000 images or 100 texts of 1,000 characters; with"
+        " --follow, files to wait for",
     )
     add("--compare", metavar="REPORT", type=Path, nargs="+", help="report.json files side by side")
     return parser
@@ -238,7 +245,7 @@ def _verify(options: argparse.Namespace) -> None:
 def _aside(options: argparse.Namespace) -> Iterator[TextIO]:
     """Stdout, to which nothing for people goes where a program reads it."""
     stdout = sys.stdout
-    if "-" in map(str, (options.json, options.markdown, options.junit)):
+    if "-" in (str(getattr(options, name)) for name in WRITTEN):
         with contextlib.redirect_stdout(sys.stderr):
             yield stdout
     else:

@@ -27,6 +27,10 @@ StyleGAN:
               those of the run: are training images found better than held-out ones?
   measure     path lengths in z and w; with --classifier linear separability, too (JSON)
 
+Any of these, and CharLSTM:
+  export      the generator as one graph for other programs, with a check that it makes the same
+              images: --format onnx, or torch for torch.export (.onnx, .pt2)
+
 What does a generator know by heart?
 
   extract     of images: those that come back again and again among --num-samples, and the training
@@ -41,6 +45,7 @@ examples:
   {program} project --checkpoint best.ckpt --images photos/ --space w+
   {program} vary --checkpoint best.ckpt --class 3
   {program} extract --checkpoint best.ckpt --num-samples 50000
+  {program} export --checkpoint best.ckpt --output exported
   {program} extract --checkpoint runs/char_lstm_stdlib/version_0/checkpoints/best.ckpt
 
 exit codes: 0 done; 2 bad input
@@ -48,8 +53,11 @@ exit codes: 0 done; 2 bad input
 COMMANDS = (
     *("mix", "truncate", "walk", "directions", "project", "measure"),
     *("interpolate", "inpaint", "vary"),
+    "export",
     "extract",
 )
+PROJECTION_STEPS = 200
+STEPS = f"updates of a projection, default {PROJECTION_STEPS}; of Heun in an exported flow"
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -78,7 +86,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--mask", metavar="PATH", help="an image, white where pixels are made anew")
     add("--num-images", metavar="N", type=int, default=64, help="to project, of each side")
     add("--space", choices=("w", "w+"), default="w+", help="one w, or one for each layer")
-    add("--steps", metavar="N", type=int, default=200, help="updates of a projection")
+    add("--steps", metavar="N", type=int, help=STEPS)
+    add("--format", choices=("onnx", "torch"), default="onnx", help="to export; default: onnx")
     add("--features", metavar="NAME", default="efficientnet_lite0", help="measure path lengths")
     add("--classifier", metavar="PATH", help="a classifier's checkpoint")
     add("--num-paths", metavar="N", type=int, default=1000, help="of each kind, to measure")
@@ -117,8 +126,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--heldout none: extraction needs held-out data as its control")
     for name in ("rows", "num_images", "steps", "num_paths", "num_samples", "num_prompts",
                  "suffix", "tries"):  # fmt: skip
-        if getattr(options, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: at least 1")
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name.replace('_', '-')} {value}: at least 1")
+    if options.steps is None and options.command != "export":
+        options.steps = PROJECTION_STEPS
     if not isfinite(options.psi):
         parser.error(f"--psi {options.psi}: give a number, usually from 0 to 1")
     if options.seed is not None and not 0 <= options.seed < 2**31:
@@ -132,6 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with one_line_errors(), trusting(options.trust):
         if options.command == "extract":
             from novum.cli.explore_extraction import extract as run  # imports torch
+        elif options.command == "export":
+            from novum.cli.explore_export import export as run
         else:
             from novum.cli.explore_commands import run
 

@@ -2,12 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
 from novum.core.distributed import process_group
 from novum.core.errors import NovumError
+from novum.core.hub_places import DATASETS, is_hub
 from novum.evaluation.request import Request, feature_list, for_code
 from novum.report.model import Report
 
@@ -22,6 +24,7 @@ def evaluate(
     seed: int = 0,
     output: str | PathLike[str] | None = None,
     num_samples: int | None = None,
+    follow: float | None = None,
     classifier: str | PathLike[str] | None = None,
     calibrate_by: str | PathLike[str] | None = None,
     groups: str | PathLike[str] | None = None,
@@ -54,6 +57,8 @@ def evaluate(
         output: Folder for report.html, report.json and TensorBoard events; nothing is written
             without one.
         num_samples: Drawn from a generator: 10,000 images or 100 texts if not given.
+        follow: Wait for files that are written into the folder `samples`, until nothing has changed
+            for so many seconds, `_SUCCESS` is there, or `num_samples` files are whole.
         classifier: A classifier's checkpoint, for the separability of a generator's styles.
         calibrate_by: Another checkpoint of the generator, an earlier one or a twin's, whose losses
             of training and held-out items are taken off.
@@ -88,6 +93,7 @@ def evaluate(
                 seed=seed,
                 output=None if output is None else Path(output),
                 num_samples=num_samples,
+                follow=follow,
                 classifier=None if classifier is None else str(classifier),
                 calibrate_by=None if calibrate_by is None else str(calibrate_by),
                 groups=None if groups is None else str(groups),
@@ -112,7 +118,25 @@ def judge(request: Request) -> Report:
     else:
         from novum.evaluation.images import evaluate_images as engine  # imports torch
     with process_group():
-        return engine(request)
+        return engine(at_hand(request))
+
+
+def at_hand(request: Request) -> Request:
+    """The request, once samples on a hub are fetched and those still written are there."""
+    samples = request.samples
+    if is_hub(samples) and not samples.startswith(DATASETS):
+        from novum.datamodules.sources.hub import fetch_model
+
+        request = replace(request, samples=str(fetch_model(samples)))
+        request.say(f"samples: {samples} is at {request.samples}")
+    elif request.follow is not None:
+        from novum.datamodules.sources.suffixes import OTHERS, PACKED, UNREAD
+        from novum.evaluation.arriving import wait_for_files
+
+        others = OTHERS | PACKED | UNREAD if request.kind == "image" else ()
+        found = wait_for_files(samples, request.follow, request.num_samples, others)
+        request = replace(request, samples=found, num_samples=None, follow=None)
+    return request
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from novum.core.checkpoints import load_module
 from novum.core.devices import default_device
 from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError, NovumError
+from novum.core.hub_places import is_hub
 from novum.core.protocols import BLOCK, ImageGenerator, require_styles
 from novum.core.security import Untrusted, arguments_of_run
 from novum.core.seeds import derived_seed
@@ -19,6 +20,7 @@ from novum.datamodules.resolve_source import Opened, Reading, open_images, open_
 from novum.datamodules.sources.builtin_datasets import FIXED
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource
 from novum.datamodules.sources.local_tables import holds_tables
+from novum.evaluation.arriving import Arrived
 from novum.evaluation.generators import (
     Draw,
     called,
@@ -28,6 +30,7 @@ from novum.evaluation.generators import (
     named_function,
 )
 from novum.evaluation.latent_figures import load_labeller
+from novum.evaluation.onnx_generator import SUFFIX, OnnxGenerator
 from novum.evaluation.request import Request
 
 NUM_SAMPLES = 10_000  # drawn from a checkpoint
@@ -87,6 +90,9 @@ def open_samples(request: Request) -> tuple[Opened, ImageGenerator | None]:
         with evaluating(given):
             images = draw_samples(generator, n, seed)
         return Opened(where, ImageArray(images), None), generator
+    if isinstance(given, str) and given.endswith(SUFFIX):
+        model = OnnxGenerator(given)
+        return Opened(given, ImageArray(draw_samples(model, n, seed)), None, is_array=True), model
     if is_function_name(given) or is_function(given):
         where = given if isinstance(given, str) else function_name(given)
         function = named_function(given) if isinstance(given, str) else given
@@ -94,6 +100,9 @@ def open_samples(request: Request) -> tuple[Opened, ImageGenerator | None]:
         return Opened(where, ImageArray(images), None, is_array=True), None
     if request.num_samples is not None:
         raise InputError("--num-samples is of generators: leave it out, all samples are judged")
+    if isinstance(given, Arrived):
+        opened = open_images(given.files, "samples", options=reading(request))
+        return opened._replace(where=given.folder), None
     return open_images(given, "samples", options=reading(request)), None
 
 
@@ -130,6 +139,8 @@ def require_tables(options: Request) -> None:
     given = [name for name, value in given.items() if value]
     places = (options.samples, options.train, options.heldout)
     if not given or not all(isinstance(place, str | None) for place in places):
+        return
+    if any(map(is_hub, places)):
         return
     paths = [Path(place).expanduser() for place in places if place]
     if not any(holds_tables(path, True) for path in paths if path.exists()):

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from novum.core.errors import InputError, printable
+from novum.core.hub_places import dataset_name, is_hub
 
 KINDS = ("image", "text")
 LARGEST_SEED = 2**31 - 1
+MOST_SECONDS = 7 * 86_400
 ON_BAD = ("error", "skip")
 
 
@@ -27,7 +29,8 @@ class Request:
         features: Names of feature spaces; None: the usual ones.
         seed: Of samples drawn, and of cells.
         output: Folder of report.html, report.json and TensorBoard events; None: nothing is written.
-        num_samples: Drawn from a generator.
+        num_samples: Drawn from a generator, or files that `follow` waits for.
+        follow: Of a folder that is still written: seconds without a change after which it is whole.
         classifier: A classifier's checkpoint, for the separability of a generator's styles.
         calibrate_by: Another checkpoint of the generator, whose losses of items are taken off.
         groups: Images that are held out together.
@@ -46,6 +49,7 @@ class Request:
     seed: int = 0
     output: Path | None = None
     num_samples: int | None = None
+    follow: float | None = None
     classifier: str | None = None
     calibrate_by: str | None = None
     groups: str | None = None
@@ -111,6 +115,10 @@ def check(request: Request) -> None:
     if request.num_samples is not None:
         if not isinstance(request.num_samples, int) or request.num_samples < 2:
             raise InputError(f"--num-samples {request.num_samples}: at least 2 are needed")
+    for place in filter(is_hub, (request.train, request.heldout)):
+        dataset_name(place)
+    if request.follow is not None:
+        _check_follow(request)
     of_text = request.text_column or request.encoding != "utf-8" or request.on_bad_text == "skip"
     if request.kind == "image" and (of_text or request.contamination):
         raise InputError(
@@ -144,6 +152,14 @@ def check(request: Request) -> None:
         raise InputError("--calibrate-by needs held-out items: leave it out with --heldout none")
     if isinstance(request.train, str) and request.train == "none":
         raise InputError("--train none: copying is judged against training data, so name it")
+
+
+def _check_follow(request: Request) -> None:
+    if not 0 < (request.follow or 0) < MOST_SECONDS:
+        raise InputError(f"--follow {request.follow}: give seconds without a change, such as 60")
+    place = request.samples
+    if not isinstance(place, str) or place.endswith((".ckpt", ".onnx")) or "://" in place:
+        raise InputError("--follow is of a folder that samples are written to: leave it out")
 
 
 def _has_styles(request: Request) -> bool:

@@ -9,16 +9,19 @@ from novum.core import distributed
 from novum.core.checkpoints import load_module
 from novum.core.devices import default_device
 from novum.core.errors import InputError
+from novum.core.hub_places import dataset_name, is_hub
 from novum.core.memory import available_bytes
 from novum.core.security import arguments_of_run
 from novum.core.seeds import derived_seed
 from novum.core.vocabulary import Vocabulary
 from novum.datamodules.sources.corpus import Corpus, TextSource
+from novum.datamodules.sources.huggingface import open_splits
 from novum.datamodules.sources.raw_images import Omission, say_omissions
 from novum.datamodules.sources.text_documents import LeftOut, Reading, as_row, documents, readable
 from novum.datamodules.sources.text_files import Found, find_files, open_text
 from novum.datamodules.sources.text_tables import find_column
 from novum.datamodules.text import TextDataModule
+from novum.evaluation.arriving import Arrived
 from novum.evaluation.generators import (
     Draw,
     called,
@@ -27,6 +30,7 @@ from novum.evaluation.generators import (
     is_function_name,
     named_function,
 )
+from novum.evaluation.onnx_generator import SUFFIX
 from novum.evaluation.request import Request
 
 NAMES = ("stdlib",)
@@ -117,12 +121,21 @@ def open_samples(given: Any, options: Request, places: Places) -> tuple[str, Sam
         where = options.samples if options.is_checkpoint else type(given).__name__
         with evaluating(given):
             return where, Samples(draw_texts(given, n, seed))
+    if isinstance(given, str) and given.endswith(SUFFIX):
+        raise InputError(
+            f"--samples {given}: an ONNX file makes images; a text model writes with generate.py,"
+            " and --samples takes its texts, or its checkpoint"
+        )
     if is_function_name(given) or callable(given):
         where = given if isinstance(given, str) else function_name(given)
         function = named_function(given) if isinstance(given, str) else given
         return where, Samples(call_texts(function, where, n, seed))
     if options.num_samples is not None:
         raise InputError("--num-samples is of generators: leave it out, all samples are judged")
+    if isinstance(given, Arrived):
+        return given.folder, read_samples(list(map(str, given.files)), places)
+    if is_hub(given):
+        return given, Samples(hub_texts(given, places))
     if isinstance(given, str):
         return given, read_samples(given, places)
     texts = texts_in_memory(given, "samples", places.how.column)
@@ -234,6 +247,8 @@ def split_text(place: str, places: Places) -> TextDataModule:
     if place in NAMES:
         return TextDataModule(place, **given)
     given |= {"text_column": how.column, "split": places.split}
+    if is_hub(place):
+        return TextDataModule("huggingface", path=dataset_name(place), **given)
     return TextDataModule("files", place, follow_links=places.follow_links, **given)
 
 
@@ -243,8 +258,9 @@ def open_source(
     name: str = "train",
 ) -> TextSource:
     """All of the text at a place, or in memory; each row of a table is a document."""
-    if not isinstance(place, str):
-        texts = texts_in_memory(place, name, places.how.column)
+    if is_hub(place) or not isinstance(place, str):
+        hub = is_hub(place)
+        texts = hub_texts(place, places) if hub else texts_in_memory(place, name, places.how.column)
         return TextSource.of_documents([as_row(text) for text in texts], f"{name}, row ")
     if place in NAMES:
         corpus = open_text(place, how=places.how)
@@ -254,12 +270,19 @@ def open_source(
     return corpus.source([(0, len(corpus.tokens))])
 
 
-def files_of(place: str, places: Places = Places(), whole: bool = False) -> Found:  # noqa: B008
+def hub_texts(place: str, places: Places) -> list[str]:
+    """The texts of a data set of the hub, a row each."""
+    table, _ = open_splits(dataset_name(place), places.split, streaming=False)
+    return texts_in_memory(table, place, places.how.column)
+
+
+def files_of(place: str | list[str], places: Places = Places(), whole: bool = False) -> Found:  # noqa: B008
     """The files of a path, a folder or a glob."""
-    return find_files([place], places.follow_links, places.split, whole, "")
+    listed = [place] if isinstance(place, str) else place
+    return find_files(listed, places.follow_links, places.split, whole, "")
 
 
-def read_samples(place: str, places: Places = Places()) -> Samples:  # noqa: B008  immutable
+def read_samples(place: str | list[str], places: Places = Places()) -> Samples:  # noqa: B008  immutable
     """One text for each file, or row of a table; all splits count."""
     found, left_out = files_of(place, places, whole=True), LeftOut()
     most = available_bytes() // 8  # a character may take 4 bytes

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from novum.core.errors import InputError
+from novum.core.hub_places import is_hub
 from novum.core.run_record import code_version, novum_version
 from novum.core.security.trust import trusts_all
 from novum.evaluation.generators import is_function_name
@@ -82,6 +83,11 @@ def request_of(
     if is_function_name(named["samples"]) and not (places.get("samples") or trusts_all()):
         raise InputError(
             f"{path} names the function {named['samples']}, which would run: --trust if it is yours"
+        )
+    fetched = [x for x, place in named.items() if is_hub(place) and not places.get(x)]
+    if fetched and not trusts_all():
+        raise InputError(
+            f"{path} names {named[fetched[0]]}, which would be fetched: --trust if it is yours"
         )
     if not isinstance(named["samples"], str):
         raise InputError(f"{path}: samples came from a generator: name it, --samples")

@@ -14,6 +14,7 @@ from novum.datamodules import ImageDataModule
 from novum.evaluation.verify import verify
 from novum.report.schema import read_report
 from novum.report.short_answer import short_answer
+from tests.project import ROOT
 
 FAST = {"features": "pixels"}
 
@@ -268,3 +269,27 @@ def test_texts_in_memory_are_judged_as_the_rows_of_a_table_are():
     held = novum.evaluate(samples, train, kind="text")
     assert held.samples.fingerprint == filed.samples.fingerprint
     assert held.train.n == filed.train.n and held.features == filed.features
+
+
+def test_the_copier_of_the_readme_is_caught(monkeypatch):
+    """Every sample differs from its training image, and its quality is that of fresh digits."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    report = novum.evaluate("copier:draw", "digits", num_samples=200, **FAST)
+    assert report.finding == "copying" and report.gate.samples_named > 180
+    assert all(fact.kind == "near_identical" for fact in report.facts)
+    assert report.quality["pixels"]["precision"].value > 0.8
+
+
+def test_a_report_that_names_the_hub_fetches_nothing_unasked(sets):
+    novum.evaluate(*sets, output="out", **FAST)
+    content = json.loads(Path("out/report.json").read_text())
+    content["made_by"]["settings"]["train"] = "hf://datasets/a/b"
+    content["train"]["path"] = "hf://datasets/a/b"
+    Path("out/report.json").write_text(json.dumps(content))
+    np.save("samples.npy", sets[0][:, 0].numpy())
+    np.save("heldout.npy", sets[2][:, 0].numpy())
+    given = {"samples": "samples.npy", "heldout": "heldout.npy"}
+    with pytest.raises(
+        ValueError, match="names hf://datasets/a/b, which would be fetched: --trust"
+    ):
+        verify(Path("out/report.json"), given)

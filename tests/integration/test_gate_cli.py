@@ -65,6 +65,18 @@ def test_the_short_answer_fits_a_screen_of_60_columns(sets, capsys):
     assert any(line.startswith("Next: ") for line in lines)
 
 
+def test_a_model_card_of_a_file_or_on_stdout(sets, capsys):
+    assert code_of(*PLACES, "--model-card", "cards/README.md") == 0
+    text = Path("cards/README.md").read_text()
+    assert text.startswith("---\nlibrary_name: novum\n") and "**Copying found.** 25.0%" in text
+    capsys.readouterr()
+    assert code_of("copies", "train", "--model-card", "-") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("---\nlibrary_name") and "Nothing was held out" in out
+    assert code_of(*PLACES, "--model-card", "-", "--json", "-") == 2
+    assert "only one of --json" in capsys.readouterr().err
+
+
 def test_without_heldout_data_the_short_form_says_what_it_takes(sets, capsys):
     assert code_of("fresh", "train", "--fail-on-copying") == 0  # facts alone decide
     out = capsys.readouterr().out

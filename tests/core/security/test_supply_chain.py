@@ -35,7 +35,9 @@ def test_every_dependency_is_pinned_with_hashes():
     pinned = pins((ROOT / "constraints.txt").read_text())
     assert_satisfies(pinned, project["dependencies"])
     assert_satisfies(pinned, PROJECT["build-system"]["requires"])
-    assert set(project["optional-dependencies"]) == {"docs", "test", "video"}
+    assert set(project["optional-dependencies"]) == {
+        "completion", "docs", "onnx", "test", "video",
+    }  # fmt: skip
     for extra in project["optional-dependencies"].values():
         assert_satisfies(pinned, extra)
 

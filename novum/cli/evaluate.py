@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 SHORT = "the same, in short: the answer fits on a screen, and HELDOUT may be missing"
 FAIL_ON = "of copying, leaning, cannot_judge, too_little_evidence: exit code 3 or 4"
 FEATURES = "default: efficientnet_lite0,pixels,alignment,local"
+SAVE_REFERENCE = (
+    "write what judging needs of --train and --heldout: others judge with --train FILE, without the"
+    " images; with --redacted no picture and no name is in it; --samples may be left out"
+)
 GROUPS = "images that are held out together: a CSV of image and group, or a pattern of names"
 DESCRIPTION = """\
 Is it good, and is it new? Judges samples of any generator against its training data, and against
@@ -58,6 +62,7 @@ allow a judgement, or too little evidence if --fail-on names it; 5 a --require i
 --verify finds a change
 """
 PLACES = ("samples", "train", "heldout")
+TASKS = ("verify", "compare", "save_reference")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -75,9 +80,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         if options.kind != "text" or options.samples or options.heldout in (None, "none"):
             parser.error("--contamination needs --kind text, --train and --heldout, no --samples")
         options.samples = options.heldout
-    if options.verify and options.compare:
-        parser.error("--verify and --compare: give one of them")
-    if options.verify is None and bool(options.samples) == bool(options.compare):
+    tasks = {f"--{x.replace('_', '-')}": getattr(options, x) for x in TASKS}
+    if len(given := [name for name, value in tasks.items() if value]) > 1:
+        parser.error(f"{' and '.join(given)}: give one of them")
+    alone = options.verify is not None or options.save_reference is not None
+    if not alone and bool(options.samples) == bool(options.compare):
         parser.error("--samples or --compare is needed, one of them")
     if [str(options.json), str(options.markdown), str(options.junit)].count("-") > 1:
         parser.error("only one of --json, --markdown and --junit can be - (stdout)")
@@ -124,6 +131,7 @@ def _parser() -> Parser:
     )
     add("--quiet", action="store_true", help="print nothing but errors")
     add("--verify", metavar="REPORT", type=Path, help="are the inputs those that were judged?")
+    add("--save-reference", metavar="FILE", type=Path, help=SAVE_REFERENCE)
     add("--follow-links", action="store_true", help=FOLLOW_LINKS)
     add(
         "--contamination",
@@ -200,10 +208,12 @@ def _judge(options: argparse.Namespace, stdout: TextIO) -> int:
     criteria = ci_gate.criteria_of(options)
     from novum.core.bars import silence
     from novum.core.distributed import is_rank_zero
-    from novum.evaluation.api import judge
+    from novum.evaluation.api import judge, save_reference
 
     with silence() if options.quiet else contextlib.nullcontext():
-        report = judge(request)
+        report = judge(request) if request.save_reference is None else save_reference(request)
+    if report is None:
+        return 0
     checks = ci_gate.check(report, criteria)
     if is_rank_zero():
         if not options.quiet:

@@ -34,6 +34,7 @@ class Request:
         ask_heldout: An unsaid held-out set is an error.
         quiet: Print nothing.
         redacted: Write no image or text of the training set, and no name of one: hashes instead.
+        save_reference: Write what judging needs of the references here; samples are then optional.
     """
 
     samples: Any
@@ -57,6 +58,7 @@ class Request:
     ask_heldout: bool = False
     quiet: bool = False
     redacted: bool = False
+    save_reference: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("samples", "train", "heldout"):
@@ -93,8 +95,20 @@ class Request:
         return {**places, "features": features, **{name: getattr(self, name) for name in others}}
 
 
+def check_bundle(request: Request) -> None:
+    """Raise InputError for a bundle that cannot be asked for."""
+    path = request.save_reference
+    if path is None:
+        return
+    if request.kind == "text":
+        raise InputError("--save-reference is of images: leave it out with --kind text")
+    if path.suffix != ".safetensors":
+        raise InputError(f"--save-reference {path}: give a name that ends in .safetensors")
+
+
 def check(request: Request) -> None:
     """Raise InputError for what is no value of a field, and for fields that contradict."""
+    check_bundle(request)
     if request.kind not in KINDS:
         near = difflib.get_close_matches(str(request.kind), KINDS, 1)
         meant = f"did you mean {near[0]}? " if near else ""

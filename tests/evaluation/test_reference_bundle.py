@@ -130,10 +130,24 @@ def mend(path: Path, change) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def made(digits, tmp_path_factory):
+    """Folder of the sets, and of a bundle of them."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("NOVUM_CACHE", str(folder / "cache"))
+        patch.setattr("novum.evaluation.images.PLANTED", 1)
+        write_sets(digits[40])
+        save(features=["pixels@16", "alignment"])
+    return folder
+
+
 @pytest.fixture
-def bundle(digits):
-    write_sets(digits[40])
-    return save(features=["pixels@16", "alignment"])
+def bundle(made):
+    for path in made.glob("*.*"):
+        shutil.copy(path, ".")
+    return Path("refs.safetensors")
 
 
 def refused(capsys, *arguments: str) -> str:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ MEND = "make it again by --save-reference"
 OF_FEATURES = ("points", "descriptors")  # arrays with a row for each local feature of an image
 
 
-def is_bundle(where: object) -> bool:
+def is_bundle(where: object) -> TypeGuard[str]:
     """True of a place that is named as a bundle is."""
     return isinstance(where, str) and where.endswith(SUFFIX)
 
@@ -50,7 +50,9 @@ class ReferenceBundle:
         self.shape = (channels, height, width)
         self.level = str(described["level"])
         self.whole = self.level == THUMBNAILS and max(height, width) <= WHOLE_SIDE
-        self.left_out: Mapping[str, str] = described["left_out"]
+        self.spaces: Mapping[str, str] = {**described["spaces"]}
+        self.detectors: Mapping[str, object] = {**described["detectors"]}
+        self.left_out: Mapping[str, str] = {**described["left_out"]}
         self.digest = hashlib.sha256(json.dumps(described).encode()).hexdigest()
         self.sides = {name: BundledImages(self, name) for name in described["sets"]}
 
@@ -84,7 +86,8 @@ class BundledImages:
         self.count, self.shape = int(self.described["count"]), bundle.shape
         self.fingerprint = str(self.described["fingerprint"])
         # of what was computed with this bundle: the images themselves may give something else
-        self.identity = f"{self.fingerprint} of the bundle {bundle.digest}"
+        self.cache_name = f"{self.fingerprint} of the bundle {bundle.digest}"
+        self.lowest, self.highest = (int(self.described["audit"][x]) for x in ("lowest", "highest"))
         self.hashes = self._array("hashes", (self.count,))
         self.ids: Sequence[int | str] = self._ids()
         self._starts: Tensor | None = None
@@ -104,13 +107,13 @@ class BundledImages:
 
     @property
     def pictures(self) -> "BundledPictures":
-        """What a page can show."""
+        """Images as a page can show them."""
         return BundledPictures(self)
 
     def lacks(self, space: str) -> str:
         """Reason why a space cannot be judged with it; '' if it can."""
         bundle = self.bundle
-        held = space in bundle.described["spaces"] or space in bundle.described["detectors"]
+        held = space in bundle.spaces or space in bundle.detectors
         if bundle.whole or held:
             return ""
         if space in bundle.left_out:
@@ -126,7 +129,7 @@ class BundledImages:
         array = self.bundle.arrays.get(f"{self.name}/{space}/{what}")
         if array is None:
             return None
-        made = self.bundle.described["spaces"][space]
+        made = self.bundle.spaces.get(space)
         if made != spec:
             raise InputError(
                 f"{self.bundle.where} holds features of {space} as {made}, and here they are"
@@ -135,12 +138,12 @@ class BundledImages:
         return array
 
     def block(self, detector: str, settings: object, rows: slice) -> dict[str, Tensor] | None:
-        """What a detector reads of some rows, None if it is not held.
+        """Arrays that a detector reads of some rows, None if it is not held.
 
         Raises:
             InputError: If it was computed with other settings.
         """
-        made = self.bundle.described["detectors"].get(detector)
+        made = self.bundle.detectors.get(detector)
         if made is None:
             return None
         if made != json.loads(json.dumps(settings)):
@@ -173,6 +176,8 @@ class BundledImages:
     def _ids(self) -> Sequence[int | str]:
         if self.bundle.level == HASHES:
             return [hashed.tobytes().hex() for hashed in self.hashes.numpy()]
+        if f"{self.name}/rows" in self.bundle.arrays:
+            return self._array("rows", (self.count,)).tolist()
         told = self.bundle.arrays.get(f"{self.name}/ids")
         if told is None:
             return range(self.count)

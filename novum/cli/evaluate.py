@@ -62,6 +62,7 @@ allow a judgement, or too little evidence if --fail-on names it; 5 a --require i
 --verify finds a change
 """
 PLACES = ("samples", "train", "heldout")
+OF_SAMPLES = ("fail_on_copying", "fail_on", "require", "json", "markdown", "junit", "num_samples")
 TASKS = ("verify", "compare", "save_reference")
 
 
@@ -83,6 +84,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     tasks = {f"--{x.replace('_', '-')}": getattr(options, x) for x in TASKS}
     if len(given := [name for name, value in tasks.items() if value]) > 1:
         parser.error(f"{' and '.join(given)}: give one of them")
+    if options.save_reference:
+        require_named(parser, options)
     alone = options.verify is not None or options.save_reference is not None
     if not alone and bool(options.samples) == bool(options.compare):
         parser.error("--samples or --compare is needed, one of them")
@@ -95,6 +98,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             " leave one of them out"
         )
     return options
+
+
+def require_named(parser: Parser, options: argparse.Namespace) -> None:
+    """End with an error unless a bundle's sets are named, and what asks for samples has some."""
+    if options.sets:
+        parser.error("--save-reference: name the sets, --train PATH --heldout PATH")
+    asked = {f"--{x.replace('_', '-')}": getattr(options, x) for x in OF_SAMPLES}
+    if not options.samples and (given := [name for name, value in asked.items() if value]):
+        parser.error(f"{' and '.join(given)}: there is nothing to judge, give --samples too")
 
 
 def _parser() -> Parser:

@@ -143,7 +143,7 @@ def _bytes(parts: Parts) -> Iterator[memoryview]:
             continue
         rows = max(1, AT_ONCE // max(1, part[:1].nbytes))
         for first in range(0, len(part), rows):
-            yield memoryview(np.ascontiguousarray(part[first : first + rows])).cast("B")
+            yield np.ascontiguousarray(part[first : first + rows]).data.cast("B")
 
 
 def _digest(blocks: Iterator[memoryview]) -> str:

@@ -205,8 +205,9 @@ def require_data_of_run(request: Request, train: Opened) -> None:
         return
     data = read_record(Path(request.samples).parent.parent).get("data")
     known = data.get("train") if isinstance(data, dict) else None
-    comparable = known and images.described.get("of_pixels") and not str(known).startswith("names")
-    if comparable and known != images.fingerprint:
+    if not isinstance(known, str) or known.startswith("names"):
+        return
+    if images.described.get("of_pixels") and known != images.fingerprint:
         raise InputError(
             f"{train.where} is of another set ({images.fingerprint[:12]}) than the run of"
             f" {request.samples} was trained on ({known[:12]}): give the bundle of that set"

@@ -238,6 +238,8 @@ def _of_images(plan: Plan, side: Opened, hashes: NDArray) -> Iterator[tuple[str,
     if any(isinstance(name, str) for name in images.ids):
         told = "\0".join(map(str, images.ids)).encode("utf-8", "surrogateescape")
         yield "ids", [np.frombuffer(told, np.uint8)]
+    elif list(images.ids) != list(range(len(images))):  # rows that could not be read are missing
+        yield "rows", [np.array(images.ids, np.int64)]
     if plan.whole:
         step = 8192
         blocks = [images[i : min(i + step, len(images))] for i in range(0, len(images), step)]

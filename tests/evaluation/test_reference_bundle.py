@@ -237,6 +237,10 @@ def test_what_cannot_be_saved(bundle, capsys, monkeypatch):
     assert "is a bundle already" in line
     line = refused(capsys, *sets, "--redacted", "--save-reference", "new.safetensors")
     assert "needs pictures" in line
+    line = refused(capsys, "train.npy", "heldout.npy", "--save-reference", "new.safetensors")
+    assert "name the sets" in line
+    line = refused(capsys, *sets, "--save-reference", "new.safetensors", "--fail-on-copying")
+    assert "--fail-on-copying: there is nothing to judge" in line
     text = ("--kind", "text", "--train", "train.txt", "--save-reference", "new.safetensors")
     assert "--save-reference is of images" in refused(capsys, *text)
     usage = shutil.disk_usage(".")
@@ -271,3 +275,60 @@ def test_the_run_of_a_checkpoint_knows_its_set(bundle):
     with pytest.raises(InputError, match="is of another set"):
         require_data_of_run(request, opened)
     require_data_of_run(replace(request, samples="samples.npy"), opened)
+
+
+@pytest.mark.filterwarnings("ignore:skipped 1 of 40 images")
+def test_rows_that_could_not_be_read_keep_their_numbers(digits):
+    import datasets
+
+    write_sets(digits[40])
+    buffers = []
+    for image in digits[40][:40, 0].numpy():
+        path = Path("one.png")
+        Image.fromarray(image).save(path)
+        buffers.append({"bytes": path.read_bytes(), "path": None})
+    buffers[1]["bytes"] = b"no image"
+    table = datasets.Dataset.from_dict({"image": buffers}).cast_column("image", datasets.Image())
+    table.to_parquet("train.parquet")
+    save(train="train.parquet", features=["pixels@16"], on_bad_image="skip")
+    images = open_bundle("refs.safetensors").side("train")
+    assert list(images.ids)[:3] == [0, 2, 3] and len(images) == 39
+
+
+def test_another_seed_has_no_power_card(bundle):
+    report = novum.evaluate("samples.npy", str(bundle), features="pixels@16,alignment", seed=1)
+    assert not report.power
+    assert any(note.startswith("power: not computed: copies are planted") for note in report.notes)
+
+
+@pytest.mark.parametrize("side", [8, 40])
+def test_callbacks_judge_with_a_bundle(side, digits, tmp_path):
+    """Features and hashes stand for the images; a bundle of another size is refused."""
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from novum.callbacks import FrechetDistanceCallback, NearestNeighbours
+    from tests.callbacks.test_any_trainer import Yours, trainer
+
+    write_sets(digits[side])
+    save(features=["pixels@16"])
+    images = digits[side]
+
+    class Copier(Yours):
+        def sample(self, n, *, seed=None, labels=None):
+            return images[60 : 60 + n % 100 + 60].repeat(9, 1, 1, 1)[:n]
+
+    def judged(train, heldout):
+        neighbours = NearestNeighbours(("pixels@16",), 64, train=train, heldout=heldout)
+        frechet = FrechetDistanceCallback(("pixels@16",), 64)
+        run = trainer(tmp_path, neighbours, frechet, max_epochs=1, enable_checkpointing=False)
+        run.fit(Copier(), DataLoader(TensorDataset(images), 80))
+        return neighbours.found, run.callback_metrics
+
+    opened = open_bundle("refs.safetensors")
+    mine, figures_of_mine = judged(opened.side("train"), opened.side("heldout"))
+    theirs, figures_of_theirs = judged(images[:80], images[80:140])
+    assert mine is not None and len(mine.facts) == len(theirs.facts) > 10
+    assert figures_of_mine == figures_of_theirs
+    with pytest.raises(InputError, match="make a bundle at their size"):
+        images = digits[48 - side]
+        judged(opened.side("train"), opened.side("heldout"))

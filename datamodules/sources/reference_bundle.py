@@ -55,6 +55,10 @@ class ReferenceBundle:
         self.left_out: Mapping[str, str] = {**described["left_out"]}
         self.digest = hashlib.sha256(json.dumps(described).encode()).hexdigest()
         self.sides = {name: BundledImages(self, name) for name in described["sets"]}
+        self.group = arrays.get("group")  # of training, then held-out images held out whole
+        total = sum(map(len, self.sides.values()))
+        if "train" not in self.sides or self.group is not None and self.group.shape != (total,):
+            raise _damaged(where, "its sets or their groups are not whole")
 
     def side(self, name: str) -> "BundledImages":
         """The images of `train` or `heldout`."""
@@ -63,11 +67,6 @@ class ReferenceBundle:
                 f"{self.where} holds no held-out images: name some, --heldout PATH, or none"
             )
         return self.sides[name]
-
-    @property
-    def group(self) -> Tensor | None:
-        """Group of each training, then each held-out image, where they are held out whole."""
-        return self.arrays.get("group")
 
 
 class BundledImages:
@@ -88,11 +87,11 @@ class BundledImages:
         # of what was computed with this bundle: the images themselves may give something else
         self.cache_name = f"{self.fingerprint} of the bundle {bundle.digest}"
         self.lowest, self.highest = (int(self.described["audit"][x]) for x in ("lowest", "highest"))
-        self.hashes = self._array("hashes", (self.count,))
+        self.hashes = self._array("hashes", (self.count,), torch.int64)
         self.ids: Sequence[int | str] = self._ids()
         self._starts: Tensor | None = None
         if bundle.whole:
-            self._array("pictures", (self.count, *self.shape))
+            self._array("pictures", (self.count, *self.shape), torch.uint8)
 
     def __len__(self) -> int:
         return self.count
@@ -177,7 +176,7 @@ class BundledImages:
         if self.bundle.level == HASHES:
             return [hashed.tobytes().hex() for hashed in self.hashes.numpy()]
         if f"{self.name}/rows" in self.bundle.arrays:
-            return self._array("rows", (self.count,)).tolist()
+            return self._array("rows", (self.count,), torch.int64).tolist()
         told = self.bundle.arrays.get(f"{self.name}/ids")
         if told is None:
             return range(self.count)
@@ -186,9 +185,9 @@ class BundledImages:
             raise _damaged(self.bundle.where, f"it has {len(ids)} names of {self.count} images")
         return ids
 
-    def _array(self, name: str, shape: tuple[int, ...]) -> Tensor:
+    def _array(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         array = self.bundle.arrays.get(f"{self.name}/{name}")
-        if array is None or array.shape != shape:
+        if array is None or array.shape != shape or array.dtype != dtype:
             raise _damaged(self.bundle.where, f"its {self.name}/{name} is not of its images")
         return array
 

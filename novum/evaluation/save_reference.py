@@ -52,7 +52,7 @@ from novum.metrics.features import (
     reference_neighbour_distances,
 )
 from novum.metrics.features.extraction import batch_features
-from novum.metrics.features.feature_cache import near_name
+from novum.metrics.features.feature_cache import NEIGHBOURS, near_name
 from novum.metrics.functional.frechet import WIDEST
 from novum.metrics.novelty import altered_copies
 from novum.metrics.novelty.local_cache import feature_settings
@@ -147,8 +147,8 @@ def bytes_needed(plan: Plan) -> float:
     for name in plan.spaces:
         extractor = place(load_extractor(name), default_device())
         width = batch_features(extractor, some[:1].to(default_device())).shape[1]
-        each += 4 * width + 16 * altered_copies.RIVAL
-        fixed += 16 * width**2 if width <= WIDEST else 0
+        each += 4 * width + 16 * NEIGHBOURS
+        fixed += 16 * width**2 if keeps_moments(len(train), width) else 0
     if plan.whole:
         each += some[0].numel()
     elif ALIGNMENT in plan.detectors:
@@ -170,7 +170,8 @@ def contents(plan: Plan, request: Request) -> tuple[dict[str, Parts], dict[str, 
         described[name] = _describe(plan, request, name, side, digests[name])
         arrays |= {f"{name}/{key}": x for key, x in _of_images(plan, side, digests[name][0])}
         for space in plan.spaces:
-            arrays |= {f"{name}/{space}/{k}": [x] for k, x in _of_space(side.images, space)}
+            found = _of_space(side.images, space, moments=name == "train")
+            arrays |= {f"{name}/{space}/{key}": [x] for key, x in found}
     group = read_groups(sets.groups, sets.images()) if sets.groups else None
     if group is not None:
         arrays["group"] = [group.numpy()]
@@ -246,12 +247,17 @@ def _of_images(plan: Plan, side: Opened, hashes: NDArray) -> Iterator[tuple[str,
         yield "pictures", [block.cpu().numpy() for block in blocks]
 
 
-def _of_space(images: ImageSource, name: str) -> Iterator[tuple[str, NDArray]]:
+def keeps_moments(count: int, width: int) -> bool:
+    """True if moments are smaller than features, out of which they are soon made otherwise."""
+    return width <= WIDEST and count > 4 * width
+
+
+def _of_space(images: ImageSource, name: str, moments: bool) -> Iterator[tuple[str, NDArray]]:
     """Features of a set, its moments, and its neighbour distances for the usual sample sizes."""
     extractor = place(load_extractor(name), default_device())
     features = reference_features(images, extractor)
     yield "features", features.numpy()
-    if features.shape[1] <= WIDEST:
+    if moments and keeps_moments(*features.shape):
         state = reference_moments(images, extractor).state()
         for part in ("mean", "scatter", "factor"):
             yield f"moments/{part}", np.ascontiguousarray(state[part].numpy())

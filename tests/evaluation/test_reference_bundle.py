@@ -332,3 +332,21 @@ def test_callbacks_judge_with_a_bundle(side, digits, tmp_path):
     with pytest.raises(InputError, match="make a bundle at their size"):
         images = digits[48 - side]
         judged(opened.side("train"), opened.side("heldout"))
+
+
+def test_groups_are_those_of_the_bundle(digits):
+    for side, images in (("train", digits[40][:40]), ("heldout", digits[40][40:80])):
+        Path(side).mkdir()
+        for i, image in enumerate(images[:, 0].numpy()):
+            Image.fromarray(image).save(f"{side}/{side}{i // 4}-{i:02d}.png")
+    np.save("samples.npy", digits[40][30:60].numpy())
+    sides = {"train": "train", "heldout": "heldout"}
+    save(**sides, features=["pixels@16"], groups="[a-z]+[0-9]+")
+    plain, grouped = (
+        novum.evaluate("samples.npy", **sides, features="pixels@16", groups=groups)
+        for groups in (None, "[a-z]+[0-9]+")
+    )
+    report = novum.evaluate("samples.npy", "refs.safetensors", features="pixels@16")
+    assert report.gate == grouped.gate != plain.gate
+    with pytest.raises(InputError, match="was made with groups"):
+        novum.evaluate("samples.npy", "refs.safetensors", "heldout", features="pixels@16")

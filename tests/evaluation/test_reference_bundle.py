@@ -21,7 +21,7 @@ from novum.evaluation.request import Request
 from novum.metrics.features.extraction import fingerprint
 
 NETWORK = "efficientnet_lite0@32"
-SPACES = f"{NETWORK},pixels@16,alignment,local"
+SPACES = f"{NETWORK},pixels@16,pixels@2,alignment,local"  # moments of pixels@2 are held
 NAMES = ("samples", "train", "heldout")
 
 

@@ -33,7 +33,6 @@ from novum.lightning_modules import GAN
 from novum.lightning_modules.networks import DCGANDiscriminator, DCGANGenerator
 
 BATCH = 64
-WARM_UP = 10  # steps that are not timed: processes start, buffers fill
 CONTESTANTS = {
     "in memory": {},
     "streamed, two workers": {"streaming": True, "num_workers": 2},
@@ -59,21 +58,21 @@ CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": cpu_
 class Clock(Callback):
     """Seconds from the end of the warm-up to the end of training."""
 
-    def __init__(self, now: Callable[[], float], steps: int) -> None:
-        self.now, self.steps = now, steps
+    def __init__(self, now: Callable[[], float], warm_up: int, steps: int) -> None:
+        self.now, self.warm_up, self.steps = now, warm_up, steps
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        if batch_idx == WARM_UP - 1:
+        if batch_idx == self.warm_up - 1:
             self.start = self.now()
-        if batch_idx == WARM_UP + self.steps - 1:
+        if batch_idx == self.warm_up + self.steps - 1:
             self.seconds = self.now() - self.start
 
 
-def train(path: str, options: dict, steps: int, clock: str, ranks: int = 1) -> float:
+def train(path: str, options: dict, warm_up: int, steps: int, clock: str, ranks: int = 1) -> float:
     """Images per second and process."""
-    counter = Clock(CLOCKS[clock], steps)
+    counter = Clock(CLOCKS[clock], warm_up, steps)
     strategy = {"devices": ranks, "strategy": "ddp"} if ranks > 1 else {}
-    trainer = bare_trainer(max_steps=WARM_UP + steps, callbacks=[counter], **strategy)
+    trainer = bare_trainer(max_steps=warm_up + steps, callbacks=[counter], **strategy)
     data = ImageDataModule("huggingface", path, batch_size=BATCH, **options)
     trainer.fit(GAN(DCGANGenerator(32), DCGANDiscriminator(32)), data)
     return BATCH * steps / counter.seconds
@@ -106,11 +105,11 @@ def train_together(ranks: int, *work) -> float:
         return statistics.mean(float(Path(f"{file}.{r}").read_text()) for r in range(ranks))
 
 
-def read(path: str, options: dict, clock: str, batches: int = 150) -> float:
+def read(path: str, options: dict, clock: str, warm_up: int, batches: int = 150) -> float:
     """Images per second with nothing to train."""
     data = ImageDataModule("huggingface", path, batch_size=BATCH, **options)
     found = iter(data.train_dataloader())
-    for _ in itertools.islice(found, WARM_UP):
+    for _ in itertools.islice(found, warm_up):
         pass
     start = CLOCKS[clock]()
     for _ in itertools.islice(found, batches):
@@ -118,11 +117,12 @@ def read(path: str, options: dict, clock: str, batches: int = 150) -> float:
     return BATCH * batches / (CLOCKS[clock]() - start)
 
 
-def measure(path: str, steps: int, rounds: int, ranks: int, clock: str) -> list[dict]:
+def measure(path: str, args: argparse.Namespace) -> list[dict]:
+    ranks, clock = args.ranks, args.clock
     trained: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
-    for _ in range(rounds):  # in turn, so that a slow spell hits all alike
+    for _ in range(args.rounds):  # in turn, so that a slow spell hits all alike
         for name, options in CONTESTANTS.items():
-            work = path, options, steps, clock
+            work = path, options, args.warm_up, args.steps, clock
             trained[name].append(train_together(ranks, *work) if ranks > 1 else train(*work))
     resident = trained["in memory"]
     rows = []
@@ -135,7 +135,9 @@ def measure(path: str, steps: int, rounds: int, ranks: int, clock: str) -> list[
                 f"training, images/s and process ({clock})": statistics.median(speeds),
                 "of that in memory (median of rounds)": statistics.median(ratios),
                 "quartiles": f"{quartiles[0]:.3g} to {quartiles[2]:.3g}",
-                f"reading alone, images/s ({clock})": read(path, CONTESTANTS[name], clock),
+                f"reading alone, images/s ({clock})": read(
+                    path, CONTESTANTS[name], clock, args.warm_up
+                ),
             }
         )
     return rows
@@ -145,20 +147,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--warm-up", type=int, default=10, help="steps before: buffers fill")
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall")
     parser.add_argument("--path")
     parser.add_argument("--output")
     args = parser.parse_args()
-    if args.rounds < 2:
-        parser.error("--rounds: at least 2")
+    if args.rounds < 2 or args.warm_up < 1:
+        parser.error("--rounds: at least 2, --warm-up: at least 1")
     warnings.filterwarnings("ignore")
     with tempfile.TemporaryDirectory() as folder:
         if not args.path:
             write_shards(Path(folder) / "data", "parquet", args.images, 32, 5_000)
         path = args.path or f"{folder}/data"
-        rows = measure(path, args.steps, args.rounds, args.ranks, args.clock)
+        rows = measure(path, args)
     title = f"DCGAN 32 px, batch {BATCH}, {args.ranks} processes: {args.path or 'noise PNGs'}"
     show(title, rows, args.output)
 

@@ -18,8 +18,8 @@ from novum.core.errors import InputError, NotFoundError
 from novum.core.tensor_file import DamagedFile, read_arrays
 from novum.datamodules.sources.decode import ImageTransform
 from novum.datamodules.sources.image_sources import Index
+from novum.datamodules.sources.suffixes import BUNDLE
 
-SUFFIX = ".safetensors"
 FORMAT = "novum reference bundle"
 SCHEMA = 1  # raise it whenever a bundle of before would mean other figures
 WHOLE_SIDE = 32  # px up to which pictures are the images themselves
@@ -32,7 +32,7 @@ OF_FEATURES = ("points", "descriptors")  # arrays with a row for each local feat
 
 def is_bundle(where: object) -> TypeGuard[str]:
     """True of a place that is named as a bundle is."""
-    return isinstance(where, str) and where.endswith(SUFFIX)
+    return isinstance(where, str) and where.endswith(BUNDLE)
 
 
 class ReferenceBundle:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from novum.core.errors import InputError, printable
+from novum.datamodules.sources.suffixes import BUNDLE
 
 KINDS = ("image", "text")
 LARGEST_SEED = 2**31 - 1
@@ -97,13 +98,16 @@ class Request:
 
 def check_bundle(request: Request) -> None:
     """Raise InputError for a bundle that cannot be asked for."""
+    places = (request.samples, request.train, request.heldout)
+    if request.kind == "text" and any(isinstance(x, str) and x.endswith(BUNDLE) for x in places):
+        raise InputError(f"a bundle of references ({BUNDLE}) is of images: texts have none")
     path = request.save_reference
     if path is None:
         return
     if request.kind == "text":
         raise InputError("--save-reference is of images: leave it out with --kind text")
-    if path.suffix != ".safetensors":
-        raise InputError(f"--save-reference {path}: give a name that ends in .safetensors")
+    if path.suffix != BUNDLE:
+        raise InputError(f"--save-reference {path}: give a name that ends in {BUNDLE}")
 
 
 def check(request: Request) -> None:

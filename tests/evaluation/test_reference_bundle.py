@@ -243,6 +243,8 @@ def test_what_cannot_be_saved(bundle, capsys, monkeypatch):
     assert "--fail-on-copying: there is nothing to judge" in line
     text = ("--kind", "text", "--train", "train.txt", "--save-reference", "new.safetensors")
     assert "--save-reference is of images" in refused(capsys, *text)
+    text = ("--kind", "text", "--samples", "a.txt", "--train", str(bundle), "--heldout", "none")
+    assert "texts have none" in refused(capsys, *text)
     usage = shutil.disk_usage(".")
     monkeypatch.setattr(
         "novum.core.tensor_file.shutil.disk_usage", lambda folder: usage._replace(free=1000)

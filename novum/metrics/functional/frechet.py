@@ -171,7 +171,8 @@ class Moments:
         """Moments from what `state` gave."""
         moments = cls()
         moments.n, moments.mean, moments.scatter = int(state["n"]), state["mean"], state["scatter"]
-        moments._factor = state["factor"].contiguous()
+        factor = state["factor"]
+        moments._factor = None if factor is None else factor.contiguous()
         return moments
 
     def frechet_distance(self, other: "Moments") -> float:

@@ -52,6 +52,7 @@ class ReferenceBundle:
         self.whole = self.level == THUMBNAILS and max(height, width) <= WHOLE_SIDE
         self.spaces: Mapping[str, str] = {**described["spaces"]}
         self.detectors: Mapping[str, object] = {**described["detectors"]}
+        self.listed = [str(name) for name in described["features"]]
         self.left_out: Mapping[str, str] = {**described["left_out"]}
         self.digest = hashlib.sha256(json.dumps(described).encode()).hexdigest()
         self.sides = {name: BundledImages(self, name) for name in described["sets"]}

@@ -27,6 +27,12 @@ def lacking_spaces(sets: Sets, names: Sequence[str]) -> dict[str, str]:
     return {name: next(filter(None, why)) for name, why in found.items() if any(why)}
 
 
+def listed_spaces(sets: Sets) -> list[str]:
+    """Spaces that the training set's bundle was made for; none if it is of no bundle."""
+    images = sets.train.images
+    return images.bundle.listed if isinstance(images, BundledImages) else []
+
+
 def picture_notes(sets: Sets) -> list[str]:
     """Sentences on what the page shows in the place of training images."""
     notes = []

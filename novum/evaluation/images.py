@@ -28,6 +28,7 @@ from novum.evaluation.bundled_sets import (
     bundled_power,
     lacking_power,
     lacking_spaces,
+    listed_spaces,
     picture_notes,
 )
 from novum.evaluation.evidence import (
@@ -179,7 +180,7 @@ def judged_spaces(report: Report, sets: Sets, asked: Sequence[str], options: Req
     Raises:
         InputError: If the user asked for one of these.
     """
-    lacking = lacking_spaces(sets, names := list(asked) or default_features(sets))
+    lacking = lacking_spaces(sets, names := list(asked) or usual_features(sets))
     if lacking and asked:
         name, reason = next(iter(lacking.items()))
         raise InputError(f"--features {name} cannot be judged: {reason}")
@@ -188,6 +189,11 @@ def judged_spaces(report: Report, sets: Sets, asked: Sequence[str], options: Req
         options.say(f"left out: {name}: {reason}")
     report.notes += picture_notes(sets)
     return [name for name in names if name not in lacking]
+
+
+def usual_features(sets: Sets) -> list[str]:
+    """Spaces if none are named: those that a bundle was made for, else by the images' size."""
+    return listed_spaces(sets) or default_features(sets)
 
 
 def extract(name: str, sets: Sets, seed: int) -> FeatureSets:

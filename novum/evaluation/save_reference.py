@@ -70,6 +70,7 @@ class Plan(NamedTuple):
     path: Path
     sets: Sets
     level: str
+    listed: list[str]  # as they were asked for
     spaces: list[str]  # of features
     detectors: list[str]
     left_out: dict[str, str]
@@ -133,7 +134,7 @@ def plan_of(path: Path, sets: Sets, names: list[str], redacted: bool) -> Plan:
     if left_out and names:
         raise InputError(f"--features {shown[0]} needs pictures, and --redacted writes none")
     kept = [name for name in listed if name not in left_out]
-    plan = Plan(path, sets, level, [], [], left_out)
+    plan = Plan(path, sets, level, listed, [], [], left_out)
     spaces = [n for n in kept if n not in DETECTORS and not (plan.whole and n in shown)]
     return plan._replace(spaces=spaces, detectors=[n for n in kept if n in DETECTORS])
 
@@ -195,6 +196,7 @@ def contents(plan: Plan, request: Request) -> tuple[dict[str, Parts], dict[str, 
         "level": plan.level,
         "shape": list(sets.train.images.shape),
         "transform": _transform(sets.train.images),
+        "features": plan.listed,
         "spaces": {name: load_extractor(name).spec for name in plan.spaces},
         "detectors": {name: _settings(name) for name in detectors},
         "left_out": plan.left_out | left_out,

@@ -80,15 +80,15 @@ def power_digest(settings: Sequence[object]) -> str:
     return hashlib.sha256(json.dumps(list(settings)).encode()).hexdigest()
 
 
-def bundled_power(sets: Sets, settings: Sequence[object]) -> NDArray[np.float64] | None:
-    """Recall, low and high of each attack as a bundle has them, if by these settings."""
+def bundled_power(sets: Sets, settings: Sequence[object], edits: int) -> NDArray[np.float64] | None:
+    """Recall, low and high of so many edits as a bundle has them, if by these settings."""
     if not _same_bundle(sets):
         return None
     bundle = next(bundled(sets)).bundle
     if bundle.described.get("power") != power_digest(settings):
         return None
     array = bundle.arrays.get("power")
-    if array is None or array.ndim != 2 or array.shape[1] != 3:
+    if array is None or array.shape != (edits, 3):
         return None
     return np.array(array.numpy(), np.float64)
 

@@ -304,15 +304,14 @@ def add_power(
     seed: int,
 ) -> None:
     """Add the power card: share of planted copies found by the verdict's rule."""
-    settings = power_settings(sets, detectors, seed)
-    recall = bundled_power(sets, [*settings, references[-1]])
+    settings, edits = power_settings(sets, detectors, seed), planted_edits(sets)
+    recall = bundled_power(sets, [*settings, references[-1]], len(edits))
     if recall is None and (why := lacking_power(sets)):
         report.notes.append(f"power: not computed: {why}.")
         return
     if recall is None:
         usual = [found.found_in.pool for found in judged.values()]
         recall = recall_of_planted(sets, detectors, usual, references, seed)
-    edits = planted_edits(sets)
     report.power = [
         Recall(edit, value, low, high, LIBRARY if edit not in LADDER else "", edit in LADDER)
         for edit, (value, low, high) in zip(edits, recall.tolist(), strict=True)

@@ -2,12 +2,17 @@
 
     python benchmarks/stylegan.py [--sizes 32 64] [--width 64] [--batch 16] [--rounds 3]
                                   [--output FILE.json]
+    python benchmarks/stylegan.py --device cuda --ada CHECKOUT    # of NVlabs/stylegan2-ada-pytorch
 
 The recipe: weights of its own for each image in one grouped convolution, zero insertion and a full
 2-D filter over every channel, new fakes for each network's update, R1 every 16 and path
 length every 4 steps in updates of their own, an averaged generator parameter by parameter. Both
 train with the same penalties, batch and optimizer; ours under Lightning. A step is the mean of a
 whole cycle of 16. Memory is the highest resident size of a process that trains for one cycle.
+
+With --ada the same training loop also drives the networks of stylegan2-ada-pytorch, in float32,
+with that project's own operations, which it compiles on a GPU (nvcc and ninja must be there); else
+they are its reference ones, and the table's head says so. Its networks are as wide as ours.
 """
 
 import argparse
@@ -18,6 +23,7 @@ import subprocess
 import sys
 import warnings
 from copy import deepcopy
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +38,7 @@ from novum.lightning_modules.networks.stylegan_generator import StyleLayer, ToIm
 from novum.lightning_modules.networks.stylegan_ops import EqualConv2d, EqualLinear
 from novum.lightning_modules.stylegan.stylegan import lazy_adam
 
-OURS, PLAIN = "novum", "plain operations"
+OURS, PLAIN, ADA = "novum", "plain operations", "stylegan2-ada-pytorch"
 
 
 # -- the recipe in plain operations ------------------------------------------------------------
@@ -44,7 +50,7 @@ def upfirdn(x: Tensor, kernel: Tensor, up: int, down: int, pad: tuple[int, int])
     x = x.reshape(-1, h, 1, w, 1)
     x = F.pad(x, (0, up - 1, 0, 0, 0, up - 1)).view(-1, 1, h * up, w * up)
     x = F.pad(x, (*pad, *pad))
-    x = F.conv2d(x, kernel.flip(0, 1)[None, None])
+    x = F.conv2d(x, kernel.flip(0, 1)[None, None].to(x))
     return x.view(b, c, *x.shape[2:])[:, :, ::down, ::down]
 
 
@@ -142,36 +148,47 @@ class Plain:
         self.ema = deepcopy(self.g)
         self.g_opt = lazy_adam(self.g, 0.0025, (0.0, 0.99), 4)
         self.d_opt = lazy_adam(self.d, 0.0025, (0.0, 0.99), 16)
-        self.mean_length = torch.zeros(())
+        self.mean_length = torch.zeros((), device=next(self.g.parameters()).device)
+        self.latent_dim = gan.latent_dim
+
+    def map(self, z: Tensor) -> Tensor:
+        return plain_map(self.g, z)
+
+    def make(self, ws: Tensor) -> Tensor:
+        return plain_synthesis(self.g, ws)
+
+    def judge(self, images: Tensor) -> Tensor:
+        return plain_discriminator(self.d, images)
 
     def styles(self, n: int) -> Tensor:
-        ws = plain_map(self.g, torch.randn(n, self.g.latent_dim))
+        device = next(self.g.parameters()).device
+        ws = self.map(torch.randn(n, self.latent_dim, device=device))
         if torch.rand(()) < 0.9:
-            start = int(torch.randint(1, self.g.num_styles, ()))
-            others = plain_map(self.g, torch.randn(n, self.g.latent_dim))
+            start = int(torch.randint(1, ws.shape[1], ()))
+            others = self.map(torch.randn(n, self.latent_dim, device=device))
             ws = torch.cat([ws[:, :start], others[:, start:]], 1)
         return ws
 
     def step(self, real: Tensor, number: int) -> None:
         self.g.requires_grad_(False)
         self.d.requires_grad_(True)
-        fake = plain_synthesis(self.g, self.styles(len(real)))
-        loss = F.softplus(plain_discriminator(self.d, fake)).mean()
-        loss = loss + F.softplus(-plain_discriminator(self.d, real)).mean()
+        fake = self.make(self.styles(len(real)))
+        loss = F.softplus(self.judge(fake)).mean()
+        loss = loss + F.softplus(-self.judge(real)).mean()
         self.update(self.d_opt, loss)
         if number % 16 == 0:
             real = real.detach().requires_grad_(True)
-            score = plain_discriminator(self.d, real).sum()
+            score = self.judge(real).sum()
             (gradient,) = torch.autograd.grad(score, real, create_graph=True)
             penalty = gradient.pow(2).reshape(len(real), -1).sum(1).mean()
             self.update(self.d_opt, 0.01 / 2 * penalty * 16)
         self.g.requires_grad_(True)
         self.d.requires_grad_(False)
-        fake = plain_synthesis(self.g, self.styles(len(real)))
-        self.update(self.g_opt, F.softplus(-plain_discriminator(self.d, fake)).mean())
+        fake = self.make(self.styles(len(real)))
+        self.update(self.g_opt, F.softplus(-self.judge(fake)).mean())
         if number % 4 == 0:
             ws = self.styles(len(real) // 2)
-            images = plain_synthesis(self.g, ws)
+            images = self.make(ws)
             noise = torch.randn_like(images) / math.sqrt(images.shape[2] * images.shape[3])
             (gradient,) = torch.autograd.grad((images * noise).sum(), ws, create_graph=True)
             lengths = gradient.pow(2).sum(2).mean(1).sqrt()
@@ -188,6 +205,41 @@ class Plain:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+
+
+class Ada(Plain):
+    """The loop with the networks and operations of a checkout of stylegan2-ada-pytorch."""
+
+    def __init__(self, gan: StyleGAN, checkout: str, size: int, width: int) -> None:
+        super().__init__(gan)
+        device = self.mean_length.device
+        sys.path.insert(0, checkout)
+        from torch_utils.ops import bias_act, upfirdn2d
+        from training import networks as theirs
+
+        channels = {"channel_base": width * size, "num_fp16_res": 0}
+        layers = len(gan.generator.mapping.layers)
+        self.g = theirs.Generator(
+            gan.latent_dim, 0, gan.latent_dim, size, 3,
+            mapping_kwargs={"num_layers": layers}, synthesis_kwargs=channels,
+        ).to(device)  # fmt: skip
+        self.d = theirs.Discriminator(0, size, 3, **channels).to(device)
+        self.ema = deepcopy(self.g)
+        self.g_opt = lazy_adam(self.g, 0.0025, (0.0, 0.99), 4)
+        self.d_opt = lazy_adam(self.d, 0.0025, (0.0, 0.99), 16)
+        compiled = device.type == "cuda" and bias_act._init() and upfirdn2d._init()
+        ours, own = (sum(p.numel() for p in g.parameters()) for g in (gan.generator, self.g))
+        kind = "compiled" if compiled else "reference"
+        print(f"{ADA}: {kind} operations, {own:,} parameters of the generator (ours {ours:,})")
+
+    def map(self, z: Tensor) -> Tensor:
+        return self.g.mapping(z, None)
+
+    def make(self, ws: Tensor) -> Tensor:
+        return self.g.synthesis(ws)
+
+    def judge(self, images: Tensor) -> Tensor:
+        return self.d(images, None)
 
 
 # -- the contest -------------------------------------------------------------------------------
@@ -212,19 +264,31 @@ def networks(size: int, width: int) -> StyleGAN:
 
 
 def train_ours(gan: StyleGAN, real: Tensor, steps: int) -> None:
-    bare_trainer(max_steps=steps).fit(gan, Data(real, steps))
+    device = real.device.type
+    accelerator = "gpu" if device == "cuda" else device
+    bare_trainer(max_steps=steps, accelerator=accelerator).fit(gan, Data(real, steps))
+    gan.to(real.device)
+    wait(real)
 
 
 def train_plain(plain: Plain, real: Tensor, steps: int) -> None:
     for number in range(steps):
         plain.step(real, number)
+    wait(real)
+
+
+def wait(x: Tensor) -> Tensor:
+    """The same, once a GPU has computed it."""
+    if x.is_cuda:
+        torch.cuda.synchronize()
+    return x
 
 
 def check_equal(gan: StyleGAN, plain: Plain, real: Tensor) -> None:
     """The contestants compute the same images and logits."""
     with torch.no_grad():
         gan.eval(), plain.g.eval(), plain.d.eval()
-        z = torch.randn(len(real), gan.latent_dim)
+        z = torch.randn(len(real), gan.latent_dim, device=real.device)
         ours = gan.generator(z)
         torch.testing.assert_close(
             ours, plain_synthesis(plain.g, plain_map(plain.g, z)), rtol=1e-3, atol=1e-3
@@ -258,25 +322,26 @@ def images(size: int, batch: int) -> Tensor:
 
 
 def contest(size: int, args: argparse.Namespace) -> list[dict[str, object]]:
-    gan, real = networks(size, args.width), images(size, args.batch)
+    gan, real = networks(size, args.width).to(args.device), images(size, args.batch).to(args.device)
     plain = Plain(gan)
     check_equal(gan, plain, real)
+    peers = {PLAIN: plain}
+    if args.ada:
+        peers[ADA] = Ada(gan, args.ada, size, args.width * 32 // size)
     step = in_turn(
-        {
-            OURS: lambda: train_ours(gan, real, args.steps),
-            PLAIN: lambda: train_plain(plain, real, args.steps),
-        },
+        {OURS: lambda: train_ours(gan, real, args.steps)}
+        | {name: partial(train_plain, peer, real, args.steps) for name, peer in peers.items()},
         args.rounds,
         warm_up=args.warm_up,
     )
-    gan.eval(), plain.g.eval()
-    z = torch.randn(args.batch, gan.latent_dim)
+    gan.eval()
+    z = torch.randn(args.batch, gan.latent_dim, device=args.device)
+    for peer in peers.values():
+        peer.g.eval()
     with torch.inference_mode():
         make = in_turn(
-            {
-                OURS: lambda: gan.generator(z),
-                PLAIN: lambda: plain_synthesis(plain.g, plain_map(plain.g, z)),
-            },
+            {OURS: lambda: wait(gan.generator(z))}
+            | {name: partial(generate, peer, z) for name, peer in peers.items()},
             rounds=7,
         )
     return [
@@ -286,10 +351,14 @@ def contest(size: int, args: argparse.Namespace) -> list[dict[str, object]]:
             "step ratio": median_ratio(step[name], step[PLAIN]),
             "ms to generate": 1000 * statistics.median(make[name]),
             "generation ratio": median_ratio(make[name], make[PLAIN]),
-            "peak MB": memory(name, size, args),
+            "peak MB": "" if name == ADA or args.device != "cpu" else memory(name, size, args),
         }
-        for name in (OURS, PLAIN)
+        for name in (OURS, *peers)
     ]
+
+
+def generate(peer: Plain, z: Tensor) -> Tensor:
+    return wait(peer.make(peer.map(z)))
 
 
 def main() -> None:
@@ -300,6 +369,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warm-up", type=int, default=1)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--ada", metavar="CHECKOUT", help="of NVlabs/stylegan2-ada-pytorch")
     parser.add_argument("--contestant", choices=(OURS, PLAIN), help=argparse.SUPPRESS)
     parser.add_argument("--output")
     args = parser.parse_args()

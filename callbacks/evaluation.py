@@ -24,6 +24,7 @@ from novum.core.lightning_compat import (
 )
 from novum.core.protocols import BLOCK, ImageGenerator, Images, seen
 from novum.datamodules.sources.image_sources import ImageArray
+from novum.datamodules.sources.reference_bundle import BundledImages
 from novum.evaluation.space import reference_floor
 from novum.metrics.features import (
     cache_together,
@@ -147,6 +148,11 @@ class Evaluation:
         """The images of `train` or `heldout`."""
         return reference(self.trainer, split)
 
+    def pictures(self, split: str) -> Any:
+        """Images to show: of a reference bundle its thumbnails."""
+        source = self.source(split)
+        return source.pictures if isinstance(source, BundledImages) else source
+
     def group_numbers(self) -> Tensor | None:
         """Groups of the DataModule's training and held-out images, if it holds them out whole."""
         judges = (c for c in callbacks_of(self.trainer) if isinstance(c, EvaluationCallback))
@@ -164,8 +170,20 @@ class Evaluation:
                     f"{type(self.generator).__name__}.sample({BLOCK}) must give uint8 images (n, c,"
                     f" h, w), not {images.dtype} {tuple(images.shape)}"
                 )
+            require_size_of_bundles(self.trainer, images)
             self._samples[block] = images
         return self._samples[block]
+
+
+def require_size_of_bundles(trainer: Trainer, samples: Tensor) -> None:
+    """Raise InputError if a reference bundle was made at another size than the samples'."""
+    judges = (c for c in callbacks_of(trainer) if isinstance(c, EvaluationCallback))
+    for source in (x for judge in judges for x in judge.references.values()):
+        if isinstance(source, BundledImages) and source.shape != samples.shape[1:]:
+            raise InputError(
+                f"{source.bundle.where} holds images of (c, h, w) {tuple(source.shape)}, and the"
+                f" samples are {tuple(samples.shape[1:])}: make a bundle at their size"
+            )
 
 
 def has_reference(trainer: Trainer, split: str) -> bool:

@@ -14,6 +14,7 @@ from novum.callbacks.logging import log_metrics, log_picture, logged_figures, no
 from novum.core.lightning_compat import callbacks_of
 from novum.core.protocols import ImageGenerator, seen, unit
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource
+from novum.datamodules.sources.reference_bundle import BundledImages
 from novum.evaluation.audit import row_digests
 from novum.evaluation.evidence import Images, name_copies, panel
 from novum.evaluation.gate import SpaceMatches, conclude
@@ -111,10 +112,11 @@ class NearestNeighbours(EvaluationCallback):
             share = {"closer_to_train": as_estimate(share_interval(near))}
             novelty = copying_figures(copying) | share
             judged[name] = Judgement({}, novelty, [], near, matched, copying)
-        images = {split: evaluation.source(split) for split in ("train", "heldout")}
-        count = len(next(iter(judged.values())).neighbours.train_distance)
+        images = {split: evaluation.pictures(split) for split in ("train", "heldout")}
+        count = len(near_of(judged).train_distance)
         images["samples"] = ImageArray(evaluation.samples(count))
-        self.found, judged = self._conclude(judged, images)
+        keys = _keys(images["samples"], evaluation.source("train"), near_of(judged), self._pool)
+        self.found, judged = self._conclude(judged, images, keys)
         log_metrics(trainer, pl_module, scalars(self.found.features))
         if trainer.is_global_zero:
             known = {fact.sample: fact.kind for fact in self.found.facts}
@@ -144,19 +146,17 @@ class NearestNeighbours(EvaluationCallback):
         return dict(zip(rows, values.tolist(), strict=True))
 
     def _conclude(
-        self, judged: dict[str, Judgement], images: Images
+        self, judged: dict[str, Judgement], images: Images, own: np.ndarray
     ) -> tuple[Report, dict[str, Judgement]]:
         """The verdict on these samples by the rules of evaluate.py, with the copies it names."""
         assert self._pool is not None
         t, keys = self._pool.num_train, self._pool.of_row.numpy()
-        near = next(iter(judged.values())).neighbours
-        samples, train = images["samples"], images["train"]
         of_samples, of_train, of_heldout = (
-            SetSummary(n=n) for n in (len(samples), t, len(keys) - t)
+            SetSummary(n=n) for n in (len(images["samples"]), t, len(keys) - t)
         )
         spaces = {name: Space(novelty=found.novelty) for name, found in judged.items()}
         report = Report(of_samples, of_train, of_heldout, spaces)
-        same = find_identical(_keys(samples, train, near, keys[:t]), keys[:t], keys[t:])
+        same = find_identical(own, keys[:t], keys[t:])
         conclusion = conclude(report, same, self._matched, images, seed=0)
         judged, _ = name_copies(report, conclusion, judged, {}, images)
         report.verdict = image_verdict(report)
@@ -165,7 +165,7 @@ class NearestNeighbours(EvaluationCallback):
     def _show(self, trainer: Trainer, evaluation: Evaluation, found: dict[str, Neighbours]) -> None:
         columns = neighbour_columns(
             evaluation.samples(self.num_samples),
-            {split: evaluation.source(split) for split in ("train", "heldout")},
+            {split: evaluation.pictures(split) for split in ("train", "heldout")},
             found,
             self.rows,
         )
@@ -182,15 +182,26 @@ def space_of_realism(features: Sequence[str]) -> str:
     return next((name for name in features if not name.startswith("pixels")), features[0])
 
 
+def near_of(judged: dict[str, Judgement]) -> Neighbours:
+    """Neighbours in the first space."""
+    return next(iter(judged.values())).neighbours
+
+
 def _keys(
-    samples: ImageSource, train: ImageSource, near: Neighbours, items: np.ndarray
+    samples: ImageSource, train: ImageSource, near: Neighbours, pool: Pool | None
 ) -> np.ndarray:
     """The training item that each sample equals, or a negative number, equal for equal samples."""
-    _, own = np.unique(row_digests(samples)[0], return_inverse=True)
+    assert pool is not None
+    items, digests = pool.of_row.numpy(), row_digests(samples)[0]
+    _, own = np.unique(digests, return_inverse=True)
     keys = -1 - own
     for row in (near.train_distance == 0).nonzero()[:, 0].tolist():
         source = int(near.train_row[row])
-        if torch.equal(samples[row], as_uint8(train[source : source + 1])[0].cpu()):
+        if isinstance(train, BundledImages):
+            same = digests[row] == int(train.hashes[source])
+        else:
+            same = torch.equal(samples[row], as_uint8(train[source : source + 1])[0].cpu())
+        if same:
             keys[row] = items[source]
     return keys
 

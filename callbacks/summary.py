@@ -237,7 +237,7 @@ def _exhibits(trainer: Trainer, pl_module: LightningModule) -> Exhibits:
     samples = ImageArray(evaluation.samples(max(n or 0, GRID)))
     facts = []
     if report and report.facts:  # so there are training images
-        facts = fact_pairs(report, {"samples": samples, "train": evaluation.source("train")})
+        facts = fact_pairs(report, {"samples": samples, "train": evaluation.pictures("train")})
     return Exhibits(to_rgb(samples[:GRID]).copy(), facts, judge.panels if judge else ())
 
 

@@ -28,6 +28,7 @@ from novum.datamodules.sources.raw_images import (
     Splits,
     join_sets,
 )
+from novum.datamodules.sources.reference_bundle import BundledImages, is_bundle, open_bundle
 from novum.datamodules.sources.survey import Survey, survey
 
 NPY = b"\x93NUMPY"  # what the file of one array begins with
@@ -88,6 +89,8 @@ def open_images(
         options: Further options, and `follow_links` again.
     """
     options = options or Reading(follow_links)
+    if is_bundle(where):
+        return _open_bundled(where, side, size, channels, options)
     if not isinstance(where, str):
         if _is_source(where) and where.shape == (channels, size, size):
             return Opened(f"{side} (in memory)", where, None)
@@ -152,7 +155,7 @@ def open_references(
     options = options or Reading(follow_links)
 
     def open_side(where: Any, side: Side) -> Opened:
-        if not isinstance(where, str):
+        if not isinstance(where, str) or is_bundle(where):
             return open_images(where, side, size, channels, options=options)
         cut = _arguments_of_cut(where, _same_place(train, heldout), trained_on or {}, options)
         if cut is None:
@@ -170,7 +173,40 @@ def open_references(
             f"{trained.where} and {unseen.where} hold the same images: give held-out images that"
             " were never trained on"
         )
+    _require_companions(trained, unseen)
     return trained, unseen
+
+
+def _open_bundled(
+    where: str, side: Side, size: int | None, channels: int | None, options: Reading
+) -> Opened:
+    """A set of a reference bundle, at the size at which it was made."""
+    if side == "samples":
+        raise InputError(f"{where} is a bundle of references: give it as --train, not as samples")
+    if options.groups:
+        raise InputError(f"--groups: {where} holds those that it was made with; leave it out")
+    images = open_bundle(where).side(side)
+    wanted = channels or images.shape[0], size or images.shape[1], size or images.shape[2]
+    if images.shape != wanted:
+        raise InputError(
+            f"{where} holds images of {shape_name(images.shape)}, and the samples are"
+            f" {shape_name(wanted)}: give samples of that size, or make a bundle at theirs,"
+            " --save-reference with --samples"
+        )
+    native = images.described.get("native")
+    return Opened(where, images, native and (int(native[0]), int(native[1]), int(native[2])))
+
+
+def _require_companions(trained: Opened, unseen: Opened) -> None:
+    """Raise InputError for held-out images of a bundle that was made of another training set."""
+    if not isinstance(unseen.images, BundledImages):
+        return
+    beside = unseen.images.bundle.side("train").fingerprint
+    if trained.images.fingerprint != beside:
+        raise InputError(
+            f"{unseen.where} holds out images of another training set ({beside[:12]}) than"
+            f" {trained.where} ({trained.images.fingerprint[:12]}): name the sets of one bundle"
+        )
 
 
 def _same_place(train: Any, heldout: Any) -> bool:

@@ -29,3 +29,4 @@ OTHERS = frozenset(  # no images, and not opened to see
     xml yaml yml
     """.split()
 )
+BUNDLE = ".safetensors"  # of a bundle of references

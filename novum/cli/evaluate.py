@@ -25,6 +25,10 @@ SHORT = "the same, in short: the answer fits on a screen, and HELDOUT may be mis
 FAIL_ON = "of copying, leaning, cannot_judge, too_little_evidence: exit code 3 or 4"
 FEATURES = "default: efficientnet_lite0,pixels,alignment,local"
 FOLLOW = "wait for samples that are being written, until none came for so long"
+SAVE_REFERENCE = (
+    "write what judging needs of --train and --heldout: others judge with --train FILE, without the"
+    " images; with --redacted no picture and no name is in it; --samples may be left out"
+)
 GROUPS = "images that are held out together: a CSV of image and group, or a pattern of names"
 CALIBRATE_BY = "another checkpoint, an earlier one or a twin's: its losses of items are taken off"
 DESCRIPTION = """\
@@ -64,6 +68,8 @@ allow a judgement, or too little evidence if --fail-on names it; 5 a --require i
 """
 PLACES = ("samples", "train", "heldout")
 WRITTEN = ("json", "markdown", "model_card", "junit")  # for programs and pages, or to stdout
+OF_SAMPLES = ("fail_on_copying", "fail_on", "require", "json", "markdown", "junit", "num_samples")
+TASKS = ("verify", "compare", "save_reference")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -81,9 +87,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         if options.kind != "text" or options.samples or options.heldout in (None, "none"):
             parser.error("--contamination needs --kind text, --train and --heldout, no --samples")
         options.samples = options.heldout
-    if options.verify and options.compare:
-        parser.error("--verify and --compare: give one of them")
-    if options.verify is None and bool(options.samples) == bool(options.compare):
+    tasks = {f"--{x.replace('_', '-')}": getattr(options, x) for x in TASKS}
+    if len(given := [name for name, value in tasks.items() if value]) > 1:
+        parser.error(f"{' and '.join(given)}: give one of them")
+    if options.save_reference:
+        require_named(parser, options)
+    alone = options.verify is not None or options.save_reference is not None
+    if not alone and bool(options.samples) == bool(options.compare):
         parser.error("--samples or --compare is needed, one of them")
     if [str(getattr(options, name)) for name in WRITTEN].count("-") > 1:
         parser.error("only one of --json, --markdown, --model-card and --junit can be - (stdout)")
@@ -94,6 +104,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             " leave one of them out"
         )
     return options
+
+
+def require_named(parser: Parser, options: argparse.Namespace) -> None:
+    """End with an error unless a bundle's sets are named, and what asks for samples has some."""
+    if options.sets:
+        parser.error("--save-reference: name the sets, --train PATH --heldout PATH")
+    asked = {f"--{x.replace('_', '-')}": getattr(options, x) for x in OF_SAMPLES}
+    if not options.samples and (given := [name for name, value in asked.items() if value]):
+        parser.error(f"{' and '.join(given)}: there is nothing to judge, give --samples too")
 
 
 def _parser() -> Parser:
@@ -137,6 +156,7 @@ def _parser() -> Parser:
     )
     add("--quiet", action="store_true", help="print nothing but errors")
     add("--verify", metavar="REPORT", type=Path, help="are the inputs those that were judged?")
+    add("--save-reference", metavar="FILE", type=Path, help=SAVE_REFERENCE)
     add("--follow-links", action="store_true", help=FOLLOW_LINKS)
     add(
         "--contamination",
@@ -215,10 +235,12 @@ def _judge(options: argparse.Namespace, stdout: TextIO) -> int:
     criteria = ci_gate.criteria_of(options)
     from novum.core.bars import silence
     from novum.core.distributed import is_rank_zero
-    from novum.evaluation.api import judge
+    from novum.evaluation.api import judge, save_reference
 
     with silence() if options.quiet else contextlib.nullcontext():
-        report = judge(request)
+        report = judge(request) if request.save_reference is None else save_reference(request)
+    if report is None:
+        return 0
     checks = ci_gate.check(report, criteria)
     if is_rank_zero():
         if not options.quiet:

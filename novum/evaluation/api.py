@@ -48,7 +48,8 @@ def evaluate(
     Args:
         samples: What to judge, never split. Also a generator: a checkpoint, a module with `sample`
             or `sample_text`, or a function of n and a seed that returns n images or texts.
-        train: What the generator was trained on. A checkpoint's run knows it.
+        train: What the generator was trained on. A checkpoint's run knows it. Also a bundle of
+            references, which brings its held-out set (`evaluate.py --save-reference`).
         heldout: Data like it that was never trained on. Without any, facts alone decide; a built-in
             set (`digits`, `cifar10`) brings its own.
         kind: image or text.
@@ -109,6 +110,16 @@ def evaluate(
                 quiet=True,
             )
         )
+
+
+def save_reference(request: Request) -> Report | None:
+    """Write a reference bundle, and judge the samples if there are any."""
+    from novum.evaluation.images import evaluate_images
+    from novum.evaluation.save_reference import save_reference as save
+
+    with process_group():
+        sets = save(request)
+        return None if request.samples is None else evaluate_images(request, sets)
 
 
 def judge(request: Request) -> Report:

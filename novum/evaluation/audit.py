@@ -17,6 +17,7 @@ from novum.datamodules.resolve_source import Opened
 from novum.datamodules.sources.decode import Page, decoded
 from novum.datamodules.sources.image_sources import ImageSource
 from novum.datamodules.sources.raw_images import EXPECTED, SHOWN, Rows
+from novum.datamodules.sources.reference_bundle import BundledImages
 from novum.datamodules.sources.threads import CHUNK, in_threads
 from novum.evaluation.image_sets import Sets
 from novum.evaluation.request import Request
@@ -54,6 +55,8 @@ def row_digests(images: ImageSource) -> tuple[NDArray, int, int]:
 
     Each rank looks at its share, and all ranks return the same.
     """
+    if isinstance(images, BundledImages):
+        return images.hashes.numpy(), images.lowest, images.highest
     own = distributed.shard(len(images))
     step = max(1, BLOCK_BYTES // int(np.prod(images.shape)))
     blocks = [range(i, min(i + step, own.stop)) for i in range(own.start, own.stop, step)]
@@ -74,6 +77,8 @@ def _digest_block(images: ImageSource, rows: range) -> tuple[NDArray, int, int]:
 
 def audit_set(side: Opened, digests: NDArray, lowest: int, highest: int) -> SetAudit:
     """The audit of one set."""
+    if isinstance(side.images, BundledImages):
+        return audit_of_bundle(side.images)
     duplicates = len(digests) - len(np.unique(digests))
     channels, height, width = side.images.shape
     if side.survey is None:  # drawn, or streamed
@@ -107,6 +112,17 @@ def audit_set(side: Opened, digests: NDArray, lowest: int, highest: int) -> SetA
         duplicates=duplicates,
         examples={reason: names for reason, names in examples.items() if names},
     )
+
+
+def audit_of_bundle(images: BundledImages) -> SetAudit:
+    """The audit of the images that a reference bundle was made of."""
+    try:
+        return SetAudit(**images.described["audit"])
+    except TypeError as error:
+        raise InputError(
+            f"{images.bundle.where} is damaged: its audit is none; make it again by"
+            " --save-reference"
+        ) from error
 
 
 def _size(width: int, height: int) -> str:

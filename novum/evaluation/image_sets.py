@@ -14,12 +14,14 @@ from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError, NovumError
 from novum.core.hub_places import is_hub
 from novum.core.protocols import BLOCK, ImageGenerator, require_styles
+from novum.core.run_record import read_record
 from novum.core.security import Untrusted, arguments_of_run
 from novum.core.seeds import derived_seed
 from novum.datamodules.resolve_source import Opened, Reading, open_images, open_references
 from novum.datamodules.sources.builtin_datasets import FIXED
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource
 from novum.datamodules.sources.local_tables import holds_tables
+from novum.datamodules.sources.reference_bundle import BundledImages, is_bundle, open_bundle
 from novum.evaluation.arriving import Arrived
 from novum.evaluation.generators import (
     Draw,
@@ -56,18 +58,29 @@ class Sets(NamedTuple):
     def images(self) -> dict[str, ImageSource]:
         return {name: side.images for name, side in self.opened().items()}
 
+    def pictures(self) -> dict[str, ImageSource]:
+        """Images as a page can show them: a bundle of references may have thumbnails, or none."""
+        return {
+            name: images.pictures if isinstance(images, BundledImages) else images
+            for name, images in self.images().items()
+        }
+
 
 def open_sets(request: Request) -> Sets:
     """The samples first: the references are read at their size."""
     require_tables(request)
     trained_on = data_of_run(request) if request.is_checkpoint else None
     places = reference_places(request, trained_on)
-    samples, generator = open_samples(request)
+    if request.samples is None:
+        samples, generator = open_images(places[0], "train", options=reading(request)), None
+    else:
+        samples, generator = open_samples(request)
     follow = request.follow_links or bool(trained_on and trained_on.get("follow_links"))
     read_as = reading(request)._replace(follow_links=follow)
     channels, size, _ = samples.images.shape
     with distributed.local_rank_zero_first("training and held-out images"):
         references = open_references(*places, size, channels, trained_on, options=read_as)
+    require_data_of_run(request, references[0])
     sets = Sets(samples, *references, generator, request.groups or groups_of(trained_on, places))
     for side in sets.opened().values():
         if len(side.images) < 2:
@@ -180,7 +193,11 @@ def reference_places(options: Request, trained_on: dict[str, Any] | None) -> tup
     """
     known = (trained_on.get("path") or trained_on.get("dataset")) if trained_on else None
     train = known if options.train is None else options.train
-    heldout = known if options.heldout is None else options.heldout
+    heldout = options.heldout
+    if heldout is None and is_bundle(train):
+        heldout = train if "heldout" in open_bundle(train).sides else None
+    elif heldout is None:
+        heldout = known
     if train is None:
         raise InputError("--train is needed: the images that the generator was trained on")
     if heldout is None and options.ask_heldout:
@@ -190,6 +207,22 @@ def reference_places(options: Request, trained_on: dict[str, Any] | None) -> tup
     if heldout is None and isinstance(train, str) and train in FIXED:
         heldout = train
     return train, None if isinstance(heldout, str) and heldout == "none" else heldout
+
+
+def require_data_of_run(request: Request, train: Opened) -> None:
+    """Raise InputError for a bundle of another set than the checkpoint's run was trained on."""
+    images = train.images
+    if not request.is_checkpoint or not isinstance(images, BundledImages):
+        return
+    data = read_record(Path(request.samples).parent.parent).get("data")
+    known = data.get("train") if isinstance(data, dict) else None
+    if not isinstance(known, str) or known.startswith("names"):
+        return
+    if images.described.get("of_pixels") and known != images.fingerprint:
+        raise InputError(
+            f"{train.where} is of another set ({images.fingerprint[:12]}) than the run of"
+            f" {request.samples} was trained on ({known[:12]}): give the bundle of that set"
+        )
 
 
 def groups_of(trained_on: dict[str, Any] | None, places: tuple[Any, Any]) -> str | None:

@@ -23,6 +23,14 @@ from novum.datamodules.groups import read_groups
 from novum.datamodules.resolve_source import Opened
 from novum.datamodules.sources.image_sources import ImageSource
 from novum.evaluation.audit import add_audit
+from novum.evaluation.bundled_sets import (
+    bundled_groups,
+    bundled_power,
+    lacking_power,
+    lacking_spaces,
+    listed_spaces,
+    picture_notes,
+)
 from novum.evaluation.evidence import (
     ALIGNMENT,
     DETECTORS,
@@ -61,6 +69,7 @@ from novum.metrics.features import (
     reference_neighbour_distances,
     references_of,
 )
+from novum.metrics.features.extraction import fingerprint
 from novum.metrics.functional.frechet import WIDEST
 from novum.metrics.novelty.alterations import LADDER
 from novum.metrics.novelty.altered_copies import NEAR_DUPLICATE, AlteredCopyDetector
@@ -97,23 +106,27 @@ MOST_PIXELS = 4096  # values of an image up to which the default feature space i
 Detector = AlteredCopyDetector | LocalCopyDetector
 
 
-def evaluate_images(options: Request) -> Report:
-    """Judge images, and write the report if it has a place."""
+def evaluate_images(options: Request, sets: Sets | None = None) -> Report:
+    """Judge images, and write the report if it has a place.
+
+    Args:
+        sets: Those of the request, where they are open already.
+    """
     start = time.perf_counter()
     prepare(options)
     with distributed.local_rank_zero_first("the networks that features come from"):
         names = feature_names(options.features)
-    sets = open_sets(options)
+    sets = open_sets(options) if sets is None else sets
     report = new_report(sets, options)
-    chosen = names or default_features(sets, options.quick)
+    spaces = judged_spaces(report, sets, names, options)
     if report.quick:
-        report.notes.append(left_out(chosen[0]))
+        report.notes.append(left_out(spaces[0]))
     keys = add_audit(report, sets, options)
-    group = read_groups(sets.groups, sets.images()) if sets.groups else None
+    group = read_groups(sets.groups, sets.images()) if sets.groups else bundled_groups(sets)
     pool = pool_of_digests(keys["train"], keys.get("heldout"), options.seed, group)
     judged: dict[str, Judgement] = {}
     detectors: dict[str, Detector] = {}
-    for name in chosen:
+    for name in spaces:
         if name in DETECTORS:
             add_detector(report, name, sets, pool, detectors)
             continue
@@ -129,15 +142,15 @@ def evaluate_images(options: Request) -> Report:
                 *sides, features, default_device(), metrics or FLOORS
             )
         if distributed.is_rank_zero() and options.output and not options.redacted:
-            points, pictures, facts = projector_points(features, judged[name], sets.images())
+            points, pictures, facts = projector_points(features, judged[name], sets.pictures())
             write_projector(options.output / EVENTS, {name: points}, pictures, facts)
     altered = judge_altered(report, sets, detectors, options.seed)
     if not report.quick:
         add_styles(report, sets, options)
-    spaces = {name: found.found for name, found in judged.items()}
-    spaces |= {name: found.found_in for name, found in altered.items()}
+    found_in = {name: found.found for name, found in judged.items()}
+    found_in |= {name: found.found_in for name, found in altered.items()}
     same = find_identical(keys["samples"], keys["train"], keys.get("heldout"))
-    conclusion = conclude(report, same, spaces, sets.images(), options.seed)
+    conclusion = conclude(report, same, found_in, sets.images(), options.seed)
     judged, altered = name_copies(report, conclusion, judged, altered, sets.images())
     known = add_inside(report, sets, group, options)
     report.verdict = image_verdict(report)
@@ -190,6 +203,31 @@ def default_features(sets: Sets, quick: bool = False) -> list[str]:
     return ["efficientnet_lite0", pixels, *DETECTORS]
 
 
+def judged_spaces(report: Report, sets: Sets, asked: Sequence[str], options: Request) -> list[str]:
+    """Spaces to judge in; those that a reference bundle lacks the data of are said to be left out.
+
+    Raises:
+        InputError: If the user asked for one of these.
+    """
+    lacking = lacking_spaces(sets, names := list(asked) or usual_features(sets, options.quick))
+    if lacking and asked:
+        name, reason = next(iter(lacking.items()))
+        raise InputError(f"--features {name} cannot be judged: {reason}")
+    for name, reason in lacking.items():
+        report.notes.append(f"{name}: not judged: {reason}.")
+        options.say(f"left out: {name}: {reason}")
+    report.notes += picture_notes(sets)
+    return [name for name in names if name not in lacking]
+
+
+def usual_features(sets: Sets, quick: bool) -> list[str]:
+    """Spaces if none are named: those that a bundle was made for, else by the images' size."""
+    known = listed_spaces(sets)
+    if quick:
+        known = [name for name in known if name not in DETECTORS][:1]
+    return known or default_features(sets, quick)
+
+
 def extract(name: str, sets: Sets, seed: int) -> FeatureSets:
     """One pass over each set; those of the references are remembered for the next evaluation."""
     extractor = place(load_extractor(name), default_device())
@@ -230,19 +268,21 @@ def add_detector(
     report: Report, name: str, sets: Sets, pool: Pool, detectors: dict[str, Detector]
 ) -> None:
     """Prepare a detector of copies for the references."""
-    train, heldout = sets.train.images, sets.heldout and sets.heldout.images
-    progress = distributed.is_rank_zero()
     try:
-        if name == LOCAL:
-            detectors[name] = LocalCopyDetector(
-                train, heldout, pool=pool, progress=progress, together=True
-            )
-        else:
-            detectors[name] = AlteredCopyDetector(
-                train, heldout, pool=pool, device=default_device(), progress=progress, together=True
-            )
+        detectors[name] = detector_of(name, sets, pool)
     except NotComputable as error:
         report.notes.append(f"{name}: not computed: {error}")
+
+
+def detector_of(name: str, sets: Sets, pool: Pool) -> Detector:
+    """A detector of copies, ready to search the references."""
+    train, heldout = sets.train.images, sets.heldout and sets.heldout.images
+    progress = distributed.is_rank_zero()
+    if name == LOCAL:
+        return LocalCopyDetector(train, heldout, pool=pool, progress=progress, together=True)
+    return AlteredCopyDetector(
+        train, heldout, pool=pool, device=default_device(), progress=progress, together=True
+    )
 
 
 def judge_altered(
@@ -250,10 +290,10 @@ def judge_altered(
 ) -> dict[str, Altered]:
     """Search the samples for altered copies, and measure what the detectors would have found."""
     judged: dict[str, Altered] = {}
-    known = _references(sets, next(iter(detectors.values())).drawn) if detectors else []
+    known = references_key(sets, next(iter(detectors.values())).drawn) if detectors else []
     for name, detector in detectors.items():
         found = detector.search(sets.samples.images)
-        within = _within(name, detector, known)
+        within = within_pool(name, detector, known)
         copying = control = None
         if sets.heldout is not None:
             copying = judge_copying(found.matches, NEAR_DUPLICATE, seed)
@@ -269,7 +309,7 @@ def judge_altered(
     return judged
 
 
-def _within(name: str, detector: Detector, references: list[object]) -> PoolMatches:
+def within_pool(name: str, detector: Detector, references: list[object]) -> PoolMatches:
     """Items of the pool matched with each other, once for the same references."""
 
     def compute() -> NDArray[np.float64]:
@@ -281,9 +321,9 @@ def _within(name: str, detector: Detector, references: list[object]) -> PoolMatc
     return PoolMatches(own.long(), nearest.long(), margin, detector.drawn)
 
 
-def _references(sets: Sets, pool: Pool) -> list[object]:
+def references_key(sets: Sets, pool: Pool) -> list[object]:
     """All that detectors' finds in the references depend on: images, their items, and our code."""
-    sides = [side.images.fingerprint for side in (sets.train, sets.heldout) if side is not None]
+    sides = [fingerprint(side.images) for side in (sets.train, sets.heldout) if side is not None]
     items = hashlib.sha256(pool.rows.numpy().tobytes() + pool.unit.numpy().tobytes()).hexdigest()
     code = hashlib.sha256()
     for path in sorted(Path(novelty.__file__).parent.glob("*.py")):
@@ -300,12 +340,47 @@ def add_power(
     seed: int,
 ) -> None:
     """Add the power card: share of planted copies found by the verdict's rule."""
+    settings, edits = power_settings(sets, detectors, seed), planted_edits(sets)
+    recall = bundled_power(sets, [*settings, references[-1]], len(edits))
+    if recall is None and (why := lacking_power(sets)):
+        report.notes.append(f"power: not computed: {why}.")
+        return
+    if recall is None:
+        usual = [found.found_in.pool for found in judged.values()]
+        recall = recall_of_planted(sets, detectors, usual, references, seed)
+    report.power = [
+        Recall(edit, value, low, high, LIBRARY if edit not in LADDER else "", edit in LADDER)
+        for edit, (value, low, high) in zip(edits, recall.tolist(), strict=True)
+    ]
+
+
+def planted_edits(sets: Sets) -> list[str]:
+    """Edits of the copies that are planted."""
+    channels, *sides = sets.train.images.shape
+    return [*LADDER, *library_edits(channels, max(sides))]
+
+
+def power_settings(sets: Sets, detectors: dict[str, Detector], seed: int) -> list[object]:
+    """All that a power card depends on beside the references and our code."""
+    return [*detectors, *planted_edits(sets), PLANTED, seed]
+
+
+def recall_of_planted(
+    sets: Sets,
+    detectors: dict[str, Detector],
+    usual: list[PoolMatches],
+    references: list[object],
+    seed: int,
+) -> NDArray[np.float64]:
+    """Share of planted copies of each edit that is found, with its interval (n, 3).
+
+    Args:
+        usual: Matches of the pool's own items, of each detector.
+        references: All that the detectors' finds in the references depend on.
+    """
     assert sets.heldout is not None
     train, heldout = sets.train.images, sets.heldout.images
-    usual = [found.found_in.pool for found in judged.values()]
-    channels, *sides = train[:1].shape[1:]
-    library = library_edits(channels, max(sides))
-    attacks = [*LADDER, *library]
+    edits = planted_edits(sets)
 
     def match(samples: Tensor, exclude: Tensor) -> Matches:
         found = [detector.match(samples, exclude) for detector in detectors.values()]
@@ -314,16 +389,11 @@ def add_power(
     def compute() -> NDArray[np.float64]:
         usually = -math.log(USUAL)  # of the verdict, twins among training and held-out left in
         card = power(
-            train, heldout, match, attacks=attacks, copies=PLANTED, threshold=usually, seed=seed
+            train, heldout, match, attacks=edits, copies=PLANTED, threshold=usually, seed=seed
         )
-        return np.array([card.recall[edit] for edit in attacks], np.float64)
+        return np.array([card.recall[edit] for edit in edits], np.float64)
 
-    key = [*references, *detectors, *attacks, PLANTED, seed]
-    recall = remembered(key, compute, 3).tolist()
-    report.power = [
-        Recall(edit, value, low, high, LIBRARY if edit in library else "", edit not in library)
-        for edit, (value, low, high) in zip(attacks, recall, strict=True)
-    ]
+    return remembered([*references, *power_settings(sets, detectors, seed)], compute, 3)
 
 
 def add_near_duplicates(report: Report, within: PoolMatches) -> None:
@@ -385,7 +455,7 @@ def write(
 
     A redacted report shows no picture.
     """
-    images = sets.images()
+    images = sets.pictures()
     shown = NOTHING if options.redacted else evidence(report, judged, altered, images)
     report.page = page(report, shown._replace(known=known))
     folder = options.output

@@ -10,6 +10,7 @@ from typing import Any
 
 from novum.core.errors import InputError, printable
 from novum.core.hub_places import dataset_name, is_hub
+from novum.datamodules.sources.suffixes import BUNDLE
 
 KINDS = ("image", "text")
 LARGEST_SEED = 2**31 - 1
@@ -39,6 +40,7 @@ class Request:
         quiet: Print nothing.
         quick: Of images: facts and one feature space alone.
         redacted: Write no image or text of the training set, and no name of one: hashes instead.
+        save_reference: Write what judging needs of the references here; samples are then optional.
     """
 
     samples: Any
@@ -65,6 +67,7 @@ class Request:
     quick: bool = False
     quiet: bool = False
     redacted: bool = False
+    save_reference: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("samples", "train", "heldout"):
@@ -101,8 +104,23 @@ class Request:
         return {**places, "features": features, **{name: getattr(self, name) for name in others}}
 
 
+def check_bundle(request: Request) -> None:
+    """Raise InputError for a bundle that cannot be asked for."""
+    places = (request.samples, request.train, request.heldout)
+    if request.kind == "text" and any(isinstance(x, str) and x.endswith(BUNDLE) for x in places):
+        raise InputError(f"a bundle of references ({BUNDLE}) is of images: texts have none")
+    path = request.save_reference
+    if path is None:
+        return
+    if request.kind == "text":
+        raise InputError("--save-reference is of images: leave it out with --kind text")
+    if path.suffix != BUNDLE:
+        raise InputError(f"--save-reference {path}: give a name that ends in {BUNDLE}")
+
+
 def check(request: Request) -> None:
     """Raise InputError for what is no value of a field, and for fields that contradict."""
+    check_bundle(request)
     if request.kind not in KINDS:
         near = difflib.get_close_matches(str(request.kind), KINDS, 1)
         meant = f"did you mean {near[0]}? " if near else ""

@@ -1,7 +1,7 @@
 """The verdict's error rates and what it finds, over null runs with fixed seeds.
 
-`pytest --long` makes 1,000 runs of each situation, as docs/results.md has them; without it there
-are fewer. A count is held against the 99.9% point of the binomial of the stated rate.
+`pytest --long` makes 1,000 runs of each situation, as docs/measurements.md has them; without it
+there are fewer. A count is held against the 99.9% point of the binomial of the stated rate.
 """
 
 import numpy as np

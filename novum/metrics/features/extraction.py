@@ -134,8 +134,11 @@ def resize(images: Tensor, size: int, mode: str = "bilinear") -> Tensor:
 
 
 def fingerprint(source: Any) -> str:
-    """Identify the contents of a set of images: its own `fingerprint`, or a sha256."""
-    known = getattr(source, "fingerprint", None)
+    """Identify the contents of a set of images: its own `fingerprint`, or a sha256.
+
+    Those of a reference bundle have a `cache_name` that tells them from the images themselves.
+    """
+    known = getattr(source, "cache_name", None) or getattr(source, "fingerprint", None)
     if known is not None:
         return str(known)
     digest = hashlib.sha256()

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from novum.core import distributed
 from novum.core.cache import entry, load_array, missing_somewhere, once_a_host, store
+from novum.core.errors import InputError
+from novum.datamodules.sources.reference_bundle import BundledImages
 from novum.metrics.features.extraction import (
     extract_features,
     extract_features_together,
@@ -33,9 +35,9 @@ def reference_features(
     device: torch.device | str | None = None,
 ) -> Tensor:
     """Features float32 (n, d) of a reference set, mapped from the cache or extracted into it."""
-    path = _path(source, extractor, "features.npy")
-    features = _load_rows(path, len(source), np.float32)
+    features = _known_features(source, extractor)
     if features is None:
+        path = _path(source, extractor, "features.npy")
         features = extract_features(extractor, source, batch_size, progress=progress, device=device)
         _store_rows(path, features)
     return features
@@ -51,7 +53,7 @@ def reference_moments(
 ) -> Moments:
     """Moments of a reference set with their covariance factor, from the cache or computed once."""
     path = _path(source, extractor, "moments.npz")
-    moments = _load_moments(path, len(source))
+    moments = _bundled_moments(source, extractor) or _load_moments(path, len(source))
     if moments is None:
         features = reference_features(
             source, extractor, batch_size, progress=progress, device=device
@@ -78,9 +80,9 @@ def reference_neighbour_distances(
     size = min(size, len(source))
     if size <= NEIGHBOURS:
         return None
-    path = _path(source, extractor, f"{size}-near.npy")
-    near = _load_rows(path, size, np.float64)
+    near = _known_distances(source, extractor, size)
     if near is None:
+        path = _path(source, extractor, f"{size}-near.npy")
         features = reference_features(
             source, extractor, batch_size, progress=progress, device=device
         )
@@ -96,15 +98,15 @@ def cache_together(source: Any, extractor: FeatureExtractor, size: int | None = 
     """
     if distributed.world_size() == 1:
         return
-    path = _path(source, extractor, "features.npy")
-    if missing_somewhere(_load_rows(path, len(source), np.float32)):
+    if missing_somewhere(_known_features(source, extractor)):
+        path = _path(source, extractor, "features.npy")
         features = extract_features_together(extractor, source)
         once_a_host(lambda: _store_rows(path, features))
     size = 0 if size is None else min(size, len(source))
     if size <= NEIGHBOURS:
         return
     near_path = _path(source, extractor, f"{size}-near.npy")
-    if missing_somewhere(_load_rows(near_path, size, np.float64)):
+    if missing_somewhere(_known_distances(source, extractor, size)):
         chosen = choose_rows(reference_features(source, extractor), size)
         near = neighbour_distances(chosen, NEIGHBOURS, search=knn_together)
         once_a_host(lambda: _store_rows(near_path, near))
@@ -116,6 +118,48 @@ def references_of(
     """Name of the features of two sets, all that they depend on."""
     sides = [str(fingerprint(side)) for side in (train, heldout) if side is not None]
     return (SCHEMA, extractor.spec, *sides)
+
+
+def _known_features(source: Any, extractor: FeatureExtractor) -> Tensor | None:
+    """Features that a reference bundle or the cache has."""
+    known = _bundled(source, extractor, "features", len(source))
+    if known is None:
+        path = _path(source, extractor, "features.npy")
+        known = _load_rows(path, len(source), np.float32)
+    return known
+
+
+def _known_distances(source: Any, extractor: FeatureExtractor, size: int) -> Tensor | None:
+    known = _bundled(source, extractor, near_name(size), size)
+    if known is None:
+        known = _load_rows(_path(source, extractor, f"{size}-near.npy"), size, np.float64)
+    return known
+
+
+def near_name(size: int) -> str:
+    """Name in a bundle of the neighbour distances of so many rows."""
+    return f"near/{size}"
+
+
+def _bundled(source: Any, extractor: FeatureExtractor, what: str, rows: int) -> Tensor | None:
+    """An array of a reference bundle, None if the source is none or lacks it."""
+    if not isinstance(source, BundledImages):
+        return None
+    array = source.known(extractor.name, extractor.spec, what)
+    if array is not None and (array.ndim != 2 or len(array) != rows):
+        raise InputError(f"{source.bundle.where} is damaged: its {what} are not of its images")
+    return array
+
+
+def _bundled_moments(source: Any, extractor: FeatureExtractor) -> Moments | None:
+    if not isinstance(source, BundledImages):
+        return None
+    parts = ("mean", "scatter", "factor")
+    known = {x: source.known(extractor.name, extractor.spec, f"moments/{x}") for x in parts}
+    state = {x: array for x, array in known.items() if array is not None}
+    if len(state) < len(parts):
+        return None
+    return Moments.from_state({"n": torch.tensor(len(source)), **state})
 
 
 def _path(source: Any, extractor: FeatureExtractor, suffix: str) -> Path:

@@ -85,10 +85,10 @@ def covariance_factor(cov: Tensor) -> Tensor:
     pivots = lower.diagonal().square()
     noise = len(cov) * torch.finfo(torch.float64).eps
     if not failed and pivots.min() > 1e3 * noise * pivots.max():
-        return lower
+        return lower.contiguous()  # sums depend on the layout, which files need not keep
     values, vectors = torch.linalg.eigh(cov)
     kept = values > noise * values[-1]
-    return vectors[:, kept] * values[kept].sqrt()
+    return (vectors[:, kept] * values[kept].sqrt()).contiguous()
 
 
 class Moments:
@@ -171,7 +171,8 @@ class Moments:
         """Moments from what `state` gave."""
         moments = cls()
         moments.n, moments.mean, moments.scatter = int(state["n"]), state["mean"], state["scatter"]
-        moments._factor = state["factor"]
+        factor = state["factor"]
+        moments._factor = None if factor is None else factor.contiguous()
         return moments
 
     def frechet_distance(self, other: "Moments") -> float:

@@ -43,8 +43,10 @@ from novum.metrics.novelty.pool import Pool, pool_of_items
 from novum.metrics.novelty.reference_blocks import (
     Arrays,
     Block,
+    HeldArrays,
     ReferenceBlocks,
     StoredArrays,
+    first_image,
     positions_of,
     require_index_room,
 )
@@ -71,6 +73,7 @@ BATCH = 8  # samples aligned at a time: what they need stays in the CPU's cache
 AT_ONCE = 64  # whose candidates are asked for at a time
 READ_AT_ONCE, READ_BYTES = 1024, 2**27  # images that are read at a time, and bytes of them
 SCHEMA = 1  # raise it whenever the same key would mean other numbers
+SETTINGS = [SCHEMA, SIDE]  # that what a bundle holds depends on
 NEAR_DUPLICATE = 1.0  # margin: what the nearest leaves unexplained is 1/e of what the sixth does
 
 
@@ -131,9 +134,9 @@ class AlteredCopyDetector:
         block_rows: int | None = None,
     ) -> None:
         self.together = together
-        self.num_train, self.width = len(train), train[:1].shape[-1]
+        self.num_train, self.width = len(train), first_image(train).shape[-1]
         self.device, self.progress = torch.device(device), progress
-        self.channels = _comparable(as_uint8(train[:1])).shape[1]
+        self.channels = _comparable(as_uint8(first_image(train))).shape[1]
         self.blocks = ReferenceBlocks(train, heldout, together, block_rows)
         self.stored = {block: self._stored(block) for block in self.blocks.own}
         self._read_blocks()
@@ -215,7 +218,7 @@ class AlteredCopyDetector:
             merged.append(merge([Best(*each) for each in zip(*brought, strict=True)]))
         return Best(*(torch.cat(each, 1).to(self.device) for each in zip(*merged, strict=True)))
 
-    def _stored(self, block: Block) -> StoredArrays:
+    def _stored(self, block: Block) -> StoredArrays | HeldArrays:
         """Place of a block's images at 32 px, and of their smooth gray versions."""
         shape = len(block), self.channels, SIDE, SIDE
 
@@ -224,6 +227,9 @@ class AlteredCopyDetector:
             ours = images.dtype, coarse.dtype, images.shape, coarse.shape
             return ours == (torch.uint8, torch.half, shape, (len(block), 1, SIDE // 2, SIDE // 2))
 
+        held = self.blocks.held("alignment", SETTINGS, block, fits)
+        if held is not None:
+            return held
         path = self.blocks.entry(["altered", SCHEMA, SIDE, self.device.type], block)
         return StoredArrays(path, ["coarse", "images"], fits)
 

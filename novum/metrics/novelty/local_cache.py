@@ -9,12 +9,20 @@ from torch import Tensor
 
 from novum.metrics.novelty import descriptor_index, local_features, overlap
 from novum.metrics.novelty.local_features import LocalFeatures, starts_of
-from novum.metrics.novelty.reference_blocks import Arrays, Block, ReferenceBlocks, StoredArrays
+from novum.metrics.novelty.reference_blocks import (
+    Arrays,
+    Block,
+    HeldArrays,
+    ReferenceBlocks,
+    StoredArrays,
+)
 
 SCHEMA = 2  # raise it whenever the same key would mean other numbers
 
 
-def stored_features(blocks: ReferenceBlocks, block: Block, sides: list[int]) -> StoredArrays:
+def stored_features(
+    blocks: ReferenceBlocks, block: Block, sides: list[int]
+) -> StoredArrays | HeldArrays:
     """Place of a block's local features and thumbnails."""
     grays = [f"gray{i}" for i in range(len(sides))]
 
@@ -31,6 +39,9 @@ def stored_features(blocks: ReferenceBlocks, block: Block, sides: list[int]) -> 
             for name, shape in shapes.items()
         )
 
+    held = blocks.held("local", feature_settings(), block, fits)
+    if held is not None:
+        return held
     path = blocks.entry(["local", *_settings()], block)
     return StoredArrays(path, ["points", "descriptors", *grays, "counts"], fits)
 
@@ -58,6 +69,21 @@ def stored_index(blocks: ReferenceBlocks, part: list[Block], known: str) -> Stor
     places = [blocks.entry([], block).name for block in part]
     path = blocks.entry(["local index", *_settings(), known, *places], part[0])
     return StoredArrays(path, ["index"])
+
+
+def feature_settings() -> list[object]:
+    """All that local features and thumbnails depend on beside the images."""
+    import cv2
+
+    return [
+        SCHEMA,
+        cv2.__version__,
+        local_features.SMALLEST,
+        local_features.LARGEST,
+        local_features.MOST_POINTS,
+        local_features.LEAST_CONTRAST,
+        overlap.SIDES,
+    ]
 
 
 def _settings() -> list[object]:

@@ -46,6 +46,7 @@ from novum.metrics.novelty.negative_control import PoolMatches, nearest_others
 from novum.metrics.novelty.pool import Pool
 from novum.metrics.novelty.reference_blocks import (
     ReferenceBlocks,
+    first_image,
     positions_of,
     require_index_room,
 )
@@ -353,7 +354,7 @@ def _stretched(affine: Tensor, size: tuple[int, int, int], back: bool = False) -
 
 
 def _size(images: Images) -> tuple[int, int, int]:
-    channels, height, width = images[:1].shape[1:]
+    channels, height, width = first_image(images).shape[1:]
     return channels, height, width
 
 

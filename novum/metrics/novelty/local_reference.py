@@ -24,7 +24,12 @@ from novum.metrics.novelty.descriptor_index import (
 from novum.metrics.novelty.local_cache import features_in, stored_index, stored_quantiser
 from novum.metrics.novelty.local_features import MOST_POINTS, WIDTH, LocalFeatures, starts_of
 from novum.metrics.novelty.pool import Pool
-from novum.metrics.novelty.reference_blocks import Block, ReferenceBlocks, StoredArrays
+from novum.metrics.novelty.reference_blocks import (
+    Block,
+    HeldArrays,
+    ReferenceBlocks,
+    StoredArrays,
+)
 
 SEGMENT = 2**23  # descriptors of an index: 336 MB
 PER_DESCRIPTOR = 40  # bytes of it
@@ -43,7 +48,7 @@ class LocalReference:
     def __init__(
         self,
         blocks: ReferenceBlocks,
-        stored: dict[Block, StoredArrays],
+        stored: dict[Block, StoredArrays | HeldArrays],
         positions: Tensor,
         sides: list[int],
     ) -> None:

@@ -7,6 +7,7 @@ dealt out to the ranks. Samples go to all of them, and what is found in a block 
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,9 @@ from torch import Tensor
 
 from novum.core import distributed
 from novum.core.cache import entry, load_array, store
+from novum.core.errors import InputError
 from novum.core.memory import require_room
+from novum.datamodules.sources.reference_bundle import BundledImages
 from novum.metrics.features.extraction import Images, fingerprint
 from novum.metrics.novelty.pool import Pool
 
@@ -110,6 +113,32 @@ class ReferenceBlocks:
         rows = wanted if wanted.ndim == 1 else wanted[:, 0].contiguous()
         return torch.bucketize(rows, self._starts, right=True) - 1
 
+    def held(
+        self,
+        detector: str,
+        settings: object,
+        block: Block,
+        fits: Callable[[Arrays], bool] = lambda _: True,
+    ) -> "HeldArrays | None":
+        """A block's arrays of a reference bundle; None if its set is none or lacks them.
+
+        Raises:
+            InputError: If they were computed with other settings, or do not fit.
+        """
+        source = self.sources[block.source]
+        if not isinstance(source, BundledImages):
+            return None
+        arrays = source.block(detector, settings, slice(block.start, block.stop))
+        if arrays is None:
+            return None
+        with suppress(KeyError):
+            if fits(arrays):
+                return HeldArrays(arrays)
+        raise InputError(
+            f"{source.bundle.where} is damaged: what it holds for '{detector}' is not of its"
+            " images; make it again by --save-reference"
+        )
+
     def images(self, block: Block) -> Images:
         """uint8 images of a block."""
         return _Rows(self.sources[block.source], block)
@@ -132,6 +161,21 @@ class _Rows:
     def __getitem__(self, rows: slice) -> Tensor:
         first, stop, _ = rows.indices(len(self))
         return self.source[self.block.start + first : self.block.start + stop]
+
+
+class HeldArrays:
+    """Arrays of a block that a reference bundle holds, as `StoredArrays` gives them."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self._arrays = arrays
+
+    def load(self) -> Mapping[str, Tensor]:
+        return self._arrays
+
+    known = load
+
+    def keep(self, arrays: Arrays) -> None:
+        raise AssertionError("the arrays of a bundle are read, never written")
 
 
 class StoredArrays:
@@ -201,3 +245,10 @@ def positions_of(pool: Pool, total: int) -> Tensor:
 def require_index_room(needed: float, folder: Path, images: int) -> None:
     """Refuse an index of images that does not fit on the disk, before it is made."""
     require_room(needed, folder, f"the index of {images:,} images, searched for copies,")
+
+
+def first_image(images: Images) -> Tensor:
+    """The first image (1, c, h, w), or a black one of a bundle, which may hold none."""
+    if isinstance(images, BundledImages):
+        return torch.zeros(1, *images.shape, dtype=torch.uint8)
+    return images[:1]

@@ -6,6 +6,7 @@ their novelty, typicality and quality (Ritchie, 2007). Each is a figure of the r
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
@@ -150,7 +151,8 @@ def chart_of_history(
 
 
 def _known(row: Mapping[str, float | None]) -> dict[str, float]:
-    return {tag: value for tag, value in row.items() if value is not None}
+    """Figures of an evaluation that are numbers."""
+    return {tag: value for tag, value in row.items() if value is not None and isfinite(value)}
 
 
 def _chart(

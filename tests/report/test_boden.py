@@ -106,6 +106,8 @@ def test_a_run_is_a_path():
     assert not chart_of_history(history(1), floors, False).path
     broken = [*history(2), {"images_seen": 9.0, "quality/precision/pixels": 0.5}]
     assert len(chart_of_history(broken, floors, False).places) == 2
+    diverged = [*history(2), history(3)[2] | {"quality/precision/pixels": float("nan")}]
+    assert len(chart_of_history(diverged, floors, False).places) == 2
 
 
 @pytest.mark.parametrize(("typicality", "words"), WORDS.items())

@@ -168,7 +168,7 @@ class FlowMatching(FlowSampling):
         n, device = len(images) * ranks, self.device
         torch.manual_seed(derived_seed(self.seed, self.images_seen, 0))
         # whatever the weights' precision: in bfloat16 times would coincide, and reach 1
-        dtype = fine_dtype(self.dtype)
+        dtype = fine_dtype(next(self.network.parameters()).dtype)
         evenly = torch.arange(n, device=device, dtype=dtype) / n
         spread = (torch.rand(1, device=device, dtype=dtype) + evenly) % 1
         hidden = torch.rand(n, device=device, dtype=dtype)

@@ -249,8 +249,8 @@ def print_table(
     """Print what came back, what of it is training data, and where all of it is."""
     count, back = len(returned.leaders), int((returned.leader_of >= 0).sum())
     print(
-        f"{options.num_samples:,} samples: {count:,} images came back {TIMES} times or more, as"
-        f" {back:,} of them; 95% intervals"
+        f"{options.num_samples:,} samples: {count:,} image{'s' * (count != 1)} came back"
+        f" {TIMES} times or more, as {back:,} of them; 95% intervals"
     )
     if count > len(items):
         print(f"judged: the {len(items):,} that came back most often")

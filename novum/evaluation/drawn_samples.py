@@ -44,9 +44,14 @@ class DrawnSamples:
             for b in missing:
                 seed = derived_seed(self.seed, b) if self.seed else b
                 labels = labels_of(generator, self.label)
-                images = generator.sample(BLOCK, seed=seed, labels=labels).cpu().numpy()
+                images = generator.sample(BLOCK, seed=seed, labels=labels).cpu()
+                if images.dtype != torch.uint8 or images.ndim != 4 or len(images) != BLOCK:
+                    raise InputError(
+                        f"{type(generator).__name__}.sample({BLOCK}) must give uint8 images (n, c,"
+                        f" h, w), not {images.dtype} {tuple(images.shape)}"
+                    )
                 with whole_file(self._path(b)) as file:
-                    np.save(file, images)
+                    np.save(file, images.numpy())
                 bar.update(BLOCK)
         return self.n - sum(min(BLOCK, self.n - b * BLOCK) for b in missing)
 

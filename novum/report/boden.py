@@ -6,7 +6,8 @@ their novelty, typicality and quality (Ritchie, 2007). Each is a figure of the r
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from math import isfinite
+from typing import Any, NamedTuple, TypeGuard
 
 from markupsafe import Markup
 
@@ -37,6 +38,7 @@ LEAST_NOVELTY = 0.9  # the axis of novelty begins here, or lower
 HELDOUT = "held-out data"
 TAG = "novelty/boden"
 DPI = 110
+ROUNDING = 1e-6  # of shares
 
 
 class Terms(NamedTuple):
@@ -150,7 +152,8 @@ def chart_of_history(
 
 
 def _known(row: Mapping[str, float | None]) -> dict[str, float]:
-    return {tag: value for tag, value in row.items() if value is not None}
+    """Figures of an evaluation that are numbers."""
+    return {tag: value for tag, value in row.items() if value is not None and isfinite(value)}
 
 
 def _chart(
@@ -185,10 +188,9 @@ def _place(
     floor = own.floor if floor is None else floor
     rate = rate or _copy_rate(features)
     value = _rest(own.novelty.get("novel_10grams")) if of_text else own.quality.get("precision")
-    if rate is None or rate.value is None or value is None or value.value is None:
-        return None
     novelty = _rest(rate)
-    assert novelty is not None
+    if not (_is_share(novelty) and _is_share(value)):
+        return None
     return Place(name, novelty, value, _typicality(own, of_text, floor))
 
 
@@ -207,6 +209,14 @@ def _rest(share: Estimate | None) -> Estimate | None:
     return Estimate(1 - share.value, low, high)
 
 
+def _is_share(estimate: Estimate | None) -> TypeGuard[Estimate]:
+    """True of a known share: a report from elsewhere may hold any number."""
+    if estimate is None or estimate.value is None:
+        return False
+    ends = (estimate.low, estimate.value, estimate.high)
+    return all(end is None or -ROUNDING <= end <= 1 + ROUNDING for end in ends)
+
+
 def _typicality(own: Space, of_text: bool, floor: Mapping[str, Estimate]) -> float | None:
     if of_text:
         known = own.quality.get("self_bleu"), own.quality.get("self_bleu_heldout")
@@ -223,7 +233,7 @@ def _heldout(
     value = floor.get("precision")
     if of_text:
         value = _rest(features[space].novelty.get("novel_10grams_heldout"))
-    if value is None or value.value is None:
+    if not _is_share(value):
         return []
     return [Place(HELDOUT, Estimate(1.0), value, 1.0)]
 

@@ -212,3 +212,12 @@ def test_a_damaged_block_is_drawn_again(tmp_path):
         torch.cat(list(drawn))
     assert drawn.draw(Counting()) == 256
     assert torch.equal(torch.cat(list(drawn)), before)
+
+
+@pytest.mark.parametrize("made", [torch.zeros(256, 1, 8, 8), torch.zeros(2, 1, 8, 8).byte()])
+def test_what_is_no_block_of_images_is_refused(tmp_path, made):
+    generator = Counting()
+    generator.sample = lambda n, **_: made
+    with pytest.raises(ValueError, match=r"Counting.sample\(256\) must give uint8 images"):
+        DrawnSamples(tmp_path, 10, MADE_BY).draw(generator)
+    assert not list(tmp_path.glob("*.npy"))

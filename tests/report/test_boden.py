@@ -25,9 +25,9 @@ WORDS = {0.3: "far more unusual", 0.7: "more unusual", 1.0: "as held-out data",
 
 def images(rate=0.02, precision=0.6, density=0.5, floor=0.8, gate=True) -> Report:
     space = Space(
-        {"precision": Estimate(precision, precision - 0.1, precision + 0.1),
+        {"precision": Estimate(precision, max(precision - 0.1, 0), min(precision + 0.1, 1)),
          "density": Estimate(density)},
-        {"copy_rate": Estimate(rate, rate / 2, 2 * rate)},
+        {"copy_rate": Estimate(rate, min(rate / 2, 1), min(2 * rate, 1))},
         floor={"precision": Estimate(floor), "density": Estimate(1.25)} if floor else {},
     )  # fmt: skip
     found = Report(SetSummary(n=100), SetSummary(n=100), SetSummary(n=100), {"pixels": space})
@@ -73,6 +73,10 @@ def test_no_chart_without_its_figures():
     unknown = images()
     unknown.features["pixels"].quality["precision"] = Estimate(None)
     assert chart_of_report(unknown) is None
+    for strange in (float("inf"), float("nan"), 1e308, -2.0):
+        assert chart_of_report(images(precision=strange)) is None
+        assert chart_of_report(images(rate=strange, gate=False)) is None
+        assert chart_of_report(images(floor=strange)).heldout == []
     assert chart_of_reports({"a": images(), "b": texts()}) is None
     assert "Novelty, value and" not in page(Report())
 
@@ -85,13 +89,20 @@ def test_no_floor_no_diamond():
 
 
 def history(n=3):
-    return [
-        {"images_seen": 1000.0 * (i + 1), "quality/precision/pixels": 0.2 * (i + 1),
-         "quality/precision_low/pixels": 0.2 * i, "quality/precision_high/pixels": 0.3 * (i + 1),
-         "quality/density/pixels": 1.0, "novelty/copy_rate/pixels": 0.1 * i,
-         "novelty/copy_rate_low/pixels": 0.0, "novelty/copy_rate_high/pixels": 0.1 * i + 0.1}
-        for i in range(n)
-    ]  # fmt: skip
+    def row(i: int) -> dict[str, float]:
+        figures = {
+            "quality/precision": 0.2 * (i + 1),
+            "quality/precision_low": 0.2 * i,
+            "quality/precision_high": 0.3 * (i + 1),
+            "quality/density": 1.0,
+            "novelty/copy_rate": 0.1 * i,
+            "novelty/copy_rate_low": 0.0,
+            "novelty/copy_rate_high": 0.1 * i + 0.1,
+        }
+        shares = {f"{tag}/pixels": min(value, 1.0) for tag, value in figures.items()}
+        return {"images_seen": 1000.0 * (i + 1), **shares}
+
+    return [row(i) for i in range(n)]
 
 
 def test_a_run_is_a_path():
@@ -106,6 +117,8 @@ def test_a_run_is_a_path():
     assert not chart_of_history(history(1), floors, False).path
     broken = [*history(2), {"images_seen": 9.0, "quality/precision/pixels": 0.5}]
     assert len(chart_of_history(broken, floors, False).places) == 2
+    diverged = [*history(2), history(3)[2] | {"quality/precision/pixels": float("nan")}]
+    assert len(chart_of_history(diverged, floors, False).places) == 2
 
 
 @pytest.mark.parametrize(("typicality", "words"), WORDS.items())

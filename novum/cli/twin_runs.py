@@ -8,7 +8,7 @@ import importlib
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from jsonargparse import Namespace
 
@@ -81,7 +81,8 @@ class TwinCLI(TrainCLI):
         if checkpoint is not None and read_record(folder).get("finished") == stops:
             say(f"twin {self.half} is done: {folder}")
             path = folder / "checkpoints" / LAST
-            require_same_data(checkpoint.get("run") or {}, self.datamodule.fingerprints(), path)
+            now = cast(Any, self.datamodule).fingerprints()
+            require_same_data(checkpoint.get("run") or {}, now, path)
             self.model.on_load_checkpoint(checkpoint)
             self.model.load_state_dict(checkpoint["state_dict"], strict=self.model.strict_loading)
             return

@@ -41,6 +41,19 @@ data:
   init_args: {dataset: files, files: text.txt, batch_size: 4, chunk_length: 8}
 trainer: {accelerator: cpu, max_steps: 4, val_check_interval: 2, limit_val_batches: 1}
 """
+STYLEGAN = f"""
+model:
+  class_path: novum.lightning_modules.StyleGAN
+  init_args:
+    generator:
+      class_path: StyleGANGenerator
+      init_args: {{width: 4, max_width: 8, latent_dim: 4, w_dim: 4, mapping_layers: 2}}
+    discriminator: {{class_path: StyleGANDiscriminator, init_args: {{width: 4, max_width: 8}}}}
+{DIGITS}"""
+TRANSFORMER = LSTM.replace("CharLSTM", "CharTransformer").replace(
+    "{class_path: CharRNN, init_args: {hidden_size: 8}}",
+    "{class_path: CausalTransformer, init_args: {width: 8, layers: 2, heads: 2, context: 8}}",
+)
 SMALL = ["--data.subset=60"]
 
 
@@ -76,8 +89,10 @@ def saved(folder, half, name="twin_0"):
         (TINY, SMALL, "discriminator's negated logit"),
         (FLOW, SMALL, "denoising loss"),
         (LSTM, (), "loss in nats a token"),
+        (STYLEGAN, SMALL, "discriminator's negated logit"),
+        (TRANSFORMER, (), "loss in nats a token"),
     ],
-    ids=["gan", "flow", "char_lstm"],
+    ids=["gan", "flow", "char_lstm", "stylegan", "char_transformer"],
 )
 def test_twins(fit, tmp_path, config, arguments, loss):
     out = fit(config, *arguments)

@@ -43,8 +43,8 @@ def image_verdict(report: Report) -> Verdict:
     finding, headline, details, todo = _finding(report)
     quality_finding, quality = _quality(report)
     caveats, grave = _caveats(report)
-    if report.quick and finding is not Finding.COPYING:
-        details += ("Altered copies, and parts of images, were not looked for.",)
+    if report.quick:
+        caveats += ("Altered copies, and parts of images, were not looked for (--quick).",)
     gate = report.gate
     return Verdict(
         finding,

@@ -32,9 +32,7 @@ def short_answer(report: Report, width: int = WIDTH) -> str:
     paragraphs = [_wrapped(line, width) for line in lines if line]
     table = "\n".join(figure_lines(report))
     after = [report.verdict.next.replace(" below", " in the report")]
-    after += [f"But: {caveat}" for caveat in report.verdict.caveats[:1]]
-    if report.quick:
-        after.append("But: altered copies, and parts of images, were not looked for (--quick).")
+    after += [f"But: {caveat}" for caveat in report.verdict.caveats[: 1 + report.quick]]
     paragraphs += [table] if table else []
     paragraphs += [_wrapped(line, width) for line in after if line]
     return printable("\n".join(paragraphs))

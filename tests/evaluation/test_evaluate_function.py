@@ -71,7 +71,7 @@ def test_a_quick_report_says_what_it_left_out(sets, tmp_path, digits):
     assert "Altered copies, and parts of images, were not looked for" in fresh.verdict.text
     assert "without --quick" in fresh.verdict.next
     for report in (quick, fresh):
-        assert "altered copies, and parts of images, were not looked for" in short_answer(report)
+        assert "But: Altered copies, and parts of images, were not looked" in short_answer(report)
     assert "not looked for" not in short_answer(full)
 
 

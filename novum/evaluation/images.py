@@ -141,8 +141,8 @@ def evaluate_images(options: Request, sets: Sets | None = None) -> Report:
             report.features[name].floor = reference_floor(
                 *sides, features, default_device(), metrics or FLOORS
             )
-        projects = options.output and not options.redacted and not report.quick
-        if distributed.is_rank_zero() and projects:
+        shown = not options.redacted and not report.quick
+        if distributed.is_rank_zero() and options.output and shown:
             points, pictures, facts = projector_points(features, judged[name], sets.pictures())
             write_projector(options.output / EVENTS, {name: points}, pictures, facts)
     altered = judge_altered(report, sets, detectors, options.seed)

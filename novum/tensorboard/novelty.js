@@ -547,7 +547,8 @@ function drawCharts(runs) {
   parts.figure.parentElement.hidden = !tags.length;
   const rates = known.some((run) => run.evaluations.some((e) => e.copy_rate));
   const share = rates ? "" : tags.find((tag) => tag.startsWith("novelty/copied_share/")) ?? tags.find((tag) => tag.startsWith("novelty/copy_rate/"));
-  const name = rates ? "Copies among the samples" : share ?? "";
+  const ofText = share?.startsWith("novelty/copied_share/");
+  const name = rates ? "Copies among the samples" : ofText ? "Text that stands in training text" : share ?? "";
   parts.copies.replaceChildren(...chart(known, name, (e) => rates ? e.copy_rate : e.figures[share], true));
   parts.quality.replaceChildren(...chart(known, "", (e) => e.figures[state.figure], false));
 }
@@ -561,13 +562,14 @@ function chart(runs, title, value, fromZero) {
   const every = curves.flatMap(({ points }) => points);
   if (!every.length) return title ? [el("figcaption", { class: "soft" }, `${title}: nothing measured`)] : [];
   const x = scale(steps(), CHART.left, CHART.width - CHART.right);
-  const ends = every.flatMap(({ at }) => at.filter((end) => end != null));
-  const y = scale(fromZero ? [0, ...ends] : ends, CHART.height - CHART.bottom, CHART.top);
+  const values = every.flatMap(({ at }) => at.filter((end) => end != null));
+  const y = scale(fromZero ? [0, ...values] : values, CHART.height - CHART.bottom, CHART.top);
   const svg = el("svg", {
     viewBox: `0 0 ${CHART.width} ${CHART.height}`, role: "img", "aria-label": `${title || state.figure} by step`,
     onclick: (event) => pickStep(event, svg, x),
   }, ...axes(x, y, fromZero), ...curves.flatMap((curve) => drawCurve(curve, x, y)), ...marks(curves, x));
-  return title ? [el("figcaption", {}, title, el("span", { class: "soft" }, ", 95% interval")), svg] : [svg];
+  const ends = every.some(({ at }) => at[1] != null) ? ", 95% interval" : "";
+  return title ? [el("figcaption", {}, title, el("span", { class: "soft" }, ends)), svg] : [svg];
 }
 
 function scale(values, start, end) {

@@ -205,6 +205,9 @@ def test_runs_stand_side_by_side(tab):
 
 def test_passages_stand_beside_their_sources_as_they_are(tab):
     only(tab, "text", 2)
+    assert tab.get("document.querySelector('#copies').textContent").startswith(
+        "Text that stands in training text, 95% interval"
+    )
     marks = "[...document.querySelectorAll('.row:first-child mark')].map(e => e.textContent)"
     assert tab.get(marks) == ["the quick brown fox jumps", "the quick brown <b>dog</b> jumps"]
     differing = tab.get(

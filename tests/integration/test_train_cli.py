@@ -193,6 +193,7 @@ def test_a_run_leaves_everything_a_user_looks_for(run, tmp_path):
         "novelty/drawn_to_training/pixels",
         "novelty/permutation_p/pixels",
         "novelty/closer_to_train_low/efficientnet_lite0",
+        "novelty/membership_auc/losses",
         "health/diversity",
         "health/duplicate_rate",
         "health/class_coverage",

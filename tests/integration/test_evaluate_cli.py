@@ -155,7 +155,7 @@ def test_everything_that_is_measured_is_written(sets, evaluate):
                 "novelty/closer_to_train/efficientnet_lite0", "novelty/authenticity/pixels",
                 "novelty/closer_to_train_high/pixels"):  # fmt: skip
         assert tag in logged.Tags()["scalars"]
-    assert logged.Tags()["images"] == ["novelty/nearest_neighbours"]
+    assert logged.Tags()["images"] == ["novelty/boden", "novelty/nearest_neighbours"]
     distance = report["features"]["pixels"]["quality"]["frechet_distance"]["value"]
     assert logged.Scalars("quality/frechet_distance/pixels")[0].value == pytest.approx(distance)
 

@@ -106,7 +106,7 @@ def test_all_of_it_is_written(texts):
     events = EventAccumulator("evaluation/tensorboard")
     events.Reload()
     assert "novelty/drawn_to_training/folded" in events.Tags()["scalars"]
-    assert events.Tags()["images"] == ["novelty/copies"]
+    assert events.Tags()["images"] == ["novelty/boden", "novelty/copies"]
     tables = events.Tensors("novelty/copies/text_summary")[0].tensor_proto.string_val[0].decode()
     assert tables.count("\n") == 11 and "| train&#46;txt, " in tables
 

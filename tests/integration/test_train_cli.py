@@ -180,7 +180,7 @@ def test_a_run_leaves_everything_a_user_looks_for(run, tmp_path):
     logged = events(folder)
     tags = logged.Tags()
     for tag in ("samples/grid", "samples/film_strip", "samples/interpolation",
-                "novelty/nearest_neighbours"):  # fmt: skip
+                "novelty/nearest_neighbours", "novelty/boden"):  # fmt: skip
         assert tag in tags["images"]
     for tag in (
         "loss/generator",

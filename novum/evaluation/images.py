@@ -124,8 +124,8 @@ def evaluate_images(options: Request) -> Report:
             report.features[name].floor = reference_floor(
                 *sides, features, default_device(), metrics or FLOORS
             )
-        projects = options.output and not options.redacted and not report.quick
-        if distributed.is_rank_zero() and projects:
+        projects = distributed.is_rank_zero() and not options.redacted and not report.quick
+        if options.output and projects:
             points, pictures, facts = projector_points(features, judged[name], sets.images())
             write_projector(options.output / EVENTS, {name: points}, pictures, facts)
     altered = judge_altered(report, sets, detectors, options.seed)

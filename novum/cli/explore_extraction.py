@@ -62,7 +62,7 @@ def extract(options: argparse.Namespace) -> None:
 
 
 def _check_images(module: Any, options: argparse.Namespace) -> None:
-    if hasattr(module, "titles"):
+    if hasattr(type(module), "titles"):  # the class: some ask their data, which is not here
         raise InputError(
             f"explore.py extract needs a generator that makes new images, such as GAN, not"
             f" {type(module).__name__}"

@@ -75,8 +75,8 @@ def parse_requirement(text: str) -> Requirement:
     names = [*OF_REPORT, *(name for name in metrics() if name not in OF_REPORT)]
     if metric not in names:
         near = difflib.get_close_matches(metric, names, 1)
-        meant = f"did you mean {near[0]}? " if near else ""
-        raise InputError(f"--require {text!r}: no figure {metric}: {meant}{', '.join(names)}")
+        meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+        raise InputError(f"--require {text!r}: no figure {metric}: {meant}")
     try:
         limit = float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
     except ValueError as error:

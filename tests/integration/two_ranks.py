@@ -57,6 +57,7 @@ trainer = Trainer(
     max_epochs=-1,
     max_steps=steps,
     logger=False,
+    log_every_n_steps=0,  # the losses stay
     callbacks=[ModelCheckpoint(folder, "{step}", every_n_train_steps=3, save_top_k=-1)],
     enable_progress_bar=False,
     enable_model_summary=False,

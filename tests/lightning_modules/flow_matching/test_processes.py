@@ -6,7 +6,8 @@ import torch
 from novum.lightning_modules import EDM, RectifiedFlow
 from novum.lightning_modules.flow_matching.pairing import paired_noise
 
-IMAGES, NOISE = torch.randn(2, 5, 1, 4, 4, dtype=torch.float64)
+GENERATOR = torch.Generator().manual_seed(0)
+IMAGES, NOISE = torch.randn(2, 5, 1, 4, 4, dtype=torch.float64, generator=GENERATOR)
 PROCESSES = [RectifiedFlow(), EDM()]
 IDS = ["rectified flow", "EDM"]
 

@@ -19,6 +19,7 @@ from novum.datamodules.sources.reference_bundle import open_bundle
 from novum.evaluation.api import save_reference
 from novum.evaluation.request import Request
 from novum.metrics.features.extraction import fingerprint
+from tests.tiny import tiny_gan
 
 NETWORK = "efficientnet_lite0@32"
 SPACES = f"{NETWORK},pixels@16,pixels@2,alignment,local"  # moments of pixels@2 are held
@@ -356,3 +357,14 @@ def test_groups_are_those_of_the_bundle(digits):
     assert report.gate == grouped.gate != plain.gate
     with pytest.raises(InputError, match="was made with groups"):
         novum.evaluate("samples.npy", "refs.safetensors", "heldout", features="pixels@16")
+
+
+@pytest.mark.parametrize("redacted", [False, True])
+def test_losses_of_items_need_the_images_themselves(redacted, digits):
+    write_sets(digits[8])
+    save(features=[NETWORK], redacted=redacted)
+    options = {"features": [NETWORK], "num_samples": 20}
+    report = novum.evaluate(tiny_gan(), "refs.safetensors", **options)
+    assert (report.membership is None) == redacted
+    said = "losses: not measured: refs.safetensors does not hold the images themselves"
+    assert (said in report.notes) == redacted

@@ -15,11 +15,9 @@ from novum.metrics.functional import (
     kernel_distance,
     parzen_log_likelihood,
     parzen_sigma,
-    precision_recall,
 )
 from novum.metrics.functional.frechet import known_moments
-from novum.metrics.functional.intervals import wilson_interval
-from novum.metrics.functional.manifold import spheres_of
+from novum.metrics.functional.manifold import precision_with_interval, spheres_of
 from novum.metrics.record import FeatureSets
 from novum.metrics.registry import describe, measures_of
 from novum.metrics.subsets import equal_sizes
@@ -124,11 +122,9 @@ class PrecisionRecall(QualityCallback):
 
     def measure(self, evaluation: Evaluation, name: str) -> dict[str, float]:
         sets = self.sets(evaluation, name, self.near(evaluation, name))
-        spheres = spheres_of(sets)
-        precision, recall = precision_recall(sets.train, sets.fake, near=sets.near, spheres=spheres)
-        interval = wilson_interval(round(precision * len(sets.fake)), len(sets.fake))
-        ends = {"precision_low": interval.low, "precision_high": interval.high}
-        return {"precision": precision, "recall": recall, **ends}
+        precision, recall = precision_with_interval(sets)
+        ends = {"precision_low": precision.low, "precision_high": precision.high}
+        return {"precision": precision.value, "recall": recall, **ends}
 
 
 class DensityCoverage(QualityCallback):

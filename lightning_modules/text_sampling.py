@@ -142,11 +142,16 @@ def _grown(
     """Tokens (b,) one after another, each drawn by a column of the uniform numbers (b, length)."""
     *columns, last = uniforms.T.unbind()
     for u in columns:
-        token = draw(how.probabilities(logits.index_fill(-1, never, -torch.inf)), u)
+        token = _next(logits, u, how, never)
         yield token
         logits, state = network(token[None], state)
         logits = logits[0]
-    yield draw(how.probabilities(logits.index_fill(-1, never, -torch.inf)), last)
+    yield _next(logits, last, how, never)
+
+
+def _next(logits: Tensor, u: Tensor, how: Sampling, never: Tensor) -> Tensor:
+    """Tokens (b,) by uniform numbers (b,), after logits (b, v)."""
+    return draw(how.probabilities(logits.index_fill(-1, never, -torch.inf)), u)
 
 
 def _grown_by_graph(
@@ -157,7 +162,7 @@ def _grown_by_graph(
     u, token = uniforms[:, 0].clone(), logits.argmax(-1)
 
     def step() -> None:
-        token.copy_(draw(how.probabilities(kept[0].index_fill(-1, never, -torch.inf)), u))
+        token.copy_(_next(kept[0], u, how, never))
         new, after = network(token[None], tuple(kept[1:]))
         for old, x in zip(kept, (new[0], *after), strict=True):
             old.copy_(x)

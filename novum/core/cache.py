@@ -142,12 +142,11 @@ def kept(
 ) -> NDArray:
     """`remembered` by one rank, whatever the others do."""
     path = entry(key, ".figures.npy")
-    known = load_array(path, dtype)
-    if known is not None and known.shape[1:] == (columns,):
-        return np.array(known)
-    figures = compute()
-    store(path, lambda file: np.save(file, figures))
-    return figures
+    known = _known_figures(path, columns, dtype)
+    if known is None:
+        known = compute()
+        _keep_figures(path, known)
+    return known
 
 
 def remembered(
@@ -162,13 +161,23 @@ def remembered(
         key: All that they depend on, as JSON has it.
     """
     path = entry(key, ".figures.npy")
-    known = load_array(path, dtype)
-    if missing_somewhere(known if known is not None and known.shape[1:] == (columns,) else None):
+    known = _known_figures(path, columns, dtype)
+    if missing_somewhere(known):
         figures = compute()
-        once_a_host(lambda: store(path, lambda file: np.save(file, figures)))
+        once_a_host(lambda: _keep_figures(path, figures))
         return figures
     assert known is not None
-    return np.array(known)
+    return known
+
+
+def _known_figures(path: Path, columns: int, dtype: DTypeLike) -> NDArray | None:
+    known = load_array(path, dtype)
+    fits = known is not None and known.shape[1:] == (columns,)
+    return np.array(known) if fits else None
+
+
+def _keep_figures(path: Path, figures: NDArray) -> None:
+    store(path, lambda file: np.save(file, figures))
 
 
 def _warn_once(message: str) -> None:

@@ -93,12 +93,15 @@ def bundled_power(sets: Sets, settings: Sequence[object], edits: int) -> NDArray
     return np.array(array.numpy(), np.float64)
 
 
+def lacking_images(sets: Sets) -> str:
+    """Name of a bundle that does not hold the images themselves, '' if none is."""
+    return next((str(x.bundle.where) for x in bundled(sets) if not x.bundle.whole), "")
+
+
 def lacking_power(sets: Sets) -> str:
     """Reason why copies cannot be planted, '' if they can."""
-    without = [x for x in bundled(sets) if not x.bundle.whole]
-    if not without:
-        return ""
-    return (
-        f"copies are planted in images, which {without[0].bundle.where} does not hold, and its own"
-        " power card is of another seed, choice of detectors, held-out set or version"
+    where = lacking_images(sets)
+    return where and (
+        f"copies are planted in images, which {where} does not hold, and its own power card is of"
+        " another seed, choice of detectors, held-out set or version"
     )

@@ -22,11 +22,11 @@ from novum.core.protocols import ItemScorer, StyleGenerator
 from novum.datamodules.groups import read_groups
 from novum.datamodules.resolve_source import Opened
 from novum.datamodules.sources.image_sources import ImageSource
-from novum.datamodules.sources.reference_bundle import BundledImages
 from novum.evaluation.audit import add_audit
 from novum.evaluation.bundled_sets import (
     bundled_groups,
     bundled_power,
+    lacking_images,
     lacking_power,
     lacking_spaces,
     listed_spaces,
@@ -431,14 +431,10 @@ def add_inside(report: Report, sets: Sets, group: Tensor | None, options: Reques
     """Add the losses of a generator that has some for each image."""
     if not isinstance(sets.generator, ItemScorer) or sets.heldout is None:
         return None
+    if where := lacking_images(sets):
+        report.notes.append(f"losses: not measured: {where} does not hold the images themselves")
+        return None
     images = {side: sets.images()[side] for side in SIDES}
-    for side in images.values():
-        if isinstance(side, BundledImages) and not side.bundle.whole:
-            where = side.bundle.where
-            report.notes.append(
-                f"losses: not measured: {where} does not hold the images themselves"
-            )
-            return None
     try:
         items = image_items(images, group, seed=options.seed)
         return judge_generator(report, items, sets.generator, options)

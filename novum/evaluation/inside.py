@@ -195,15 +195,18 @@ def loss_name(scorer: ItemScorer) -> str:
 
 def measure(scorer: ItemScorer, sets: ItemSets) -> SideLosses:
     """Losses of all items, measured in shares by the ranks."""
-    return SideLosses(*(_losses(scorer, side) for side in (sets.train, sets.heldout)))
+    sides = (sets.train, sets.heldout)
+    return SideLosses(*(item_losses(scorer, side.data, side.labels) for side in sides))
 
 
-def _losses(scorer: ItemScorer, items: Items) -> Losses:
+def item_losses(scorer: ItemScorer, items: Tensor, labels: Tensor | None) -> Losses:
+    """Losses (n,) of items, measured in shares by the ranks."""
+
     def scored(rows: slice) -> Tensor:
-        labels = None if items.labels is None else items.labels[rows]
-        return scorer.item_losses(items.data[rows], labels=labels).float().cpu()
+        given = None if labels is None else labels[rows]
+        return scorer.item_losses(items[rows], labels=given).float().cpu()
 
-    own = distributed.shard(len(items.data), BATCH)
+    own = distributed.shard(len(items), BATCH)
     batches = [slice(i, min(i + BATCH, own.stop)) for i in range(own.start, own.stop, BATCH)]
     # what is wrong with all items is an error on every rank, with a share of them or without
     parts = [scored(slice(1))[:0], *map(scored, batches)]

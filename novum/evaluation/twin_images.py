@@ -20,6 +20,7 @@ from novum.evaluation.gate import NEAR_ERROR, SpaceMatches, pool_of_digests
 from novum.evaluation.generators import evaluating
 from novum.evaluation.image_sets import draw_samples
 from novum.evaluation.images import CONTROL_ROWS, MOST_PIXELS
+from novum.evaluation.inside import item_losses
 from novum.evaluation.space import match_space
 from novum.evaluation.twins import (
     Models,
@@ -29,7 +30,6 @@ from novum.evaluation.twins import (
     evidence_of,
     facts_p,
     halves_of,
-    item_losses,
     scored_by,
 )
 from novum.metrics.features.extraction import extract_features_together

@@ -13,6 +13,7 @@ from novum.datamodules.halves import HALVES, Units
 from novum.datamodules.sources.corpus import Piece, TextSource
 from novum.datamodules.text import TextDataModule
 from novum.evaluation.generators import evaluating
+from novum.evaluation.inside import item_losses
 from novum.evaluation.text_sets import NUM_TEXTS, draw_texts
 from novum.evaluation.twins import (
     Models,
@@ -22,7 +23,6 @@ from novum.evaluation.twins import (
     evidence_of,
     facts_p,
     halves_of,
-    item_losses,
     scored_by,
 )
 from novum.metrics.novelty.text import JudgedTexts, TextReferences, judge_text

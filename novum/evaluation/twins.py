@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from novum.core import distributed
 from novum.core.errors import NotComputable
+from novum.core.protocols import seen
 from novum.datamodules.halves import HALVES, Deal
+from novum.evaluation.inside import loss_name
 from novum.metrics.novelty.twin_test import FEWEST_UNITS, TwinTest, twin_test
 from novum.report.model import Estimate, Finding, Verdict
 from novum.report.twin_page import (
@@ -32,7 +31,6 @@ from novum.report.twin_page import (
 )
 
 ERROR = 0.01  # of all tests together, to find memorisation where there is none
-SCORED = 256  # items whose losses are computed at a time
 
 Models = Mapping[str, Any]
 
@@ -42,7 +40,7 @@ def describe_twins(
 ) -> list[Twin]:
     """Name the two runs."""
     return [
-        Twin(half, str(folders[half]), ids[half], _seen(models[half]), len(side), side.fingerprint)
+        Twin(half, str(folders[half]), ids[half], seen(models[half]), len(side), side.fingerprint)
         for half, side in halves_of(data).items()
     ]
 
@@ -53,21 +51,6 @@ def halves_of(data: Any) -> dict[str, Any]:
     return dict(zip(HALVES, sides if data.half == "a" else sides[::-1], strict=True))
 
 
-def _seen(model: Any) -> int:
-    return int(getattr(model, "images_seen", getattr(model, "tokens_seen", 0)))
-
-
-def item_losses(model: Any, items: Tensor, labels: Tensor | None) -> NDArray[np.float64]:
-    """Losses (n,) of items; each rank computes a part."""
-    own = distributed.shard(len(items), SCORED)
-    parts = [torch.empty(0)]
-    for start in range(own.start, own.stop, SCORED):
-        rows = slice(start, min(start + SCORED, own.stop))
-        given = None if labels is None else labels[rows]
-        parts.append(model.item_losses(items[rows], labels=given).float().cpu())
-    return distributed.all_gather_rows(torch.cat(parts), "losses of items").double().numpy()
-
-
 def scored_by(models: Models) -> str:
     """Name of the loss of single items that both models have.
 
@@ -76,7 +59,7 @@ def scored_by(models: Models) -> str:
     """
     if not all(callable(getattr(model, "item_losses", None)) for model in models.values()):
         raise NotComputable(f"{type(models['a']).__name__} has no loss of single items")
-    return str(getattr(models["a"], "item_loss", "loss"))
+    return loss_name(models["a"])
 
 
 class Tested(NamedTuple):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from novum.metrics.checks import check_features, check_same_width
-from novum.metrics.functional.intervals import wilson_interval
+from novum.metrics.functional.intervals import Interval, wilson_interval
 from novum.metrics.neighbours import (
     distinct_rows,
     knn,
@@ -223,8 +223,8 @@ def _density_coverage(sets: FeatureSets) -> Values:
     return *found, expected_coverage(len(real), len(fake), k=5)
 
 
-def _precision_recall(sets: FeatureSets) -> Values:
-    """Precision with its interval, over draws of samples: training images stay what they are."""
+def precision_with_interval(sets: FeatureSets) -> tuple[Interval, float]:
+    """Precision with its interval, over draws of samples for the same training images; recall."""
     real, fake = equal_sizes(sets.train, sets.fake)
     found = precision_recall(real, fake, k=3, near=sets.near, spheres=spheres_of(sets))
     return wilson_interval(round(found.precision * len(fake)), len(fake)), found.recall
@@ -250,7 +250,7 @@ MEASURES = (
                 unit="share",
             ),
         ),
-        _precision_recall,
+        precision_with_interval,
         at_least=4,
         position=40,
     ),

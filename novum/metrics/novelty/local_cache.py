@@ -87,18 +87,8 @@ def feature_settings() -> list[object]:
 
 
 def _settings() -> list[object]:
-    import cv2
+    """Those, and what the index depends on."""
     import faiss
 
-    return [
-        SCHEMA,
-        cv2.__version__,
-        faiss.__version__,
-        local_features.SMALLEST,
-        local_features.LARGEST,
-        local_features.MOST_POINTS,
-        local_features.LEAST_CONTRAST,
-        descriptor_index.PER_LIST,
-        descriptor_index.MOST_LISTS,
-        overlap.SIDES,
-    ]
+    index = [faiss.__version__, descriptor_index.PER_LIST, descriptor_index.MOST_LISTS]
+    return [*feature_settings(), *index]

@@ -1,12 +1,12 @@
-"""Lays pool images over samples by similarities, and measures how well they agree.
+"""Lays pool images over samples by affine maps, and measures how well they agree, block by block.
 
-Gauss-Newton steps on the similarity's four numbers, with gain and bias free (Evangelidis and
-Psarakis, 2008): a step is a least-squares fit of the sample by the warped image and its
-derivatives. Images are low-passed first, so that noise, JPEG or a blur hardly counts.
+Gauss-Newton steps on the map's six numbers, with gain and bias free (Evangelidis and Psarakis,
+2008): a step is a least-squares fit of the sample by the warped image and its derivatives. Images
+are low-passed first, so that noise, JPEG or a blur hardly counts. Agreement is the correlation
+within small blocks, so uneven light, and what covers a part, leave the rest as it is.
 """
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,67 +14,96 @@ from torch import Tensor
 from torch.nn import functional as F
 
 EDGE = 1.5 / 16  # of the half side, left out at the border of a pool image, which filters spoil
-LEAST_OVERLAP = 0.35  # of the sample's region
+LEAST_OVERLAP = 0.15  # of the sample's region
 CORNERS = ((-1, -1), (1, -1), (1, 1), (-1, 1))
 REGIONS = ("", "left half", "right half", "upper half", "lower half")
 LARGEST_STEP = 0.15  # of the half side
 DAMPING = 1e-3
 FLOOR = 0.01  # grey levels squared a pixel: an image flatter than this correlates with nothing
+STRETCHED = 1.15  # from here on words say so
+BLOCK = 4  # blocks a side, that overlap by half
+BLOCK_FLOOR = 4.0  # as FLOOR, of a block
+BLOCK_SHARE = 0.5  # of a block that must be covered
+UNEXPLAINED = 1e-3  # of a block's variance, at least
 
 
-class Alignment(NamedTuple):
-    similarity: Tensor  # (n, 4): (a, b, tx, ty) takes x to (a + ib) x + (tx + i ty)
-    correlation: Tensor  # (n,) normalised, of the overlap; -1 where that is too small
-    area: Tensor  # (n,) the overlap's share of the whole sample
+def align(samples: Tensor, images: Tensor, affine: Tensor, regions: Tensor, steps: int) -> Tensor:
+    """The affine maps (n, 2, 3) of the largest correlation in so many steps from those given.
 
+    A place in the sample shows what the map's place in the image does; both are in [-1, 1].
 
-def align(
-    samples: Tensor, images: Tensor, similarity: Tensor, regions: Tensor, steps: int
-) -> Alignment:
-    """The best of `steps` steps, from float samples and images (n, 1, s, s) and regions (n, s * s).
-
-    A place in the sample shows what the similarity's place in the image does; both are in [-1, 1].
+    Args:
+        samples, images: Gray float (n, 1, s, s).
+        regions: (n, s * s) 1 where the sample is looked at.
     """
     side, samples = samples.shape[-1], samples.flatten(1)
     slopes = torch.cat([images, *gradient(images)], 1)
     x, y = coordinates(side, side, samples.device)
-    best = Alignment(
-        similarity, samples.new_full((len(samples),), -1.0), samples.new_zeros(len(samples))
-    )
+    best, largest = affine, samples.new_full((len(samples),), -1.0)
     for step in range(steps + 1):
-        grid = places(similarity, side)
+        grid = places(affine, side)
         image, dx, dy = sample_at(slopes, grid).unbind(1)
         inside = overlap(grid, regions)
-        terms = torch.stack([samples, image, x * dx + y * dy, x * dy - y * dx, dx, dy], 1)
-        products = covariances(terms, inside)
+        terms = [samples, image, x * dx, y * dx, dx, x * dy, y * dy, dy]
+        products = covariances(torch.stack(terms, 1), inside)
         correlation = normalised(products[:, 0, 1], products[:, 0, 0], products[:, 1, 1])
-        found = Alignment(similarity, *_checked(correlation, inside, regions))
-        best = _better(best, found)
+        better = _enough(inside, regions) & (correlation > largest)
+        best = torch.where(better[:, None, None], affine, best)
+        largest = torch.where(better, correlation, largest)
         if step < steps:
-            similarity = similarity + _step(products)
+            affine = affine + affine_step(products, LARGEST_STEP)
     return best
 
 
-def correlate(samples: Tensor, images: Tensor, similarity: Tensor, regions: Tensor) -> Alignment:
-    """Multiple correlation of colour (n, c, s, s) under given similarities.
+def affine_step(products: Tensor, largest: float) -> Tensor:
+    """Change (n, 2, 3) of maps that best explains samples by images and their derivatives.
 
-    Gain, bias and sharpness are free: a sample is fitted by the image and a blurred copy of it.
+    Args:
+        products: `covariances` (n, 8, 8) of the sample, the image, x dx, y dx, dx, x dy, y dy, dy.
     """
-    c, grid = samples.shape[1], places(similarity, samples.shape[-1])
+    normal, target = products[:, 1:, 1:], products[:, 1:, :1]
+    damping = normal.diagonal(dim1=1, dim2=2) * DAMPING + FLOOR
+    gains = torch.linalg.solve(normal + torch.diag_embed(damping), target)[:, :, 0]
+    step = gains[:, 1:] / gains[:, :1].clamp(min=0.1)
+    return step.clamp(-largest, largest).view(-1, 2, 3)
+
+
+def agreement(samples: Tensor, images: Tensor, affine: Tensor, regions: Tensor) -> Tensor:
+    """Evidence (n,) that images show what samples do under given maps; -1 for too small an overlap.
+
+    The mean over the sample's blocks, which overlap by half, of -log(1 - correlation^2), the
+    colours of a block together. Gain and bias are free in each, sharpness once: a sample is fitted
+    by the image and a blurred copy of it.
+
+    Args:
+        samples, images: Float (n, c, s, s).
+    """
+    c, grid = samples.shape[1], places(affine, samples.shape[-1])
     inside = overlap(grid, regions)
     image, blurred = sample_at(torch.cat([images, low_pass(images)], 1), grid).split(c, 1)
     terms = torch.stack([samples.flatten(2), image, blurred], 2).flatten(0, 1)  # (n * c, 3, s * s)
     products = covariances(terms, inside.repeat_interleave(c, 0)).unflatten(0, (-1, c)).sum(1)
     normal, target = products[:, 1:, 1:], products[:, 1:, 0]
     fit = torch.linalg.solve(normal + FLOOR * torch.eye(2, device=normal.device), target)
-    explained = (fit * target).sum(1) / (products[:, 0, 0] + FLOOR)
-    correlation = torch.where(target[:, 0] > 0, explained.clamp(0, 1).sqrt(), 0.0)
-    return Alignment(similarity, *_checked(correlation, inside, regions))
+    fitted = fit[:, 0, None, None] * image + fit[:, 1, None, None] * blurred
+    likeness = _in_blocks(samples, fitted.view_as(samples), inside)
+    return torch.where(_enough(inside, regions), likeness, -1.0)
 
 
-def evidence(found: Alignment) -> Tensor:
-    """-log(1 - correlation), weighed by the root of the area: a half agrees more easily."""
-    return -torch.log(1 - found.correlation + 1e-4).clamp(max=0) * found.area.sqrt()
+def _in_blocks(samples: Tensor, images: Tensor, inside: Tensor) -> Tensor:
+    """-log(1 - correlation^2), 0 if negative or hardly covered, in the mean over blocks."""
+    side = samples.shape[-1]
+    block = side // BLOCK
+    there = inside.view(-1, 1, side, side)
+    terms = torch.cat([samples, images, samples * images, samples**2, images**2, there], 1)
+    means = F.avg_pool2d(terms * there, block, block // 2)
+    covered, means = means[:, -1], means[:, :-1] / means[:, -1:].clamp(min=1e-6)
+    a, b, ab, aa, bb = means.split(samples.shape[1], 1)
+    common, own, other = ((x - y).sum(1) for x, y in ((ab, a * b), (aa, a * a), (bb, b * b)))
+    spread = (own.clamp(min=0) + BLOCK_FLOOR) * (other.clamp(min=0) + BLOCK_FLOOR)
+    squared = common.clamp(min=0) ** 2 / spread
+    explained = -torch.log(1 - squared.clamp(max=1) + UNEXPLAINED).clamp(max=0) * covered
+    return explained.where(covered >= BLOCK_SHARE, 0).mean((1, 2))
 
 
 def low_pass(images: Tensor) -> Tensor:
@@ -136,11 +165,9 @@ def coordinates(height: int, width: int, device: torch.device) -> tuple[Tensor, 
     return across.repeat(height), down.repeat_interleave(width)
 
 
-def places(similarity: Tensor, side: int) -> Tensor:
+def places(affine: Tensor, side: int) -> Tensor:
     """Place that each pixel of a sample comes from, (n, s * s, 2)."""
-    x, y = coordinates(side, side, similarity.device)
-    a, b, tx, ty = similarity.T[:, :, None]
-    return torch.stack([a * x - b * y + tx, b * x + a * y + ty], 2)
+    return moved(torch.stack(coordinates(side, side, affine.device), 1), affine)
 
 
 def sample_at(images: Tensor, grid: Tensor, size: tuple[int, int] | None = None) -> Tensor:
@@ -160,14 +187,17 @@ def overlap(grid: Tensor, regions: Tensor) -> Tensor:
     return regions * (grid.abs().amax(2) <= 1 - EDGE)
 
 
-def in_words(mirrored: bool, region: int, similarity: Sequence[float], side: int) -> str:
+def in_words(mirrored: bool, region: int, affine: Tensor, side: int) -> str:
     """Describe what was done to an image of `side` px, such as "mirrored, crop 24/32 at (3, 2)"."""
-    a, b, tx, ty = similarity
-    scale, degrees = math.hypot(a, b), math.degrees(math.atan2(b, a))
+    (p, q, tx), (r, s, ty) = affine.tolist()
+    degrees = math.degrees(math.atan2(r - q, p + s))
+    scale = math.hypot(p + s, r - q) / 2
+    narrow, wide = torch.linalg.svdvals(affine[:, :2].double()).flip(0).tolist()
     words = [REGIONS[region]] if region else []
     words += ["mirrored"] if mirrored else []
     turned = abs(degrees) >= 2
     words += [f"rotated {degrees:.0f}°"] if turned else []
+    words += [f"stretched {wide / narrow:.1f} times"] if wide > STRETCHED * narrow else []
     left, top = (round((t - scale + 1) * side / 2) for t in (tx, ty))
     if scale < 0.97 and not turned:
         words.append(f"crop {round(scale * side)}/{side} at ({left}, {top})")
@@ -190,26 +220,5 @@ def normalised(ab: Tensor, aa: Tensor, bb: Tensor) -> Tensor:
     return ab / ((aa + FLOOR) * (bb + FLOOR)).sqrt()
 
 
-def _checked(correlation: Tensor, inside: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
-    """Correlation, -1 where the overlap is too small, and the overlap's share of the sample."""
-    area = inside.mean(1)
-    enough = area >= LEAST_OVERLAP * regions.mean(1)
-    return torch.where(enough, correlation, -1.0), area
-
-
-def _better(best: Alignment, found: Alignment) -> Alignment:
-    up = found.correlation > best.correlation
-    return Alignment(
-        torch.where(up[:, None], found.similarity, best.similarity),
-        torch.where(up, found.correlation, best.correlation),
-        torch.where(up, found.area, best.area),
-    )
-
-
-def _step(products: Tensor) -> Tensor:
-    """Change (n, 4) that best explains the sample by the image and its derivatives."""
-    normal, target = products[:, 1:, 1:], products[:, 1:, :1]
-    damping = normal.diagonal(dim1=1, dim2=2) * DAMPING + FLOOR
-    gains = torch.linalg.solve(normal + torch.diag_embed(damping), target)[:, :, 0]
-    step = gains[:, 1:] / gains[:, :1].clamp(min=0.1)
-    return step.clamp(-LARGEST_STEP, LARGEST_STEP)
+def _enough(inside: Tensor, regions: Tensor) -> Tensor:
+    return inside.mean(1) >= LEAST_OVERLAP * regions.mean(1)

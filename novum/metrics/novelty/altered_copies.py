@@ -28,11 +28,9 @@ from novum.core.memory import free_bytes, require_memory
 from novum.core.resampling import parts_to_resize
 from novum.metrics.features.extraction import Images, as_uint8, check_images, resize
 from novum.metrics.novelty.alignment import (
-    Alignment,
     Placed,
+    agreement,
     align,
-    correlate,
-    evidence,
     in_words,
     low_pass,
     region_masks,
@@ -72,7 +70,7 @@ COARSE_STEPS, FINE_STEPS = 3, 4
 BATCH = 8  # samples aligned at a time: what they need stays in the CPU's cache
 AT_ONCE = 64  # whose candidates are asked for at a time
 READ_AT_ONCE, READ_BYTES = 1024, 2**27  # images that are read at a time, and bytes of them
-SCHEMA = 1  # raise it whenever the same key would mean other numbers
+SCHEMA = 2  # raise it whenever the same key would mean other numbers
 SETTINGS = [SCHEMA, SIDE]  # that what a bundle holds depends on
 NEAR_DUPLICATE = 1.0  # margin: what the nearest leaves unexplained is 1/e of what the sixth does
 
@@ -82,15 +80,15 @@ class AlteredCopies(NamedTuple):
 
     matches: Matches  # the nearest item, for the tests of copying
     items: Tensor  # (m, k) int64
-    evidence: Tensor  # (m, k) float32, see alignment.evidence
-    placings: Tensor  # (m, k, 6): mirrored, region, and the similarity's a, b, tx, ty
+    evidence: Tensor  # (m, k) float32, see alignment.agreement
+    placings: Tensor  # (m, k, 8): mirrored, region, and the rows of an affine map
     num_train: int
     width: int  # of the training images, px
 
     def transform(self, sample: int, rank: int = 0) -> str:
         """Describe what was done to the item of that rank."""
-        mirrored, region, *similarity = self.placings[sample, rank].tolist()
-        return in_words(bool(mirrored), int(region), similarity, self.width)
+        placing = self.placings[sample, rank]
+        return in_words(bool(placing[0]), int(placing[1]), placing[2:].view(2, 3), self.width)
 
     def best(self, trained: bool) -> tuple[Tensor, Tensor]:
         """Rank (m,) of each sample's best training (or held-out) item, -1 for none; its row."""
@@ -98,9 +96,9 @@ class AlteredCopies(NamedTuple):
 
     def placed(self, samples: Tensor, ranks: Tensor) -> Placed:
         """Geometry of the items of these ranks on the samples."""
-        mirrored, region, a, b, across, down = self.placings[samples, ranks].T
-        affine = torch.stack([a, -b, across, b, a, down], 1).view(-1, 2, 3)
-        return Placed(mirrored.bool(), affine, region.long())
+        placings = self.placings[samples, ranks]
+        mirrored, region = placings[:, 0].bool(), placings[:, 1].long()
+        return Placed(mirrored, placings[:, 2:].view(-1, 2, 3), region)
 
 
 def best_item(items: Tensor, num_train: int, trained: bool) -> tuple[Tensor, Tensor]:
@@ -148,7 +146,7 @@ class AlteredCopyDetector:
             )
         self.positions = positions_of(self.drawn, self.blocks.total)
         self.descriptions = Descriptions(self._covariance())
-        starts = [(s.mirrored, s.region, *s.similarity) for s in STARTS]
+        starts = [(s.mirrored, s.region, *s.affine) for s in STARTS]
         self.starts = torch.tensor(starts, device=self.device)
 
     def search(self, samples: Images, exclude: Tensor | None = None) -> AlteredCopies:
@@ -219,13 +217,14 @@ class AlteredCopyDetector:
         return Best(*(torch.cat(each, 1).to(self.device) for each in zip(*merged, strict=True)))
 
     def _stored(self, block: Block) -> StoredArrays | HeldArrays:
-        """Place of a block's images at 32 px, and of their smooth gray versions."""
+        """Place of a block's images at 32 px, and of these at half the size."""
         shape = len(block), self.channels, SIDE, SIDE
+        half = *shape[:2], SIDE // 2, SIDE // 2
 
         def fits(arrays: Arrays) -> bool:
             images, coarse = arrays["images"], arrays["coarse"]
             ours = images.dtype, coarse.dtype, images.shape, coarse.shape
-            return ours == (torch.uint8, torch.half, shape, (len(block), 1, SIDE // 2, SIDE // 2))
+            return ours == (torch.uint8, torch.uint8, shape, half)
 
         held = self.blocks.held("alignment", SETTINGS, block, fits)
         if held is not None:
@@ -237,15 +236,12 @@ class AlteredCopyDetector:
         """Resize the images of blocks that the cache lacks."""
         lacking = [block for block, stored in self.stored.items() if stored.load() is None]
         count = sum(map(len, lacking))
-        each = self.channels * SIDE**2 + 2 * (SIDE // 2) ** 2
+        each = self.channels * (SIDE**2 + (SIDE // 2) ** 2)
         require_index_room(each * count, cache_folder(), count)
         with self._bar(count, "images at 32 px") as bar:
             for block in lacking:
                 images = self._read(self.blocks.images(block)).cpu()
-                nowhere = torch.zeros(len(images), dtype=torch.int64)
-                coarse = [_coarse(tile.images) for tile in tiles(images, nowhere)]
-                coarse = torch.cat(coarse)[: len(images)].half()
-                self.stored[block].keep({"images": images, "coarse": coarse})
+                self.stored[block].keep({"images": images, "coarse": _coarse(images)})
                 bar.update(len(block))
 
     def _tiles(self, doing: str) -> Iterator[Tile]:
@@ -281,11 +277,10 @@ class AlteredCopyDetector:
 
     def _ask(self, items: Tensor, name: str) -> Tensor:
         """Images of items of the pool, or their coarse versions, from the ranks that hold them."""
-        shapes = {"images": (self.channels, SIDE, SIDE), "coarse": (1, SIDE // 2, SIDE // 2)}
-        dtype = torch.uint8 if name == "images" else torch.half
+        side = SIDE if name == "images" else SIDE // 2
 
         def answer(rows: Tensor) -> Tensor:
-            like = torch.empty(0, *shapes[name], dtype=dtype)
+            like = torch.empty(0, self.channels, side, side, dtype=torch.uint8)
             return self.blocks.gather(
                 rows, lambda block, mine: self.stored[block].known()[name][mine], like
             )
@@ -330,69 +325,47 @@ class AlteredCopyDetector:
     def _verify_some(
         self, images: Tensor, items: Tensor, starts: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        known, place = items.unique(return_inverse=True)
-        coarse = self._ask(known, "coarse")
-        batches = list(zip(*(x.split(BATCH) for x in (images, items, place, starts)), strict=True))
-        chosen = [
-            self._finalists(own, rows, coarse[at], self.starts[begun])
-            for own, rows, at, begun in batches
-            if len(own)
-        ]
-        rows = torch.cat([items[:0, :FINALISTS], *(rows for rows, _ in chosen)])
-        known, place = rows.unique(return_inverse=True)
-        others = self._ask(known, "images")
-        found = [
-            self._placed(own, finalists, others[at], placings)
-            for own, at, (finalists, placings) in zip(
-                images.split(BATCH), place.split(BATCH), chosen, strict=False
-            )
-        ]
-        width = min(FINALISTS, items.shape[1])
-        none = rows.new_empty(0, width), coarse.new_empty(0, width).float()
-        found.append((*none, self.starts.new_empty(0, width, self.starts.shape[1])))
-        rows, likeness, placings = (torch.cat(part) for part in zip(*found, strict=True))
-        return rows, likeness, placings
-
-    def _finalists(
-        self, images: Tensor, rows: Tensor, others: Tensor, placings: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Items that agree best with a few samples at 16 px, and how they are placed.
-
-        Args:
-            others: Coarse images (m, k, 1, 16, 16) of the items.
-        """
-        found, _ = self._lay_over(
-            _coarse(images), others.flatten(0, 1).float(), placings, COARSE_STEPS
-        )
-        likeness = _once_each(rows, evidence(found).view(rows.shape))
-        order = likeness.argsort(1, descending=True)[:, :FINALISTS]
-        return rows.gather(1, order), _take(_placed(placings, found), order)
+        chosen = self._placed(images, items, self.starts[starts], "coarse", COARSE_STEPS)
+        rows, _, placings = (x[:, :FINALISTS] for x in chosen)
+        return self._placed(images, rows, placings, "images", FINE_STEPS)
 
     def _placed(
-        self, images: Tensor, rows: Tensor, others: Tensor, placings: Tensor
+        self, images: Tensor, rows: Tensor, placings: Tensor, name: str, steps: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Finalists in the order of the evidence for them at 32 px.
+        """Items (m, k) in the order of the evidence for them, this, and where they were placed.
 
         Args:
-            others: Images (m, k, c, 32, 32) of the items.
+            placings: (m, k, 8) where to start from.
+            name: The versions that are compared, see `_ask`.
         """
-        others = low_pass(others.flatten(0, 1).float())
-        found, own = self._lay_over(low_pass(images.float()), others, placings, FINE_STEPS)
-        regions = self._regions(placings, SIDE)
-        found = correlate(own, others, found.similarity, regions)
-        likeness, order = evidence(found).view(rows.shape).sort(1, descending=True)
-        return rows.gather(1, order), likeness, _take(_placed(placings, found), order)
+        known, place = rows.unique(return_inverse=True)
+        others = self._ask(known, name)
+        own = images if name == "images" else _coarse(images)
+        parts = zip(*(x.split(BATCH) for x in (own, place, placings)), strict=True)
+        found = [
+            self._lay_over(some, others[at], begun, steps) for some, at, begun in parts if len(some)
+        ]
+        likeness = torch.cat([placings.new_empty(0, rows.shape[1]), *(x for x, _ in found)])
+        placings = torch.cat([placings[:0], *(x for _, x in found)])
+        likeness, order = _once_each(rows, likeness).sort(1, descending=True)
+        return rows.gather(1, order), likeness, _take(placings, order)
 
     def _lay_over(
         self, images: Tensor, others: Tensor, placings: Tensor, steps: int
-    ) -> tuple[Alignment, Tensor]:
-        """Aligns n images, mirrored where placings (n, k, 6) say so, with k others each."""
-        both = torch.stack([images, images.flip(-1)], 1)
-        own = torch.arange(len(images), device=self.device)[:, None]
-        own = both[own, placings[..., 0].long()].flatten(0, 1)
+    ) -> tuple[Tensor, Tensor]:
+        """Evidence (n, k), and placings, of k others each for n images: as given, or aligned."""
+        both = low_pass(torch.cat([images, images.flip(-1)]).float()).unflatten(0, (2, -1))
+        which = torch.arange(len(images), device=self.device)[:, None]
+        own = both[placings[..., 0].long(), which].flatten(0, 1)
+        others = low_pass(others.flatten(0, 1).float())
         gray, other_gray = (x.mean(1, keepdim=True) for x in (own, others))
         regions = self._regions(placings, images.shape[-1])
-        return align(gray, other_gray, placings[..., 2:].flatten(0, 1), regions, steps), own
+        start = placings[..., 2:].reshape(-1, 2, 3)
+        end = align(gray, other_gray, start, regions, steps)
+        before, after = (agreement(own, others, affine, regions) for affine in (start, end))
+        affine = torch.where((after > before)[:, None, None], end, start)
+        placed = torch.cat([placings[..., :2], affine.view(*placings.shape[:2], 6)], 2)
+        return torch.maximum(before, after).view(placings.shape[:2]), placed
 
     def _regions(self, placings: Tensor, side: int) -> Tensor:
         return region_masks(side, side, self.device)[placings[..., 1].long().flatten()]
@@ -434,13 +407,8 @@ def _margin(likeness: Tensor) -> Tensor:
 
 
 def _coarse(images: Tensor) -> Tensor:
-    """Smooth gray (n, 1, 16, 16)."""
-    return low_pass(F.avg_pool2d(images.float().mean(1, keepdim=True), 2))
-
-
-def _placed(placings: Tensor, found: Alignment) -> Tensor:
-    similarity = found.similarity.view(*placings.shape[:2], 4)
-    return torch.cat([placings[..., :2], similarity], 2)
+    """uint8 (n, c, 16, 16)."""
+    return F.avg_pool2d(images.float(), 2).round().to(torch.uint8)
 
 
 def _once_each(rows: Tensor, likeness: Tensor) -> Tensor:

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from novum.core.resampling import parts_to_resize, resize_antialiased
 from novum.metrics.novelty.alignment import (
-    DAMPING,
-    FLOOR,
+    affine_step,
     coordinates,
     covariances,
     gradient,
@@ -90,13 +89,5 @@ def _refine(grid: Tensor, images: Tensor, affine: Tensor) -> tuple[Tensor, Tenso
         best = torch.where(better, evidence, best)
         chosen = torch.where(better[:, None, None], affine, chosen)
         if step < STEPS:
-            affine = affine + _step(products)
+            affine = affine + affine_step(products, LARGEST_STEP)
     return best, chosen
-
-
-def _step(products: Tensor) -> Tensor:
-    normal, target = products[:, 1:, 1:], products[:, 1:, :1]
-    damping = normal.diagonal(dim1=1, dim2=2) * DAMPING + FLOOR
-    gains = torch.linalg.solve(normal + torch.diag_embed(damping), target)[:, :, 0]
-    step = gains[:, 1:] / gains[:, :1].clamp(min=0.1)
-    return step.clamp(-LARGEST_STEP, LARGEST_STEP).view(-1, 2, 3)

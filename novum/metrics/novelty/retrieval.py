@@ -60,41 +60,49 @@ def windows(side: int, *offsets: float) -> list[View]:
     return [window(side, left, top) for top in offsets for left in offsets]
 
 
+SQUEEZED = [View(width=0.6), View(height=0.6)]
 FAR = [view for view in windows(20, 0, 3, 6, 9, 12) if max(abs(view.x), abs(view.y)) > 0.3]
 
 Family = list[tuple[View, View]]  # of the sample, and of the pool image
 
 FAMILIES: list[Family] = [
-    [(WHOLE, pool) for pool in (WHOLE, *windows(28, 0, 2, 4))],
+    [(WHOLE, pool) for pool in (WHOLE, *windows(28, 0, 2, 4), *SQUEEZED)],
     [(WHOLE, pool) for pool in windows(24, 0, 2, 4, 6, 8)],
     [(WHOLE, pool) for pool in windows(16, 0, 8, 16)],
     [(window(26, 3, 3), pool) for pool in windows(26, 0, 1.5, 3, 4.5, 6)],
     [(window(20, 6, 6), pool) for pool in FAR],
     [(view._replace(degrees=turn), view) for view, turns in TURNS.items() for turn in turns],
+    [(sample, WHOLE) for sample in windows(22, 0, 2.5, 5, 7.5, 10)],
+    [(sample, WHOLE) for sample in windows(16, 0, 4, 8, 12, 16)],
     [pair for sides in ((LEFT, RIGHT), (UPPER, LOWER)) for pair in itertools.product(sides, sides)],
 ]
 
 
 class Start(NamedTuple):
-    """Placing that a pair of views implies: mirrored or not, the region it covers, and the
-    similarity (a, b, tx, ty) from places in the sample, once mirrored back, to the pool image's."""
+    """Placing that a pair of views implies: mirrored or not, the region it covers, and the affine
+    map, by rows, from places in the sample, once mirrored back, to the pool image's."""
 
     mirrored: bool
     region: int
-    similarity: tuple[float, float, float, float]
+    affine: tuple[float, float, float, float, float, float]
 
 
-def similarity_between(sample: View, pool: View) -> tuple[float, float, float, float]:
-    """x -> (a + ib) x + (tx + i ty) takes the sample's window onto the pool image's."""
-    scale, turn = pool.width / sample.width, math.radians(pool.degrees - sample.degrees)
-    factor = scale * complex(math.cos(turn), math.sin(turn))
-    offset = complex(pool.x, pool.y) - factor * complex(sample.x, sample.y)
-    return factor.real, factor.imag, offset.real, offset.imag
+def affine_between(sample: View, pool: View) -> Tensor:
+    """The map (2, 3) that takes the sample's window onto the pool image's."""
+    there, here = (torch.diag(torch.tensor([v.width, v.height])) for v in (pool, sample))
+    linear = _turn(pool.degrees) @ there @ here.inverse() @ _turn(-sample.degrees)
+    offset = torch.tensor([pool.x, pool.y]) - linear @ torch.tensor([sample.x, sample.y])
+    return torch.cat([linear, offset[:, None]], 1)
+
+
+def _turn(degrees: float) -> Tensor:
+    turn = math.radians(degrees)
+    return torch.tensor([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
 
 
 def _start(mirrored: bool, sample: View, pool: View) -> Start:
     region = 1 + HALVES.index(sample) if sample in HALVES else 0
-    return Start(mirrored, region, similarity_between(sample, pool))
+    return Start(mirrored, region, tuple(affine_between(sample, pool).flatten().tolist()))
 
 
 STARTS = [

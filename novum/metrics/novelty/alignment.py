@@ -71,49 +71,53 @@ def affine_step(products: Tensor, largest: float) -> Tensor:
 def agreement(samples: Tensor, images: Tensor, affine: Tensor, regions: Tensor) -> Tensor:
     """Evidence (n,) that images show what samples do under given maps; -1 for too small an overlap.
 
-    The mean over the sample's blocks, which overlap by half, of -log(1 - correlation^2), the
-    colours of a block together. Gain and bias are free in each, sharpness once: a sample is fitted
-    by the image and a blurred copy of it.
+    -log(1 - correlation^2) of the sample's blocks, which overlap by half, the colours of a block
+    together: the mean of those that the image covers, weighed by the root of their share. Gain and
+    bias are free in each, and the image may be a blurred copy.
 
     Args:
         samples, images: Float (n, c, s, s).
     """
-    c, grid = samples.shape[1], places(affine, samples.shape[-1])
+    grid = places(affine, samples.shape[-1])
     inside = overlap(grid, regions)
-    image, blurred = sample_at(torch.cat([images, low_pass(images)], 1), grid).split(c, 1)
-    terms = torch.stack([samples.flatten(2), image, blurred], 2).flatten(0, 1)  # (n * c, 3, s * s)
-    products = covariances(terms, inside.repeat_interleave(c, 0)).unflatten(0, (-1, c)).sum(1)
-    normal, target = products[:, 1:, 1:], products[:, 1:, 0]
-    fit = torch.linalg.solve(normal + FLOOR * torch.eye(2, device=normal.device), target)
-    fitted = fit[:, 0, None, None] * image + fit[:, 1, None, None] * blurred
-    likeness = _in_blocks(samples, fitted.view_as(samples), inside)
+    shown = sample_at(images, grid).view_as(samples)
+    likeness = _in_blocks(samples, shown, inside)
+    if SHARP and samples.shape[-1] == 32:
+        likeness = torch.maximum(likeness, _in_blocks(samples, low_pass(shown), inside))
     return torch.where(_enough(inside, regions), likeness, -1.0)
 
+SHARP = True
+POWER = 0.5
 
 def _in_blocks(samples: Tensor, images: Tensor, inside: Tensor) -> Tensor:
     """-log(1 - correlation^2), 0 if negative or hardly covered, in the mean over blocks."""
     side = samples.shape[-1]
-    block = side // BLOCK
     there = inside.view(-1, 1, side, side)
-    terms = torch.cat([samples, images, samples * images, samples**2, images**2, there], 1)
-    means = F.avg_pool2d(terms * there, block, block // 2)
+    terms = torch.cat([samples, images, samples * images, samples**2, images**2], 1) * there
+    means = _block_means(torch.cat([terms, there], 1), side // BLOCK // 2)
     covered, means = means[:, -1], means[:, :-1] / means[:, -1:].clamp(min=1e-6)
     a, b, ab, aa, bb = means.split(samples.shape[1], 1)
     common, own, other = ((x - y).sum(1) for x, y in ((ab, a * b), (aa, a * a), (bb, b * b)))
     spread = (own.clamp(min=0) + BLOCK_FLOOR) * (other.clamp(min=0) + BLOCK_FLOOR)
     squared = common.clamp(min=0) ** 2 / spread
+    covered = covered.where(covered >= BLOCK_SHARE, 0)
     explained = -torch.log(1 - squared.clamp(max=1) + UNEXPLAINED).clamp(max=0) * covered
-    return explained.where(covered >= BLOCK_SHARE, 0).mean((1, 2))
+    return explained.mean((1, 2)) * covered.mean((1, 2)).clamp(min=1e-6) ** (POWER - 1)
+
+
+def _block_means(x: Tensor, half: int) -> Tensor:
+    """Means of blocks of 2 * half px that overlap by half, by sums of slices (torch pools slower)."""
+    x = sum((x[..., i::half] for i in range(1, half)), x[..., ::half])
+    x = sum((x[..., i::half, :] for i in range(1, half)), x[..., ::half, :])
+    x = x[..., :-1] + x[..., 1:]
+    return (x[..., :-1, :] + x[..., 1:, :]).div_(4 * half**2)
 
 
 def low_pass(images: Tensor) -> Tensor:
     """Binomial 3 x 3 filter of float (n, c, h, w)."""
-    c = images.shape[1]
-    kernel = images.new_tensor([0.25, 0.5, 0.25])
-    rows = F.pad(images, (1, 1, 0, 0), "replicate")
-    rows = F.conv2d(rows, kernel.view(1, 1, 1, 3).expand(c, -1, -1, -1), groups=c)
-    columns = F.pad(rows, (0, 0, 1, 1), "replicate")
-    return F.conv2d(columns, kernel.view(1, 1, 3, 1).expand(c, -1, -1, -1), groups=c)
+    x = F.pad(images, (1, 1, 1, 1), "replicate")
+    x = (x[..., :-2] + x[..., 2:]).add_(x[..., 1:-1], alpha=2)
+    return (x[..., :-2, :] + x[..., 2:, :]).add_(x[..., 1:-1, :], alpha=2).mul_(1 / 16)
 
 
 def gradient(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -167,7 +171,9 @@ def coordinates(height: int, width: int, device: torch.device) -> tuple[Tensor, 
 
 def places(affine: Tensor, side: int) -> Tensor:
     """Place that each pixel of a sample comes from, (n, s * s, 2)."""
-    return moved(torch.stack(coordinates(side, side, affine.device), 1), affine)
+    x, y = coordinates(side, side, affine.device)
+    a, b, c = affine[..., None].unbind(2)  # (n, 2, 1) each
+    return (a * x + b * y + c).transpose(1, 2)
 
 
 def sample_at(images: Tensor, grid: Tensor, size: tuple[int, int] | None = None) -> Tensor:

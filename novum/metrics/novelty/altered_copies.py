@@ -64,7 +64,8 @@ from novum.metrics.novelty.retrieval import (
 SIDE = 32  # of the images that are compared: others are resized
 LEAST_SIDE = 8
 PER_SAMPLE, BLOCK_BYTES = 20_000, 2**26  # bytes taken: views and candidates; a tile and a batch
-FINALISTS = 10  # items that are laid over a sample at full size
+SHORTLIST = 80  # items that are aligned with a sample
+FINALISTS = 16  # items that are laid over a sample at full size
 RIVAL = 5  # the sixth: up to four near-duplicates in the pool don't hide a copy
 COARSE_STEPS, FINE_STEPS = 3, 4
 BATCH = 8  # samples aligned at a time: what they need stays in the CPU's cache
@@ -325,8 +326,11 @@ class AlteredCopyDetector:
     def _verify_some(
         self, images: Tensor, items: Tensor, starts: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        chosen = self._placed(images, items, self.starts[starts], "coarse", COARSE_STEPS)
-        rows, _, placings = (x[:, :FINALISTS] for x in chosen)
+        """In three rounds, for fewer and fewer: as retrieved, aligned at 16 px, and at 32."""
+        placed = self._placed(images, items, self.starts[starts], "coarse", 0)
+        rows, _, placings = (x[:, :SHORTLIST] for x in placed)
+        placed = self._placed(images, rows, placings, "coarse", COARSE_STEPS)
+        rows, _, placings = (x[:, :FINALISTS] for x in placed)
         return self._placed(images, rows, placings, "images", FINE_STEPS)
 
     def _placed(
@@ -361,8 +365,11 @@ class AlteredCopyDetector:
         gray, other_gray = (x.mean(1, keepdim=True) for x in (own, others))
         regions = self._regions(placings, images.shape[-1])
         start = placings[..., 2:].reshape(-1, 2, 3)
+        before = agreement(own, others, start, regions)
+        if not steps:
+            return before.view(placings.shape[:2]), placings
         end = align(gray, other_gray, start, regions, steps)
-        before, after = (agreement(own, others, affine, regions) for affine in (start, end))
+        after = agreement(own, others, end, regions)
         affine = torch.where((after > before)[:, None, None], end, start)
         placed = torch.cat([placings[..., :2], affine.view(*placings.shape[:2], 6)], 2)
         return torch.maximum(before, after).view(placings.shape[:2]), placed

@@ -16,7 +16,13 @@ from torch.nn import functional as F
 EDGE = 1.5 / 16  # of the half side, left out at the border of a pool image, which filters spoil
 LEAST_OVERLAP = 0.15  # of the sample's region
 CORNERS = ((-1, -1), (1, -1), (1, 1), (-1, 1))
-REGIONS = ("", "left half", "right half", "upper half", "lower half")
+SIDES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # where a region lies: left or right, upper or lower
+REGIONS = {
+    (0, 0): "",
+    **dict(zip(SIDES, ("left half", "right half", "upper half", "lower half"), strict=True)),
+    **{(x, y): f"{v} {h} quarter" for y, v in ((-1, "upper"), (1, "lower"))
+       for x, h in ((-1, "left"), (1, "right"))},
+}  # fmt: skip
 LARGEST_STEP = 0.15  # of the half side
 DAMPING = 1e-3
 FLOOR = 0.01  # grey levels squared a pixel: an image flatter than this correlates with nothing
@@ -142,9 +148,8 @@ class Placed(NamedTuple):
     def outlines(self) -> tuple[Tensor, Tensor]:
         """Corners (k, 4, 2) of the part that both show, on the sample and on the image."""
         whole = torch.tensor(CORNERS, dtype=self.affine.dtype)
-        part = whole.repeat(len(REGIONS), 1, 1)
-        for number, (axis, past) in enumerate([(0, 1), (0, -1), (1, 1), (1, -1)], 1):
-            part[number, :, axis] = torch.where(whole[:, axis] == past, 0, whole[:, axis])
+        lies = torch.tensor(list(REGIONS), dtype=whole.dtype)[:, None]
+        part = torch.where(whole == -lies, 0, whole)
         affine, region = self.affine.cpu(), self.region.cpu()
         on_image, on_sample = moved(part[region], affine), moved(whole, inverse(affine))
         on_sample = torch.where((region > 0)[:, None, None], part[region], on_sample)
@@ -183,10 +188,12 @@ def sample_at(images: Tensor, grid: Tensor, size: tuple[int, int] | None = None)
 
 
 def region_masks(height: int, width: int, device: torch.device) -> Tensor:
-    """(5, h * w): 1 in each of REGIONS, which end short of the seam in the middle."""
+    """(9, h * w): 1 in each of REGIONS, which end short of the seam in the middle."""
     x, y = coordinates(height, width, device)
-    halves = [x < -EDGE, x > EDGE, y < -EDGE, y > EDGE]
-    return torch.stack([torch.ones_like(x, dtype=torch.bool), *halves]).float()
+    masks = [(x * sx > EDGE * abs(sx)) & (y * sy > EDGE * abs(sy)) if sx and sy else
+             x * sx > EDGE if sx else y * sy > EDGE if sy else torch.ones_like(x, dtype=torch.bool)
+             for sx, sy in REGIONS]
+    return torch.stack(masks).float()
 
 
 def overlap(grid: Tensor, regions: Tensor) -> Tensor:
@@ -199,7 +206,7 @@ def in_words(mirrored: bool, region: int, affine: Tensor, side: int) -> str:
     degrees = math.degrees(math.atan2(r - q, p + s))
     scale = math.hypot(p + s, r - q) / 2
     narrow, wide = torch.linalg.svdvals(affine[:, :2].double()).flip(0).tolist()
-    words = [REGIONS[region]] if region else []
+    words = [list(REGIONS.values())[region]] if region else []
     words += ["mirrored"] if mirrored else []
     turned = abs(degrees) >= 2
     words += [f"rotated {degrees:.0f}°"] if turned else []

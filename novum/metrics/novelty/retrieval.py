@@ -53,7 +53,8 @@ WHOLE, MIDDLE = View(), window(24, 4, 4)
 TURNS = {MIDDLE: (-15, -10, -5, 5, 10, 15), window(20, 6, 6): (-27, 27), WHOLE: (90, 180, 270)}
 LEFT, RIGHT = View(x=-0.5, width=0.5), View(x=0.5, width=0.5)
 UPPER, LOWER = View(y=-0.5, height=0.5), View(y=0.5, height=0.5)
-HALVES = [LEFT, RIGHT, UPPER, LOWER]
+QUARTERS = [View(x, y, 0.5, 0.5) for y in (-0.5, 0.5) for x in (-0.5, 0.5)]
+PARTS = [LEFT, RIGHT, UPPER, LOWER, *QUARTERS]  # in the order of alignment.REGIONS
 
 
 def windows(side: int, *offsets: float) -> list[View]:
@@ -74,6 +75,7 @@ FAMILIES: list[Family] = [
     [(view._replace(degrees=turn), view) for view, turns in TURNS.items() for turn in turns],
     [(s, WHOLE) for s in (*windows(26, 0, 3, 6), *windows(22, 0, 2.5, 5, 7.5, 10))],
     [(sample, WHOLE) for sample in windows(16, *(8 / 3 * i for i in range(7)))],
+    list(itertools.product(QUARTERS, QUARTERS)),
     [pair for sides in ((LEFT, RIGHT), (UPPER, LOWER)) for pair in itertools.product(sides, sides)],
 ]
 
@@ -101,7 +103,7 @@ def _turn(degrees: float) -> Tensor:
 
 
 def _start(mirrored: bool, sample: View, pool: View) -> Start:
-    region = 1 + HALVES.index(sample) if sample in HALVES else 0
+    region = 1 + PARTS.index(sample) if sample in PARTS and pool in PARTS else 0
     return Start(mirrored, region, tuple(affine_between(sample, pool).flatten().tolist()))
 
 

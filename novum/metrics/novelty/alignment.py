@@ -16,21 +16,20 @@ from torch.nn import functional as F
 EDGE = 1.5 / 16  # of the half side, left out at the border of a pool image, which filters spoil
 LEAST_OVERLAP = 0.15  # of the sample's region
 CORNERS = ((-1, -1), (1, -1), (1, 1), (-1, 1))
-SIDES = ((-1, 0), (1, 0), (0, -1), (0, 1))  # where a region lies: left or right, upper or lower
-REGIONS = {
+REGIONS = {  # by where they lie: left or right, upper or lower
     (0, 0): "",
-    **dict(zip(SIDES, ("left half", "right half", "upper half", "lower half"), strict=True)),
-    **{(x, y): f"{v} {h} quarter" for y, v in ((-1, "upper"), (1, "lower"))
-       for x, h in ((-1, "left"), (1, "right"))},
+    (-1, 0): "left half", (1, 0): "right half", (0, -1): "upper half", (0, 1): "lower half",
+    (-1, -1): "upper left quarter", (1, -1): "upper right quarter",
+    (-1, 1): "lower left quarter", (1, 1): "lower right quarter",
 }  # fmt: skip
 LARGEST_STEP = 0.15  # of the half side
 DAMPING = 1e-3
 FLOOR = 0.01  # grey levels squared a pixel: an image flatter than this correlates with nothing
 STRETCHED = 1.15  # from here on words say so
 BLOCK = 4  # blocks a side, that overlap by half
-BLOCK_FLOOR = 4.0  # as FLOOR, of a block
+BLOCK_FLOOR = 0.25  # as FLOOR, of a block
 BLOCK_SHARE = 0.5  # of a block that must be covered
-UNEXPLAINED = 1e-3  # of a block's variance, at least
+UNEXPLAINED = 1e-4  # of a block's variance, at least
 
 
 def align(samples: Tensor, images: Tensor, affine: Tensor, regions: Tensor, steps: int) -> Tensor:
@@ -88,31 +87,28 @@ def agreement(samples: Tensor, images: Tensor, affine: Tensor, regions: Tensor) 
     inside = overlap(grid, regions)
     shown = sample_at(images, grid).view_as(samples)
     likeness = _in_blocks(samples, shown, inside)
-    if SHARP and samples.shape[-1] == 32:
-        likeness = torch.maximum(likeness, _in_blocks(samples, low_pass(shown), inside))
+    likeness = torch.maximum(likeness, _in_blocks(samples, low_pass(shown), inside))
     return torch.where(_enough(inside, regions), likeness, -1.0)
 
-SHARP = True
-POWER = 0.5
 
-def _in_blocks(samples: Tensor, images: Tensor, inside: Tensor) -> Tensor:
-    """-log(1 - correlation^2), 0 if negative or hardly covered, in the mean over blocks."""
+def _in_blocks(samples: Tensor, shown: Tensor, inside: Tensor) -> Tensor:
+    """Evidence in the blocks that are covered; one of a negative correlation has none."""
     side = samples.shape[-1]
     there = inside.view(-1, 1, side, side)
-    terms = torch.cat([samples, images, samples * images, samples**2, images**2], 1) * there
+    terms = torch.cat([samples, shown, samples * shown, samples**2, shown**2], 1) * there
     means = _block_means(torch.cat([terms, there], 1), side // BLOCK // 2)
     covered, means = means[:, -1], means[:, :-1] / means[:, -1:].clamp(min=1e-6)
     a, b, ab, aa, bb = means.split(samples.shape[1], 1)
     common, own, other = ((x - y).sum(1) for x, y in ((ab, a * b), (aa, a * a), (bb, b * b)))
     spread = (own.clamp(min=0) + BLOCK_FLOOR) * (other.clamp(min=0) + BLOCK_FLOOR)
-    squared = common.clamp(min=0) ** 2 / spread
+    explained = (common.clamp(min=0) ** 2 / spread).clamp(max=1)
     covered = covered.where(covered >= BLOCK_SHARE, 0)
-    explained = -torch.log(1 - squared.clamp(max=1) + UNEXPLAINED).clamp(max=0) * covered
-    return explained.mean((1, 2)) * covered.mean((1, 2)).clamp(min=1e-6) ** (POWER - 1)
+    evidence = -torch.log(1 - explained + UNEXPLAINED).clamp(max=0) * covered
+    return evidence.mean((1, 2)) * covered.mean((1, 2)).clamp(min=1e-6) ** -0.5
 
 
 def _block_means(x: Tensor, half: int) -> Tensor:
-    """Means of blocks of 2 * half px that overlap by half, by sums of slices (torch pools slower)."""
+    """Means of blocks of 2 * half px that overlap by half; sums of slices are faster than pooling."""
     x = sum((x[..., i::half] for i in range(1, half)), x[..., ::half])
     x = sum((x[..., i::half, :] for i in range(1, half)), x[..., ::half, :])
     x = x[..., :-1] + x[..., 1:]
@@ -190,10 +186,9 @@ def sample_at(images: Tensor, grid: Tensor, size: tuple[int, int] | None = None)
 def region_masks(height: int, width: int, device: torch.device) -> Tensor:
     """(9, h * w): 1 in each of REGIONS, which end short of the seam in the middle."""
     x, y = coordinates(height, width, device)
-    masks = [(x * sx > EDGE * abs(sx)) & (y * sy > EDGE * abs(sy)) if sx and sy else
-             x * sx > EDGE if sx else y * sy > EDGE if sy else torch.ones_like(x, dtype=torch.bool)
-             for sx, sy in REGIONS]
-    return torch.stack(masks).float()
+    within = [(x * across > EDGE * abs(across) - 1e-6) & (y * down > EDGE * abs(down) - 1e-6)
+              for across, down in REGIONS]  # fmt: skip
+    return torch.stack(within).float()
 
 
 def overlap(grid: Tensor, regions: Tensor) -> Tensor:

@@ -73,8 +73,11 @@ FAMILIES: list[Family] = [
     [(window(26, 3, 3), pool) for pool in windows(26, 0, 1.5, 3, 4.5, 6)],
     [(window(20, 6, 6), pool) for pool in FAR],
     [(view._replace(degrees=turn), view) for view, turns in TURNS.items() for turn in turns],
-    [(s, WHOLE) for s in (*windows(26, 0, 3, 6), *windows(22, 0, 2.5, 5, 7.5, 10))],
-    [(sample, WHOLE) for sample in windows(16, *(8 / 3 * i for i in range(7)))],
+    [
+        (s, WHOLE)
+        for s in (*windows(26, 0, 6), window(26, 3, 3), *windows(22, 0, 10 / 3, 20 / 3, 10))
+    ],
+    [(sample, WHOLE) for sample in windows(16, 0, 4, 8, 12, 16)],
     list(itertools.product(QUARTERS, QUARTERS)),
     [pair for sides in ((LEFT, RIGHT), (UPPER, LOWER)) for pair in itertools.product(sides, sides)],
 ]

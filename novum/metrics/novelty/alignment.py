@@ -108,7 +108,7 @@ def _in_blocks(samples: Tensor, shown: Tensor, inside: Tensor) -> Tensor:
 
 
 def _block_means(x: Tensor, half: int) -> Tensor:
-    """Means of blocks of 2 * half px that overlap by half; sums of slices are faster than pooling."""
+    """Means of blocks of 2 * half px that overlap by half (slices are faster than pooling)."""
     x = sum((x[..., i::half] for i in range(1, half)), x[..., ::half])
     x = sum((x[..., i::half, :] for i in range(1, half)), x[..., ::half, :])
     x = x[..., :-1] + x[..., 1:]

@@ -59,10 +59,10 @@ def test_a_turned_view_is_described_as_the_turned_image(pool, descriptions):
 
 
 @pytest.mark.parametrize("degrees", [0, 90])
-def test_similarity_takes_one_window_onto_the_other(degrees):
+def test_map_takes_one_window_onto_the_other(degrees):
     sample = window(24, 4, 0)._replace(degrees=degrees)
-    a, b, tx, ty = retrieval.similarity_between(sample, window(12, 20, 8))
-    take = lambda x, y: (a * x - b * y + tx, b * x + a * y + ty)  # noqa: E731
+    affine = retrieval.affine_between(sample, window(12, 20, 8))
+    take = lambda x, y: (affine @ torch.tensor([x, y, 1])).tolist()  # noqa: E731
     assert take(sample.x, sample.y) == pytest.approx((26 / 16 - 1, 14 / 16 - 1))
     corner = (sample.x + 0.75, sample.y + 0.75)  # lower right; turned back it is the upper right
     sign = -1 if degrees else 1
@@ -114,7 +114,29 @@ def test_starts_say_what_was_done(pool, descriptions):
     assert torch.equal(rows[:, family][:, 0], torch.arange(20))
     for start in (STARTS[i] for i in starts[:, family][:, 0].tolist()):
         assert start.mirrored and start.region == 0
-        assert start.similarity == pytest.approx((0.75, 0, -0.25, 0.25))
+        assert start.affine == pytest.approx((0.75, 0, -0.25, 0, 0.75, 0.25))
+
+
+def test_a_squeezed_window_starts_as_a_stretch():
+    affine = retrieval.affine_between(WHOLE, View(width=0.6))
+    torch.testing.assert_close(affine, torch.tensor([[0.6, 0, 0], [0, 1, 0]]))
+
+
+@pytest.mark.parametrize("left,top,side", [(3, 5, 20), (12, 2, 16), (8, 16, 16), (0, 0, 26)])
+def test_an_image_within_another_is_a_candidate(left, top, side, pool, descriptions):
+    """With another around it, at half of the size and more; midway between windows too."""
+    samples = textures(30, 7)
+    small = F.interpolate(pool[:30].float(), (side, side), mode="bilinear", antialias=True)
+    samples[..., top : top + side, left : left + side] = small.round().to(torch.uint8)
+    found = (retrieve(samples, pool, descriptions).positions == torch.arange(30)[:, None]).any(1)
+    assert found.double().mean() >= 0.7
+
+
+def test_a_quarter_moved_to_another_corner_is_a_candidate(pool, descriptions):
+    samples = textures(30, 7)
+    samples[..., 16:, :16] = pool[:30, :, :16, 16:]
+    found = (retrieve(samples, pool, descriptions).positions == torch.arange(30)[:, None]).any(1)
+    assert found.double().mean() >= 0.95
 
 
 def test_excluded_rows_are_no_candidates(pool, descriptions):

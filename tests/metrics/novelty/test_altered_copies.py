@@ -57,7 +57,7 @@ def test_names_the_source_and_the_alteration(attack, words, images, detector, fr
 
 def test_an_identical_copy_leaves_nothing_unexplained(images, detector):
     found = detector.search(images[HELD : HELD + 10])
-    assert found.evidence[:, 0].min() > 8
+    assert found.evidence[:, 0].min() > 6
     assert (found.evidence.diff(dim=1) <= 0).all()
 
 

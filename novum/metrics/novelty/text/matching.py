@@ -132,7 +132,7 @@ def _in_shards(
     parts = list(_parts(len(index.shards), len(starts)))
     own = parts[distributed.shard(len(parts))] if together else parts
 
-    def search(part: tuple[int, slice]) -> Ints:
+    def search(part: tuple[int, slice]) -> Places:
         return _in_shard(index.shards[part[0]], queries, starts[order[part[1]]])
 
     found = np.zeros(len(starts), np.int64)
@@ -200,7 +200,7 @@ def _parts(shards: int, starts: int) -> Iterator[tuple[int, slice]]:
             yield shard, slice(begin, min(begin + BLOCK, starts))
 
 
-def _in_shard(shard: Shard, queries: Words, starts: Places) -> Ints:
+def _in_shard(shard: Shard, queries: Words, starts: Places) -> Places:
     """Tokens in common with the better of the two suffixes that a query falls between."""
     most = len(queries) + len(shard.text)
     above = insertion_points(shard, queries, starts, most)

@@ -301,7 +301,7 @@ def _by_windows(runs: Runs, pool: Pool, windows: range) -> _Keyed:
             keys.append(pair * units + runs.unit[inside])
             which.append(inside)
     key, run = np.concatenate(keys), np.concatenate(which)
-    order = np.argsort(key, kind="stable")
+    order = _stable_order(key)
     key, run = key[order], run[order]
     first = np.flatnonzero(np.append(True, key[1:] != key[:-1])) if len(key) else key
     pairs, sizes = key[first], np.diff(first, append=len(key))
@@ -317,6 +317,13 @@ def _by_windows(runs: Runs, pool: Pool, windows: range) -> _Keyed:
     score = _totals(runs, (run, pair, begin, start)) - pool.jump
     start = np.maximum(start, 0)
     return _Keyed(run, pair, window[kept] + windows.start, start, score)
+
+
+def _stable_order(keys: Ints) -> Ints:
+    """As np.argsort with kind="stable", from two sorts of the faster kind."""
+    order = np.argsort(keys)
+    ranks = np.cumsum(np.diff(keys[order], prepend=keys[order[:1]]) > 0)
+    return order[np.argsort(ranks * len(keys) + order)]
 
 
 def _totals(runs: Runs, keyed: tuple[Ints, Ints, Ints, Ints]) -> Floats:

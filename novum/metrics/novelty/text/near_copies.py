@@ -270,8 +270,8 @@ def _shared(pool: Pool, hits: Hits, first: int, stop: int) -> tuple[Ints, NDArra
     known = np.zeros(size, bool)
     known[hits.start[hits.place >= pool.train_size] - first] = True
     documents = pool.document(hits.place)
-    pairs = (hits.start - first) * len(pool.documents) + documents
-    starts = np.unique(pairs) // len(pool.documents)
+    pairs = np.sort((hits.start - first) * len(pool.documents) + documents)  # np.unique hashes
+    starts = pairs[np.diff(pairs, prepend=-1) > 0] // len(pool.documents)
     return np.bincount(starts, minlength=size), known
 
 

@@ -271,6 +271,8 @@ def precedes(
     near_end = (places > shard.stop - reach) | (starts > len(queries) - reach)
     near_end[open_] = True
     rest = np.flatnonzero(near_end)
+    if not len(rest):
+        return less
     places, starts = places[rest], starts[rest]
     common = common_length(text, places, queries, starts, most, shard.stop)
     place, start = places + common, starts + common

@@ -26,7 +26,7 @@ OVERLAP = 128  # tokens
 MOST_BYTES = 1 << 30  # of the text of a shard
 SORTING = 8  # times its size, memory of a machine that sorts a shard
 LEAST_BYTES = 1 << 16
-QUICK = 8  # words that are compared one by one
+QUICK = 16  # words that are compared one by one
 
 Places = NDArray[np.integer]
 

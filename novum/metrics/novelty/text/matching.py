@@ -175,7 +175,7 @@ def _repeats_of(tokens: NDArray) -> _Repeats:
     return _Repeats(order, kasai(native, order).astype(np.int64))
 
 
-def _unlike(repeats: _Repeats, length: Ints, starts: Ints) -> Ints:
+def _unlike(repeats: _Repeats, length: Ints, starts: Places) -> Places:
     """Those of some positions, in order, that may not have the length of a known one.
 
     They have it if they share more with it than it does with the corpus, as in a text that repeats

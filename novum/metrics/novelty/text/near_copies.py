@@ -412,7 +412,7 @@ class _Left(NamedTuple):
 
     @property
     def edges(self) -> list[int]:
-        """Where the runs of each pair begin, and the end."""
+        """Beginnings of the runs of each pair, and the end."""
         return [*np.flatnonzero(np.diff(self.pair, prepend=-1)).tolist(), len(self.pair)]
 
     def without(self, taken: bytearray, runs: Runs, offset: int, jump: float) -> "_Left":

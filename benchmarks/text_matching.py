@@ -3,7 +3,8 @@
     python benchmarks/text_matching.py [--text input.txt] [--sizes 1.1 100]
 
 The corpus is the given text (by default the standard library's source), its words shuffled until
-there are this many MB; the text that is matched is the same words in another order. The peers walk
+there are this many MB; the text that is matched is the same words in another order, or passages of
+the corpus of 3,000 characters one after another ("copied"). The peers walk
 through a part of it, character by character: one bisects the suffix array with Python's bisect (64
 characters deep, so it stops where we go on), the other asks whether a longer passage is `in` the
 corpus. Memory is what a process of its own has more at its peak than before the index is built.
@@ -27,6 +28,7 @@ from novum.metrics.novelty.text import build_index, match
 
 MB = 1_000_000
 FAR = 64
+COPIED = 3000  # characters of a passage
 
 
 def shuffled_words(text: bytes, size: int, seed: int) -> np.ndarray:
@@ -38,6 +40,11 @@ def shuffled_words(text: bytes, size: int, seed: int) -> np.ndarray:
         parts.append(b" ".join(words[random.permutation(len(words))].tolist()))
         have += len(parts[-1])
     return np.frombuffer(b"".join(parts)[:size], np.uint8)
+
+
+def copied_passages(corpus: np.ndarray, size: int, seed: int) -> np.ndarray:
+    starts = np.random.default_rng(seed).integers(0, len(corpus) - COPIED, -(-size // COPIED))
+    return np.concatenate([corpus[start : start + COPIED] for start in starts.tolist()])[:size]
 
 
 def by_bisection(corpus: bytes, order: list[int], text: bytes) -> list[int]:
@@ -99,18 +106,20 @@ def race(text: bytes, megabytes: float, queries: int, slow: int, rounds: int) ->
     index = build_index(corpus)
     written = shuffled_words(text, queries, seed=1)
     few = max(10, int(slow / (20 * max(1.0, megabytes))))  # each asks for a scan of the corpus
+    copied = copied_passages(corpus, queries, seed=2)
     parts = [written[: slow + FAR].tobytes(), written[: few + FAR].tobytes()]
     (shard,) = index.shards
     known, order = corpus.tobytes(), shard.order.tolist() if megabytes < 10 else shard.order
     seconds = in_turn(
         {
             "ours": lambda: match(index, written),
+            "copied": lambda: match(index, copied),
             "bisection": lambda: by_bisection(known, order, parts[0]),
             "search": lambda: by_search(known, parts[1]),
         },
         rounds,
     )
-    sizes = {"ours": len(written), "bisection": slow, "search": few}
+    sizes = {"ours": len(written), "copied": len(copied), "bisection": slow, "search": few}
     each = {name: [s / sizes[name] for s in times] for name, times in seconds.items()}
     speeds = {name: 1 / statistics.median(times) / MB for name, times in each.items()}
     ours = np.minimum(match(index, written).length, FAR)
@@ -118,6 +127,7 @@ def race(text: bytes, megabytes: float, queries: int, slow: int, rounds: int) ->
             np.mean(ours[:few] == by_search(known, parts[1]))]  # fmt: skip
     return {
         "ours MB/s": speeds["ours"],
+        "copied MB/s": speeds["copied"],
         "bisect MB/s": speeds["bisection"],
         "in MB/s": speeds["search"],
         "times bisect": median_ratio(each["ours"], each["bisection"]),

@@ -66,6 +66,7 @@ def copy_records(judged: JudgedTexts, train: TextSource) -> list[Passage]:
                 documents=copy.documents,
                 identity=copy.identity,
                 edits=copy.edits,
+                sources=copy.sources,
             )
         )
     return records

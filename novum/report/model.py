@@ -318,6 +318,7 @@ class Passage:
     documents: int = 0  # that share it, if it is boilerplate
     identity: float | None = None  # share that is the same
     edits: int | None = None  # stretches that differ
+    sources: int = 0  # documents that have it, if they were counted: the place is in one of them
 
     @property
     def kind(self) -> str:

@@ -169,6 +169,8 @@ def _caption(copy: Passage) -> str:
         words[2] = f"in {copy.documents:,} documents or more"
     elif copy.in_heldout:
         words[2] = "in held-out text too"
+    elif copy.sources > 1:
+        words.append(f"the source is one of {copy.sources} documents that have it")
     return ", ".join(words)
 
 

@@ -72,7 +72,7 @@ def test_a_report_is_read_as_it_was_written(found):
 
 
 def test_passages_of_text_too(tmp_path):
-    passage = Passage(5, 70, 60, 61, 0.01, False, 0, 5, "a.py", 7, "near", 80.5, True, 0, 0.9, 3)
+    passage = Passage(5, 70, 60, 61, 0.01, False, 0, 5, "a.py", 7, "near", 80.5, True, 0, 0.9, 3, 2)
     found = Report(kind="text", passages=[passage], text_evidence=TextEvidence(40.0, 30.0))
     write_report(tmp_path / "report.json", found)
     assert read_report(tmp_path / "report.json") == found

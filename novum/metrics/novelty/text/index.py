@@ -26,6 +26,7 @@ OVERLAP = 128  # tokens
 MOST_BYTES = 1 << 30  # of the text of a shard
 SORTING = 8  # times its size, memory of a machine that sorts a shard
 LEAST_BYTES = 1 << 16
+QUICK = 16  # words that are compared one by one
 
 Places = NDArray[np.integer]
 
@@ -42,6 +43,11 @@ class Shard(NamedTuple):
 
     def __len__(self) -> int:
         return len(self.order)
+
+    @property
+    def stop(self) -> int:
+        """End of the text that the suffixes are sorted by."""
+        return min(self.begin + len(self) + OVERLAP, len(self.text))
 
     def places(self, ranks: Places) -> NDArray[np.int64]:
         """Places in the text of the suffixes of these ranks."""
@@ -199,23 +205,19 @@ def _kept(
     return order[:kept]
 
 
-def insertion_points(
-    shard: Shard, queries: Words, starts: Places, length: int, right: bool = True
-) -> Places:
-    """Number of suffixes less than (or equal to) each query, by their first `length` tokens.
+def insertion_points(shard: Shard, queries: Words, starts: Places, most: int) -> Places:
+    """Number of suffixes less than or equal to each query, by their first `most` tokens.
 
     Args:
-        starts: Where the queries begin; ascending queries are found fastest.
-        length: A whole number of words, at most OVERLAP tokens.
+        starts: Where the queries begin; those with the same first word follow one another.
+        most: As many as QUICK words have, or more.
     """
-    low, high = (rank * STEP for rank in _near(shard, queries, starts, length))
-    steps = length // queries.per_word
+    low, high = (rank * STEP for rank in _near(shard, queries, starts))
 
-    def precedes(rank: Places, which: Places) -> NDArray[np.bool_]:
-        order = compare(shard.text, shard.places(rank), queries, starts[which], steps)
-        return order <= 0 if right else order < 0
+    def less(rank: Places, which: Places) -> NDArray[np.bool_]:
+        return precedes(shard, shard.places(rank), queries, starts[which], most)
 
-    return bisect(np.maximum(low - STEP, 0), np.minimum(high, len(shard)), precedes)
+    return bisect(np.maximum(low - STEP, 0), np.minimum(high, len(shard)), less)
 
 
 def bisect(low: Places, high: Places, precedes: Callable[[Places, Places], NDArray]) -> Places:
@@ -237,57 +239,99 @@ def bisect(low: Places, high: Places, precedes: Callable[[Places, Places], NDArr
     return found
 
 
-def _near(shard: Shard, queries: Words, starts: Places, length: int) -> tuple[Places, Places]:
+def _near(shard: Shard, queries: Words, starts: Places) -> tuple[Places, Places]:
     """Numbers of order[::STEP] less than a query by two words, and not greater."""
     first, second = queries.at(starts), queries.at(starts + queries.per_word)
     new = np.ones(len(first), bool)
-    new[1:] = first[1:] != first[:-1]  # equal ones follow one another where starts ascend
+    new[1:] = first[1:] != first[:-1]
     run = np.searchsorted(shard.firsts, first[new])
     known = shard.firsts[np.minimum(run, len(shard.firsts) - 1)] == first[new]
     ends = shard.runs[run], shard.runs[run + known]
     each = np.cumsum(new) - 1
     low, high = (end.astype(np.int64)[each] for end in ends)
-    if length <= queries.per_word:
-        return low, high
     seconds = shard.seconds
     least = bisect(low, high, lambda rank, which: seconds[rank] < second[which])
     high = np.where(seconds[np.minimum(least, len(seconds) - 1)] == second, high, least)
     return least, bisect(least, high, lambda rank, which: seconds[rank] <= second[which])
 
 
-def compare(text: Words, places: Places, queries: Words, starts: Places, steps: int) -> NDArray:
-    """-1, 0 or 1 where the text is less than, equal to or greater than the query in so many words.
-
-    Returns:
-        (k,) int8
-    """
-    a, b = text.at(places), queries.at(starts)
-    order = (a > b).astype(np.int8) - (a < b)
-    open_ = np.flatnonzero(order == 0)
-    for step in range(1, steps):
+def precedes(
+    shard: Shard, places: Places, queries: Words, starts: Places, most: int
+) -> NDArray[np.bool_]:
+    """Mask (k,) of suffixes less than or equal to the query, by their first `most` tokens."""
+    text = shard.text
+    less, open_ = np.zeros(len(places), bool), np.arange(len(places))
+    reach = QUICK * text.per_word
+    for at in range(0, reach, text.per_word):
+        a, b = text.at(places[open_] + at), queries.at(starts[open_] + at)
+        less[open_] = a < b
+        open_ = open_[a == b]
         if not len(open_):
             break
-        reach = step * text.per_word
-        a, b = text.at(places[open_] + reach), queries.at(starts[open_] + reach)
-        order[open_] = (a > b).astype(np.int8) - (a < b)
-        open_ = open_[a == b]
-    return order
+    near_end = (places > shard.stop - reach) | (starts > len(queries) - reach)
+    near_end[open_] = True
+    rest = np.flatnonzero(near_end)
+    if not len(rest):
+        return less
+    places, starts = places[rest], starts[rest]
+    common = common_length(text, places, queries, starts, most, shard.stop)
+    place, start = places + common, starts + common
+    shared = (common == most) | (place >= shard.stop)
+    a, b = (of.tokens[np.minimum(at, len(of) - 1)] for of, at in ((text, place), (queries, start)))
+    less[rest] = shared | ((start < len(queries)) & (a < b))
+    return less
 
 
 def common_length(
-    text: Words, places: Places, queries: Words, starts: Places, most: int
-) -> NDArray:
-    """Tokens (k,) that text and query have in common from there on, `most` at the most."""
-    common = np.zeros(len(places), np.int64)
-    open_ = np.arange(len(places))
-    for reach in range(0, most, text.per_word):
-        differ = text.at(places[open_] + reach) ^ queries.at(starts[open_] + reach)
+    text: Words,
+    places: Places,
+    queries: Words,
+    starts: Places,
+    most: int,
+    stop: int | None = None,
+) -> NDArray[np.int64]:
+    """Tokens (k,) that text and query have in common from there on, `most` at the most.
+
+    Args:
+        stop: Where the text ends, if it is before its end.
+    """
+    stop = len(text) if stop is None else stop
+    limit = np.minimum(np.minimum(stop - places, len(queries) - starts), most)
+    common, open_ = np.zeros(len(places), np.int64), np.arange(len(places))
+    for _ in range(QUICK):
+        differ = text.at(places[open_] + common[open_]) ^ queries.at(starts[open_] + common[open_])
         common[open_] += _equal_bytes(differ) // text.width
         open_ = open_[differ == 0]
         if not len(open_):
             break
-    common = np.minimum(common, len(text) - places)
-    return np.minimum(common, np.minimum(len(queries) - starts, most))
+    open_ = open_[limit[open_] > common[open_]]
+    words = QUICK
+    while len(open_):  # the few that go on may go on for long
+        before = common[open_]
+        for rows in _batches(open_, words):
+            own = places[rows] + common[rows], starts[rows] + common[rows]
+            common[rows] += _equal_tokens(text, own[0], queries, own[1], words)
+        whole = common[open_] == before + words * text.per_word
+        open_ = open_[whole & (limit[open_] > common[open_])]
+        words *= 2
+    return np.minimum(common, limit)
+
+
+def _batches(rows: Places, words: int) -> list[Places]:
+    """Rows in parts, of so many words each, that fit into memory."""
+    return np.array_split(rows, -(-len(rows) * words // BLOCK))
+
+
+def _equal_tokens(
+    text: Words, places: Places, queries: Words, starts: Places, words: int
+) -> NDArray[np.int64]:
+    """Tokens in common of the next `words`."""
+    steps = np.arange(words) * text.per_word
+    differ = text.at(places[:, None] + steps) ^ queries.at(starts[:, None] + steps)
+    first = (differ != 0).argmax(1)
+    last = differ[np.arange(len(places)), first]
+    found = first * text.per_word + _equal_bytes(last) // text.width
+    return np.where(last == 0, words * text.per_word, found)
 
 
 _POWERS = 256 ** np.arange(WORD, dtype=np.uint64)  # 1, 256, ...

@@ -73,7 +73,7 @@ class NgramModel:
             p[order:] = np.where(
                 total > 0, (seen + new * lower) / np.maximum(total + new, 1), lower
             )
-        return np.minimum(-np.log2(np.maximum(p, 1e-12)), self.most)
+        return np.clip(-np.log2(np.maximum(p, 1e-12)), 0, self.most)  # slots are shared: p > 1
 
 
 class Scale(NgramModel):

@@ -1,13 +1,13 @@
 """Matching statistics: how far a text can be read on, from each of its positions, in another.
 
 Exact, in time linear in the text but for logarithms: where two positions can be read on up to the
-same end, so can all between them; for the others the first 128 characters are searched for, and
-what goes on beyond these is found by a suffix array of nothing but such passages. Of several shards
-the longest passage counts; as they overlap by what is searched for, their ends cut none.
+same end, so can all between them, so a copied passage is searched for at its ends alone. Of several
+shards the longest passage counts, and those that go on beyond a shard's end are read on from there.
 """
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -30,9 +30,11 @@ from novum.metrics.novelty.text.index import (
     suffix_order,
 )
 
-FAR = OVERLAP  # tokens after which the search goes another way
-STRIDE = 8  # every such position is searched for, and of the others those that need it
+STRIDES = 4096, 512, 64, 8, 4, 2, 1  # of positions searched for: after the first, where needed
 BLOCK = 1 << 15  # positions at a time: their arrays stay in the cache
+REPEATING = 16  # tokens to compare in a round, for each of the text, from which repeats are used
+PASSES = 1 << 12, 1 << 6, 1  # one in so many of repeats is searched for at a time
+UNKNOWN = -1  # length
 
 Ints = NDArray[np.int64]
 
@@ -41,13 +43,6 @@ class Matching(NamedTuple):
     """For each position the longest passage that stands in the corpus too."""
 
     length: Ints  # (m,) tokens
-
-
-class _Far(NamedTuple):
-    """Passages of FAR tokens that a shard has: of equal ones the first that was met."""
-
-    above: Places  # ascending: suffixes of the shard up to these passages
-    start: Ints  # in the text
 
 
 def match(
@@ -65,10 +60,9 @@ def match(
     if not len(tokens):
         return Matching(np.zeros(0, np.int64))
     queries = _queries(index, tokens)
-    length, groups = _search(index, queries, together)
-    far = np.flatnonzero(length >= FAR)
-    if len(far):
-        length[far] = _read_on(index, queries, far, _places(index, queries, groups, together))
+    length = _search(index, queries, together)
+    for shard in index.shards[:-1]:
+        np.maximum(length, _across(index, queries, shard.stop), out=length)
     if ends is not None:
         np.minimum(length, ends - np.arange(len(tokens)), out=length)
     return Matching(length)
@@ -82,22 +76,20 @@ def first_places(index: TextIndex, tokens: Tokens, starts: Ints, lengths: Ints) 
         starts: Where they begin there.
         lengths: Tokens of each.
     """
-    queries, most = _queries(index, tokens), np.minimum(lengths, FAR)
+    queries, most = _queries(index, tokens), np.minimum(lengths, OVERLAP)
     found = np.full(len(starts), len(index))
     for shard in index.shards:
-        above = insertion_points(shard, queries, starts, FAR)
+        above = insertion_points(shard, queries, starts, OVERLAP)
 
-        def shares(
-            rank: Places, which: Places, shard: Shard = shard, least: Ints = most
-        ) -> NDArray[np.bool_]:
-            places = shard.places(rank)
-            return common_length(shard.text, places, queries, starts[which], FAR) >= least[which]
+        def shares(rank: Places, which: Places, shard: Shard = shard) -> NDArray[np.bool_]:
+            own = shard.places(rank), queries, starts[which]
+            return common_length(shard.text, *own, OVERLAP) >= most[which]
 
         low = bisect(np.zeros_like(above), above, lambda r, which: ~shares(r, which))  # noqa: B023
         high = bisect(above, np.full_like(above, len(shard)), shares)
         for i in np.flatnonzero(low < high).tolist():
             places = shard.places(np.arange(low[i], high[i]))
-            if lengths[i] > FAR:
+            if lengths[i] > OVERLAP:
                 own = np.full(len(places), starts[i])
                 common = common_length(shard.text, places, queries, own, int(lengths[i]))
                 places = places[common >= lengths[i]]
@@ -109,45 +101,96 @@ def _queries(index: TextIndex, tokens: Tokens) -> Words:
     return Words(tokens.astype(index.text.tokens.dtype.newbyteorder("=")))
 
 
-def _search(index: TextIndex, queries: Words, together: bool) -> tuple[Ints, list[_Far]]:
-    """Lengths of matches, of up to FAR tokens, and the longest ones of each shard."""
+def _search(index: TextIndex, queries: Words, together: bool) -> Ints:
+    """Lengths of the longest passages that stand in the text of one shard."""
     m = len(queries)
-    length = np.zeros(m + 1, np.int64)  # nothing is read on from the end
-    far: list[list[_Far]] = [[] for _ in index.shards]
+    length = np.append(np.full(m, UNKNOWN), 0)  # nothing is read on from the end
+    repeats: _Repeats | None = None
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
 
-    def search(part: tuple[int, slice]) -> NDArray[np.int64]:
-        shard = index.shards[part[0]]
-        found, above = _in_shard(shard, queries, starts[part[1]])
-        new, which = np.unique(above[found >= FAR], return_index=True)
-        far[part[0]].append(_Far(new, starts[part[1]][found >= FAR][which]))
-        return found
+        def search(starts: Places) -> None:
+            length[starts] = _in_shards(index, queries, starts, threads, together)
 
-    ascending = suffix_order(queries.tokens)  # neighbours are then looked for in the same places
-    open_ = np.zeros(m, bool)
-    open_[::STRIDE] = True
-    step = STRIDE
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        while step:
-            starts = ascending[open_[ascending]].astype(np.int64)
-            parts = list(_parts(len(index.shards), len(starts)))
-            own = parts[distributed.shard(len(parts))] if together else parts
-            new = np.zeros(len(starts), np.int64)
-            # numpy lets other threads work
-            for (_, block), found in zip(own, pool.map(search, own), strict=True):
-                np.maximum(new[block], found, out=new[block])
-            if together:
-                distributed.all_reduce(new, "passages in common", ReduceOp.MAX)
-            length[starts] = new
-            step //= 2
-            if step:
-                between = np.arange(step, m, 2 * step)
-                before, after = between - step, np.minimum(between + step, m)
-                end = before + length[before]
-                known = end == after + length[after]
-                length[between] = end - between
-                open_[:] = False
-                open_[between[~known]] = True
-    return length[:m], [_distinct(found) for found in far]
+        search(np.arange(0, m, STRIDES[0]))
+        for apart, step in pairwise(STRIDES):
+            starts, most = _between(length, apart, step)
+            if most > REPEATING * m:
+                repeats = repeats or _repeats_of(queries.tokens)
+                for every in PASSES:
+                    starts = _unlike(repeats, length, starts)
+                    search(starts[::every])
+            else:
+                search(starts)
+    return length[:m]
+
+
+def _in_shards(
+    index: TextIndex, queries: Words, starts: Places, threads: ThreadPoolExecutor, together: bool
+) -> Ints:
+    """Lengths for these positions; if `together`, all ranks ask for the same."""
+    order = np.argsort(queries.at(starts), kind="stable")  # neighbours are looked for together
+    parts = list(_parts(len(index.shards), len(starts)))
+    own = parts[distributed.shard(len(parts))] if together else parts
+
+    def search(part: tuple[int, slice]) -> Places:
+        return _in_shard(index.shards[part[0]], queries, starts[order[part[1]]])
+
+    found = np.zeros(len(starts), np.int64)
+    # numpy lets other threads work
+    for (_, block), length in zip(own, threads.map(search, own), strict=True):
+        np.maximum(found[block], length, out=found[block])
+    if together:
+        distributed.all_reduce(found, "passages in common", ReduceOp.MAX)
+    out = np.empty(len(starts), np.int64)
+    out[order] = found
+    return out
+
+
+def _between(length: Ints, apart: int, step: int) -> tuple[Ints, int]:
+    """Each so many-th position between known ones that are so far apart, if it has to be searched
+    for, and tokens to compare for them all. The others' lengths are set.
+    """
+    m = len(length) - 1
+    between = np.arange(0, m, step)
+    between = between[between % apart > 0]
+    before = between - between % apart
+    after = np.minimum(before + apart, m)
+    end = before + length[before]
+    known = end == after + length[after]
+    length[between] = np.where(known, end - between, UNKNOWN)
+    longest = np.maximum(length[before], length[after])
+    return between[~known], int(longest[~known].sum())
+
+
+class _Repeats(NamedTuple):
+    """The order of a text's suffixes, and the tokens that each shares with the next."""
+
+    order: NDArray[np.int32]
+    shared: Ints
+
+
+def _repeats_of(tokens: NDArray) -> _Repeats:
+    order = suffix_order(tokens)
+    native = tokens.astype(tokens.dtype.newbyteorder("="))
+    return _Repeats(order, kasai(native, order).astype(np.int64))
+
+
+def _unlike(repeats: _Repeats, length: Ints, starts: Places) -> Places:
+    """Those of some positions, in order, that may not have the length of a known one.
+
+    They have it if they share more with it than it does with the corpus, as in a text that repeats
+    itself; it is then set.
+    """
+    order, shared = repeats
+    for own, others in ((order, np.roll(shared, 1)), (order[::-1], shared[::-1])):
+        known = length[own] >= 0
+        nearest = np.maximum.accumulate(np.where(known, np.arange(len(own)), 0))
+        known_length = length[own[nearest]]
+        same = ~known & (_nearest_known(known, others) > known_length)
+        length[own[same]] = known_length[same]
+    open_ = np.zeros(len(order), bool)
+    open_[starts] = length[starts] < 0
+    return order[open_[order]]
 
 
 def _parts(shards: int, starts: int) -> Iterator[tuple[int, slice]]:
@@ -157,87 +200,50 @@ def _parts(shards: int, starts: int) -> Iterator[tuple[int, slice]]:
             yield shard, slice(begin, min(begin + BLOCK, starts))
 
 
-def _distinct(found: list[_Far]) -> _Far:
-    if not found:
-        return _Far(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    above, start = map(np.concatenate, zip(*found, strict=True))
-    above, which = np.unique(above, return_index=True)
-    return _Far(above, start[which])
-
-
-def _in_shard(shard: Shard, queries: Words, starts: Places) -> tuple[Ints, Places]:
-    """Length, up to FAR, in the better of the two suffixes that a query falls between, and how many
-    suffixes come before it."""
-    above = insertion_points(shard, queries, starts, FAR)
+def _in_shard(shard: Shard, queries: Words, starts: Places) -> Places:
+    """Tokens in common with the better of the two suffixes that a query falls between."""
+    most = len(queries) + len(shard.text)
+    above = insertion_points(shard, queries, starts, most)
     sides = []
     for rank in (above - 1, above):
         place = shard.places(np.clip(rank, 0, len(shard) - 1))
-        sides.append(common_length(shard.text, place, queries, starts, FAR))
-    return np.maximum(*sides), above
+        sides.append(common_length(shard.text, place, queries, starts, most, shard.stop))
+    return np.maximum(*sides)
 
 
-def _places(index: TextIndex, queries: Words, groups: list[_Far], together: bool) -> Ints:
-    """Every place of the corpus where the first FAR tokens of a long match stand, ascending."""
-    found = []
-    for shard, group in zip(index.shards, groups, strict=True):
-        low = insertion_points(shard, queries, group.start, FAR, right=False)
-        found.append(shard.places(_ranges(low, group.above)))
-    places = np.concatenate(found)
-    if together:
-        shared = distributed.all_gather_rows(torch.from_numpy(places), "long passages in common")
-        return np.unique(shared.numpy())
-    return np.sort(places)
+def _across(index: TextIndex, queries: Words, place: int) -> Ints:
+    """Lengths of passages that go on across a place of the corpus, OVERLAP tokens after a shard."""
+    m, text = len(queries), index.text.tokens
+    if place >= len(index):
+        return np.zeros(m, np.int64)
+    border = place - OVERLAP
+    starts = np.flatnonzero(queries.at(np.arange(m)) == index.text.at(np.array([border])))
+    at = np.full(len(starts), border)
+    common = common_length(index.text, at, queries, starts, OVERLAP)
+    if not (common == OVERLAP).any():
+        return np.zeros(m, np.int64)
+    after = np.append(_shared_with(queries.tokens, text[place : place + m]), 0)
+    before = _shared_with(queries.tokens[::-1], text[max(place - m, 0) : place][::-1])
+    before = np.append(0, before[::-1])  # tokens in common that end where a position begins
+    ends = np.zeros(m + 1, np.int64)
+    whole = np.flatnonzero(before)
+    np.maximum.at(ends, whole - before[whole], whole + after[whole])
+    # what follows the first token of a passage stands in the corpus too
+    return np.maximum(np.maximum.accumulate(ends)[:m] - np.arange(m), 0)
 
 
-def _read_on(index: TextIndex, queries: Words, far: Places, places: Ints) -> Ints:
-    """Exact lengths of the matches from positions `far` (ascending), all of FAR tokens or more.
-
-    The few passages of the corpus that begin like one of them and the query's own are sorted
-    together.
-    """
-    there = _covered(places[places <= len(index) - FAR])  # none that the end cuts short
-    here = _covered(far)
-    pieces = np.concatenate([_passages(index.text, there), _passages(queries, here)])
+def _shared_with(tokens: NDArray, other: NDArray) -> Ints:
+    """Tokens that `tokens`, from each of its positions on, shares with the beginning of another."""
+    pieces = np.concatenate([tokens.astype(np.int32) + 1, [0], other.astype(np.int32) + 1])
     pieces = pieces.astype(np.min_scalar_type(pieces.max()))
     order = divsufsort(pieces)
     shared = kasai(pieces, order).astype(np.int64)  # with the next in order
-    known = order < len(there)
+    known = order == len(tokens) + 1
     length = _nearest_known(known, np.roll(shared, 1))
     np.maximum(length, _nearest_known(known[::-1], shared[::-1])[::-1], out=length)
-    best = np.zeros(len(queries) + 1, np.int64)  # the last is that of separators
-    own = np.flatnonzero(~known)
-    best[here[order[own] - len(there)]] = length[own]
-    return np.minimum(best[far], _run_ends(far) - far)
-
-
-def _covered(starts: Places) -> NDArray[np.int64]:
-    """All positions of the passages of FAR tokens from these (ascending) on, -1 after each run."""
-    ends = _run_ends(starts)
-    last = np.flatnonzero(np.append(ends[1:] != ends[:-1], True))
-    first = np.append(0, last[:-1] + 1)
-    positions = _ranges(starts[first], ends[last] + 1)
-    positions[np.cumsum(ends[last] + 1 - starts[first]) - 1] = -1
-    return positions
-
-
-def _passages(text: Words, positions: Places) -> NDArray[np.int32]:
-    """Tokens there, from 1 on; 0 for a position of -1."""
-    return np.where(positions < 0, 0, text.tokens[positions].astype(np.int32) + 1)
-
-
-def _run_ends(starts: Places) -> NDArray[np.int64]:
-    """End of the run of overlapping passages of FAR tokens that each belongs to."""
-    last = np.append(starts[1:] - starts[:-1] > FAR, True)
-    ends = np.flatnonzero(last)
-    own = ends[np.searchsorted(ends, np.arange(len(starts)))]
-    return (starts[own] + FAR).astype(np.int64, copy=False)
-
-
-def _ranges(starts: Places, ends: Places) -> NDArray[np.int64]:
-    """starts[0] .. ends[0] - 1, starts[1] .. ends[1] - 1, and so on."""
-    sizes = ends - starts
-    before = np.cumsum(sizes) - sizes
-    return np.repeat(starts - before, sizes) + np.arange(sizes.sum())
+    out = np.empty(len(pieces), np.int64)
+    out[order] = length
+    return out[: len(tokens)]
 
 
 def _nearest_known(known: NDArray[np.bool_], shared: Places) -> Ints:

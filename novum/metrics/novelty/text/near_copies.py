@@ -30,6 +30,7 @@ GROUP = 32  # chunks whose n-grams are looked up together, in the order of the i
 BOILERPLATE = 10  # documents that share a passage from which it is a set phrase
 LEAST = 15.0  # bits of a passage that is looked at
 SOURCES = 64  # of a window, at most
+AT_ONCE = 64  # pairs of windows that are looked at between two looks at what is taken
 GAP_BITS = 0.1  # a token between two runs of a passage
 NEIGHBOURS = 20_000  # tokens around a passage of a single document that go with it
 REPEATED = 1.3  # times as long as its source, from which a passage has it more than once
@@ -269,8 +270,8 @@ def _shared(pool: Pool, hits: Hits, first: int, stop: int) -> tuple[Ints, NDArra
     known = np.zeros(size, bool)
     known[hits.start[hits.place >= pool.train_size] - first] = True
     documents = pool.document(hits.place)
-    pairs = (hits.start - first) * len(pool.documents) + documents
-    starts = np.unique(pairs) // len(pool.documents)
+    pairs = np.sort((hits.start - first) * len(pool.documents) + documents)  # np.unique hashes
+    starts = pairs[np.diff(pairs, prepend=-1) > 0] // len(pool.documents)
     return np.bincount(starts, minlength=size), known
 
 
@@ -300,7 +301,7 @@ def _by_windows(runs: Runs, pool: Pool, windows: range) -> _Keyed:
             keys.append(pair * units + runs.unit[inside])
             which.append(inside)
     key, run = np.concatenate(keys), np.concatenate(which)
-    order = np.argsort(key, kind="stable")
+    order = _stable_order(key)
     key, run = key[order], run[order]
     first = np.flatnonzero(np.append(True, key[1:] != key[:-1])) if len(key) else key
     pairs, sizes = key[first], np.diff(first, append=len(key))
@@ -316,6 +317,13 @@ def _by_windows(runs: Runs, pool: Pool, windows: range) -> _Keyed:
     score = _totals(runs, (run, pair, begin, start)) - pool.jump
     start = np.maximum(start, 0)
     return _Keyed(run, pair, window[kept] + windows.start, start, score)
+
+
+def _stable_order(keys: Ints) -> Ints:
+    """As np.argsort with kind="stable", from two sorts of the faster kind."""
+    order = np.argsort(keys)
+    ranks = np.cumsum(np.diff(keys[order], prepend=keys[order[:1]]) > 0)
+    return order[np.argsort(ranks * len(keys) + order)]
 
 
 def _totals(runs: Runs, keyed: tuple[Ints, Ints, Ints, Ints]) -> Floats:
@@ -372,34 +380,65 @@ def _candidates(
     rows = np.flatnonzero(keyed.score >= LEAST)
     if not len(rows):
         return []
-    edges = np.searchsorted(keyed.pair, np.append(rows, rows + 1)).reshape(2, -1)
-    trained = runs.place[keyed.run[edges[0]]] < pool.train_size
-    rows, edges = rows[trained], edges[:, trained]
+    first = np.searchsorted(keyed.pair, rows)
+    rows = rows[runs.place[keyed.run[first]] < pool.train_size]
     order = np.lexsort((-keyed.score[rows], keyed.window[rows]))
     window = keyed.window[rows[order]]
     order = order[np.arange(len(order)) - np.searchsorted(window, window) < SOURCES]
-    order = order[np.argsort(-keyed.score[rows[order]], kind="stable")]
-    taken = bytearray((len(windows) + 3) * STEP + LONGEST)
-    offset = windows.start * STEP
-    starts, lengths, bits = (x.tolist() for x in (runs.start - offset, runs.length, runs.bits))
+    rows = rows[order[np.argsort(-keyed.score[rows[order]], kind="stable")]]
     columns = runs.start, runs.place, runs.length, runs.bits, runs.own_bits, documents, common
-    jump, found = pool.jump, []
-    for low, high in edges[:, order].T.tolist():
-        own = [
-            i
-            for i in keyed.run[low:high].tolist()
-            if taken.find(1, starts[i], starts[i] + lengths[i]) < 0
-        ]
-        if sum(bits[i] for i in own) - jump < LEAST:
-            continue
-        rows = np.array(sorted(own, key=starts.__getitem__))
-        pieces = map(_Run, *(column[rows].tolist() for column in columns))
-        passage = _passage([*pieces], jump)
-        if passage is not None:
-            for p in passage[1]:
-                taken[p.start - offset : p.start - offset + p.length] = bytes([1]) * p.length
-            found.append(passage[0])
+    offset, found = windows.start * STEP, []
+    taken = bytearray((len(windows) + 3) * STEP + LONGEST)
+    left = _left(runs, keyed, rows)
+    while len(left.run):
+        left = left.without(taken, runs, offset, pool.jump)
+        own, left = left.cut(AT_ONCE)
+        pieces = [*map(_Run, *(column[own.run].tolist() for column in columns))]
+        for low, high in pairwise(own.edges):
+            best = _free(pieces[low:high], taken, offset)
+            passage = _passage(best, pool.jump)
+            if passage is not None:
+                for p in passage[1]:
+                    taken[p.start - offset : p.start - offset + p.length] = bytes([1]) * p.length
+                found.append(passage[0])
     return found
+
+
+class _Left(NamedTuple):
+    """Runs of pairs of windows that were not looked at, the best pair first."""
+
+    run: Ints  # of each pair in ascending order
+    pair: Ints  # ascending
+
+    @property
+    def edges(self) -> list[int]:
+        """Beginnings of the runs of each pair, and the end."""
+        return [*np.flatnonzero(np.diff(self.pair, prepend=-1)).tolist(), len(self.pair)]
+
+    def without(self, taken: bytearray, runs: Runs, offset: int, jump: float) -> "_Left":
+        """Those that a better passage has not taken, of pairs that have LEAST bits without them."""
+        before = np.append(0, np.cumsum(np.frombuffer(taken, np.uint8), dtype=np.int64))
+        start, length = runs.start[self.run] - offset, runs.length[self.run]
+        free = np.flatnonzero(before[start + length] == before[start])
+        run, pair = self.run[free], self.pair[free]
+        enough = np.bincount(pair, runs.bits[run]) - jump >= LEAST
+        return _Left(run[enough[pair]], pair[enough[pair]])
+
+    def cut(self, pairs: int) -> "tuple[_Left, _Left]":
+        """The first of so many pairs, and the rest."""
+        edges = self.edges
+        at = edges[min(pairs, len(edges) - 1)]
+        return _Left(self.run[:at], self.pair[:at]), _Left(self.run[at:], self.pair[at:])
+
+
+def _left(runs: Runs, keyed: _Keyed, rows: Ints) -> _Left:
+    """Runs of these pairs."""
+    first, last = (np.searchsorted(keyed.pair, rows + more) for more in (0, 1))
+    sizes = last - first
+    run = keyed.run[np.repeat(first - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())]
+    pair = np.repeat(np.arange(len(rows)), sizes)
+    order = np.lexsort((runs.start[run], pair))
+    return _Left(run[order], pair[order])
 
 
 class _Run(NamedTuple):
@@ -413,32 +452,44 @@ class _Run(NamedTuple):
     documents: int
     common: bool
 
-    @property
-    def diagonal(self) -> int:
-        return self.place - self.start
+
+def _free(pieces: list[_Run], taken: bytearray, offset: int) -> list[_Run]:
+    """Those that no passage has taken."""
+    find = taken.find
+    return [p for p in pieces if find(1, p.start - offset, p.start - offset + p.length) < 0]
 
 
 def _passage(pieces: list[_Run], jump: float) -> tuple[Row, list[_Run]] | None:
     """The passage of some runs (ascending), without those too far from the others."""
-    span = max(p.place + p.length for p in pieces) - min(p.place for p in pieces)
-    if max(p.start + p.length for p in pieces) - pieces[0].start > REPEATED * span:
-        best = max(pieces, key=lambda p: p.bits).diagonal  # it has the source more than once
-        pieces = [p for p in pieces if abs(p.diagonal - best) <= span // 2]
-    shares = zip(
-        _uncovered([(p.start, p.length) for p in pieces]),
-        _uncovered([(p.place, p.length) for p in pieces]),
-        strict=True,
-    )
-    pieces = [
-        p._replace(bits=p.bits * a * b, own_bits=p.own_bits * a * b)
-        for p, (a, b) in zip(pieces, shares, strict=True)
-    ]
-    pieces = _densest(pieces)
-    whole = sum(p.bits for p in pieces) - jump
-    if whole < LEAST:
+    if sum(p.bits for p in pieces) - jump < LEAST:
         return None
+    pieces = _once(pieces)
+    shares = _uncovered([(p.start, p.length) for p in pieces])
+    pairs = zip(shares, _uncovered([(p.place, p.length) for p in pieces]), pieces, strict=True)
+    bits = [p.bits * a * b for a, b, p in pairs]
+    if sum(bits) - jump < LEAST:
+        return None
+    low, high = _densest(pieces, bits)
+    rest = slice(low, high)
+    if sum(bits[rest]) - jump < LEAST:
+        return None
+    return _row(pieces[rest], bits[rest], jump), pieces[rest]
+
+
+def _once(pieces: list[_Run]) -> list[_Run]:
+    """Runs of the copy with the best one, if there are several of the source."""
+    first = min(p.place for p in pieces)
+    span = max(p.place + p.length for p in pieces) - first
+    if max(p.start + p.length for p in pieces) - pieces[0].start <= REPEATED * span:
+        return pieces
+    best = max(pieces, key=lambda p: p.bits)
+    diagonal = best.place - best.start
+    return [p for p in pieces if abs(p.place - p.start - diagonal) <= span // 2]
+
+
+def _row(pieces: list[_Run], bits: list[float], jump: float) -> Row:
     shared = sorted(p.documents for p in pieces if p.bits > 0)
-    weights = [max(p.bits, 1e-9) for p in pieces]
+    weights = [max(b, 1e-9) for b in bits]
     known = sum(weight for p, weight in zip(pieces, weights, strict=True) if p.common)
     covered = _uncovered([(p.start, p.length) for p in pieces])
     return (
@@ -446,51 +497,57 @@ def _passage(pieces: list[_Run], jump: float) -> tuple[Row, list[_Run]] | None:
         max(p.start + p.length for p in pieces),
         min(p.place for p in pieces),
         max(p.place + p.length for p in pieces),
-        sum(p.own_bits for p in pieces) - jump,
-        whole,
+        sum(b for p, b in zip(pieces, bits, strict=True) if p.own_bits) - jump,
+        sum(bits) - jump,
         int(statistics.median(shared)) if shared else 0,
         known > sum(weights) / 2,
         round(sum(p.length * share for p, share in zip(pieces, covered, strict=True))),
-    ), pieces
+    )
 
 
 def _uncovered(spans: list[tuple[int, int]]) -> list[float]:
     """Share of each of some spans (start, length) that those before it leave."""
     out, reached = [1.0] * len(spans), -1
-    for i in sorted(range(len(spans)), key=lambda i: (spans[i][0], -spans[i][1])):
-        start, length = spans[i]
-        out[i] = 1 - min(max(reached - start, 0), length) / max(length, 1)
-        reached = max(reached, start + length)
+    for start, less, i in sorted((start, -length, i) for i, (start, length) in enumerate(spans)):
+        if reached > start:
+            out[i] = 1 - min(reached - start, -less) / max(-less, 1)
+        reached = max(reached, start - less)
     return out
 
 
-def _densest(pieces: list[_Run]) -> list[_Run]:
-    """Choose the runs in a row that have the most bits, less those of gaps and of other diagonals.
+def _densest(pieces: list[_Run], bits: list[float]) -> tuple[int, int]:
+    """Range of the runs in a row that have the most bits, less those of gaps and other diagonals.
 
     To go to another diagonal than that of the run before, or of the best one, costs as many bits as
     say how far it is.
     """
-    own = max(pieces, key=lambda p: p.bits).diagonal
+    diagonals = [p.place - p.start for p in pieces]
+    own = diagonals[bits.index(max(bits))]
     best, low_best, high_best, total, low, reached = -math.inf, 0, 1, 0.0, 0, 0
-    before = pieces[0].diagonal
-    for i, piece in enumerate(pieces):
-        moved = min(abs(piece.diagonal - before), abs(piece.diagonal - own))
-        before, more = piece.diagonal, piece.bits - math.log2(1 + moved)
-        total -= GAP_BITS * max(piece.start - reached, 0)
+    before = diagonals[0]
+    for i, (piece, diagonal, more) in enumerate(zip(pieces, diagonals, bits, strict=True)):
+        start = piece.start
+        total -= GAP_BITS * max(start - reached, 0)
         if i == 0 or total <= 0:
-            total, low, reached, more = 0.0, i, piece.start, piece.bits
-        total, reached = total + more, max(reached, piece.start + piece.length)
+            total, low, reached = more, i, start + piece.length
+        else:
+            moved = min(abs(diagonal - before), abs(diagonal - own))
+            total, reached = (
+                total + (more - math.log2(1 + moved)),
+                max(reached, start + piece.length),
+            )
+        before = diagonal
         if total > best:
             best, low_best, high_best = total, low, i + 1
 
-    def stray(piece: _Run) -> bool:
-        return piece.bits < STRAY_BITS and abs(piece.diagonal - own) > STRAY
+    def stray(i: int) -> bool:
+        return bits[i] < STRAY_BITS and abs(diagonals[i] - own) > STRAY
 
-    while high_best - low_best > 1 and stray(pieces[high_best - 1]):
+    while high_best - low_best > 1 and stray(high_best - 1):
         high_best -= 1
-    while high_best - low_best > 1 and stray(pieces[low_best]):
+    while high_best - low_best > 1 and stray(low_best):
         low_best += 1
-    return pieces[low_best:high_best]
+    return low_best, high_best
 
 
 def _stacked(rows: list[Row]) -> Passages:
@@ -530,7 +587,7 @@ def _merged(found: Passages, pool: Pool, stops: Ints) -> Passages:
 
 
 def _goes_on(old: list, new: list) -> bool:
-    follows = new[0] <= old[1] + STEP // 2
+    if new[0] > old[1] + STEP // 2 or new[2] > old[3] + STEP or new[3] < old[2] - STEP:
+        return False
     length, source = (max(old[i], new[i]) - min(old[i - 1], new[i - 1]) for i in (1, 3))
-    follows = follows and length <= REPEATED * source + STEP // 2
-    return follows and new[2] <= old[3] + STEP and new[3] >= old[2] - STEP
+    return length <= REPEATED * source + STEP // 2

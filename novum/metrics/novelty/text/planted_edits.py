@@ -111,8 +111,8 @@ KEYWORDS = frozenset(
     " inline int is lambda long not or pass raise register return short signed sizeof static struct"
     " switch try typedef union unsigned void volatile while with yield None True False self".split()
 )
-# a run of letters, or one sign of a script that is written without spaces
-WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|(?:(?![\u3040-\u9fff])\w)+")
+# a run of letters, or of a script written without spaces two signs, as most Chinese words have
+WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]{1,2}|(?:(?![\u3040-\u9fff])\w)+")
 
 # letters of other scripts that look like Latin ones
 LOOKALIKES = str.maketrans("aceiopsxyABCEHIKMOPTX", "асеіорѕхуАВСЕНІКМОРТХ")

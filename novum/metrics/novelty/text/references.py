@@ -22,7 +22,7 @@ from novum.metrics.novelty.text.readings import Alphabet, ReadPool, ReadText, op
 from novum.metrics.novelty.text.repetition import Document, documents
 from novum.metrics.novelty.text.spans import novel_ngrams
 
-SCHEMA = 5  # raise it whenever the same key would mean other files
+SCHEMA = 6  # raise it whenever the same key would mean other files
 DISK = 50  # bytes a character, at most, while an index is written
 WORDS_READ = 400_000  # characters of held-out text that words are taken from
 PIECES = 64  # of held-out text, if it is longer than

@@ -58,6 +58,7 @@ class TextCopy(NamedTuple):
     documents: int  # of training text that share it, if they are BOILERPLATE or more; else 0
     identity: float  # share that is the same
     edits: int
+    sources: int  # documents that have it, of which the place is in one
 
 
 class TextJudgement(NamedTuple):
@@ -235,6 +236,7 @@ def _copies(
                 documents if boilerplate else 0,
                 identity,
                 edits,
+                documents,
             )
         )
     return sorted(copies, key=lambda c: (not c.is_fact, c.q > NAMED, -c.bits))

@@ -40,10 +40,10 @@ bytes_of_a_shard = st.sampled_from([None, 2, 14, 66, 130])
     st.data(),
     st.sampled_from([np.uint8, np.uint16]),
     symbols,
-    st.sampled_from([8, 16, 32]),
+    st.sampled_from([((1,), 16), ((8, 2, 1), 0), ((64, 8, 1), 1)]),
     bytes_of_a_shard,
 )
-def test_lengths_are_those_of_all_pairs_compared(data, dtype, count, far, size):
+def test_lengths_are_those_of_all_pairs_compared(data, dtype, count, steps, size):
     alphabet = data.draw(
         st.lists(st.integers(0, np.iinfo(dtype).max), min_size=count, max_size=count)
     )
@@ -52,7 +52,8 @@ def test_lengths_are_those_of_all_pairs_compared(data, dtype, count, far, size):
     train = np.concatenate([train, copy, train])  # repeats
     text = np.concatenate([own, train[len(own) % len(train) :], own, copy])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "FAR", far)
+        for name, value in zip(("STRIDES", "REPEATING"), steps, strict=True):
+            patch.setattr(module, name, value)
         check(train, text, size)
 
 

@@ -118,6 +118,16 @@ def test_what_many_documents_share_is_boilerplate():
     assert [c.is_fact for c in copies] == [True, False]
 
 
+def test_documents_that_have_a_passage_are_counted():
+    shared = author(700, seed=78)
+    own = [shared * (i in (3, 9, 20)) + author(3000, seed=100 + i) for i in range(60)]
+    other = TextSource.of_documents([author(3000, seed=200 + i) for i in range(20)], "h")
+    references = TextReferences(TextSource.of_documents(own, "t"), other)
+    text = author(4000, seed=3) + shared + author(4000, seed=4) + own[5][1000:1800]
+    copies = judge_text(references, [text]).copies
+    assert [c.sources for c in sorted(copies)] == [3, 1]  # in the order of the text
+
+
 def test_a_passage_repeated_in_training_is_not_excused():
     known = author(400, seed=77)
     parts = [TRAIN[i * 10_000 : (i + 1) * 10_000] for i in range(20)]

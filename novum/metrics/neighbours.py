@@ -17,6 +17,7 @@ from novum.core import distributed
 from novum.core.errors import InputError, NotComputable
 from novum.core.memory import free_device_bytes
 from novum.core.precision import full_precision
+from novum.core.products import row_products
 from novum.metrics.candidate_filter import (
     MARGIN,
     Candidates,
@@ -374,7 +375,7 @@ def _pair_distances(a: Tensor, b: Tensor | Rows, i: Tensor, j: Tensor) -> Tensor
 def _sphere_tile(queries: Tensor, centres: Tensor, radii: Tensor, centre: Tensor) -> list[Tensor]:
     q, c = centred(queries, centre), centred(centres, centre)
     q_norm, c_norm = q.norm(dim=1, keepdim=True), c.norm(dim=1)
-    squared = torch.addmm(c_norm.square(), q, c.T, alpha=-2).add_(q_norm.square())
+    squared = row_products(q, c).mul_(-2).add_(c_norm.square()).add_(q_norm.square())
     error = (q_norm + c_norm).square_().mul_(gamma(q.shape[1] + 34, q.dtype))
     error += 8 * q.shape[1] * torch.finfo(q.dtype).tiny
     return [_sides(queries, centres, radius, squared, error) for radius in radii]

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from novum.core.precision import multiplies_bfloat16
 from novum.core.products import row_products
 
 COLUMNS = 6  # beside the features: two for the error, two for |r|^2, two for the threshold
@@ -66,11 +67,7 @@ class _Block(NamedTuple):
 
 def screening_dtypes(device: torch.device) -> list[torch.dtype]:
     """Cheapest first. bfloat16 where the processor multiplies it with float32 sums."""
-    if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        native = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
-    return [torch.bfloat16, torch.float32] if native else [torch.float32]
+    return [torch.bfloat16, torch.float32] if multiplies_bfloat16(device) else [torch.float32]
 
 
 def values_at_once(device: torch.device) -> int:

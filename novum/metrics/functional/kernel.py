@@ -44,11 +44,12 @@ def kernel_distance(
         return _kernel_sums(real, fake).distance()
     _check(real, fake, at_least=subset_size)
     rng = np.random.RandomState(seed)
+    x, y = _centred(real, fake)
     values = []
     for _ in range(subsets):
-        x = fake[torch.from_numpy(rng.choice(len(fake), subset_size, replace=False))]
-        y = real[torch.from_numpy(rng.choice(len(real), subset_size, replace=False))]
-        values.append(_kernel_sums(y, x).distance())
+        of_fake = torch.from_numpy(rng.choice(len(fake), subset_size, replace=False))
+        of_real = torch.from_numpy(rng.choice(len(real), subset_size, replace=False))
+        values.append(_sums_of(x.part(of_real), y.part(of_fake)).distance())
     return float(np.mean(values))
 
 
@@ -112,17 +113,26 @@ class _Centred(NamedTuple):
             rows[part], along[part] = a, a @ centre / len(centre)
         return cls(rows, along, centre.square().mean() + 1)
 
-    def part(self, start: int, rows: int) -> "_Centred":
-        end = start + rows
-        return _Centred(self.rows[start:end], self.along[start:end], self.square)
+    def block(self, start: int, rows: int) -> "_Centred":
+        return self.part(slice(start, start + rows))
+
+    def part(self, rows: slice | Tensor) -> "_Centred":
+        return _Centred(self.rows[rows], self.along[rows], self.square)
 
 
 def _kernel_sums(real: Tensor, fake: Tensor, rows: int | None = None) -> _KernelSums:
-    if rows is None:
-        rows = TILE if real.device.type == "cpu" else DEVICE_TILE
+    return _sums_of(*_centred(real, fake), rows)
+
+
+def _centred(real: Tensor, fake: Tensor) -> tuple[_Centred, _Centred]:
     centre = (_sum(real) + _sum(fake)) / (len(real) + len(fake))
-    x, y = _Centred.of(real, centre), _Centred.of(fake, centre)
-    with full_precision(real.device):
+    return _Centred.of(real, centre), _Centred.of(fake, centre)
+
+
+def _sums_of(x: _Centred, y: _Centred, rows: int | None = None) -> _KernelSums:
+    if rows is None:
+        rows = TILE if x.rows.device.type == "cpu" else DEVICE_TILE
+    with full_precision(x.rows.device):
         real_to_fake, fake_to_real = _cross_sums(x, y, rows)
         return _KernelSums(_within_sums(x, rows), _within_sums(y, rows), real_to_fake, fake_to_real)
 
@@ -135,7 +145,7 @@ def _cross_sums(a: _Centred, b: _Centred, rows: int) -> tuple[Tensor, Tensor]:
     by_row, by_column = _separable_sums(a, b), _separable_sums(b, a)
     for i in range(0, len(a.rows), rows):
         for j in range(0, len(b.rows), rows):
-            pairs = _pairs(a.part(i, rows), b.part(j, rows))
+            pairs = _pairs(a.block(i, rows), b.block(j, rows))
             by_row[i : i + rows] += pairs.sum(1)
             by_column[j : j + rows] += pairs.sum(0)
     return by_row, by_column
@@ -145,10 +155,10 @@ def _within_sums(a: _Centred, rows: int) -> Tensor:
     """Row sums of the kernel of a with itself, each pair of tiles computed once."""
     sums = _separable_sums(a, a) - _separable_diagonal(a)
     for i in range(0, len(a.rows), rows):
-        pairs = _pairs(a.part(i, rows), a.part(i, rows))
+        pairs = _pairs(a.block(i, rows), a.block(i, rows))
         sums[i : i + rows] += pairs.fill_diagonal_(0).sum(1)
         for j in range(i + rows, len(a.rows), rows):
-            pairs = _pairs(a.part(i, rows), a.part(j, rows))
+            pairs = _pairs(a.block(i, rows), a.block(j, rows))
             sums[i : i + rows] += pairs.sum(1)
             sums[j : j + rows] += pairs.sum(0)
     return sums
@@ -163,7 +173,7 @@ def _separable_sums(a: _Centred, b: _Centred) -> Tensor:
     mixed = u * ((s + a.square) * v.sum() + v.square().sum())
     totals = torch.zeros(3, b.rows.shape[1], dtype=torch.float64, device=v.device)
     for i in range(0, len(v), BLOCK):  # sums of b, v b and v^2 b
-        part = b.part(i, BLOCK)
+        part = b.block(i, BLOCK)
         weights = torch.stack([torch.ones_like(part.along), part.along, part.along.square()])
         totals += weights @ part.rows.double()
     once, times_v, times_v_squared = torch.cat(

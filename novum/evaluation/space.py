@@ -52,8 +52,10 @@ PLOTTED = 1000  # samples whose realism is computed
 BALLS = 5000  # training images that it is computed from
 LEAST_BALLS = 8
 ITEM_Q = 0.01  # false discovery rate of the training items said to be copied
-FLOORS = ("frechet_distance", "precision", "coverage")  # and what is computed with them
-FLOOR_SCHEMA = 2  # raise it whenever the same key would mean another floor
+FLOORS = (  # and what is computed with them
+    "frechet_distance", "memorization_informed_frechet_distance", "precision", "coverage",
+)  # fmt: skip
+FLOOR_SCHEMA = 3  # raise it whenever the same key would mean another floor
 WITHIN_SCHEMA = 1  # likewise, of matches within the pool
 RATIO = 2.0  # times nearer to one item than to others: what copy_rate counts
 

@@ -22,4 +22,4 @@ def row_products(a: Tensor, b: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 
 def _onednn() -> bool:
-    return torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+    return torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)

@@ -4,7 +4,9 @@
 
 The peers: a loop over time steps in Python, one character of each row at a time through nn.LSTM and
 its loss added up, as char-rnn.pytorch trains; and a bare loop over the same fused nn.LSTM and the
-same chunks. Random tokens: the text does not matter to the speed.
+same chunks. Random tokens: the text does not matter to the speed. Where the processor multiplies
+bfloat16, ours also runs at trainer.precision bf16-mixed. --clock cpu counts the process's own
+seconds, for a machine that others use; run it with --threads 1.
 """
 
 import argparse
@@ -12,7 +14,7 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -24,13 +26,14 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from novum.callbacks import ProgressBar
+from novum.core.precision import multiplies_bfloat16
 from novum.lightning_modules import CharLSTM
 from novum.lightning_modules.networks import CharRNN
 
 VOCABULARY = 66
 ALPHABET = "".join(map(chr, range(97, 97 + VOCABULARY - 1)))
 TOKENS = np.random.default_rng(0).integers(1, VOCABULARY, 1_000_000).astype(np.uint8)
-SIZES = [(128, 2), (512, 3)]  # hidden units, layers
+SIZES = [(128, 2), (256, 2), (512, 3)]  # hidden units, layers
 BATCH = CHUNK = 50
 
 
@@ -49,7 +52,9 @@ class Data(LightningDataModule):
         return chunks()
 
 
-def lightning(steps: int, folder: str, hidden: int, layers: int) -> None:
+def lightning(
+    steps: int, folder: str, hidden: int, layers: int, precision: str = "32-true"
+) -> None:
     """Logger and progress bar on, as a user runs it."""
     model = CharLSTM(CharRNN(VOCABULARY, hidden, layers), ALPHABET)
     trainer = bare_trainer(
@@ -59,6 +64,7 @@ def lightning(steps: int, folder: str, hidden: int, layers: int) -> None:
         enable_progress_bar=True,
         gradient_clip_val=5.0,
         gradient_clip_algorithm="value",
+        precision=precision,
     )
     trainer.fit(model, Data())
 
@@ -100,19 +106,23 @@ def by_time_step(steps: int, hidden: int, layers: int) -> None:
         loss.item()
 
 
-def training_rows(steps: int, rounds: int) -> list[dict]:
+def contestants(n: int, folder: str, hidden: int, layers: int) -> dict[str, Callable[[], None]]:
+    found = {
+        "novum under Lightning": lambda: lightning(n, folder, hidden, layers),
+        "bare loop, fused": lambda: bare(n, hidden, layers),
+        "loop over time steps": lambda: by_time_step(n, hidden, layers),
+    }
+    if multiplies_bfloat16(torch.device("cpu")):
+        found["novum, bf16-mixed"] = lambda: lightning(n, folder, hidden, layers, "bf16-mixed")
+    return found
+
+
+def training_rows(steps: int, rounds: int, now: Callable[[], float]) -> list[dict]:
     rows = []
     for hidden, layers in SIZES:
-        n = steps if hidden <= 128 else max(steps // 20, 10)
+        n = max(steps // {128: 1, 256: 4, 512: 20}[hidden], 10)
         with tempfile.TemporaryDirectory() as folder:
-            seconds = in_turn(
-                {
-                    "novum under Lightning": lambda: lightning(n, folder, hidden, layers),  # noqa: B023
-                    "bare loop, fused": lambda: bare(n, hidden, layers),  # noqa: B023
-                    "loop over time steps": lambda: by_time_step(n, hidden, layers),  # noqa: B023
-                },
-                rounds,
-            )
+            seconds = in_turn(contestants(n, folder, hidden, layers), rounds, clock=now)
         ours = seconds["novum under Lightning"]
         of_size = [
             {
@@ -160,11 +170,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     parser.add_argument("--output")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(args.threads)
-    rows = training_rows(args.steps, args.rounds)
+    now = time.process_time if args.clock == "cpu" else time.perf_counter
+    rows = training_rows(args.steps, args.rounds, now)
     show(f"Training, batch {BATCH}, chunks of {CHUNK}", rows, args.output)
     sampled = args.output and args.output.replace(".json", "_sampling.json")
     show("Sampling, 2 x 128, 200 characters a stream", sampling_rows(args.rounds), sampled)

@@ -33,8 +33,10 @@ from novum.evaluation.space import (
 from novum.metrics.features.extraction import as_uint8
 from novum.metrics.functional.manifold import realism
 from novum.metrics.neighbours import knn_together, neighbour_distances
-from novum.metrics.novelty import Neighbours, find_neighbours, share_interval
+from novum.metrics.novelty import Neighbours, share_interval
 from novum.metrics.novelty.facts import find_identical
+from novum.metrics.novelty.nearest import search_parts
+from novum.metrics.novelty.nearest_matches import NEAREST
 from novum.metrics.novelty.pool import Pool, draw_pool
 from novum.metrics.record import FeatureSets
 from novum.metrics.subsets import choose_rows
@@ -105,8 +107,10 @@ class NearestNeighbours(EvaluationCallback):
             if name == space_of_realism(self.features):
                 features = [fake, train]
             sets = FeatureSets(train, heldout, fake).to(trainer.strategy.root_device)
-            near = find_neighbours(sets.fake, sets.train, sets.heldout, search=knn_together)
-            matched = match_space(sets, self._pool, self._matched.get(name))
+            of = sets.fake, sets.train, sets.heldout
+            parts = search_parts(*of, NEAREST, search=knn_together)
+            near = parts.neighbours
+            matched = match_space(sets, self._pool, self._matched.get(name), parts)
             self._matched[name] = matched
             copying = judge_copying(matched.samples, math.log(RATIO))
             share = {"closer_to_train": as_estimate(share_interval(near))}

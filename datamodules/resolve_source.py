@@ -4,7 +4,7 @@ import difflib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from novum.core.errors import InputError, NotFoundError, first_line
 from novum.core.files import check_regular, open_regular
 from novum.core.hub_places import dataset_name, is_hub
 from novum.core.memory import available_bytes
-from novum.datamodules.images import ImageDataModule
 from novum.datamodules.sources import builtin_datasets as loaders
 from novum.datamodules.sources.decode import ImageTransform
 from novum.datamodules.sources.decode_all import decode_all, drop_bad, fits
@@ -30,6 +29,9 @@ from novum.datamodules.sources.raw_images import (
 )
 from novum.datamodules.sources.reference_bundle import BundledImages, is_bundle, open_bundle
 from novum.datamodules.sources.survey import Survey, survey
+
+if TYPE_CHECKING:  # with Lightning, which an evaluation of files does without
+    from novum.datamodules.images import ImageDataModule
 
 NPY = b"\x93NUMPY"  # what the file of one array begins with
 MEMORY_BUDGET = 4e9  # bytes; a larger set is decoded each time it is read
@@ -255,12 +257,14 @@ def _given(options: Reading, cut: Mapping[str, Any]) -> dict[str, Any]:
 
 def _data_module(
     arguments: Mapping[str, Any], size: int | None, channels: int | None
-) -> ImageDataModule:
+) -> "ImageDataModule":
     wanted = {"image_size": size, "channels": channels}
+    from novum.datamodules.images import ImageDataModule
+
     return ImageDataModule(**{**arguments, **{k: v for k, v in wanted.items() if v}})
 
 
-def _open_side(data: ImageDataModule, where: str, side: Side) -> Opened:
+def _open_side(data: "ImageDataModule", where: str, side: Side) -> Opened:
     images = data.train_reference() if side == "train" else data.heldout_reference()
     return Opened(where, images, data.native_shape(), data.surveys.get(side))
 

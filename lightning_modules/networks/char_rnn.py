@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from novum.core.errors import InputError
+from novum.core.precision import multiplies_bfloat16
 
 State = tuple[Tensor, ...]  # (h, c) of an LSTM, (h,) of others: each (layers, b, hidden)
 
@@ -66,11 +67,12 @@ class CharRNN(nn.Module):
     def hidden(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Hidden units (t, b, hidden_size) of the last layer, and the new state of all."""
         embedded = self.embedding(tokens)  # (t, b, embedding_size)
-        with _recurrence_precision(embedded.device):
-            if isinstance(self.recurrent, nn.LSTM):
-                return self.recurrent(embedded, state)
-            hidden, new = self.recurrent(embedded, None if state is None else state[0])
-            return hidden, (new,)
+        with _recurrence_precision(self.recurrent, embedded.device):
+            if not isinstance(self.recurrent, nn.LSTM):
+                hidden, new = self.recurrent(embedded, None if state is None else state[0])
+                return hidden, (new,)
+            hidden, new = self.recurrent(embedded, state)
+            return hidden, tuple(part.to(embedded.dtype) for part in new)
 
 
 class OneStep(nn.Module):
@@ -88,9 +90,13 @@ class OneStep(nn.Module):
         return logits[0], *new
 
 
-def _recurrence_precision(device: torch.device) -> AbstractContextManager:
-    """Weights' own precision on CPUs: few have an LSTM in bfloat16, which autocast would choose."""
-    return torch.autocast("cpu", enabled=False) if device.type == "cpu" else nullcontext()
+def _recurrence_precision(cell: nn.Module, device: torch.device) -> AbstractContextManager:
+    """Weights' own precision on CPUs, but where autocast has a fast kernel for the cell."""
+    if device.type != "cpu":
+        return nullcontext()
+    to_bfloat16 = torch.get_autocast_dtype("cpu") == torch.bfloat16
+    fast = isinstance(cell, nn.LSTM) and to_bfloat16 and multiplies_bfloat16(device)
+    return nullcontext() if fast else torch.autocast("cpu", enabled=False)
 
 
 def _forget(hidden_size: int) -> slice:

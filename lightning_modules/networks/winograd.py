@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 TILE = 4  # outputs a side
-LEAST_CHANNELS = 128  # below, moving tiles costs what products save
-LEAST_SIDE = 8  # px of a map
+LEAST_CHANNELS = 256  # below, moving tiles costs more than products save
+LEAST_PIXELS = 384  # of a map; below, 36 matrices of weights are read for too few tiles
 CACHED = 1 << 22  # bytes of transformed tiles at once; more where weights that are read take more
 
 _B = torch.tensor([  # each of the three for the points 0, 1, -1, 2, -2 and infinity
@@ -109,7 +109,8 @@ class WinogradConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         plain = x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32
-        if not plain or torch.is_autocast_enabled("cpu") or min(x.shape[-2:]) < LEAST_SIDE:
+        small = len(x) * x.shape[-2] * x.shape[-1] < LEAST_PIXELS
+        if not plain or torch.is_autocast_enabled("cpu") or small:
             return self.direct(x)
         padding, bias = self.direct.padding[0], self.direct.bias
         return _Convolution.apply(x, self.weight, self.turned, padding, bias)

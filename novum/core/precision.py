@@ -18,6 +18,13 @@ def widened(x: Tensor) -> Tensor:
     return x.to(fine_dtype(x.dtype))
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """True where the processor multiplies bfloat16 with float32 sums."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
+
+
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Compute float32 products and convolutions in float32: no autocast, TF32 or bfloat16.

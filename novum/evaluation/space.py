@@ -31,11 +31,11 @@ from novum.metrics.novelty import (
     copy_rate_from_matches,
     copy_test_from_matches,
     drawn_to_training,
-    find_neighbours,
     permutation_test_from_matches,
     share_interval,
 )
-from novum.metrics.novelty.nearest_matches import NEAREST, match_pool
+from novum.metrics.novelty.nearest import Parts, search_parts
+from novum.metrics.novelty.nearest_matches import NEAREST, match_parts, match_pool
 from novum.metrics.novelty.negative_control import (
     ROWS,
     PoolMatches,
@@ -52,8 +52,10 @@ PLOTTED = 1000  # samples whose realism is computed
 BALLS = 5000  # training images that it is computed from
 LEAST_BALLS = 8
 ITEM_Q = 0.01  # false discovery rate of the training items said to be copied
-FLOORS = ("frechet_distance", "precision", "coverage")  # and what is computed with them
-FLOOR_SCHEMA = 2  # raise it whenever the same key would mean another floor
+FLOORS = (  # and what is computed with them
+    "frechet_distance", "memorization_informed_frechet_distance", "precision", "coverage",
+)  # fmt: skip
+FLOOR_SCHEMA = 3  # raise it whenever the same key would mean another floor
 WITHIN_SCHEMA = 1  # likewise, of matches within the pool
 RATIO = 2.0  # times nearer to one item than to others: what copy_rate counts
 
@@ -118,11 +120,12 @@ def judge(
     computed: dict[tuple[str, ...], tuple[Values, str]] = {}
     progress = progress and distributed.is_rank_zero()
     with show_progress(doing="metrics", total=2 + len(own), delay=5, disable=not progress) as bar:
-        neighbours = find_neighbours(sets.fake, sets.train, sets.heldout, search=knn_together)
+        parts = search_parts(sets.fake, sets.train, sets.heldout, NEAREST, search=knn_together)
+        neighbours = parts.neighbours
         bar.update()
         nearest = neighbours.train_distance, neighbours.train_row
         sets = sets._replace(nearest=nearest, shared={})
-        found = match_space(sets, pool)
+        found = match_space(sets, pool, parts=parts)
         copying = None
         if sets.heldout is not None:
             copying = judge_copying(found.samples, math.log(RATIO), sets.seed)
@@ -200,15 +203,22 @@ def reference_floor(
 
 
 def match_space(
-    sets: FeatureSets, pool: Pool | None = None, known: SpaceMatches | None = None
+    sets: FeatureSets,
+    pool: Pool | None = None,
+    known: SpaceMatches | None = None,
+    parts: Parts | None = None,
 ) -> SpaceMatches:
     """Match samples, and items of the pool, with the pool's items.
 
-    `known` matches of other samples in this pool spare the search for its own items.
+    `known` matches of other samples in this pool spare the search for its own items, `parts` that
+    were searched for the samples a second search.
     """
     pool = draw_pool(sets.train, sets.heldout, sets.seed) if pool is None else pool
     items = pool.table(sets.train, sets.heldout)
-    samples = match_pool(sets.fake, pool, items, search=knn_together)
+    if parts is None:
+        samples = match_pool(sets.fake, pool, items, search=knn_together)
+    else:
+        samples = match_parts(sets.fake, parts, pool, items, search=knn_together)
     if known is not None:
         return known._replace(samples=samples)
     within = _within(sets, pool, items)

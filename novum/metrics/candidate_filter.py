@@ -17,6 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from novum.core.precision import multiplies_bfloat16
+from novum.core.products import row_products
+
 COLUMNS = 6  # beside the features: two for the error, two for |r|^2, two for the threshold
 MARGIN = 16  # candidates beyond 2 k, so that the certificate has a gap to find
 ROWS = 4096  # of the reference at a time: their product with TILE queries stays in a CPU's cache
@@ -64,11 +67,7 @@ class _Block(NamedTuple):
 
 def screening_dtypes(device: torch.device) -> list[torch.dtype]:
     """Cheapest first. bfloat16 where the processor multiplies it with float32 sums."""
-    if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        native = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
-    return [torch.bfloat16, torch.float32] if native else [torch.float32]
+    return [torch.bfloat16, torch.float32] if multiplies_bfloat16(device) else [torch.float32]
 
 
 def values_at_once(device: torch.device) -> int:
@@ -148,7 +147,7 @@ def find_candidates(
         gap = _gap(q, longest, worst, within)
         for i in range(0, m, tile):
             part = slice(i, min(i + tile, m))
-            entries = torch.mm(q.rows[part], r.rows.T, out=product[: part.stop - i])
+            entries = row_products(q.rows[part], r.rows, out=product[: part.stop - i])
             mine = Candidates(*(x[part] for x in found))
             _merge(mine, *_positive(entries, level[part], count), start)
             _lower_cutoff(mine, within[part], gap[part], k, dtype)

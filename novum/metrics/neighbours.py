@@ -17,6 +17,7 @@ from novum.core import distributed
 from novum.core.errors import InputError, NotComputable
 from novum.core.memory import free_device_bytes
 from novum.core.precision import full_precision
+from novum.core.products import row_products
 from novum.metrics.candidate_filter import (
     MARGIN,
     Candidates,
@@ -108,7 +109,7 @@ def knn_sharded(
         indices[:, :near] = rows.to(share.device)[found.indices].to(home)
     # rank after rank, (ranks * k, m)
     distances, indices = (_gather(x.T.contiguous(), group).T for x in (distances, indices))
-    distances, indices = _sorted(distances, indices)
+    distances, indices = by_distance(distances, indices)
     return Neighbours(distances[:, :k], indices[:, :k])
 
 
@@ -284,7 +285,7 @@ def _rank(
     row, column = (bounds[:, k:] <= kth).nonzero(as_tuple=True)  # the others are farther
     column += k
     squared[row, column] = _pair_distances(queries, reference, row, rows[row, column])
-    squared, indices = _sorted(squared, rows)
+    squared, indices = by_distance(squared, rows)
     return squared[:, :k], indices[:, :k], (cutoff > kth[:, 0]) & ~short
 
 
@@ -317,11 +318,11 @@ def _distances_to(queries: Tensor, reference: Tensor | Rows, candidates: Tensor)
     return torch.cat(parts)
 
 
-def _sorted(squared: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+def by_distance(squared: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
     """Rows by ascending distance, ties by the smaller index."""
     indices, order = indices.sort(1)
-    squared, by_distance = squared.gather(1, order).sort(dim=1, stable=True)
-    return squared, indices.gather(1, by_distance)
+    squared, again = squared.gather(1, order).sort(dim=1, stable=True)
+    return squared, indices.gather(1, again)
 
 
 def _search_in_float64(
@@ -374,7 +375,7 @@ def _pair_distances(a: Tensor, b: Tensor | Rows, i: Tensor, j: Tensor) -> Tensor
 def _sphere_tile(queries: Tensor, centres: Tensor, radii: Tensor, centre: Tensor) -> list[Tensor]:
     q, c = centred(queries, centre), centred(centres, centre)
     q_norm, c_norm = q.norm(dim=1, keepdim=True), c.norm(dim=1)
-    squared = torch.addmm(c_norm.square(), q, c.T, alpha=-2).add_(q_norm.square())
+    squared = row_products(q, c).mul_(-2).add_(c_norm.square()).add_(q_norm.square())
     error = (q_norm + c_norm).square_().mul_(gamma(q.shape[1] + 34, q.dtype))
     error += 8 * q.shape[1] * torch.finfo(q.dtype).tiny
     return [_sides(queries, centres, radius, squared, error) for radius in radii]
@@ -430,6 +431,6 @@ def _expand_groups(
         position = (starts[g][:, :, None] + offset).clamp(max=len(members) - 1)
         index = torch.where(exists, members[position], len(members)).flatten(1)
         distance = torch.where(exists, d[:, :, None], torch.inf).flatten(1)
-        distance, index = _sorted(distance, index)
+        distance, index = by_distance(distance, index)
         parts.append((distance[:, :k], index[:, :k]))
     return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])

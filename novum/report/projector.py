@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from google.protobuf import text_format
 from PIL import Image
-from sklearn.decomposition import PCA
 from tensorboard.plugins.projector import (
     ProjectorConfig,  # pyright: ignore[reportAttributeAccessIssue]
 )
@@ -86,6 +85,8 @@ def principal(features: np.ndarray) -> np.ndarray:
     kept = min(DIMENSIONS, *features.shape)
     if kept == features.shape[1]:
         return features
+    from sklearn.decomposition import PCA
+
     return PCA(kept, svd_solver="randomized", random_state=0).fit_transform(features)
 
 

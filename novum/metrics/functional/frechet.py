@@ -257,23 +257,6 @@ def _check_moments(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> 
             raise InputError(f"{name} has NaN or infinite values: check the features")
 
 
-FRECHET_DISTANCE = Metric(
-    "frechet_distance",
-    "Fréchet distance",
-    "Between Gaussians fitted to the features of samples and training images; falls with more"
-    " samples, so compare equal numbers only.",
-    better="lower",
-    direction="lower",
-)
-FRECHET_DISTANCE_INFINITY = Metric(
-    "frechet_distance_infinity",
-    "Fréchet distance at infinity",
-    "Extrapolated to infinitely many samples, so that different numbers can be compared.",
-    better="lower",
-    direction="lower",
-)
-
-
 def known_moments(sets: FeatureSets) -> Moments:
     """Moments of the training features; NotComputable if the space is too wide for them."""
     if sets.moments is None:
@@ -284,9 +267,42 @@ def known_moments(sets: FeatureSets) -> Moments:
     return sets.moments
 
 
+def known_distance(sets: FeatureSets) -> Interval:
+    """Fréchet distance of samples and training images, computed once for the sets."""
+
+    def compute() -> Interval:
+        return frechet_distance_interval(known_moments(sets), sets.fake)
+
+    return sets.once("Fréchet distance", compute)
+
+
 MEASURES = (
     Measure(
-        (FRECHET_DISTANCE_INFINITY,),
+        (
+            Metric(
+                "frechet_distance",
+                "Fréchet distance",
+                "Between Gaussians fitted to the features of samples and training images; falls"
+                " with more samples, so compare equal numbers only.",
+                better="lower",
+                direction="lower",
+            ),
+        ),
+        lambda sets: (known_distance(sets),),
+        at_least=2,
+        position=10,
+    ),
+    Measure(
+        (
+            Metric(
+                "frechet_distance_infinity",
+                "Fréchet distance at infinity",
+                "Extrapolated to infinitely many samples, so that different numbers can be"
+                " compared.",
+                better="lower",
+                direction="lower",
+            ),
+        ),
         lambda sets: (frechet_distance_infinity(known_moments(sets), sets.fake, seed=sets.seed),),
         at_least=2,
         position=20,

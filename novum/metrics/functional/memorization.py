@@ -15,10 +15,8 @@ from novum.core.errors import NotComputable
 from novum.metrics.candidate_filter import Rows
 from novum.metrics.checks import check_features, check_same_width
 from novum.metrics.functional.frechet import (
-    FRECHET_DISTANCE,
     frechet_distance_from_features,
-    frechet_distance_interval,
-    known_moments,
+    known_distance,
 )
 from novum.metrics.neighbours import knn
 from novum.metrics.record import FeatureSets, Keep, Measure, Metric, Values, compute_again
@@ -233,11 +231,9 @@ def _check(**features: Tensor) -> None:
     check_same_width(**features)
 
 
-def _frechet_distances(sets: FeatureSets) -> Values:
-    distance = frechet_distance_interval(known_moments(sets), sets.fake)
-    return distance, memorization_informed_frechet_distance(
-        sets.train, sets.fake, distance=distance.value
-    )
+def _memorization_informed(sets: FeatureSets) -> float:
+    distance = known_distance(sets).value
+    return memorization_informed_frechet_distance(sets.train, sets.fake, distance=distance)
 
 
 def _data_copying(sets: FeatureSets) -> Values:
@@ -255,7 +251,6 @@ def _data_copying(sets: FeatureSets) -> Values:
 MEASURES = (
     Measure(
         (
-            FRECHET_DISTANCE,
             Metric(
                 "memorization_informed_frechet_distance",
                 "Memorization-informed Fréchet distance",
@@ -265,9 +260,9 @@ MEASURES = (
                 direction="lower",
             ),
         ),
-        _frechet_distances,
+        lambda sets: (_memorization_informed(sets),),
         at_least=2,
-        position=10,
+        position=11,
     ),
     Measure(
         (

@@ -26,6 +26,15 @@ class Neighbours(NamedTuple):
     closer_to_train: Tensor | None = None
 
 
+class Parts(NamedTuple):
+    """Rows of training followed by held-out data that are near samples: k of each of some parts."""
+
+    neighbours: Neighbours
+    distances: Tensor  # (n, parts * k) float64
+    rows: Tensor  # (n, parts * k) int64
+    known: Tensor  # (n,) all rows that are nearer than this are among them
+
+
 def find_neighbours(
     fake: Tensor, train: Tensor, heldout: Tensor | None = None, *, search: Search = knn
 ) -> Neighbours:
@@ -35,31 +44,46 @@ def find_neighbours(
     size, and `closer_to_train` counts in how many a sample is nearer to the fold (a tie: half):
     a fair coin for any generator that does not copy. `search` may be `knn_together`.
     """
+    return search_parts(fake, train, heldout, 1, search=search).neighbours
 
-    def nearest(queries: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-        distances, rows = search(queries, reference, 1)
-        return distances[:, 0], rows[:, 0]
 
+def search_parts(
+    fake: Tensor, train: Tensor, heldout: Tensor | None, k: int, *, search: Search = knn
+) -> Parts:
+    """`find_neighbours`, and k rows of each fold and of the held-out set that it finds by them."""
+
+    def look(reference: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        distances, rows = search(fake, reference, min(k, len(reference)))
+        return distances, numbers.to(rows.device)[rows]
+
+    every = torch.arange(len(train))
     if heldout is None:
-        return Neighbours(*nearest(fake, train))
+        near = look(train, every)
+        return _parts(Neighbours(*(x[:, 0] for x in near)), [near], [len(train)], k)
     size = min(len(train), len(heldout))
-    heldout_distance, heldout_row = nearest(fake, heldout)
-    rival = heldout_distance
+    of_heldout = look(heldout, torch.arange(len(heldout)))
+    rival = heldout_distance = of_heldout[0][:, 0]
     if len(heldout) > size:
-        rival, _ = nearest(fake, heldout[_shuffled(len(heldout))[:size]])
+        rival = search(fake, heldout[_shuffled(len(heldout))[:size]], 1).distances[:, 0]
     folds = _shuffled(len(train)).split(size)  # the last may be smaller: no coin is tossed for it
-    distance, row = map(torch.stack, zip(*(nearest(fake, train[f]) for f in folds), strict=True))
+    of_folds = [look(train[fold], fold) for fold in folds]
+    distance, rows = (torch.stack([x[:, 0] for x in of]) for of in zip(*of_folds, strict=True))
     full = distance[: len(train) // size]
     coins = (full < rival).double() + 0.5 * (full == rival)
     best = distance.min(0)
-    rows = torch.stack([f[r] for f, r in zip(folds, row, strict=True)])
-    return Neighbours(
-        best.values,
-        rows.gather(0, best.indices[None])[0],
-        heldout_distance,
-        heldout_row,
-        coins.mean(0),
-    )
+    row = rows.gather(0, best.indices[None])[0]
+    found = Neighbours(best.values, row, heldout_distance, of_heldout[1][:, 0], coins.mean(0))
+    near = [*of_folds, (of_heldout[0], of_heldout[1] + len(train))]
+    return _parts(found, near, [*map(len, folds), len(heldout)], k)
+
+
+def _parts(found: Neighbours, near: list[tuple[Tensor, Tensor]], sizes: list[int], k: int) -> Parts:
+    distances, rows = (torch.cat(x, 1) for x in zip(*near, strict=True))
+    known = torch.full_like(distances[:, 0], torch.inf)
+    for (distance, _), size in zip(near, sizes, strict=True):
+        if size > k:
+            known = torch.minimum(known, distance[:, -1])
+    return Parts(found, distances, rows, known)
 
 
 def _shuffled(n: int) -> Tensor:

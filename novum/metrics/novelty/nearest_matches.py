@@ -9,7 +9,8 @@ from torch import Tensor
 from novum.core.errors import InputError
 from novum.metrics.candidate_filter import Rows
 from novum.metrics.checks import check_features, check_same_width
-from novum.metrics.neighbours import Search, knn
+from novum.metrics.neighbours import Search, by_distance, knn
+from novum.metrics.novelty.nearest import Parts
 from novum.metrics.novelty.pool import Pool, draw_pool
 
 HELDOUT, TRAIN = -1, 1
@@ -67,6 +68,31 @@ def match_pool(
     near = search(fake, items, min(k, len(items)))
     nearest = near.indices[:, 0].to(pool.rows.device)
     return matches_of(pool, nearest, margins(near.distances))
+
+
+def match_parts(
+    fake: Tensor,
+    parts: Parts,
+    pool: Pool,
+    items: Tensor | Rows,
+    k: int = NEAREST,
+    *,
+    search: Search = knn,
+) -> Matches:
+    """`match_pool` from at least k rows of each part; what they leave open is searched for."""
+    k = min(k, len(items))
+    item = pool.of_row[parts.rows]
+    stands = pool.rows[item] == parts.rows  # other rows of an item are no item of their own
+    distances, item = by_distance(parts.distances.where(stands, torch.inf), item)
+    nearest, distances = item[:, 0], distances[:, :k]
+    first, second = distances[:, 0], distances[:, min(1, k - 1)]
+    tied = (first == second) & (first > 0) & (k > 1)  # perhaps in the square roots alone
+    settled = (distances[:, -1] <= parts.known) & (first < parts.known) & ~tied
+    rest = (~settled).nonzero()[:, 0]
+    if len(rest):
+        near = search(fake[rest.to(fake.device)], items, k)
+        distances[rest], nearest[rest] = near.distances, near.indices[:, 0]
+    return matches_of(pool, nearest, margins(distances))
 
 
 def matches_of(pool: Pool, nearest: Tensor, margin: Tensor) -> Matches:

@@ -22,6 +22,7 @@ def test_output_and_gradient_are_the_direct_ones(
     size, padding, batch, bias, cached, monkeypatch
 ) -> None:
     monkeypatch.setattr(winograd, "CACHED", cached)
+    monkeypatch.setattr(winograd, "LEAST_PIXELS", 0)
     direct = a_convolution(padding=padding, bias=bias)
     x = torch.randn(batch, 5, *size, requires_grad=True)
     exact = x.detach().double().requires_grad_()
@@ -38,14 +39,14 @@ def test_output_and_gradient_are_the_direct_ones(
 def test_autocast_and_small_maps_are_left_to_the_convolution() -> None:
     direct = a_convolution()
     module = WinogradConv2d(direct)
-    small, large = torch.randn(1, 5, 4, 9), torch.randn(1, 5, 9, 9)
+    small, large = torch.randn(1, 5, 16, 23), torch.randn(1, 5, 16, 24)
     assert torch.equal(module(small), direct(small))
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(module(large), direct(large))
 
 
 def test_only_wide_plain_convolutions_are_replaced() -> None:
-    assert pays(nn.Conv2d(128, 256, 3, padding=1))
-    assert not pays(nn.Conv2d(64, 128, 3, padding=1))
+    assert pays(nn.Conv2d(256, 512, 3, padding=1))
+    assert not pays(nn.Conv2d(128, 256, 3, padding=1))
     assert not pays(nn.Conv2d(256, 256, 3, padding=1, stride=2))
     assert not pays(nn.Conv2d(256, 256, 3, padding=1, padding_mode="replicate"))

@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 
+from novum.metrics.neighbours import knn
+from novum.metrics.novelty.nearest import search_parts
 from novum.metrics.novelty.nearest_matches import (
     HELDOUT,
     TRAIN,
@@ -12,7 +14,10 @@ from novum.metrics.novelty.nearest_matches import (
     find_clusters,
     find_matches,
     margin_of,
+    match_parts,
+    match_pool,
 )
+from novum.metrics.novelty.pool import draw_pool
 from tests.metrics.novelty.worlds import World
 
 
@@ -100,3 +105,48 @@ def test_mistakes_end_in_one_line():
         find_matches(x, torch.zeros(3, 4), x)
     with pytest.raises(ValueError, match="ratio = 0.5 is not nearer"):
         margin_of(0.5)
+
+
+def lattice(n: int, d: int, seed: int) -> torch.Tensor:
+    """Few values, so that rows are equal and distances tie."""
+    return torch.randint(3, (n, d), generator=torch.Generator().manual_seed(seed)).float()
+
+
+def scaled(n: int, d: int, seed: int) -> torch.Tensor:
+    return lattice(n, d, seed) * 0.3 + 0.1
+
+
+def normal(n: int, d: int, seed: int) -> torch.Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("draw", [lattice, scaled, normal])
+@pytest.mark.parametrize(
+    ("n_train", "n_heldout"), [(300, 60), (60, 300), (50, 50), (31, 7), (4, 2), (1, 1), (90, 0)]
+)
+def test_parts_match_as_the_whole_pool_does(draw, n_train, n_heldout):
+    train, fake = draw(n_train, 6, 0), torch.cat([draw(40, 6, 2), draw(n_train, 6, 0)[:5]])
+    heldout = draw(n_heldout, 6, 1) if n_heldout else None
+    pool = draw_pool(train, heldout, 3)
+    items = pool.table(train, heldout)
+    found = match_parts(fake, search_parts(fake, train, heldout, 5), pool, items)
+    for ours, expected in zip(found, match_pool(fake, pool, items), strict=True):
+        assert torch.equal(torch.as_tensor(ours), torch.as_tensor(expected))
+
+
+def test_only_what_parts_leave_open_is_searched_for():
+    """What was found is believed as far as `known` says."""
+    train, heldout, fake = normal(400, 8, 0), normal(100, 8, 1), normal(50, 8, 2)
+    searched = []
+
+    def search(queries, reference, k):
+        searched.append(len(queries))
+        return knn(queries, reference, k)
+
+    pool = draw_pool(train, heldout, 0)
+    items = pool.table(train, heldout)
+    parts = search_parts(fake, train, heldout, 5)
+    parts = parts._replace(known=parts.known.clone().index_fill_(0, torch.tensor([7]), 0.0))
+    found = match_parts(fake, parts, pool, items, search=search)
+    assert searched == [1]
+    assert found.margin.equal(match_pool(fake, pool, items).margin)

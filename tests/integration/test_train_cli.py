@@ -129,7 +129,7 @@ SMALL = {  # what makes a trial of it fast: by its data's class, and by its name
     **{
         f"char_transformer_{text}": [
             "--model.init_args.network.init_args.width=32",
-            "--model.init_args.network.init_args.layers=2",
+            "--model.init_args.network.init_args.layers=1",
             "--model.init_args.network.init_args.heads=2",
             "--model.init_args.network.init_args.context=10",
             "--model.init_args.compile_network=false",

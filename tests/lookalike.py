@@ -14,6 +14,7 @@ uses it is a program of its own: tests/integration/device_steps.py.
 
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ContextDecorator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import (
     _DummyBackendModule,
     _setup_privateuseone_for_python_backend,
@@ -166,7 +166,7 @@ class Watch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         name = func._schema.name
-        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        tensors = _tensors([*args, *kwargs.values()])
         ours = [x for x in tensors if isinstance(x, OnDevice)]
         self.operations += bool(ours)
         target = kwargs.get("device")
@@ -174,18 +174,20 @@ class Watch(TorchDispatchMode):
             kwargs["device"] = torch.device("cpu")
         to_ours = target is not None and torch.device(target).type == DEVICE.type
         self._count(name, func, args, kwargs, tensors, ours, target, to_ours)
-        found = func(*tree_map(_inner, args), **tree_map(_inner, kwargs))
-        if func._schema.name in ("aten::copy_",):
+        found = func(
+            *_mapped(_inner, args), **{key: _mapped(_inner, x) for key, x in kwargs.items()}
+        )
+        if name == "aten::copy_":
             return args[0]
         on_device = to_ours or (target is None and ours and name != "aten::_local_scalar_dense")
         known = {id(x.held): x for x in ours}  # what is changed in place stays the same object
 
-        def wrap(x: Any) -> Any:
-            if not isinstance(x, Tensor) or isinstance(x, OnDevice) or not on_device:
+        def wrap(x: Tensor) -> Tensor:
+            if isinstance(x, OnDevice):
                 return x
-            return known.get(id(x)) if id(x) in known else OnDevice(x)
+            return known[id(x)] if id(x) in known else OnDevice(x)
 
-        return tree_map(wrap, found)
+        return _mapped(wrap, found) if on_device else found
 
     def _count(
         self, name: str, func: Any, args: Any, kwargs: Any, tensors: Any, ours: Any, target: Any,
@@ -208,12 +210,10 @@ class Watch(TorchDispatchMode):
         if name in READS and ours:
             self.read(name)
         if name in INDEXING and ours:
-            indices = tree_leaves(args[1])
-            if any(isinstance(x, Tensor) and x.dtype in (torch.bool, torch.uint8) for x in indices):
+            indices = _tensors(args[1])
+            if any(x.dtype in (torch.bool, torch.uint8) for x in indices):
                 self.read("boolean index")
-            if isinstance(args[0], OnDevice) and any(
-                isinstance(x, Tensor) and not isinstance(x, OnDevice) for x in indices
-            ):
+            if isinstance(args[0], OnDevice) and any(not isinstance(x, OnDevice) for x in indices):
                 self.copies[f"{_place()} index of the host"] += 1
             host = [x for x in host if not any(x is y for y in indices)]
         wrong = [x for x in host if x.ndim > 0]
@@ -221,7 +221,24 @@ class Watch(TorchDispatchMode):
             raise RuntimeError(f"{name} on tensors of two devices: {_place()}")
 
 
-def _inner(x: Any) -> Any:
+def _tensors(arguments: Any) -> list[Tensor]:
+    """Those of an operation, which takes them in lists at most: a pytree's walk is slower."""
+    found = []
+    for x in arguments:
+        if isinstance(x, Tensor):
+            found.append(x)
+        elif isinstance(x, (list, tuple)):
+            found += _tensors(x)
+    return found
+
+
+def _mapped(change: Callable[[Tensor], Tensor], x: Any) -> Any:
+    if isinstance(x, Tensor):
+        return change(x)
+    return type(x)(_mapped(change, y) for y in x) if type(x) in (list, tuple) else x
+
+
+def _inner(x: Tensor) -> Tensor:
     return x.held if isinstance(x, OnDevice) else x
 
 

@@ -7,23 +7,29 @@ from pathlib import Path, PurePosixPath
 from novum.core import distributed
 from novum.core.cache import cache_folder
 from novum.core.errors import InputError, first_line
-from novum.core.hub_places import DATASETS, HUB, NAME
+from novum.core.hub_places import DATASETS, HUB, NAME, is_hub
 
 MODEL = re.compile(rf"({NAME})(?:@([\w./-]+?))?(?:/((?:[^/@]+/)*[^/@]+\.(?:ckpt|onnx)))?")
 KINDS = (".ckpt", ".onnx")
 BEST = ("best", "last")  # stems of checkpoints, in the order that they are taken
 
 
-def fetch_model(place: str) -> Path:
+def local_model(place: str, option: str) -> Path:
+    """The path of a model's file, which is fetched where the place is one of the hub."""
+    return fetch_model(place, option) if is_hub(place) else Path(place)
+
+
+def fetch_model(place: str, option: str = "--samples") -> Path:
     """A model's file in the cache, fetched with the config of its run where there is one.
 
     Args:
         place: hf://OWNER/NAME, with @REVISION and with /FILE if it has several.
+        option: Where a user gave it.
     """
     given = MODEL.fullmatch(place.removeprefix(HUB).rstrip("/"))
     if given is None or place.startswith(DATASETS):
         raise InputError(
-            f"--samples {place}: give a model as {HUB}OWNER/NAME or {HUB}OWNER/NAME/FILE.ckpt, with"
+            f"{option} {place}: give a model as {HUB}OWNER/NAME or {HUB}OWNER/NAME/FILE.ckpt, with"
             " OWNER/NAME@REVISION for one revision"
         )
     repository, revision, file = given.groups()
@@ -34,7 +40,7 @@ def fetch_model(place: str) -> Path:
             raise
         except Exception as error:  # of its client, the network or the disk
             raise InputError(
-                f"--samples {place} cannot be fetched ({type(error).__name__}:"
+                f"{option} {place} cannot be fetched ({type(error).__name__}:"
                 f" {first_line(error)}): look at the name, the network and `hf auth login`, or"
                 " download it and give its path"
             ) from error

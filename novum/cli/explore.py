@@ -68,7 +68,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--checkpoint",
         metavar="PATH",
         required=True,
-        help="of a generator; to extract, of a text model too",
+        help="of a generator; to extract, of a text model too; or hf://OWNER/NAME of the hub",
     )
     add("--output", metavar="DIR", type=Path, default="exploration", help="default: exploration")
     add("--rows", metavar="N", type=int, default=6, help="images, walks or directions shown")
@@ -142,6 +142,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; a user's mistake ends in one line and exit code 2."""
     options = parse(arguments)
     with one_line_errors(), trusting(options.trust):
+        from novum.datamodules.sources.hub import local_model
+
+        options.checkpoint = str(local_model(options.checkpoint, "--checkpoint"))
         if options.command == "extract":
             from novum.cli.explore_extraction import extract as run  # imports torch
         elif options.command == "export":

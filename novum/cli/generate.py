@@ -22,7 +22,12 @@ examples:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser("Prints text of a trained character model, or writes it to files.", EPILOG)
     add = parser.add_argument
-    add("--checkpoint", metavar="PATH", type=Path, required=True, help="a .ckpt file of a run")
+    add(
+        "--checkpoint",
+        metavar="PATH",
+        required=True,
+        help="a .ckpt file of a run, or hf://OWNER/NAME of the hub",
+    )
     add("--prime", metavar="TEXT", default="", help="what the text goes on with")
     add("--samples", metavar="N", type=int, default=1, help="texts; default 1")
     add("--length", metavar="N", type=int, default=1000, help="characters of each; default 1000")
@@ -86,9 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from novum.core.checkpoints import load_module  # imports torch
         from novum.core.devices import default_device
         from novum.core.files import prepare_output
+        from novum.datamodules.sources.hub import local_model
 
         if options.output:
             prepare_output(options.output)
+        options.checkpoint = local_model(options.checkpoint, "--checkpoint")
         model: Any = load_module(options.checkpoint, "sample_text", "text generator")
         model.to(default_device())
         writer = guarded(model, options) if options.guard else model

@@ -8,6 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from novum.report import figures
+from novum.report.colours import follow_system
 from novum.report.formatting import (
     columns,
     cost_facts,
@@ -50,7 +51,7 @@ def _environment() -> Environment:
     }
     environment.globals |= {
         "policy": POLICY,
-        "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        "style": Markup(follow_system() + (TEMPLATES / "style.css").read_text(encoding="utf-8")),
         "picture": figures.picture,
         "share_bar": figures.share_bar,
     }

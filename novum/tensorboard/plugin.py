@@ -17,6 +17,7 @@ from werkzeug import wrappers
 
 from novum.core.errors import InputError, first_line
 from novum.core.files import read_regular
+from novum.report.colours import follow_attribute
 from novum.report.novelty_record import (
     FOLDER,
     MOST_BYTES,
@@ -144,7 +145,9 @@ def _app(answer: Callable[[wrappers.Request], wrappers.Response], method: str = 
 
 def _static(name: str) -> Callable[[wrappers.Request], wrappers.Response]:
     def answer(request: wrappers.Request) -> wrappers.Response:
-        data = (Path(__file__).parent / name).read_bytes()
+        data = (Path(__file__).parent / name).read_text(encoding="utf-8")
+        if name.endswith(".css"):
+            data = follow_attribute() + data
         return http_util.Respond(request, data, STATIC[name])
 
     return answer

@@ -1,6 +1,7 @@
 """Trains as rank 0 of two whose messages go nowhere; prints collectives and bytes a step, as JSON.
 
-Run as a program by test_device.py: the process group is torch's fake one, under Lightning's DDP.
+Run as a program by test_device.py, with the names of techniques: the process group is torch's fake
+one, under Lightning's DDP.
 """
 
 import json
@@ -105,16 +106,9 @@ def size(network: torch.nn.Module) -> int:
     return sum(p.numel() * p.element_size() for p in network.parameters())
 
 
-def main() -> None:
-    warnings.filterwarnings("ignore")
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "GROUP_RANK": "0",
-                   "MASTER_ADDR": "localhost", "MASTER_PORT": "29500", "LOCAL_WORLD_SIZE": "2",
-                   "TORCHELASTIC_RUN_ID": "1"}  # fmt: skip
-    dist.init_process_group("fake", rank=0, world_size=2, store=FakeStore())
-    module, data = technique(sys.argv[2])
-    for name in COLLECTIVES:
-        count(name)
+def measured(name: str) -> dict[str, Any]:
+    module, data = technique(name)
+    per_step.clear()
     trainer = tiny_trainer(
         tempfile.mkdtemp(),
         devices=2,
@@ -129,7 +123,20 @@ def main() -> None:
         for name, network in module.named_children()
         if name in ("generator", "discriminator", "network")
     }
-    Path(sys.argv[1]).write_text(json.dumps({"networks": networks, "steps": per_step}))
+    return {"networks": networks, "steps": list(per_step)}
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore")
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "GROUP_RANK": "0",
+                   "MASTER_ADDR": "localhost", "MASTER_PORT": "29500", "LOCAL_WORLD_SIZE": "2",
+                   "TORCHELASTIC_RUN_ID": "1"}  # fmt: skip
+    dist.init_process_group("fake", rank=0, world_size=2, store=FakeStore())
+    for name in COLLECTIVES:
+        count(name)
+    out, *names = sys.argv[1:]
+    Path(out).write_text(json.dumps({name: measured(name) for name in names}))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Runs many command lines of train.py, each in a process forked from one that has imported novum.
 
 Reads a list of [folder, arguments] as JSON, prints [exit code, stdout, stderr, seconds] for each.
+Run as a program by test_habits.py; it finds what stands beside tests/fork_server.py.
 """
 
+import gc
 import json
 import os
 import shlex
@@ -13,9 +15,12 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from novum.callbacks import __all__ as callbacks
+from fork_server import with_spares
+
+from novum import callbacks, datamodules, lightning_modules
 from novum.cli import lightning_cli  # noqa: F401  what every one of them imports
 from novum.cli.train import main
+from novum.lightning_modules import networks
 
 LIMIT = 120  # seconds
 TRAIN = str(Path(__file__).parents[2] / "train.py")  # started again for further ranks
@@ -27,7 +32,9 @@ def child(folder: str, line: str, files: list[int]) -> NoReturn:
     sys.path.append(folder)
     for number, file in enumerate(files, 1):
         os.dup2(file, number)
-    sys.argv[:] = [TRAIN, *shlex.split(line)]
+    rank = with_spares({"starts": line.count("--trainer.devices 2")})
+    os.environ.update(rank.get("env", {}))
+    sys.argv[:] = rank.get("arguments") or [TRAIN, *shlex.split(line)]
     code = 0
     try:
         main(sys.argv[1:])
@@ -52,5 +59,8 @@ def run(folder: str, line: str) -> list:
 
 
 if __name__ == "__main__":
-    assert callbacks
+    for package in callbacks, datamodules, lightning_modules, networks:
+        for name in package.__all__:
+            getattr(package, name)  # imports it
+    gc.freeze()  # a child's collections leave the pages shared
     json.dump([run(*each) for each in json.load(open(sys.argv[1]))], sys.stdout)

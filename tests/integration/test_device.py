@@ -97,13 +97,19 @@ def test_judging_stays_on_the_device_with_the_figures_of_the_cpu(tmp_path):
     assert found["reads of a search for candidates"] == {}
 
 
+SHARED_OUT = ("gan", "stylegan", "classifier", "char lstm", "char transformer", "flow matching")
+
+
+@pytest.fixture(scope="module")
+def collectives(tmp_path_factory) -> dict:
+    return run("collective_steps.py", tmp_path_factory.mktemp("collectives"), *SHARED_OUT)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["gan", "stylegan", "classifier", "char lstm", "char transformer", "flow matching"]
-)
-def test_collectives_and_bytes_of_a_step(name, tmp_path):
+@pytest.mark.parametrize("name", SHARED_OUT)
+def test_collectives_and_bytes_of_a_step(collectives, name):
     """As docs/scaling.md has them; the first step may also make ranks alike."""
-    found = run("collective_steps.py", tmp_path, name)
+    found = collectives[name]
     steps = [[tuple(call) for call in step] for step in found["steps"]]
     size = found["networks"]
     logged = ("all_reduce", 4)  # the loss, at the last step

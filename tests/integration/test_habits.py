@@ -120,7 +120,7 @@ def check(folder: Path, name: str, lines: list[tuple[str, str]], more: str = "")
         commands.append([str(folder), command])
     (folder / f"{name}.json").write_text(json.dumps(commands))
     runner = ROOT / "tests/integration/command_runner.py"
-    env = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    env = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
     ran = programs.run(runner, folder / f"{name}.json", timeout=1200, env=env)
     assert ran.returncode == 0, ran.stderr[-3000:]
     wrong = []

@@ -129,6 +129,7 @@ SMALL = {  # what makes a trial of it fast: by its data's class, and by its name
     **{
         f"char_transformer_{text}": [
             "--model.init_args.network.init_args.width=32",
+            "--model.init_args.network.init_args.layers=1",
             "--model.init_args.network.init_args.heads=2",
             "--model.init_args.network.init_args.context=10",
             "--model.init_args.compile_network=false",
@@ -140,7 +141,13 @@ SMALL = {  # what makes a trial of it fast: by its data's class, and by its name
     "StyleImageDataModule": ["--data.init_args.size=64", "--model.init_args.min_scale=64"],
     **dict.fromkeys(
         ("flow_cifar10", "flow_digits", "flow_fashion_mnist"),
-        ["--model.init_args.network.init_args.width=8", "--model.init_args.compile_network=false"],
+        [
+            "--model.init_args.network.init_args.width=8",
+            "--model.init_args.network.init_args.blocks=1",
+            "--model.init_args.sampler.init_args.steps=2",
+            "--model.init_args.likelihood_images=2",
+            "--model.init_args.compile_network=false",
+        ],
     ),
     "class_visualisation": ["--model.init_args.per_class=1", "--model.init_args.size=64"],
 }

@@ -134,6 +134,55 @@ def test_finished_twins_are_compared_again_and_trained_no_more(fit, tmp_path):
     assert saved(tmp_path, "a", "twin_1")["global_step"] == 4
 
 
+FEW = """
+from novum.cli.train import main
+from novum.evaluation import twin_images, twin_texts
+
+twin_images.FEWEST_SAMPLES = twin_images.CONTROL_ROWS = 60
+twin_texts.NUM_TEXTS = 4
+main()
+"""  # train.py, which starts itself again for another rank
+
+
+@pytest.mark.parametrize(
+    ("config", "arguments", "batch"),
+    [(LSTM, (), 4), (FLOW, SMALL, 16)],
+    ids=["char_lstm", "flow"],
+)
+def test_two_ranks_give_what_one_gives(tmp_path, use_shared_cache, config, arguments, batch):
+    """Up to the rounding of sums in another order, and the names of the runs."""
+    write_tiny(tmp_path, config)
+    (tmp_path / "text.txt").write_text(small_text(6000), encoding="utf-8")
+    (tmp_path / "train.py").write_text(FEW)
+    for ranks in (1, 2):
+        share = (f"--trainer.devices={ranks}", f"--data.batch_size={batch // ranks}")
+        command = ["fit", "--config", "tiny.yaml", *arguments, *share, "--twin"]
+        starts = 2 * (ranks - 1)  # a rank for each half
+        done = programs.run("train.py", *command, cwd=tmp_path, starts=starts)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("Verdict: ") == 1
+    one, two = (dict(flat(json.loads((twins(tmp_path, name) / "twin.json").read_text())))
+                for name in ("twin_0", "twin_1"))  # fmt: skip
+    assert one.keys() == two.keys() and len(one) > 100
+    for key, value in one.items():
+        if not key.endswith(("/id", "/folder")):
+            near = pytest.approx(value, rel=1e-3, abs=1e-5) if isinstance(value, float) else value
+            assert two[key] == near, key
+    ends = [saved(tmp_path, "b", name) for name in ("twin_0", "twin_1")]
+    counts = [[x[name] for name in ("images_seen", "tokens_seen") if name in x] for x in ends]
+    assert counts[0] == counts[1] == [4 * batch * (8 if config == LSTM else 1)]
+
+
+def flat(content, key=""):
+    """Every value of a report by its place."""
+    if isinstance(content, dict | list):
+        entries = content.items() if isinstance(content, dict) else enumerate(content)
+        for name, value in entries:
+            yield from flat(value, f"{key}/{name}")
+    else:
+        yield key, content
+
+
 def started(folder, *arguments):
     command = ["fit", "--config", "tiny.yaml", *arguments, "--twin"]
     with (folder / "log.txt").open("w") as log:

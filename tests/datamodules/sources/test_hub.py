@@ -1,15 +1,21 @@
 """Models and data sets of the hub, by a small server that answers as the hub does."""
 
 import hashlib
+import io
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import torch
 from huggingface_hub import constants
 
+from novum.cli import explore, generate
 from novum.core.hub_places import dataset_name
 from novum.datamodules.sources.hub import choose_file, fetch_model
+from tests.tiny import tiny_gan
+from tests.tiny_text import text_data, tiny_char_lstm
 
 SHA = "ab" * 20
 
@@ -110,6 +116,57 @@ def test_what_is_not_there_is_one_line(hub, place, says):
     with pytest.raises(ValueError, match=says) as error:
         fetch_model(place)
     assert "\n" not in str(error.value)
+
+
+ROOM = "novum.lightning_modules"
+ADDRESS = "hf://owner/gan"
+
+
+def saved(module: torch.nn.Module, **arguments: object) -> bytes:
+    """A checkpoint as the command line writes it."""
+    content = {
+        "state_dict": module.state_dict(),
+        "pytorch-lightning_version": "2.6.6",
+        "hyper_parameters": {"_class_path": f"{ROOM}.{type(module).__name__}", **arguments},
+    }
+    module.on_save_checkpoint(content)
+    torch.save(content, buffer := io.BytesIO())
+    return buffer.getvalue()
+
+
+def network(name: str, **arguments: object) -> dict:
+    return {"class_path": f"{ROOM}.networks.{name}", "init_args": arguments}
+
+
+def test_generate_and_explore_take_a_checkpoint_of_the_hub(hub, tmp_path, monkeypatch, capsys):
+    data = text_data(tmp_path)
+    data.prepare_data()
+    data.setup("fit")
+    rnn = network("CharRNN", vocab_size=data.vocab_size, hidden_size=8, layers=2)
+    shape = dict(image_size=8, channels=1, width=8)
+    generator = network("DCGANGenerator", latent_dim=4, **shape)
+    discriminator = network("DCGANDiscriminator", **shape)
+    hub.files = {
+        "best.ckpt": saved(tiny_char_lstm(data), network=rnn, alphabet=data.alphabet),
+        "gan.ckpt": saved(tiny_gan(), generator=generator, discriminator=discriminator),
+    }
+    monkeypatch.setattr(sys, "argv", ["generate.py"])
+    written = []
+    for place in (ADDRESS, fetch_model(ADDRESS)):
+        generate.main(["--checkpoint", str(place), "--length", "20", "--seed", "1"])
+        written.append(capsys.readouterr().out)
+    assert written[0] == written[1] and len(written[0]) > 20
+
+    monkeypatch.setattr(sys, "argv", ["explore.py"])
+    explore.main(["interpolate", "--checkpoint", f"{ADDRESS}/gan.ckpt", "--output", str(tmp_path)])
+    assert list(tmp_path.glob("*.gif"))
+    for program, verb in ((generate, []), (explore, ["mix"])):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as error:
+            program.main([*verb, "--checkpoint", "hf://owner/nobody"])
+        said = capsys.readouterr().err.strip()
+        assert error.value.code == 2 and "\n" not in said
+        assert "--checkpoint hf://owner/nobody cannot be fetched" in said
 
 
 def test_without_a_network_one_line(monkeypatch, tmp_path):

@@ -170,6 +170,7 @@ def test_two_reports_are_compared(texts, capsys):
             "no file matches nowhere.txt: give a file, a folder",
         ),
         (("--samples", "empty.txt"), "empty.txt is empty: give a text"),
+        (("--samples", "signs.txt"), "no letter or digit among them"),
         (("--samples", "short.txt"), "short.txt holds 5 characters: at least 50 are needed"),
         (("--samples", "binary.txt"), "binary.txt is a binary file"),
         (("--samples", "latin.txt"), "latin.txt is not utf-8 text: byte 0xe9 at offset 60"),
@@ -183,6 +184,7 @@ def test_two_reports_are_compared(texts, capsys):
 def test_bad_input_ends_in_one_line(texts, fails, arguments, message):
     Path("empty.txt").touch()
     Path("short.txt").write_text("short")
+    Path("signs.txt").write_text("... --- !!!\n" * 20)
     Path("binary.txt").write_bytes(b"text\0" * 100)
     Path("latin.txt").write_bytes(b"a" * 60 + "é".encode("latin-1") + b"b" * 60)
     line = fails(*arguments)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from novum.core.errors import NotComputable
 from novum.core.vocabulary import code_points
 from novum.metrics.novelty.copying import copy_rate_from_matches, drawn_to_training
 from novum.metrics.novelty.nearest_matches import HELDOUT, TRAIN, Matches
@@ -91,8 +92,17 @@ def judge_text(
     """Novelty and diversity of texts.
 
     `together`: all ranks ask for the same at once, and search in parts.
+
+    Raises:
+        NotComputable: The texts hold no letter or digit, by which passages are compared.
     """
     read = read_samples(texts, references.alphabets)
+    folded = read.readings["folded"]
+    if not len(folded.tokens):
+        raise NotComputable(
+            f"samples hold {sum(map(len, texts))} characters, no letter or digit among them: give"
+            " texts that have some, by which passages are compared"
+        )
     exact = match(
         references.index,
         read.readings["verbatim"].tokens,
@@ -100,7 +110,6 @@ def judge_text(
         together=together,
     )
     verbatim, novel = _word_for_word(references, read, exact)
-    folded = read.readings["folded"]
     found = search(
         references.pool, folded.tokens, read.ends["folded"], read.inner_stops, together=together
     )

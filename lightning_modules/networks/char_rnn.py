@@ -92,7 +92,7 @@ class OneStep(nn.Module):
 
 def _recurrence_precision(cell: nn.Module, device: torch.device) -> AbstractContextManager:
     """Weights' own precision on CPUs, but where autocast has a fast kernel for the cell."""
-    if device.type != "cpu":
+    if device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
         return nullcontext()
     to_bfloat16 = torch.get_autocast_dtype("cpu") == torch.bfloat16
     fast = isinstance(cell, nn.LSTM) and to_bfloat16 and multiplies_bfloat16(device)

@@ -18,6 +18,7 @@ def widened(x: Tensor) -> Tensor:
     return x.to(fine_dtype(x.dtype))
 
 
+@torch.compiler.assume_constant_result
 def multiplies_bfloat16(device: torch.device) -> bool:
     """True where the processor multiplies bfloat16 with float32 sums."""
     if device.type == "cuda":

@@ -1,6 +1,7 @@
 """Every Python snippet of the README and the docs runs as written; every `fit` command is valid."""
 
 import json
+import os
 import re
 import shlex
 from pathlib import Path
@@ -103,7 +104,8 @@ def test_every_fit_command_is_valid(tmp_path):
     ]
     (tmp_path / "lines.json").write_text(json.dumps(lines))
     runner = ROOT / "tests/integration/command_runner.py"
-    done = programs.run(runner, tmp_path / "lines.json", env={"PYTHONPATH": str(ROOT)})
+    places = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+    done = programs.run(runner, tmp_path / "lines.json", env={"PYTHONPATH": places})
     results = json.loads(done.stdout)
     wrong = [
         (x, err[-300:]) for x, (code, _, err, _) in zip(commands, results, strict=True) if code

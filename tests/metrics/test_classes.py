@@ -260,7 +260,8 @@ def test_ranks_agree_with_one_process(run_python, sets, tmp_path):
     run_python(__file__, tmp_path).check_returncode()
     values = [as_floats(torch.load(tmp_path / f"{rank}.pt")) for rank in range(3)]
     assert values[0] == values[1] == values[2]
-    assert values[0] == pytest.approx(as_floats(updated(every_metric(), *sets).compute()), rel=1e-9)
+    whole = as_floats(updated(every_metric(), *sets).compute())
+    assert values[0] == pytest.approx(whole, rel=1e-7)  # pairs are summed in float32 within a tile
 
 
 def _rank(rank: int, ranks: int, folder: str) -> None:

@@ -153,7 +153,7 @@ def bytes_needed(plan: Plan) -> float:
     if plan.whole:
         each += some[0].numel()
     elif ALIGNMENT in plan.detectors:
-        each += train.shape[0] * (altered_copies.SIDE**2 + (altered_copies.SIDE // 2) ** 2)
+        each += altered_copies.bytes_kept(train.shape[0])
     if LOCAL in plan.detectors:
         points = len(extract_local_features(some, progress=False).points)
         each += PER_FEATURE * points / len(some) + 32**2

@@ -43,21 +43,34 @@ def align(samples: Tensor, images: Tensor, affine: Tensor, regions: Tensor, step
     """
     side, samples = samples.shape[-1], samples.flatten(1)
     slopes = torch.cat([images, *gradient(images)], 1)
-    x, y = coordinates(side, side, samples.device)
     best, largest = affine, samples.new_full((len(samples),), -1.0)
     for step in range(steps + 1):
         grid = places(affine, side)
-        image, dx, dy = sample_at(slopes, grid).unbind(1)
         inside = overlap(grid, regions)
-        terms = [samples, image, x * dx, y * dx, dx, x * dy, y * dy, dy]
-        products = covariances(torch.stack(terms, 1), inside)
-        correlation = normalised(products[:, 0, 1], products[:, 0, 0], products[:, 1, 1])
+        products, correlation = compare(samples, slopes, grid, inside, (side, side))
         better = _enough(inside, regions) & (correlation > largest)
         best = torch.where(better[:, None, None], affine, best)
         largest = torch.where(better, correlation, largest)
         if step < steps:
             affine = affine + affine_step(products, LARGEST_STEP)
     return best
+
+
+def compare(
+    samples: Tensor, slopes: Tensor, grid: Tensor, inside: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Products that `affine_step` takes, and the correlation (n,), of samples (n, h * w) of that size.
+
+    Args:
+        slopes: Images and their `gradient` (n, 3, s, s).
+        grid: Place in the image of each of a sample's pixels (n, h * w, 2).
+        inside: (n, h * w) 1 where the two are compared.
+    """
+    x, y = coordinates(*size, samples.device)
+    image, dx, dy = sample_at(slopes, grid, size).unbind(1)
+    terms = [samples, image, x * dx, y * dx, dx, x * dy, y * dy, dy]
+    products = covariances(torch.stack(terms, 1), inside)
+    return products, normalised(products[:, 0, 1], products[:, 0, 0], products[:, 1, 1])
 
 
 def affine_step(products: Tensor, largest: float) -> Tensor:
@@ -155,7 +168,9 @@ class Placed(NamedTuple):
 
 def moved(points: Tensor, affine: Tensor) -> Tensor:
     """Points (n, 2) or (k, n, 2) after each of k affine maps (k, 2, 3): (k, n, 2)."""
-    return points @ affine[:, :, :2].transpose(1, 2) + affine[:, None, :, 2]
+    x, y = points[..., None, :, :].unbind(-1)
+    a, b, c = affine[..., None].unbind(2)  # (k, 2, 1) each
+    return (a * x + b * y + c).transpose(1, 2)
 
 
 def inverse(affine: Tensor) -> Tensor:
@@ -172,9 +187,7 @@ def coordinates(height: int, width: int, device: torch.device) -> tuple[Tensor, 
 
 def places(affine: Tensor, side: int) -> Tensor:
     """Place that each pixel of a sample comes from, (n, s * s, 2)."""
-    x, y = coordinates(side, side, affine.device)
-    a, b, c = affine[..., None].unbind(2)  # (n, 2, 1) each
-    return (a * x + b * y + c).transpose(1, 2)
+    return moved(torch.stack(coordinates(side, side, affine.device), 1), affine)
 
 
 def sample_at(images: Tensor, grid: Tensor, size: tuple[int, int] | None = None) -> Tensor:

@@ -49,6 +49,7 @@ from novum.metrics.novelty.reference_blocks import (
     require_index_room,
 )
 from novum.metrics.novelty.retrieval import (
+    BYTES_A_SAMPLE,
     GRID,
     PER_FAMILY,
     STARTS,
@@ -63,7 +64,7 @@ from novum.metrics.novelty.retrieval import (
 
 SIDE = 32  # of the images that are compared: others are resized
 LEAST_SIDE = 8
-PER_SAMPLE, BLOCK_BYTES = 20_000, 2**26  # bytes taken: views and candidates; a tile and a batch
+BLOCK_BYTES = 2**27  # taken by a tile and a batch
 SHORTLIST = 80  # items that are aligned with a sample
 FINALISTS = 16  # items that are laid over a sample at full size
 RIVAL = 5  # the sixth: up to four near-duplicates in the pool don't hide a copy
@@ -237,8 +238,7 @@ class AlteredCopyDetector:
         """Resize the images of blocks that the cache lacks."""
         lacking = [block for block, stored in self.stored.items() if stored.load() is None]
         count = sum(map(len, lacking))
-        each = self.channels * (SIDE**2 + (SIDE // 2) ** 2)
-        require_index_room(each * count, cache_folder(), count)
+        require_index_room(bytes_kept(self.channels) * count, cache_folder(), count)
         with self._bar(count, "images at 32 px") as bar:
             for block in lacking:
                 images = self._read(self.blocks.images(block)).cpu()
@@ -290,7 +290,7 @@ class AlteredCopyDetector:
         return self.blocks.ask(rows, answer, f"{name} of candidates").to(self.device)
 
     def _require_memory(self, samples: int) -> None:
-        need = samples * (PER_SAMPLE + self.channels * SIDE**2) + BLOCK_BYTES
+        need = samples * (BYTES_A_SAMPLE + self.channels * SIDE**2) + BLOCK_BYTES
         require_memory(
             need,
             f"the search of {samples:,} samples for altered copies",
@@ -376,6 +376,11 @@ class AlteredCopyDetector:
 
     def _regions(self, placings: Tensor, side: int) -> Tensor:
         return region_masks(side, side, self.device)[placings[..., 1].long().flatten()]
+
+
+def bytes_kept(channels: int) -> int:
+    """Bytes of an image of a reference, at 32 and at 16 px."""
+    return channels * (SIDE**2 + (SIDE // 2) ** 2)
 
 
 def near_duplicates(

@@ -11,14 +11,11 @@ from torch import Tensor
 from novum.core.resampling import parts_to_resize, resize_antialiased
 from novum.metrics.novelty.alignment import (
     affine_step,
-    coordinates,
-    covariances,
+    compare,
     gradient,
     inverse,
     low_pass,
-    moved,
-    normalised,
-    sample_at,
+    places,
 )
 
 SIDES = (32, 64, 128)  # px of the gray images that are compared
@@ -71,16 +68,11 @@ def _refine(grid: Tensor, images: Tensor, affine: Tensor) -> tuple[Tensor, Tenso
     target = low_pass(grid[:, None].float()).flatten(1)
     image = low_pass(images[:, None].float())
     slopes = torch.cat([image, *gradient(image)], 1)
-    x, y = coordinates(GRID, GRID, grid.device)
-    points = torch.stack([x, y], 1)
     best, chosen, start = torch.zeros(len(grid)), affine, affine
     for step in range(STEPS + 1):
-        places = moved(points, affine)
-        shown, dx, dy = sample_at(slopes, places, (GRID, GRID)).unbind(1)
-        inside = (places.abs().amax(2) <= 1).float()
-        terms = [target, shown, x * dx, y * dx, dx, x * dy, y * dy, dy]
-        products = covariances(torch.stack(terms, 1), inside)
-        correlation = normalised(products[:, 0, 1], products[:, 0, 0], products[:, 1, 1])
+        there = places(affine, GRID)
+        inside = (there.abs().amax(2) <= 1).float()
+        products, correlation = compare(target, slopes, there, inside, (GRID, GRID))
         enough = inside.sum(1) >= LEAST_PLACES
         enough &= (affine - start).abs().amax((1, 2)) <= DRIFT
         evidence = -torch.log(1 - correlation.clamp(0, 1) + 1e-3) * inside.mean(1).sqrt()

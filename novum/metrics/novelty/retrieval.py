@@ -24,6 +24,7 @@ from novum.metrics.candidate_filter import (
     values_at_once,
 )
 from novum.metrics.neighbours import halved_sum
+from novum.metrics.novelty.alignment import REGIONS
 
 LOW, GRID = 16, 8  # sides of the image that is described, and of a view
 WIDTH = 64  # numbers a view is described by
@@ -51,10 +52,8 @@ def window(side: float, left: float, top: float) -> View:
 WHOLE, MIDDLE = View(), window(24, 4, 4)
 # degrees by which a view is turned in the sample
 TURNS = {MIDDLE: (-15, -10, -5, 5, 10, 15), window(20, 6, 6): (-27, 27), WHOLE: (90, 180, 270)}
-LEFT, RIGHT = View(x=-0.5, width=0.5), View(x=0.5, width=0.5)
-UPPER, LOWER = View(y=-0.5, height=0.5), View(y=0.5, height=0.5)
-QUARTERS = [View(x, y, 0.5, 0.5) for y in (-0.5, 0.5) for x in (-0.5, 0.5)]
-PARTS = [LEFT, RIGHT, UPPER, LOWER, *QUARTERS]  # in the order of alignment.REGIONS
+PARTS = [View(x / 2, y / 2, 0.5 if x else 1, 0.5 if y else 1) for x, y in REGIONS]
+LEFT, RIGHT, UPPER, LOWER, *QUARTERS = PARTS[1:]
 
 
 def windows(side: int, *offsets: float) -> list[View]:
@@ -106,7 +105,7 @@ def _turn(degrees: float) -> Tensor:
 
 
 def _start(mirrored: bool, sample: View, pool: View) -> Start:
-    region = 1 + PARTS.index(sample) if sample in PARTS and pool in PARTS else 0
+    region = PARTS.index(sample) if sample in PARTS and pool != WHOLE else 0
     return Start(mirrored, region, tuple(affine_between(sample, pool).flatten().tolist()))
 
 
@@ -115,6 +114,8 @@ STARTS = [
 ]
 FIRST_PAIRS = list(itertools.accumulate((2 * len(f) for f in FAMILIES[:-1]), initial=0))
 SAMPLE_VIEWS = list(dict.fromkeys(sample for family in FAMILIES for sample, _ in family))
+# of what `Search` keeps: descriptions of both sides, and rounded; scores, positions and starts
+BYTES_A_SAMPLE = 2 * len(SAMPLE_VIEWS) * WIDTH * (4 + 4) + len(FAMILIES) * PER_FAMILY * (4 + 8 + 8)
 POOL_VIEWS = list(dict.fromkeys(pool for family in FAMILIES for _, pool in family))
 
 

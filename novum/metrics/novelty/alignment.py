@@ -59,7 +59,7 @@ def align(samples: Tensor, images: Tensor, affine: Tensor, regions: Tensor, step
 def compare(
     samples: Tensor, slopes: Tensor, grid: Tensor, inside: Tensor, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """Products that `affine_step` takes, and the correlation (n,), of samples (n, h * w) of that size.
+    """Products for `affine_step`, and the correlation (n,), of samples (n, h * w) of that size.
 
     Args:
         slopes: Images and their `gradient` (n, 3, s, s).

@@ -69,7 +69,8 @@ SHORTLIST = 80  # items that are aligned with a sample
 FINALISTS = 16  # items that are laid over a sample at full size
 RIVAL = 5  # the sixth: up to four near-duplicates in the pool don't hide a copy
 COARSE_STEPS, FINE_STEPS = 3, 4
-BATCH = 8  # samples aligned at a time: what they need stays in the CPU's cache
+BATCH = 8  # samples aligned at a time, at most
+PIXELS_AT_ONCE = 2**17  # of all their candidates: what these need stays in the CPU's cache
 AT_ONCE = 64  # whose candidates are asked for at a time
 READ_AT_ONCE, READ_BYTES = 1024, 2**27  # images that are read at a time, and bytes of them
 SCHEMA = 2  # raise it whenever the same key would mean other numbers
@@ -345,7 +346,8 @@ class AlteredCopyDetector:
         known, place = rows.unique(return_inverse=True)
         others = self._ask(known, name)
         own = images if name == "images" else _coarse(images)
-        parts = zip(*(x.split(BATCH) for x in (own, place, placings)), strict=True)
+        step = _batch(rows.shape[1], own.shape[-1])
+        parts = zip(*(x.split(step) for x in (own, place, placings)), strict=True)
         found = [
             self._lay_over(some, others[at], begun, steps) for some, at, begun in parts if len(some)
         ]
@@ -416,6 +418,12 @@ def _comparable(images: Tensor) -> Tensor:
 
 def _margin(likeness: Tensor) -> Tensor:
     return (likeness[:, 0] - likeness[:, RIVAL]).double()
+
+
+def _batch(candidates: int, side: int) -> int:
+    """Samples laid over so many candidates at a time: a power of two, so that all divide BATCH."""
+    most = max(1, min(BATCH, PIXELS_AT_ONCE // (candidates * side**2)))
+    return 1 << most.bit_length() - 1
 
 
 def _coarse(images: Tensor) -> Tensor:

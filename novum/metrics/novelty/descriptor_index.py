@@ -135,6 +135,7 @@ class DescriptorIndex:
 
         index = cls.__new__(cls)
         index.index = faiss.deserialize_index(saved)
+        index.index.nprobe = min(PROBES, index.index.nlist)
         return index
 
 

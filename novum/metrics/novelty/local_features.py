@@ -17,7 +17,7 @@ from torch import Tensor
 from novum.core.bars import progress as show_progress
 from novum.metrics.features.extraction import Images, as_uint8, check_images
 
-SMALLEST, LARGEST = 96, 512  # px of the longer side: other images are enlarged or shrunk
+SMALLEST, LARGEST = 128, 512  # px of the longer side: other images are enlarged or shrunk
 MOST_POINTS = 500  # of an image, those of the largest contrast
 LEAST_CONTRAST = 0.01
 WIDTH = 128  # numbers of a descriptor: 4 x 4 cells of 8 directions

@@ -69,7 +69,8 @@ SHORTLIST = 80  # items that are aligned with a sample
 FINALISTS = 16  # items that are laid over a sample at full size
 RIVAL = 5  # the sixth: up to four near-duplicates in the pool don't hide a copy
 COARSE_STEPS, FINE_STEPS = 3, 4
-BATCH = 8  # samples aligned at a time: what they need stays in the CPU's cache
+BATCH = 8  # samples aligned at a time, at most
+PIXELS_AT_ONCE = 2**17  # of all their candidates: what these need stays in the CPU's cache
 AT_ONCE = 64  # whose candidates are asked for at a time
 READ_AT_ONCE, READ_BYTES = 1024, 2**27  # images that are read at a time, and bytes of them
 SCHEMA = 2  # raise it whenever the same key would mean other numbers
@@ -328,51 +329,67 @@ class AlteredCopyDetector:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """In three rounds, for fewer and fewer: as retrieved, aligned at 16 px, and at 32."""
         placed = self._placed(images, items, self.starts[starts], "coarse", 0)
-        rows, _, placings = (x[:, :SHORTLIST] for x in placed)
-        placed = self._placed(images, rows, placings, "coarse", COARSE_STEPS)
+        rows, likeness, placings = (x[:, :SHORTLIST] for x in placed)
+        placed = self._placed(images, rows, placings, "coarse", COARSE_STEPS, likeness)
         rows, _, placings = (x[:, :FINALISTS] for x in placed)
         return self._placed(images, rows, placings, "images", FINE_STEPS)
 
     def _placed(
-        self, images: Tensor, rows: Tensor, placings: Tensor, name: str, steps: int
+        self,
+        images: Tensor,
+        rows: Tensor,
+        placings: Tensor,
+        name: str,
+        steps: int,
+        before: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Items (m, k) in the order of the evidence for them, this, and where they were placed.
 
         Args:
             placings: (m, k, 8) where to start from.
             name: The versions that are compared, see `_ask`.
+            before: Evidence (m, k) for items as they are placed, where it is known.
         """
         known, place = rows.unique(return_inverse=True)
         others = self._ask(known, name)
         own = images if name == "images" else _coarse(images)
-        parts = zip(*(x.split(BATCH) for x in (own, place, placings)), strict=True)
+        step = _batch(rows.shape[1], own.shape[-1])
         found = [
-            self._lay_over(some, others[at], begun, steps) for some, at, begun in parts if len(some)
-        ]
+            self._lay_over(own[part], others[place[part]], placings[part], steps,
+                           None if before is None else before[part])
+            for part in (slice(i, i + step) for i in range(0, len(own), step))
+        ]  # fmt: skip
         likeness = torch.cat([placings.new_empty(0, rows.shape[1]), *(x for x, _ in found)])
         placings = torch.cat([placings[:0], *(x for _, x in found)])
         likeness, order = _once_each(rows, likeness).sort(1, descending=True)
         return rows.gather(1, order), likeness, _take(placings, order)
 
     def _lay_over(
-        self, images: Tensor, others: Tensor, placings: Tensor, steps: int
+        self,
+        images: Tensor,
+        others: Tensor,
+        placings: Tensor,
+        steps: int,
+        before: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Evidence (n, k), and placings, of k others each for n images: as given, or aligned."""
         both = low_pass(torch.cat([images, images.flip(-1)]).float()).unflatten(0, (2, -1))
         which = torch.arange(len(images), device=self.device)[:, None]
         own = both[placings[..., 0].long(), which].flatten(0, 1)
         others = low_pass(others.flatten(0, 1).float())
-        gray, other_gray = (x.mean(1, keepdim=True) for x in (own, others))
         regions = self._regions(placings, images.shape[-1])
         start = placings[..., 2:].reshape(-1, 2, 3)
-        before = agreement(own, others, start, regions)
+        if before is None:
+            before = agreement(own, others, start, regions).view(placings.shape[:2])
         if not steps:
-            return before.view(placings.shape[:2]), placings
+            return before, placings
+        gray, other_gray = (x.mean(1, keepdim=True) for x in (own, others))
         end = align(gray, other_gray, start, regions, steps)
-        after = agreement(own, others, end, regions)
-        affine = torch.where((after > before)[:, None, None], end, start)
-        placed = torch.cat([placings[..., :2], affine.view(*placings.shape[:2], 6)], 2)
-        return torch.maximum(before, after).view(placings.shape[:2]), placed
+        after = agreement(own, others, end, regions).view(placings.shape[:2])
+        affine = torch.where(
+            (after > before)[..., None], end.view(*before.shape, 6), placings[..., 2:]
+        )
+        return torch.maximum(before, after), torch.cat([placings[..., :2], affine], 2)
 
     def _regions(self, placings: Tensor, side: int) -> Tensor:
         return region_masks(side, side, self.device)[placings[..., 1].long().flatten()]
@@ -416,6 +433,12 @@ def _comparable(images: Tensor) -> Tensor:
 
 def _margin(likeness: Tensor) -> Tensor:
     return (likeness[:, 0] - likeness[:, RIVAL]).double()
+
+
+def _batch(candidates: int, side: int) -> int:
+    """Samples laid over so many candidates at a time: a power of two, so that all divide BATCH."""
+    most = max(1, min(BATCH, PIXELS_AT_ONCE // (candidates * side**2)))
+    return 1 << most.bit_length() - 1
 
 
 def _coarse(images: Tensor) -> Tensor:

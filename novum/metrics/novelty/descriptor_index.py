@@ -19,7 +19,7 @@ from novum.metrics.novelty.local_features import SCALE, WIDTH
 
 NEAREST = 8  # features of the pool that a feature of a sample is compared with
 AMONG = 2 * NEAREST  # asked for: codes are coarse, and many are equally far
-PROBES = 8  # of the index's lists
+PROBES = 6  # of the index's lists
 CODE = 64  # pieces of 4 bits that the index keeps of a descriptor
 PER_LIST = 40  # descriptors that the quantiser is trained on
 MOST_LISTS = 4096
@@ -135,6 +135,7 @@ class DescriptorIndex:
 
         index = cls.__new__(cls)
         index.index = faiss.deserialize_index(saved)
+        index.index.nprobe = min(PROBES, index.index.nlist)
         return index
 
 

@@ -1,10 +1,11 @@
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from novum.core.pretrained import efficientnet_lite
 from novum.metrics.features import extract_features, load_extractor
-from novum.metrics.features.efficientnet import EfficientNetLite0
+from novum.metrics.features.efficientnet import EfficientNetLite0, pad_within
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,22 @@ def test_equals_the_plain_network(images, features):
         plain = network.forward_head(network.forward_features(x), pre_logits=True)
     assert features.shape == (40, 1280)
     assert (features - plain).norm() / plain.norm() < 1e-5
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 9), (8, 13), (5, 6)])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_padding_within_is_padding_before(size, kernel):
+    from timm.layers.conv2d_same import Conv2dSame
+
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        Conv2dSame(4, 8, kernel, 2), nn.ReLU(), Conv2dSame(8, 8, 3, 2, groups=8)
+    )
+    x = torch.randn(2, 4, *size)
+    wanted = network(x)
+    found = pad_within(network)
+    assert not any(isinstance(module, Conv2dSame) for module in found)
+    torch.testing.assert_close(found(x), wanted)
 
 
 def test_its_weights_are_trained_ones():

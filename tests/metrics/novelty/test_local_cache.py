@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from novum.core.cache import cache_folder
-from novum.metrics.novelty import local_copies, overlap
+from novum.metrics.novelty import descriptor_index, local_copies, overlap
 from novum.metrics.novelty.local_cache import as_arrays, stored_features
 from novum.metrics.novelty.local_features import extract_local_features
 from novum.metrics.novelty.pool import pool_of_items
@@ -44,6 +44,16 @@ def test_a_second_detector_extracts_nothing_and_finds_the_same(images, monkeypat
     second = detect(images).search(images[:4].flip(-1))
     for a, b in zip(first, second, strict=True):
         assert not isinstance(a, torch.Tensor) or torch.equal(a, b)
+
+
+def test_a_kept_index_is_searched_in_as_many_lists_as_now(images, monkeypatch):
+    monkeypatch.setattr(descriptor_index, "PER_LIST", 10)  # images this few have several lists
+    detect(images)
+    for probes in (1, 3):
+        monkeypatch.setattr(descriptor_index, "PROBES", probes)
+        detector = detect(images)
+        assert detector.index._resident.index.nprobe == probes
+        assert detector.search(images[:4]).items[:, 0].tolist() == [0, 1, 2, 3]
 
 
 def test_other_pixels_have_another_entry(images):

@@ -516,27 +516,18 @@ def _uncovered(spans: list[tuple[int, int]]) -> list[float]:
 
 
 def _densest(pieces: list[_Run], bits: list[float]) -> tuple[int, int]:
-    """Range of the runs in a row that have the most bits, less those of gaps and other diagonals.
+    """Range of the runs in a row that have the most bits, less those of gaps.
 
-    To go to another diagonal than that of the run before, or of the best one, costs as many bits as
-    say how far it is.
+    Another diagonal costs no more: bits are those of a run anywhere in its window.
     """
     diagonals = [p.place - p.start for p in pieces]
     own = diagonals[bits.index(max(bits))]
     best, low_best, high_best, total, low, reached = -math.inf, 0, 1, 0.0, 0, 0
-    before = diagonals[0]
-    for i, (piece, diagonal, more) in enumerate(zip(pieces, diagonals, bits, strict=True)):
-        start = piece.start
-        total -= GAP_BITS * max(start - reached, 0)
+    for i, (piece, more) in enumerate(zip(pieces, bits, strict=True)):
+        total -= GAP_BITS * max(piece.start - reached, 0)
         if i == 0 or total <= 0:
-            total, low, reached = more, i, start + piece.length
-        else:
-            moved = min(abs(diagonal - before), abs(diagonal - own))
-            total, reached = (
-                total + (more - math.log2(1 + moved)),
-                max(reached, start + piece.length),
-            )
-        before = diagonal
+            total, low, reached = 0.0, i, 0
+        total, reached = total + more, max(reached, piece.start + piece.length)
         if total > best:
             best, low_best, high_best = total, low, i + 1
 

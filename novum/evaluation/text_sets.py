@@ -102,16 +102,20 @@ def open_texts(options: Request) -> Texts:
     where, samples = open_samples(given, options, places)
     if callable(getattr(given, "sample_text", None)):
         seen = int(getattr(given, "tokens_seen", 0))
-    if (size := sum(map(len, samples.texts))) < LEAST:
-        without = say_omissions(samples.left_out)
-        raise InputError(
-            f"{where} holds {size} characters: at least {LEAST} are needed, and 100,000"
-            " tell more" + (f" (left out: {without})" if without else "")
-        )
+    _require_characters(where, samples.texts, samples.left_out)
     named = {"samples": where} | named
     train, heldout = train.as_characters(), heldout and heldout.as_characters()
     generator = None if isinstance(given, str) else given
     return Texts(samples.texts, train, heldout, named, seen, *samples[1:], generator)
+
+
+def _require_characters(where: str, texts: Iterable[str], left_out: Sequence[Omission]) -> None:
+    if (size := sum(map(len, texts))) < LEAST:
+        without = say_omissions(left_out)
+        raise InputError(
+            f"{where} holds {size} characters: at least {LEAST} are needed, and 100,000"
+            " tell more" + (f" (left out: {without})" if without else "")
+        )
 
 
 def open_samples(given: Any, options: Request, places: Places) -> tuple[str, Samples]:
@@ -185,8 +189,10 @@ def open_benchmark(options: Request, places: Places) -> Texts:
     train, heldout = (open_source(x, places) for x in (options.train, options.heldout))
     texts = [heldout.text(start, stop) for _, start, stop in heldout.documents()]
     names = [name for name, *_ in heldout.documents()]
+    where = place_of(options.heldout, "heldout")
+    _require_characters(where, texts, heldout.left_out)
     named = {
-        "samples": place_of(options.heldout, "heldout"),
+        "samples": where,
         "train": place_of(options.train, "train"),
     }
     return Texts(texts, train, None, named, 0, names, heldout.left_out)

@@ -133,12 +133,16 @@ def _account(report: Report) -> str:
     if not own:
         return (
             "no passage stands in the training text, altered or not, but what chance or set"
-            f" phrases give; the longest word for word has {longest:,} characters."
+            f" phrases give; the longest word for word has {_characters(longest)}."
         )
     return (
         f"{_passages(own)} in common with the training text; the longest word for word has"
-        f" {longest:,} characters."
+        f" {_characters(longest)}."
     )
+
+
+def _characters(count: int) -> str:
+    return f"{count:,} character{'s' * (count != 1)}"
 
 
 def _shares(report: Report) -> str:
@@ -150,8 +154,8 @@ def _shares(report: Report) -> str:
         return f"{words}."
     longest = int(_value(report, "longest_copy_heldout", "verbatim") or 0)
     return (
-        f"{words}; in held-out text {usual:.2%}, and its longest word for word has {longest:,}"
-        " characters."
+        f"{words}; in held-out text {usual:.2%}, and its longest word for word has"
+        f" {_characters(longest)}."
     )
 
 

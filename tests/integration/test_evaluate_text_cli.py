@@ -248,6 +248,7 @@ def test_heldout_documents_that_stand_in_training_are_named(texts, capsys):
         "wrapped.txt": " ".join(train[20_000:23_000].upper().split()),
         "partly.txt": train[30_000:31_000] + chain(2000, seed=40),
         "fresh.txt": chain(3000, seed=41),
+        "short.txt": "a word",
     }
     for name, text in documents.items():
         (folder / name).write_text(text)
@@ -255,7 +256,10 @@ def test_heldout_documents_that_stand_in_training_are_named(texts, capsys):
     report = json.loads(Path("evaluation/report.json").read_text())
     found = {c["document"]: c["how"] for c in report["contamination"]}
     assert found == {"exact.txt": "exactly", "wrapped.txt": "nearly", "partly.txt": "partly"}
-    assert report["verdict"].startswith("Held-out text stands in training text: 3 of 4 documents")
+    assert report["verdict"].startswith(
+        "Held-out text stands in training text: 3 of 5 documents: 1 exactly, 1 nearly, 1 partly."
+        " 1 of them with fewer than 50 characters: too few to tell."
+    )
     page = read(Path("evaluation/report.html").read_text(encoding="utf-8"))
     assert "Documents that stand in training text" in page.sections
     assert "wrapped.txt: " in capsys.readouterr().out

@@ -13,9 +13,9 @@ ones. Passages most of which ten documents or held-out text have are not planted
 tell whose they are. Both are counted.
 `exhaustive` compares each window with every place of the training text, word by word, without an
 index: its time grows with the training text.
-Install the peers with `pip install datasketch rensa infini-gram`, and text-dedup, whose pins exclude
-ours, with `pip install --no-deps text-dedup` and what it imports; those not there are left out.
-infini-gram knows exact passages alone: a window has the score of its longest one, in letters.
+Install the peers with `pip install datasketch rensa infini-gram`, and text-dedup, whose pins
+exclude ours, with `pip install --no-deps text-dedup` and what it imports; those not there are left
+out. infini-gram knows exact passages alone: a window has the score of its longest one, in letters.
 """
 
 import argparse

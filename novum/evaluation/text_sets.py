@@ -99,18 +99,21 @@ def open_texts(options: Request) -> Texts:
     if not isinstance(given, str):
         places = places.of_vocabulary(getattr(given, "vocabulary", None))
     train, heldout, named = open_references(options, known, places)
+    for name, source in (("train", train), ("heldout", heldout)):
+        if source is not None:
+            _require_characters(named[name], len(source), source.left_out)
     where, samples = open_samples(given, options, places)
     if callable(getattr(given, "sample_text", None)):
         seen = int(getattr(given, "tokens_seen", 0))
-    _require_characters(where, samples.texts, samples.left_out)
+    _require_characters(where, sum(map(len, samples.texts)), samples.left_out)
     named = {"samples": where} | named
     train, heldout = train.as_characters(), heldout and heldout.as_characters()
     generator = None if isinstance(given, str) else given
     return Texts(samples.texts, train, heldout, named, seen, *samples[1:], generator)
 
 
-def _require_characters(where: str, texts: Iterable[str], left_out: Sequence[Omission]) -> None:
-    if (size := sum(map(len, texts))) < LEAST:
+def _require_characters(where: str, size: int, left_out: Sequence[Omission]) -> None:
+    if size < LEAST:
         without = say_omissions(left_out)
         raise InputError(
             f"{where} holds {size} characters: at least {LEAST} are needed, and 100,000"
@@ -190,7 +193,7 @@ def open_benchmark(options: Request, places: Places) -> Texts:
     texts = [heldout.text(start, stop) for _, start, stop in heldout.documents()]
     names = [name for name, *_ in heldout.documents()]
     where = place_of(options.heldout, "heldout")
-    _require_characters(where, texts, heldout.left_out)
+    _require_characters(where, len(heldout), heldout.left_out)
     named = {
         "samples": where,
         "train": place_of(options.train, "train"),

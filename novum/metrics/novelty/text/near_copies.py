@@ -34,7 +34,7 @@ AT_ONCE = 64  # pairs of windows that are looked at between two looks at what is
 GAP_BITS = 0.1  # a token between two runs of a passage
 NEIGHBOURS = 20_000  # tokens around a passage of a single document that go with it
 REPEATED = 1.3  # times as long as its source, from which a passage has it more than once
-STRAY_BITS, STRAY = 10.0, 40  # bits, tokens off the best diagonal: of runs no passage ends with
+STRAY_BITS, STRAY = 10.0, 40  # bits of a run that may end a passage so far off the best diagonal
 NONE = -99.0  # score of a window that shares nothing
 
 Ints = NDArray[np.int64]
@@ -532,7 +532,8 @@ def _densest(pieces: list[_Run], bits: list[float]) -> tuple[int, int]:
             best, low_best, high_best = total, low, i + 1
 
     def stray(i: int) -> bool:
-        return bits[i] < STRAY_BITS and abs(diagonals[i] - own) > STRAY
+        moved = abs(diagonals[i] - own)
+        return bits[i] < (STRAY_BITS if moved > STRAY else math.log2(1 + moved))
 
     while high_best - low_best > 1 and stray(high_best - 1):
         high_best -= 1

@@ -1,4 +1,4 @@
-"""Recall of altered copies of text: ours, containment of n-grams, and MinHash of datasketch, rensa.
+"""Recall of altered copies of text: ours, and containment of n-grams, MinHash, comparison of all.
 
     python benchmarks/text_copy_detection.py --train train.txt --heldout heldout.txt
 
@@ -11,12 +11,18 @@ are a document each. Held-out documents that share a tenth of their n-grams with
 (another version, a page of the same manual) are left out: 1% of alarms at copies would be no false
 ones. Passages most of which ten documents or held-out text have are not planted, since nobody can
 tell whose they are. Both are counted.
-Install the peers with `pip install datasketch rensa`; those that are not there are left out.
+`exhaustive` compares each window with every place of the training text, word by word, without an
+index: its time grows with the training text.
+Install the peers with `pip install datasketch rensa infini-gram`, and text-dedup, whose pins
+exclude ours, with `pip install --no-deps text-dedup` and what it imports; those not there are left
+out. infini-gram knows exact passages alone: a window has the score of its longest one, in letters.
 """
 
 import argparse
 import importlib.util
+import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -37,6 +43,7 @@ from novum.metrics.novelty.text.text_power import CODE_SHARE, CODE_SIGNS
 COPIES, LENGTH, GRAM = 20, 300, 12
 RELATED = 0.1  # of a held-out document's n-grams that one training document has
 SHARED = 0.5  # of a passage's n-grams: with its source, or with so much else that none is it
+PHRASE = 4  # words
 SIZE = 500  # characters of a window of the peers, half of it to the next
 PERMUTATIONS = 256
 
@@ -147,6 +154,62 @@ def by_rensa(train: list[str], heldout: list[str]) -> Detector:
     return _by_signatures(train, signature, index)
 
 
+def by_text_dedup(train: list[str], heldout: list[str]) -> Detector:
+    """Bands of a MinHash of n-grams of three words that a window has in common with another."""
+    from text_dedup.minhash import embed_func
+    from text_dedup.utils import optimal_param, xxh3_32hash
+
+    bands, rows = optimal_param(0.1, PERMUTATIONS)
+    prime, chance = np.uint64((1 << 61) - 1), np.random.RandomState(42)
+    shuffles = [chance.randint(low, prime, PERMUTATIONS, np.uint64) for low in (1, 0)]
+
+    def signature(part: str) -> list[bytes]:
+        return embed_func(
+            part, 0, num_perm=PERMUTATIONS, ngram_size=3, min_length=0, permutations=shuffles,
+            hashranges=[(i * rows, (i + 1) * rows) for i in range(bands)], hash_func=xxh3_32hash,
+            dtype=np.uint64, max_hash=np.uint64((1 << 32) - 1), modulo_prime=prime,
+        )["__signatures__"]  # fmt: skip
+
+    places: dict[tuple[int, bytes], list[int]] = {}
+    for start, part in windows("".join(train)):
+        for key in enumerate(signature(part)):
+            places.setdefault(key, []).append(start)
+
+    def score(part: str) -> tuple[float, int]:
+        own = Counter(at for key in enumerate(signature(part)) for at in places.get(key, []))
+        best, count = max(own.items(), key=lambda item: item[1], default=(-1, 0))
+        return float(count), best
+
+    return _by_windows(score)
+
+
+def by_infini_gram(train: list[str], heldout: list[str]) -> Detector:
+    """The longest passage of a window that stands in training text, letter by letter."""
+    from infini_gram.engine import InfiniGramEngine
+
+    known = fold(normalise(code_points("".join(train))))
+    text = known.codes.tobytes().decode("utf-32-le")
+    folder = tempfile.mkdtemp()
+    Path(folder, "tokenized.0").write_bytes(b"\xff" + text.encode())
+    Path(folder, "offset.0").write_bytes(bytes(8))
+    flags = ("--data_dir", folder, "--save_dir", folder, "--token_dtype", "u8", "--mem", "2")
+    module = [sys.executable, "-m", "infini_gram.indexing", "--cpus", "1", "--ulimit", "1024"]
+    subprocess.run([*module, *flags], check=True, capture_output=True)
+    engine = InfiniGramEngine(folder, eos_token_id=0, vocab_size=255, token_dtype="u8")
+
+    def score(part: str) -> tuple[float, int]:
+        own, best = letters(part), ""
+        for start in range(len(own)):
+            while start + len(best) < len(own):
+                longer = own[start : start + len(best) + 1]
+                if not engine.find([*longer.encode()])["cnt"]:
+                    break
+                best = longer
+        return float(len(best)), int(known.origin[text.find(best)])
+
+    return _by_windows(score)
+
+
 def _by_signatures(train: list[str], signature: Callable[[str], Any], index: Any) -> Detector:
     """Windows of training text in an LSH index, scored by the Jaccard similarity of signatures."""
     known = {start: signature(part) for start, part in windows("".join(train))}
@@ -160,6 +223,45 @@ def _by_signatures(train: list[str], signature: Callable[[str], Any], index: Any
         return (float(own.jaccard(known[best])), int(best)) if best != -1 else (0.0, -1)
 
     return _by_windows(score)
+
+
+def exhaustive(train: list[str], heldout: list[str]) -> Detector:
+    """Bits of the words that a window has in common with a place, each as far in as there.
+
+    Words of phrases that ten documents or held-out text have count for nothing.
+    """
+    found = list(WORD.finditer("".join(train)))
+    numbers: dict[str, int] = {}
+    own = np.array([numbers.setdefault(m[0].lower(), len(numbers)) for m in found])
+    order, counts = np.argsort(own, kind="stable"), np.bincount(own)
+    edges, bits = np.append(0, np.cumsum(counts)), -np.log2(counts / len(own))
+    documents = Counter(phrase for text in train for phrase in set(_phrases(_words(text))))
+    common = {phrase for phrase, count in documents.items() if count >= BOILERPLATE}
+    common = common.union(*(_phrases(_words(text)) for text in heldout))
+
+    def score(part: str) -> tuple[float, int]:
+        words = _words(part)
+        size = len(words)
+        total = np.zeros(len(own) + size)  # by where the window would begin, plus its size
+        free = np.ones(size, bool)
+        for i, phrase in enumerate(_phrases(words)):
+            free[i : i + PHRASE] &= phrase not in common
+        for i in np.flatnonzero(free).tolist():
+            number = numbers.get(words[i])
+            if number is not None:
+                total[order[edges[number] : edges[number + 1]] - i + size] += bits[number]
+        best = int(total.argmax())
+        return float(total[best]), found[min(max(best - size, 0), len(found) - 1)].start()
+
+    return _by_windows(score)
+
+
+def _words(text: str) -> list[str]:
+    return [m[0].lower() for m in WORD.finditer(text)]
+
+
+def _phrases(words: list[str]) -> list[tuple[str, ...]]:
+    return [tuple(words[i : i + PHRASE]) for i in range(len(words) - PHRASE + 1)]
 
 
 def _by_windows(score: Callable[[str], tuple[float, int]]) -> Detector:
@@ -178,6 +280,15 @@ DETECTORS = {
     "containment": containment,
     "datasketch": by_datasketch,
     "rensa": by_rensa,
+    "text-dedup": by_text_dedup,
+    "infini-gram": by_infini_gram,
+    "exhaustive": exhaustive,
+}
+PEERS = {
+    "datasketch": "datasketch",
+    "rensa": "rensa",
+    "text-dedup": "text_dedup",
+    "infini-gram": "infini_gram",
 }
 
 
@@ -240,7 +351,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--heldout", type=Path, required=True)
-    parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=[*DETECTORS])
+    parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=[*DETECTORS][:-1])
     parser.add_argument("--alterations", nargs="+")
     parser.add_argument("--output")
     args = parser.parse_args()
@@ -252,8 +363,7 @@ def main() -> None:
     planter = Planter(train, pool)
     code = is_code(planter.train)
     names = args.alterations or [n for n in ALTERATIONS if code or n != NAMES_REPLACED]
-    known = [n for n in args.detectors if n not in ("datasketch", "rensa")
-             or importlib.util.find_spec(n)]  # fmt: skip
+    known = [n for n in args.detectors if n not in PEERS or importlib.util.find_spec(PEERS[n])]
     rows = {name: {"alteration": name} for name in [*names, "threshold", "MB/s", "index s"]}
     for label in known:
         begin = time.perf_counter()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from novum.evaluation.text_sets import LEAST
 from novum.metrics.novelty.text import JudgedTexts
 from novum.report.model import Contaminated, Finding, Verdict
 
@@ -45,15 +46,19 @@ def contaminated(judged: JudgedTexts, names: Sequence[str]) -> list[Contaminated
     return sorted(found, key=lambda c: -c.share)
 
 
-def contamination_verdict(found: Sequence[Contaminated], documents: int) -> Verdict:
+def contamination_verdict(found: Sequence[Contaminated], texts: Sequence[str]) -> Verdict:
     """The verdict on held-out documents."""
+    documents = f"{len(texts):,} document{'s' * (len(texts) != 1)}"
+    short = sum(len(text) < LEAST for text in texts)
+    untold = (f"{short:,} of them with fewer than {LEAST} characters: too few to tell.",)
+    untold = untold if short else ()
     if not found:
-        details = (f"none of {documents:,} documents stands in training text by {PARTLY:.0%}.",)
+        details = (f"none of {documents} stands in training text by {PARTLY:.0%}.", *untold)
         headline = "No held-out document stands in training text"
         return Verdict(Finding.NONE_FOUND, headline, details)
     counts = {how: sum(c.how == how for c in found) for how in ("exactly", "nearly", "partly")}
     words = ", ".join(f"{n:,} {how}" for how, n in counts.items() if n)
-    details = (f"{len(found):,} of {documents:,} documents: {words}.",)
+    details = (f"{len(found):,} of {documents}: {words}.", *untold)
     return Verdict(
         Finding.COPYING, "Held-out text stands in training text", details, next=f"Next: {LOOK}."
     )

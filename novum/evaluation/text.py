@@ -63,7 +63,7 @@ def evaluate_texts(options: Request) -> Report:
     report.verdict = text_verdict(report)
     if options.contamination:
         report.contamination = contaminated(judged, texts.sample_names)
-        report.verdict = contamination_verdict(report.contamination, len(texts.samples))
+        report.verdict = contamination_verdict(report.contamination, texts.samples)
         for found in report.contamination[:MOST_LISTED]:
             options.say(f"{found.document}: {found.share:.0%} {found.how} in training")
     add_text_reviews(report, options.output, texts.samples, texts.train)
@@ -130,11 +130,12 @@ def in_vocabulary(text: TextSource, vocabulary: Vocabulary) -> Tokens:
 
 def notes(texts: Texts, judged: JudgedTexts) -> list[str]:
     found = []
-    unknown = texts.train.vocabulary.unknown("".join(texts.samples))
+    unknown = texts.train.vocabulary.unknown("".join(texts.samples).replace("\r\n", "\n"))
     if unknown:
+        several = "s of the samples are" if len(unknown) > 1 else " of the samples is"
         found.append(
-            f"{len(unknown)} different characters of the samples are not in the training text, such"
-            f" as {unknown[:10]!r}; texts are compared in normal forms, and passages go on beyond"
+            f"{len(unknown)} character{several} not in the training text, such as"
+            f" {unknown[:10]!r}; texts are compared in normal forms, and passages go on beyond"
             " such characters."
         )
     if judged.judgement.train_repeated >= REPEATED:

@@ -99,19 +99,26 @@ def open_texts(options: Request) -> Texts:
     if not isinstance(given, str):
         places = places.of_vocabulary(getattr(given, "vocabulary", None))
     train, heldout, named = open_references(options, known, places)
+    for name, source in (("train", train), ("heldout", heldout)):
+        if source is not None:
+            _require_characters(named[name], len(source), source.left_out)
     where, samples = open_samples(given, options, places)
     if callable(getattr(given, "sample_text", None)):
         seen = int(getattr(given, "tokens_seen", 0))
-    if (size := sum(map(len, samples.texts))) < LEAST:
-        without = say_omissions(samples.left_out)
-        raise InputError(
-            f"{where} holds {size} characters: at least {LEAST} are needed, and 100,000"
-            " tell more" + (f" (left out: {without})" if without else "")
-        )
+    _require_characters(where, sum(map(len, samples.texts)), samples.left_out)
     named = {"samples": where} | named
     train, heldout = train.as_characters(), heldout and heldout.as_characters()
     generator = None if isinstance(given, str) else given
     return Texts(samples.texts, train, heldout, named, seen, *samples[1:], generator)
+
+
+def _require_characters(where: str, size: int, left_out: Sequence[Omission]) -> None:
+    if size < LEAST:
+        without = say_omissions(left_out)
+        raise InputError(
+            f"{where} holds {size} characters: at least {LEAST} are needed, and 100,000"
+            " tell more" + (f" (left out: {without})" if without else "")
+        )
 
 
 def open_samples(given: Any, options: Request, places: Places) -> tuple[str, Samples]:
@@ -185,8 +192,10 @@ def open_benchmark(options: Request, places: Places) -> Texts:
     train, heldout = (open_source(x, places) for x in (options.train, options.heldout))
     texts = [heldout.text(start, stop) for _, start, stop in heldout.documents()]
     names = [name for name, *_ in heldout.documents()]
+    where = place_of(options.heldout, "heldout")
+    _require_characters(where, len(heldout), heldout.left_out)
     named = {
-        "samples": place_of(options.heldout, "heldout"),
+        "samples": where,
         "train": place_of(options.train, "train"),
     }
     return Texts(texts, train, None, named, 0, names, heldout.left_out)

@@ -11,6 +11,7 @@ from novum.report.model import Estimate, Finding, Passage, Recall, Report, Verdi
 HARDLY_CHANCE = 0.01  # p-value below which samples are said to favour training data
 ANOTHER_KIND = 0.01  # p-value below which held-out text is said to differ from training text
 SHARED = 0.02  # share of held-out text in training text from which the verdict says so
+MOSTLY = 0.5  # share from which held-out text tells nothing
 SEEN, UNSEEN = 0.8, 0.5  # recall from which alterations count as seen, and below which as missed
 LOOK = "look at the passages below, then train with more data, fewer repeats of it or fewer steps"
 
@@ -49,6 +50,10 @@ def _finding(report: Report) -> tuple[Finding, str, tuple[str, ...], str]:
     if facts or _in_excess(report) or _is_drawn(report):
         details = (f"{_copying(report, facts, named)}.", *rest)
         return Finding.COPYING, "Copying found", details, LOOK
+    if (_value(report, "copied_share_heldout") or 0.0) >= MOSTLY:
+        reason = "most of the held-out text stands in training text, and hides copies of that."
+        todo = "hold out text that was not trained on"
+        return Finding.CANNOT_JUDGE, "Copying was not judged", (reason, *rest), todo
     if any(p.is_copy for p in report.passages):
         headline = "Passages of training text, but no more than chance may give"
         todo = "look at the passages below; judge more samples, against more held-out text"
@@ -133,12 +138,16 @@ def _account(report: Report) -> str:
     if not own:
         return (
             "no passage stands in the training text, altered or not, but what chance or set"
-            f" phrases give; the longest word for word has {longest:,} characters."
+            f" phrases give; the longest word for word has {_characters(longest)}."
         )
     return (
         f"{_passages(own)} in common with the training text; the longest word for word has"
-        f" {longest:,} characters."
+        f" {_characters(longest)}."
     )
+
+
+def _characters(count: int) -> str:
+    return f"{count:,} character{'s' * (count != 1)}"
 
 
 def _shares(report: Report) -> str:
@@ -150,8 +159,8 @@ def _shares(report: Report) -> str:
         return f"{words}."
     longest = int(_value(report, "longest_copy_heldout", "verbatim") or 0)
     return (
-        f"{words}; in held-out text {usual:.2%}, and its longest word for word has {longest:,}"
-        " characters."
+        f"{words}; in held-out text {usual:.2%}, and its longest word for word has"
+        f" {_characters(longest)}."
     )
 
 

@@ -59,6 +59,16 @@ def test_fresh_text_is_not_called_a_copy(texts, capsys):
     assert "held-out text" in out and "images" not in out
 
 
+def test_heldout_text_that_is_training_text_allows_no_judgement(texts):
+    Path("copy.txt").write_text(Path("train.txt").read_text())
+    Path("recited.txt").write_text(Path("train.txt").read_text()[5000:9000])
+    with pytest.raises(SystemExit) as exit_:
+        evaluate("--samples", "recited.txt", "--fail-on-copying", heldout="copy.txt")
+    assert exit_.value.code == 4
+    report = json.loads(Path("evaluation/report.json").read_text())
+    assert report["verdict"].startswith("Copying was not judged: most of the held-out text stands")
+
+
 def test_planted_copies_are_found_with_their_offsets(texts):
     with pytest.raises(SystemExit) as exit_:
         evaluate("--samples", "copies.txt", "--fail-on-copying")
@@ -172,6 +182,8 @@ def test_two_reports_are_compared(texts, capsys):
         (("--samples", "empty.txt"), "empty.txt is empty: give a text"),
         (("--samples", "signs.txt"), "no letter or digit among them"),
         (("--samples", "short.txt"), "short.txt holds 5 characters: at least 50 are needed"),
+        (("--samples", "fresh.txt", "--train", "short.txt"), "short.txt holds 5 characters"),
+        (("--samples", "fresh.txt", "--heldout", "short.txt"), "short.txt holds 5 characters"),
         (("--samples", "binary.txt"), "binary.txt is a binary file"),
         (("--samples", "latin.txt"), "latin.txt is not utf-8 text: byte 0xe9 at offset 60"),
         (("--samples", "fresh.txt", "--train", "binary.txt"), "binary.txt is a binary file"),
@@ -248,6 +260,7 @@ def test_heldout_documents_that_stand_in_training_are_named(texts, capsys):
         "wrapped.txt": " ".join(train[20_000:23_000].upper().split()),
         "partly.txt": train[30_000:31_000] + chain(2000, seed=40),
         "fresh.txt": chain(3000, seed=41),
+        "short.txt": "a word",
     }
     for name, text in documents.items():
         (folder / name).write_text(text)
@@ -255,7 +268,10 @@ def test_heldout_documents_that_stand_in_training_are_named(texts, capsys):
     report = json.loads(Path("evaluation/report.json").read_text())
     found = {c["document"]: c["how"] for c in report["contamination"]}
     assert found == {"exact.txt": "exactly", "wrapped.txt": "nearly", "partly.txt": "partly"}
-    assert report["verdict"].startswith("Held-out text stands in training text: 3 of 4 documents")
+    assert report["verdict"].startswith(
+        "Held-out text stands in training text: 3 of 5 documents: 1 exactly, 1 nearly, 1 partly."
+        " 1 of them with fewer than 50 characters: too few to tell."
+    )
     page = read(Path("evaluation/report.html").read_text(encoding="utf-8"))
     assert "Documents that stand in training text" in page.sections
     assert "wrapped.txt: " in capsys.readouterr().out

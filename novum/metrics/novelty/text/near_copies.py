@@ -34,7 +34,7 @@ AT_ONCE = 64  # pairs of windows that are looked at between two looks at what is
 GAP_BITS = 0.1  # a token between two runs of a passage
 NEIGHBOURS = 20_000  # tokens around a passage of a single document that go with it
 REPEATED = 1.3  # times as long as its source, from which a passage has it more than once
-STRAY_BITS, STRAY = 10.0, 40  # bits, tokens off the best diagonal: of runs no passage ends with
+STRAY_BITS, STRAY = 10.0, 40  # bits of a run that may end a passage so far off the best diagonal
 NONE = -99.0  # score of a window that shares nothing
 
 Ints = NDArray[np.int64]
@@ -516,32 +516,24 @@ def _uncovered(spans: list[tuple[int, int]]) -> list[float]:
 
 
 def _densest(pieces: list[_Run], bits: list[float]) -> tuple[int, int]:
-    """Range of the runs in a row that have the most bits, less those of gaps and other diagonals.
+    """Range of the runs in a row that have the most bits, less those of gaps.
 
-    To go to another diagonal than that of the run before, or of the best one, costs as many bits as
-    say how far it is.
+    Another diagonal costs no more: bits are those of a run anywhere in its window.
     """
     diagonals = [p.place - p.start for p in pieces]
     own = diagonals[bits.index(max(bits))]
     best, low_best, high_best, total, low, reached = -math.inf, 0, 1, 0.0, 0, 0
-    before = diagonals[0]
-    for i, (piece, diagonal, more) in enumerate(zip(pieces, diagonals, bits, strict=True)):
-        start = piece.start
-        total -= GAP_BITS * max(start - reached, 0)
+    for i, (piece, more) in enumerate(zip(pieces, bits, strict=True)):
+        total -= GAP_BITS * max(piece.start - reached, 0)
         if i == 0 or total <= 0:
-            total, low, reached = more, i, start + piece.length
-        else:
-            moved = min(abs(diagonal - before), abs(diagonal - own))
-            total, reached = (
-                total + (more - math.log2(1 + moved)),
-                max(reached, start + piece.length),
-            )
-        before = diagonal
+            total, low, reached = 0.0, i, 0
+        total, reached = total + more, max(reached, piece.start + piece.length)
         if total > best:
             best, low_best, high_best = total, low, i + 1
 
     def stray(i: int) -> bool:
-        return bits[i] < STRAY_BITS and abs(diagonals[i] - own) > STRAY
+        moved = abs(diagonals[i] - own)
+        return bits[i] < (STRAY_BITS if moved > STRAY else math.log2(1 + moved))
 
     while high_best - low_best > 1 and stray(high_best - 1):
         high_best -= 1

@@ -5,7 +5,7 @@ import pytest
 
 from novum.core.vocabulary import code_points
 from novum.datamodules.sources.corpus import TextSource
-from novum.metrics.novelty.text import TextReferences, judge_text
+from novum.metrics.novelty.text import TextReferences, judge_text, near_copies
 from novum.metrics.novelty.text.normal_form import fold, normalise
 from novum.metrics.novelty.text.planted_edits import (
     ALTERATIONS,
@@ -54,6 +54,14 @@ def test_an_altered_passage_is_named_with_its_source(references, name):
     assert all(any(c.is_fact or c.q <= 0.1 for c in copies) for copies in named)
     assert sum(any(c.is_fact for c in copies) for copies in named) >= 5
     assert all(any(overlapping([c], *s, 300) for s in spans) for c in found.copies)
+
+
+def test_farther_pieces_count_as_much_but_not_at_the_ends():
+    """Each has paid for its place in the window."""
+    places = (330, 0, 350, 20, 340, 60)
+    runs = [near_copies._Run(40 * i, p, 12, 10.5, 10.5, 1, False) for i, p in enumerate(places)]
+    assert near_copies._densest(runs, [10.5] * 6) == (0, 6)
+    assert near_copies._densest(runs, [1.0, 10.5, 20.0, 10.5, 10.5, 9.5]) == (1, 5)
 
 
 @pytest.mark.parametrize("alter", [str.upper, lambda t: t.replace("\n", "\r\n"), lambda t: t])

@@ -7,6 +7,7 @@ import difflib
 import importlib
 import os
 import re
+import select
 import signal
 import sys
 import threading
@@ -29,6 +30,7 @@ from novum.core.run_record import novum_version
 EXIT_REQUIREMENT = 5
 EXIT_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: run me again
 EXIT_INTERRUPTED = 130
+EXIT_UNREAD = 141  # as a shell has it of a program that SIGPIPE ended
 STOPS = ("SIGINT", "SIGTERM", "SIGUSR1")
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SHELLS = ("bash", "zsh", "tcsh")
@@ -81,6 +83,13 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def path(text: str) -> Path:
+    """The path that an option names; an empty one would be the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty: give a path")
+    return Path(text)
+
+
 class PrintCompletion(argparse.Action):
     """Prints completion for a shell; needs the package shtab."""
 
@@ -131,6 +140,10 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"{program_name()}: interrupted", file=sys.stderr)
         raise SystemExit(EXIT_INTERRUPTED) from None
+    except BrokenPipeError:
+        if not _unread():
+            raise
+        raise SystemExit(EXIT_UNREAD) from None
     except Exception as error:
         if full_disk(error):
             stop(program_name(), f"{full_disk(error)}: make room, then run it again")
@@ -146,6 +159,20 @@ def one_line_errors() -> Iterator[None]:
         raise
     finally:
         threading.excepthook = before
+
+
+def _unread() -> bool:
+    """True if nobody reads stdout any more, as after `| head`; what is left of it is dropped."""
+    try:
+        number = sys.stdout.fileno()
+    except (OSError, ValueError):  # no file
+        return False
+    ends = select.poll()
+    ends.register(number, select.POLLOUT)
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in ends.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return True
 
 
 def lost_process(error: BaseException) -> str:

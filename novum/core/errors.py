@@ -52,6 +52,13 @@ class RankError(NovumError, TimeoutError):
     """A process of a distributed job that died or did not answer in time."""
 
 
+def check_at_least(limit: float, **values: float) -> None:
+    """InputError in one line that names the first value below the limit."""
+    for name, value in values.items():
+        if value < limit:
+            raise InputError(f"{name} is {value}: it must be at least {limit}")
+
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

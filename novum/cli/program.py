@@ -20,8 +20,8 @@ from novum.core.errors import (
     EXIT_BAD_INPUT,
     EXIT_BUG,
     NovumError,
-    first_line,
     full_disk,
+    not_enough_memory,
     out_of_memory,
     printable,
 )
@@ -154,8 +154,7 @@ def one_line_errors() -> Iterator[None]:
         if isinstance(error, RuntimeError) and (message := lost_process(error)):
             stop(program_name(), message, EXIT_BUG)
         if isinstance(error, MemoryError | RuntimeError) and out_of_memory(error):
-            short = f"not enough memory ({first_line(error)}): lower a size or a number"
-            stop(program_name(), short)
+            stop(program_name(), not_enough_memory(error))
         raise
     finally:
         threading.excepthook = before

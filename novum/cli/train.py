@@ -255,6 +255,13 @@ def _name_loggers(arguments: list[str]) -> None:
         if option in ("--trainer.logger", "--trainer.logger+"):
             names = [x.strip(" '\"") for x in arguments[i + 1].strip("[]").split(",")]
             known = [LOGGERS.get(name.lower().removesuffix("logger"), "") for name in names]
+            if len(known) > 1 and LOGGERS["none"] in known:
+                stop(program_name(), f"{option} {arguments[i + 1]}: none stands alone")
+            if not any(names):
+                meant = ", ".join(LOGGERS)
+                stop(
+                    program_name(), f"{option} has no name: give one of {meant}, or a list of them"
+                )
             if not all(known):
                 continue
             if option.endswith("+") or len(known) > 1:

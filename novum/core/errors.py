@@ -5,6 +5,7 @@ and keeps its traceback.
 """
 
 import errno
+import re
 from typing import ClassVar
 
 EXIT_BUG = 1
@@ -74,6 +75,13 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(
         words in str(error) for words in ("can't allocate memory", "out of memory")
     )
+
+
+def not_enough_memory(error: BaseException) -> str:
+    """One line about such an error; torch's begins with a place in its own source."""
+    asked = re.search(r"tried to allocate (\d+) bytes", str(error))
+    what = f"{int(asked[1]) / 1e9:,.1f} GB at once" if asked else first_line(error)
+    return f"not enough memory ({what}): lower a size or a number"
 
 
 def first_line(error: BaseException) -> str:

@@ -295,6 +295,21 @@ def test_a_file_that_is_no_config_is_one_line(fails, tmp_path, text, says):
         ("--config=dcgan_digits", "--model.init_args.generator.init_args.latent_dim=0"),
         "latent_dim is 0: it must be at least 1",
     ),
+    (
+        ("--config=dcgan_digits", "--model.init_args.generator.init_args.image_size=64"),
+        "model.generator.image_size is 64, but it is the data that says it (16)",
+    ),
+    (
+        ("--config=char_lstm_stdlib", "--model.init_args.network.init_args.vocab_size=99"),
+        "model.network.vocab_size is 99, but it is the data that says it",
+    ),
+    (
+        ("--config=dcgan_digits", "--model.init_args.generator.init_args.latent_dim=2000000000"),
+        "not enough memory (",
+    ),
+    (("--config=dcgan_digits", "--trainer.precision=16-true"), "give 16-mixed, bf16-mixed"),
+    (("--config=dcgan_digits", "--trainer.logger", "[csv,none]"), "none stands alone"),
+    (("--config=dcgan_digits", "--trainer.logger="), "give one of tensorboard, wandb"),
 ])  # fmt: skip
 def test_slips_with_fit_are_one_line(fails, arguments, says):
     assert says in fails("fit", *arguments)

@@ -97,8 +97,8 @@ def open_samples(request: Request) -> tuple[Opened, ImageGenerator | None]:
     n, seed = request.num_samples or NUM_SAMPLES, request.seed
     if request.is_checkpoint:
         given = load_module(Path(given), "sample", "generator").to(default_device()).eval()
-    if isinstance(given, str):
-        require_no_file_name(given)
+    if isinstance(request.samples, str):
+        require_no_file_name(request.samples)
     if callable(getattr(given, "sample", None)):
         require_method(given, "sample", 1)
         if request.classifier:

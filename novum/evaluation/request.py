@@ -185,7 +185,7 @@ def check(request: Request) -> None:
 
 
 def _check_follow(request: Request) -> None:
-    seconds = request.follow
+    seconds: Any = request.follow
     known = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if not known or not 0 < seconds < MOST_SECONDS:
         raise InputError(f"--follow {seconds!r}: give seconds without a change, such as 60")

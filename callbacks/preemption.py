@@ -66,7 +66,7 @@ class Preemption(Callback):
         """Signals come again: an evaluation may begin, or a library may swallow the exception."""
         time.sleep(SECONDS)
         while self._repeating:
-            _thread.interrupt_main(signum)
+            _thread.interrupt_main(signal.Signals(signum))
             time.sleep(SECONDS)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -485,10 +485,8 @@ class Report:
 
     def __repr__(self) -> str:
         """One line; a report of many copies would fill a terminal."""
-        return (
-            f"<Report on {self.samples.path or self.kind}: {self.verdict.headline};"
-            f" {len(self.facts)} facts>"
-        )
+        facts = "1 fact" if len(self.facts) == 1 else f"{len(self.facts)} facts"
+        return f"<Report on {self.samples.path or self.kind}: {self.verdict.headline}; {facts}>"
 
     @property
     def finding(self) -> Finding:

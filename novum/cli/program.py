@@ -153,6 +153,8 @@ def one_line_errors() -> Iterator[None]:
             stop(program_name(), str(error), error.exit_code)
         if isinstance(error, OSError) and error.filename and error.strerror:
             stop(program_name(), f"{error.filename}: {error.strerror}")
+        if isinstance(error, RuntimeError) and "determine home directory" in str(error):
+            stop(program_name(), "a path begins with ~ and a name that has no home folder here")
         if isinstance(error, RuntimeError) and (message := lost_process(error)):
             stop(program_name(), message, EXIT_BUG)
         if isinstance(error, MemoryError | RuntimeError) and out_of_memory(error):

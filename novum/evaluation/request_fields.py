@@ -1,5 +1,6 @@
 """Checks of a request's fields: kinds that a program may mistake, and places of results."""
 
+import os
 from dataclasses import fields
 from numbers import Integral
 from pathlib import Path
@@ -35,7 +36,7 @@ def check_fields(request: "Request") -> None:
     for name in SWITCHES:
         if not isinstance(getattr(request, name), bool):
             raise InputError(f"{option(name)} {getattr(request, name)!r}: give True or False")
-    if not isinstance(request.output, Path | None):
+    if not isinstance(request.output, Path | None) or "\0" in str(request.output):
         raise InputError(f"--output {request.output!r}: give the path of a folder")
 
 
@@ -44,6 +45,11 @@ def _check_place(name: str, place: Any) -> None:
         return
     if not place.strip():
         raise InputError(f"--{name} is empty: give a path or a name")
+    if place.startswith("~") and os.path.expanduser(place) == place and not os.path.exists(place):
+        user = place.partition("/")[0]
+        raise InputError(
+            f"--{name} {place}: {user} has no home folder on this machine, give a path"
+        )
     longest = max(len(part.encode("utf-8", "surrogatepass")) for part in place.split("/"))
     if longest > LONGEST_NAME:
         raise InputError(
@@ -68,7 +74,7 @@ def require_apart(name: str, path: Path | None, places: dict[str, Any]) -> None:
     for side, place in places.items():
         if path is None or not isinstance(place, str) or "\0" in place:
             continue
-        read, written = Path(place).expanduser().resolve(), path.expanduser().resolve()
+        read, written = Path(os.path.expanduser(place)).resolve(), path.resolve()
         if read == written and not read.is_dir():
             raise InputError(f"{name} {path} would replace --{side}: give another place")
         if read.is_dir() and written.is_relative_to(read):

@@ -53,6 +53,13 @@ def test_a_broken_pipe_of_another_kind_keeps_its_traceback():
         raise BrokenPipeError(32, "Broken pipe")
 
 
+def test_a_home_of_nobody_is_one_line(capsys):
+    with pytest.raises(SystemExit) as exit_, one_line_errors():
+        Path("~no-user/runs").expanduser()
+    assert exit_.value.code == 2
+    assert "has no home folder here" in capsys.readouterr().err
+
+
 def test_other_threads_are_left_alone():
     def work() -> None:
         with repeat_sigint():

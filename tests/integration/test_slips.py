@@ -200,6 +200,11 @@ COMMANDS = {
     "a wait that is no number": (("damaged", "t.npy", "--follow", "nan"), "such as 60"),
     "a wait for a file": (("s.npy", "t.npy", "--follow", "1"), "s.npy is a file, leave it out"),
     "a text for a place": (("once upon a time " * 99, "t.npy"), "give a path, or texts in a list"),
+    "nobody's home": (("~no-user/out", "t.npy"), "~no-user has no home folder"),
+    "nobody's home for both": (
+        ("--train", "t.npy", "--heldout", "~no-user", "--save-reference", "x.safetensors"),
+        "~no-user has no home folder",
+    ),
     "texts cut off": (("half.jsonl", "notes.txt", "--kind", "text"), "line 2 is not JSON"),
     "a table without texts": (("numbers.jsonl", "notes.txt", "--kind", "text"), "--text-column"),
     "another encoding": (("latin.txt", "notes.txt", "--kind", "text"), "name its encoding"),
@@ -333,6 +338,7 @@ CALLS = {
     "no encoding": (lambda: (TEXTS, {"kind": "text", "encoding": None}), "give a text"),
     "an output that is a number": (lambda: ((images(), T), {"output": 3}), "the path of a folder"),
     "an output without a name": (lambda: ((images(), T), {"output": ""}), "the path of a folder"),
+    "an output with a zero": (lambda: ((images(), T), {"output": "a\0b"}), "path of a folder"),
     "an output among samples": (lambda: (("damaged", T), {"output": "damaged"}), "inside of"),
     "a column that is not there": (
         lambda: ((table(), T), {"image_column": "picture"}),

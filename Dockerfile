@@ -23,7 +23,8 @@ RUN python /tmp/without_cuda.py /tmp/constraints.txt /tmp/others.txt /tmp/torch.
     && pip install --only-binary :all: --no-deps --requirement /tmp/torch.txt \
         --index-url https://download.pytorch.org/whl/cpu
 
-# hadolint ignore=DL3006 -- a stage above, not an image
+# a stage above, and no image
+# hadolint ignore=DL3006
 FROM packages-${DEVICE} AS installed
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
@@ -32,14 +33,14 @@ COPY callbacks callbacks
 COPY configs configs
 COPY datamodules datamodules
 COPY lightning_modules lightning_modules
-RUN pip install --no-index --no-deps --no-build-isolation .
+RUN pip install --no-cache-dir --no-index --no-deps --no-build-isolation .
 
 FROM python:${PYTHON}
 COPY --from=installed /opt/novum /opt/novum
 ENV PATH=/opt/novum/bin:$PATH NOVUM_CACHE=/cache NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 RUN useradd --create-home --uid 1000 novum && install --directory --owner novum /cache /data
-USER novum
+USER 1000
 WORKDIR /data
 VOLUME /cache
 CMD ["novum-evaluate", "--help"]

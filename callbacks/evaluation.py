@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -218,14 +219,13 @@ class EvaluationCallback(Callback):
     requires: tuple[str, ...] = ()  # methods of the module
     needs: tuple[str, ...] = ()  # of train and heldout, what it compares with
     references: dict[str, Any] = {}  # those that were given to it
+    fired = False  # in this run
 
     def _refer_to(self, train: Images | None, heldout: Images | None) -> None:
         """Keep the sets that are given: a tensor, or a source of images by row."""
         given = {"train": train, "heldout": heldout}
         self.references = {
-            name: ImageArray(images) if isinstance(images, Tensor) else images
-            for name, images in given.items()
-            if images is not None
+            name: _source(name, images) for name, images in given.items() if images is not None
         }
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -248,16 +248,27 @@ class EvaluationCallback(Callback):
                 " validation waits for the end of an epoch; give the Trainer val_check_interval=N,"
                 " check_val_every_n_epoch=None and max_steps"
             )
+        self.fired = False
         every = [x for x in callbacks_of(trainer) if isinstance(x, EvaluationCallback)]
         if not trainer.limit_val_batches and self is every[0]:
             names = ", ".join(type(x).__name__ for x in every)
             rank_zero_info(f"limit_val_batches is 0, so these are never called: {names}")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        every = [x for x in callbacks_of(trainer) if isinstance(x, EvaluationCallback)]
+        if trainer.limit_val_batches and self is every[0] and not any(x.fired for x in every):
+            names = ", ".join(type(x).__name__ for x in every)
+            rank_zero_info(
+                f"{names}: nothing was evaluated, since the run ended at step"
+                f" {trainer.global_step}, before the first validation: lower val_check_interval"
+            )
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         raise NotImplementedError
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
+            self.fired = True
             self.evaluate(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -270,14 +281,34 @@ class EvaluationCallback(Callback):
         wait_for_pictures()
 
 
+def _source(name: str, images: Any) -> Any:
+    """A set that was given to a callback, as a source of images by row."""
+    if isinstance(images, np.ndarray):
+        images = torch.from_numpy(images)
+    if isinstance(images, Tensor):
+        return ImageArray(images)
+    if not hasattr(images, "fingerprint"):
+        raise InputError(
+            f"{name} is a {type(images).__name__}: give images, uint8 (n, c, h, w), as a tensor or"
+            " an array, or .train_reference() of a DataModule of novum"
+        )
+    return images
+
+
+def names_of(features: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of feature spaces; one alone needs no list."""
+    return (features,) if isinstance(features, str) else tuple(features)
+
+
 def _check_sample(pl_module: LightningModule) -> None:
     sample = cast(Any, pl_module).sample
+    labels = {"labels": None} if getattr(pl_module, "num_classes", 0) else {}
     try:
-        inspect.signature(sample).bind(1, seed=0)
+        inspect.signature(sample).bind(1, seed=0, **labels)
     except TypeError as error:
+        wanted = ", ".join(["n, *, seed=None", *(f"{name}=None" for name in labels)])
         raise InputError(
-            f"{type(pl_module).__name__}.sample must take (n, *, seed=None, labels=None):"
-            f" {first_line(error)}"
+            f"{type(pl_module).__name__}.sample must take ({wanted}): {first_line(error)}"
         ) from error
 
 

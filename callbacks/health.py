@@ -11,6 +11,7 @@ from torch import Tensor
 from novum.callbacks.evaluation import Evaluation, EvaluationCallback, reference
 from novum.callbacks.logging import log_metrics, log_text
 from novum.callbacks.text_health import text_figures
+from novum.core.errors import check_at_least
 from novum.core.protocols import (
     BLOCK,
     AttackedClassifier,
@@ -111,6 +112,7 @@ class TrainingHealth(EvaluationCallback):
         heldout: Tensor | None = None,
     ) -> None:
         self._refer_to(train, heldout)
+        check_at_least(2, num_samples=num_samples)
         self.features, self.num_samples = features, num_samples
         self.best: dict[str, tuple[float, int]] = {}  # Fréchet tag -> best value, images_seen
         self.verdict = ""

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from novum.callbacks.evaluation import EvaluationCallback, reference
+from novum.callbacks.evaluation import EvaluationCallback, names_of, reference
 from novum.callbacks.logging import log_metrics, log_picture
 from novum.callbacks.preemption import Preempted
 from novum.core.devices import place
@@ -77,7 +77,7 @@ class SourceDistance(EvaluationCallback):
     """
 
     def __init__(self, features: tuple[str, ...] = ("pixels@64", "efficientnet_lite0")) -> None:
-        self.features = tuple(features)
+        self.features = names_of(features)
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         source = reference(trainer, "train")[:].cpu()

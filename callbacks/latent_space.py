@@ -6,6 +6,7 @@ from pytorch_lightning import LightningModule, Trainer
 
 from novum.callbacks.evaluation import EvaluationCallback, reference
 from novum.callbacks.logging import log_metrics
+from novum.core.errors import check_at_least
 from novum.core.lightning_compat import fast_dev_run
 from novum.core.protocols import require_styles
 from novum.evaluation.latent_figures import space_figures
@@ -30,6 +31,7 @@ class LatentSpace(EvaluationCallback):
         classifier: str | None = None,
         num_samples: int = 10_000,
     ) -> None:
+        check_at_least(1, num_paths=num_paths, num_samples=num_samples)
         self.features, self.num_paths = features, num_paths
         self.classifier, self.num_samples = classifier, num_samples
 

@@ -9,8 +9,9 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from novum.callbacks.evaluation import Evaluation, EvaluationCallback
+from novum.callbacks.evaluation import Evaluation, EvaluationCallback, names_of
 from novum.callbacks.logging import log_metrics, log_picture, logged_figures, novelty_folder
+from novum.core.errors import check_at_least
 from novum.core.lightning_compat import callbacks_of
 from novum.core.protocols import ImageGenerator, seen, unit
 from novum.datamodules.sources.image_sources import ImageArray, ImageSource
@@ -85,7 +86,9 @@ class NearestNeighbours(EvaluationCallback):
         heldout: Tensor | None = None,
     ) -> None:
         self._refer_to(train, heldout)
-        self.features, self.num_samples, self.rows = tuple(features), num_samples, rows
+        check_at_least(2, num_samples=num_samples)
+        check_at_least(1, rows=rows)
+        self.features, self.num_samples, self.rows = names_of(features), num_samples, rows
         self.found: Report | None = None  # facts, controls and the gate of the last evaluation
         self.panels: list[NoveltyPanel] = []  # its most suspicious pairs, on rank 0
         self.images: Images = {}  # that it was of, on rank 0

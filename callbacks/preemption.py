@@ -40,11 +40,12 @@ class Preemption(Callback):
 
     def __init__(self) -> None:
         self._signal = 0  # that this rank was sent
-        self._again: threading.Timer | None = None
+        self._repeating = False  # the signal, once a second
         self._left = 1  # steps to the next agreement
         self._mark = (0.0, 0)  # time and step of the last one
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._repeating = False
         self._signal, self._left, self._mark = 0, 1, (time.monotonic(), trainer.global_step)
         disable_sigterm_broadcast(trainer)
         if threading.current_thread() is threading.main_thread():
@@ -52,21 +53,24 @@ class Preemption(Callback):
                 signal.signal(getattr(signal, name), partial(self._signalled, trainer))
 
     def _signalled(self, trainer: Trainer, signum: int, _: Any) -> None:
-        self._signal = signum
-        # comes again: an evaluation may begin, or a library may swallow the exception
-        self._quieten()
-        self._again = threading.Timer(SECONDS, _thread.interrupt_main, [signum])
-        self._again.daemon = True
-        self._again.start()
+        first, self._signal = not self._signal, signum
+        if first:  # no lock is taken by a handler, which another signal may interrupt
+            self._repeating = True
+            threading.Thread(target=self._repeat, args=[signum], daemon=True).start()
+        elif not self._repeating:
+            return  # the run is ending
         if trainer.validating and self._nothing_to_lose(trainer):
             raise self._preempted(trainer, signum)
 
-    def _quieten(self) -> None:
-        if self._again is not None:
-            self._again.cancel()
+    def _repeat(self, signum: int) -> None:
+        """Signals come again: an evaluation may begin, or a library may swallow the exception."""
+        time.sleep(SECONDS)
+        while self._repeating:
+            _thread.interrupt_main(signal.Signals(signum))
+            time.sleep(SECONDS)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._quieten()
+        self._repeating = False
 
     def _nothing_to_lose(self, trainer: Trainer) -> bool:
         keepers = [getattr(c, "holds", None) for c in trainer.checkpoint_callbacks]
@@ -96,7 +100,7 @@ class Preemption(Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Treat the error of a rank that others left behind on a signal as the stop that it is."""
-        self._quieten()
+        self._repeating = False
         left_behind = trainer.world_size > 1 and isinstance(exception, RuntimeError)
         if self._signal and left_behind and self._nothing_to_lose(trainer):
             raise self._preempted(trainer, self._signal)

@@ -5,8 +5,9 @@ from typing import cast
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from novum.callbacks.evaluation import Evaluation, EvaluationCallback
+from novum.callbacks.evaluation import Evaluation, EvaluationCallback, names_of
 from novum.callbacks.logging import log_metrics
+from novum.core.errors import check_at_least
 from novum.core.protocols import ImageGenerator
 from novum.evaluation.space import FLOORS, as_estimate, compute
 from novum.metrics.functional import (
@@ -45,7 +46,8 @@ class QualityCallback(EvaluationCallback):
         train: Tensor | None = None,
         heldout: Tensor | None = None,
     ) -> None:
-        self.features, self.num_samples = tuple(features), num_samples
+        check_at_least(2, num_samples=num_samples)
+        self.features, self.num_samples = names_of(features), num_samples
         self._refer_to(train, heldout)
 
     def floors(self, evaluation: Evaluation) -> dict[str, dict[str, Estimate]]:
@@ -162,7 +164,7 @@ class SetMetrics(QualityCallback):
         heldout: Tensor | None = None,
     ) -> None:
         super().__init__(features, num_samples, train, heldout)
-        self.metrics = tuple(metrics)
+        self.metrics = names_of(metrics)
         self._measures = measures_of(self.metrics)  # a wrong name is an error before training
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -201,6 +203,7 @@ class ParzenLogLikelihood(EvaluationCallback):
     requires, needs = ("sample",), ("heldout",)
 
     def __init__(self, num_samples: int = 10_000, heldout: Tensor | None = None) -> None:
+        check_at_least(2, num_samples=num_samples)
         self.num_samples = num_samples
         self._refer_to(None, heldout)
 

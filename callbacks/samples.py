@@ -8,6 +8,7 @@ from torch import Tensor
 
 from novum.callbacks.evaluation import EvaluationCallback, lacks
 from novum.callbacks.logging import log_picture, novelty_folder
+from novum.core.errors import check_at_least
 from novum.core.protocols import ImageGenerator, LatentGenerator, seen, unit
 from novum.core.thinning import most_crowded
 from novum.report.novelty_record import add_line, write_picture
@@ -28,6 +29,7 @@ class SampleGrid(EvaluationCallback):
     requires = ("sample",)
 
     def __init__(self, rows: int = 8, columns: int = 8, seed: int = 0) -> None:
+        check_at_least(1, rows=rows, columns=columns)
         self.rows, self.columns, self.seed = rows, columns, seed
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -38,7 +40,8 @@ class SampleGrid(EvaluationCallback):
         n = images_of(pl_module, self.columns * (num_classes or self.rows))
         columns = min(n, getattr(pl_module, "per_class", self.columns))
         generator = cast(ImageGenerator, pl_module)
-        images = generator.sample(n, seed=self.seed, labels=labels).cpu()
+        chosen = {} if labels is None else {"labels": labels}
+        images = generator.sample(n, seed=self.seed, **chosen).cpu()
         step, run = seen(pl_module), novelty_folder(trainer)
 
         def draw() -> bytes:
@@ -73,6 +76,7 @@ class FilmStrip(EvaluationCallback):
     requires = ("sample",)
 
     def __init__(self, rows: int = 8, columns: int = 12, seed: int = 0) -> None:
+        check_at_least(1, rows=rows, columns=columns)
         self.rows, self.columns, self.seed = rows, columns, seed
         self.history: dict[int, Tensor] = {}  # images_seen -> uint8 (rows, c, h, w)
 

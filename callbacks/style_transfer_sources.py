@@ -4,7 +4,7 @@ from typing import cast
 
 from pytorch_lightning import LightningModule, Trainer
 
-from novum.callbacks.evaluation import EvaluationCallback
+from novum.callbacks.evaluation import EvaluationCallback, names_of
 from novum.callbacks.image_results import source_distance
 from novum.callbacks.logging import log_metrics, log_picture
 from novum.core.lightning_compat import datamodule
@@ -23,7 +23,7 @@ class StyleSources(EvaluationCallback):
     """
 
     def __init__(self, features: tuple[str, ...] = ("pixels@64", "efficientnet_lite0")) -> None:
-        self.features = tuple(features)
+        self.features = names_of(features)
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = datamodule(trainer)

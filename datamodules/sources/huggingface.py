@@ -346,6 +346,8 @@ def find_image_column(features: dict[str, Any], wanted: str | None, path: str) -
         if wanted not in features:
             raise InputError(f"no column {wanted!r} in {path}: there are {', '.join(features)}")
         there = [wanted] if wanted in there else []
+    if not features:
+        raise InputError(f"{path}: nothing in it can be read; is it cut off, or of another kind?")
     if not there:
         what = f"column {wanted!r}" if wanted else "no column"
         raise InputError(

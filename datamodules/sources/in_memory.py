@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from novum.core.errors import InputError
+from novum.core.errors import InputError, NovumError, first_line
 from novum.core.memory import available_bytes
 from novum.datamodules.sources.decode import Encoded
 from novum.datamodules.sources.huggingface import find_image_column, undecoded
@@ -77,7 +78,7 @@ def images_in_memory(data: Any, name: str, column: str | None = None) -> RawSet:
         column: The column of a table.
     """
     if isinstance(data, Tensor | np.ndarray):
-        return RawSet(ArrayRows(images_of_array(to_array(data), name), name))
+        return RawSet(ArrayRows(images_of_array(to_array(data, name), name), name))
     if type(data).__module__.partition(".")[0] == "datasets" and hasattr(data, "features"):
         if hasattr(data, "select_columns") and isinstance(data, Sized):
             return _table(data, name, column)
@@ -90,8 +91,17 @@ def images_in_memory(data: Any, name: str, column: str | None = None) -> RawSet:
     return RawSet(_rows(list(_singles(_items(data, name), name)), name))
 
 
-def to_array(data: Tensor | np.ndarray) -> np.ndarray:
-    return data.detach().cpu().numpy() if isinstance(data, Tensor) else data
+def to_array(data: Tensor | np.ndarray, name: str) -> np.ndarray:
+    """The values as NumPy has them, which knows no bfloat16 and no other layouts."""
+    if isinstance(data, np.ma.MaskedArray):
+        raise InputError(f"{name} is a masked array: give .filled(0), or the images without it")
+    if not isinstance(data, Tensor):
+        return data
+    if data.is_meta:
+        raise InputError(f"{name} is a tensor of the device meta, which holds no values")
+    data = data.detach().cpu()
+    data = data.to_dense() if data.layout != torch.strided else data
+    return (data.float() if data.dtype == torch.bfloat16 else data).numpy()
 
 
 def _kind(data: Any) -> str:
@@ -136,7 +146,7 @@ def _items(data: Any, name: str) -> Iterable[Any]:
 def _singles(items: Iterable[Any], name: str, batches: bool = False) -> Iterator[Encoded]:
     """Single images of items that are images, or `batches` of them; four axes are a batch."""
     free, taken = available_bytes(), 0
-    for item in items:
+    for item in _read(items, name):
         for image in _images_of_item(item, name, batches):
             taken += image.nbytes if isinstance(image, np.ndarray) else 0
             if taken > free:
@@ -145,6 +155,23 @@ def _singles(items: Iterable[Any], name: str, batches: bool = False) -> Iterator
                     " it as files or a table, and give the path"
                 )
             yield image
+
+
+def _read(items: Iterable[Any], name: str) -> Iterator[Any]:
+    """The items; an error in the user's own data set is one line that says which."""
+    iterator, number = iter(items), 0
+    while True:
+        try:
+            item = next(iterator)
+        except StopIteration:
+            return
+        except NovumError:
+            raise
+        except Exception as error:
+            said = f"{type(error).__name__}: {first_line(error)}"
+            raise InputError(f"{name}: item {number} cannot be read: {said}") from error
+        yield item
+        number += 1
 
 
 def _images_of_item(item: Any, name: str, batches: bool) -> Iterator[Encoded]:
@@ -162,7 +189,7 @@ def _images_of_item(item: Any, name: str, batches: bool) -> Iterator[Encoded]:
             )
         yield path
     elif isinstance(item, Tensor | np.ndarray):
-        array = to_array(item)
+        array = to_array(item, name)
         if array.ndim == 2 or array.ndim == 3 and not batches:
             array = _one(array, name)
         elif array.ndim == 3:  # gray ones
@@ -235,7 +262,9 @@ def images_of_array(array: np.ndarray, name: str, floats: bool = True) -> np.nda
         raise InputError(
             f"{name} has the shape {array.shape}, which may be {readings}: {mend} {RESHAPE}"
         )
-    if not layouts or not array.size:
+    if array.ndim > 2 and not array.size:
+        raise InputError(f"{name} has the shape {array.shape}: it holds no pixels, give images")
+    if not layouts:
         raise InputError(
             f"{name} has the shape {array.shape}: images are (n, h, w, c), (n, c, h, w) or"
             " (n, h, w), with 1 or 3 channels, or 4 with alpha"

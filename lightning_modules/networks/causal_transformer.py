@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from novum.core.errors import InputError
+from novum.core.errors import InputError, check_at_least
 
 State = tuple[Tensor, ...]  # tokens (n, b) of the window, then the cache of each block
 INIT_STD = 0.02  # of GPT-2's weights
@@ -46,6 +46,7 @@ class CausalTransformer(nn.Module):
         tied: bool = True,
     ) -> None:
         super().__init__()
+        check_at_least(1, vocab_size=vocab_size)
         _check(width, layers, heads, context, dropout)
         self.vocab_size, self.width, self.heads, self.context = vocab_size, width, heads, context
         self.embedding = nn.Embedding(vocab_size, width)

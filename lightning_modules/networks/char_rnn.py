@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from novum.core.errors import InputError
+from novum.core.errors import InputError, check_at_least
 from novum.core.precision import multiplies_bfloat16
 
 State = tuple[Tensor, ...]  # (h, c) of an LSTM, (h,) of others: each (layers, b, hidden)
@@ -42,6 +42,7 @@ class CharRNN(nn.Module):
         forget_bias: float = 1.0,
     ) -> None:
         super().__init__()
+        check_at_least(1, vocab_size=vocab_size)
         embedding_size = hidden_size if embedding_size is None else embedding_size
         _check(hidden_size, layers, embedding_size, dropout, tied)
         self.vocab_size, self.hidden_size, self.dropout = vocab_size, hidden_size, dropout

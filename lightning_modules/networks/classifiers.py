@@ -6,7 +6,7 @@ from typing import Self, cast
 import torch
 from torch import Tensor, nn
 
-from novum.core.errors import InputError
+from novum.core.errors import InputError, check_at_least
 from novum.lightning_modules.networks.backbones import Backbone
 
 
@@ -30,6 +30,8 @@ class SmallCNN(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        sizes = {"image_size": image_size, "channels": channels}
+        check_at_least(1, **sizes, num_classes=num_classes, width=width)
         self.image_size, self.channels, self.num_classes = image_size, channels, num_classes
         self.features = nn.Sequential(
             *_convolution(channels, width),
@@ -66,6 +68,7 @@ class SoftmaxRegression(nn.Module):
 
     def __init__(self, image_size: int = 28, channels: int = 1, num_classes: int = 10) -> None:
         super().__init__()
+        check_at_least(1, image_size=image_size, channels=channels, num_classes=num_classes)
         self.image_size, self.channels, self.num_classes = image_size, channels, num_classes
         self.head = nn.Linear(channels * image_size**2, num_classes)
 
@@ -103,6 +106,7 @@ class FineTuned(nn.Module):
         num_classes: int = 10,
     ) -> None:
         super().__init__()
+        check_at_least(1, image_size=image_size, channels=channels, num_classes=num_classes)
         self.image_size, self.channels, self.num_classes = image_size, channels, num_classes
         backbone = Backbone(name, weights)
         self.register_buffer("mean", backbone.mean, persistent=False)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
 
-from novum.core.errors import InputError
+from novum.core.errors import InputError, check_at_least
 
 SIZES = tuple(2**i for i in range(3, 9))
 
@@ -54,6 +54,9 @@ class DCGANGenerator(nn.Module):
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
+        sizes = {"channels": channels, "latent_dim": latent_dim}
+        check_at_least(1, **sizes, width=width, max_width=max_width)
+        check_at_least(0, num_classes=num_classes)
         blocks = _num_blocks(image_size)
         widths = [min(width * 2**i, max_width) for i in reversed(range(blocks))]
         self.latent_dim, self.num_classes = latent_dim, num_classes
@@ -106,6 +109,8 @@ class DCGANDiscriminator(nn.Module):
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
+        check_at_least(1, channels=channels, width=width, max_width=max_width)
+        check_at_least(0, num_classes=num_classes)
         blocks = _num_blocks(image_size)
         widths = [min(width * 2**i, max_width) for i in range(blocks)]
         layers: list[nn.Module] = []

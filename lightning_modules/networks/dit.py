@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from novum.core.errors import InputError
+from novum.core.errors import InputError, check_at_least
 from novum.lightning_modules.networks.conditioning import Conditioning, zero_initialised
 
 
@@ -63,6 +63,9 @@ class DiT(nn.Module):
         heads: int = 3,
     ) -> None:
         super().__init__()
+        sizes = {"image_size": image_size, "channels": channels, "patch": patch}
+        check_at_least(1, **sizes, width=width, depth=depth, heads=heads)
+        check_at_least(0, num_classes=num_classes)
         if image_size % patch:
             raise InputError(f"image_size is {image_size}: it must be a multiple of patch, {patch}")
         if width % (4 * heads):

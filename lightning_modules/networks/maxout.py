@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from novum.core.errors import check_at_least
+
 
 def _uniform(linear: nn.Linear, limit: float) -> nn.Linear:
     nn.init.uniform_(linear.weight, -limit, limit)
@@ -16,6 +18,7 @@ class Maxout(nn.Module):
 
     def __init__(self, d_in: int, units: int, pieces: int, init_range: float) -> None:
         super().__init__()
+        check_at_least(1, d_in=d_in, units=units, pieces=pieces)
         self.units, self.pieces = units, pieces
         self.linear = _uniform(nn.Linear(d_in, units * pieces), init_range)
 
@@ -43,6 +46,9 @@ class MaxoutGenerator(nn.Module):
         num_classes: int = 0,
     ) -> None:
         super().__init__()
+        sizes = {"image_size": image_size, "channels": channels}
+        check_at_least(1, **sizes, latent_dim=latent_dim, width=width)
+        check_at_least(0, num_classes=num_classes)
         self.latent_dim, self.num_classes = latent_dim, num_classes
         self.shape = (channels, image_size, image_size)
         self.hidden = nn.Sequential(
@@ -86,6 +92,9 @@ class MaxoutDiscriminator(nn.Module):
         num_classes: int = 0,
     ) -> None:
         super().__init__()
+        sizes = {"image_size": image_size, "channels": channels}
+        check_at_least(1, **sizes, units=units, pieces=pieces)
+        check_at_least(0, num_classes=num_classes)
         self.num_classes = num_classes
         d_in = channels * image_size**2 + num_classes
         self.layers = nn.Sequential(

@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor, nn
 
+from novum.core.errors import check_at_least
 from novum.core.precision import widened
 from novum.lightning_modules.networks.stylegan_generator import (
     Architecture,
     Size,
-    check_at_least,
     pyramid,
 )
 from novum.lightning_modules.networks.stylegan_ops import (
@@ -74,7 +74,8 @@ class StyleGANDiscriminator(nn.Module):
         group: int = 4,
     ) -> None:
         super().__init__()
-        check_at_least(0, group=group)
+        check_at_least(0, group=group, num_classes=num_classes)
+        check_at_least(1, channels=channels)
         levels = pyramid(image_size, width, max_width)[::-1]
         widths = [c for _, c in levels]
         self.num_classes, self.group = num_classes, group

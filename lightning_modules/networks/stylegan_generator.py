@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from novum.core.errors import InputError
+from novum.core.errors import InputError, check_at_least
 from novum.core.precision import widened
 from novum.lightning_modules.networks.stylegan_ops import (
     EqualConv2d,
@@ -23,13 +23,6 @@ from novum.lightning_modules.networks.stylegan_ops import (
 MEAN_OF = 1024  # latents of a class
 Size = tuple[int, int]  # height, width
 Architecture = Literal["skip", "residual", "original"]
-
-
-def check_at_least(limit: float, **values: float) -> None:
-    """ValueError in one line that names the first value below the limit."""
-    for name, value in values.items():
-        if value < limit:
-            raise InputError(f"{name} is {value}: it must be at least {limit}")
 
 
 def pyramid(image_size: int | Size, width: int, max_width: int) -> list[tuple[Size, int]]:
@@ -244,7 +237,10 @@ class StyleGANGenerator(nn.Module):
         architecture: Architecture = "skip",
     ) -> None:
         super().__init__()
-        check_at_least(1, latent_dim=latent_dim, w_dim=w_dim, mapping_layers=mapping_layers)
+        check_at_least(
+            1, channels=channels, latent_dim=latent_dim, w_dim=w_dim, mapping_layers=mapping_layers
+        )
+        check_at_least(0, num_classes=num_classes)
         levels = pyramid(image_size, width, max_width)
         self.image_size = levels[-1][0]
         self.latent_dim, self.w_dim, self.num_classes = latent_dim, w_dim, num_classes

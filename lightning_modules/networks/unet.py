@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from novum.core.errors import InputError
+from novum.core.errors import InputError, check_at_least
 from novum.lightning_modules.networks.conditioning import Conditioning, zero_initialised
 
 GROUP = 8  # channels that are normalised together, at least
@@ -103,6 +103,9 @@ class UNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        sizes = {"image_size": image_size, "channels": channels, "width": width}
+        check_at_least(1, **sizes, blocks=blocks, head_width=head_width)
+        check_at_least(0, num_classes=num_classes)
         if image_size % 2 ** (len(multipliers) - 1):
             raise InputError(
                 f"image_size is {image_size}: {len(multipliers)} multipliers halve it"

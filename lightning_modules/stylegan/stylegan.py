@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from novum.core.errors import InputError
+from novum.core.errors import InputError, check_at_least
 from novum.core.lightning_compat import raw_optimizer
 from novum.core.pixels import signed_to_uint8
 from novum.core.precision import widened
@@ -19,7 +19,7 @@ from novum.lightning_modules.losses import (
     r1_penalty,
 )
 from novum.lightning_modules.networks.stylegan_discriminator import StyleGANDiscriminator
-from novum.lightning_modules.networks.stylegan_generator import StyleGANGenerator, check_at_least
+from novum.lightning_modules.networks.stylegan_generator import StyleGANGenerator
 from novum.lightning_modules.stylegan.recovery import RollBack
 from novum.lightning_modules.training_utils import mean_of_ranks, save_plain_hyperparameters
 from novum.lightning_modules.weight_transfer import transfer_weights

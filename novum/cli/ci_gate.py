@@ -10,6 +10,8 @@ from typing import NamedTuple, TextIO
 from novum.cli.program import program_name
 from novum.core.errors import InputError, printable
 from novum.core.files import write_text
+from novum.evaluation.request import feature_list
+from novum.evaluation.request_fields import PLACES, option, require_apart
 from novum.report.criteria import (
     Check,
     Requirement,
@@ -36,12 +38,38 @@ class Criteria(NamedTuple):
 def criteria_of(options: argparse.Namespace) -> Criteria:
     """The criteria asked for, and places for the results, checked before the work."""
     found = parse_findings(options.fail_on) if options.fail_on is not None else []
-    for name in ("json", "markdown", "model_card", "junit"):
-        _require_file(f"--{name.replace('_', '-')}", getattr(options, name))
+    _require_files(options)
     facts_decide = Finding.CANNOT_JUDGE not in found
     if options.fail_on_copying:
         found += [Finding.COPYING, Finding.CANNOT_JUDGE]
-    return Criteria(found, [parse_requirement(text) for text in options.require], facts_decide)
+    requirements = [parse_requirement(text) for text in options.require]
+    for limit in requirements:
+        _require_space(limit, options)
+    return Criteria(found, requirements, facts_decide)
+
+
+def _require_space(limit: Requirement, options: argparse.Namespace) -> None:
+    """Raise InputError for a limit in a space that --features leaves out."""
+    spaces = feature_list(options.features)
+    if options.kind == "image" and spaces and limit.space and limit.space not in spaces:
+        raise InputError(
+            f"--require {limit.text!r}: {limit.space} is not among --features {','.join(spaces)}"
+        )
+
+
+def _require_files(options: argparse.Namespace) -> None:
+    """Raise InputError for results that cannot be written, or where something else is."""
+    places = {name: getattr(options, name) for name in PLACES}
+    written = {options.output / "report.html": "the report's page"}
+    for field in ("json", "markdown", "model_card", "junit"):
+        path, name = getattr(options, field), option(field)
+        _require_file(name, path)
+        if path is None or path == STDOUT:
+            continue
+        require_apart(name, path, places)
+        if path in written:
+            raise InputError(f"{name} {path} is {written[path]} already: give another file")
+        written[path] = name
 
 
 def _require_file(option: str, path: Path | None) -> None:

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from novum.cli.program import (
@@ -14,6 +13,7 @@ from novum.cli.program import (
     TRUST,
     Parser,
     one_line_errors,
+    path,
     repeat_sigint,
 )
 from novum.core.security.trust import trusting
@@ -80,6 +80,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if len(options.sets) > len(PLACES):
         parser.error(f"{len(options.sets)} places: give SAMPLES TRAIN [HELDOUT]")
     for name, place in zip(PLACES, options.sets, strict=False):
+        if not place.strip():
+            parser.error(f"the place of {name} is empty: give a path or a name")
         if getattr(options, name):
             parser.error(f"{place} and --{name} {getattr(options, name)}: give one of them")
         setattr(options, name, place)
@@ -97,7 +99,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--samples or --compare is needed, one of them")
     if [str(getattr(options, name)) for name in WRITTEN].count("-") > 1:
         parser.error("only one of --json, --markdown, --model-card and --junit can be - (stdout)")
-    waived = options.fail_on and "cannot_judge" in options.fail_on.split(",")
+    waived = "cannot_judge" in [name.strip() for name in (options.fail_on or "").split(",")]
     if waived and options.heldout == "none":
         parser.error(
             "--fail-on cannot_judge with --heldout none: without held-out data facts alone decide;"
@@ -126,7 +128,7 @@ def _parser() -> Parser:
     add("--features", metavar="NAME[,NAME]", help=FEATURES)
     add("--classifier", metavar="PATH", help="a classifier's checkpoint: separability of styles")
     add("--calibrate-by", metavar="PATH", help=CALIBRATE_BY)
-    add("--output", metavar="DIR", type=Path, default="evaluation", help="default: evaluation")
+    add("--output", metavar="DIR", type=path, default="evaluation", help="default: evaluation")
     add(
         "--fail-on-copying",
         action="store_true",
@@ -140,10 +142,10 @@ def _parser() -> Parser:
         default=[],
         help='or <=, >, <; exit code 5 if it is not so: "precision>=0.7", "precision/pixels>=70%%"',
     )
-    add("--json", metavar="FILE|-", type=Path, help="report.json there too; -: to stdout, alone")
-    add("--markdown", metavar="FILE|-", type=Path, help="the comment on a pull request")
-    add("--model-card", metavar="FILE|-", type=Path, help="the verdict as a hub's README.md")
-    add("--junit", metavar="FILE|-", type=Path, help="the gate as JUnit XML")
+    add("--json", metavar="FILE|-", type=path, help="report.json there too; -: to stdout, alone")
+    add("--markdown", metavar="FILE|-", type=path, help="the comment on a pull request")
+    add("--model-card", metavar="FILE|-", type=path, help="the verdict as a hub's README.md")
+    add("--junit", metavar="FILE|-", type=path, help="the gate as JUnit XML")
     add(
         "--redacted",
         action="store_true",
@@ -155,8 +157,8 @@ def _parser() -> Parser:
         help="of images: facts and one feature space alone; altered copies are not looked for",
     )
     add("--quiet", action="store_true", help="print nothing but errors")
-    add("--verify", metavar="REPORT", type=Path, help="are the inputs those that were judged?")
-    add("--save-reference", metavar="FILE", type=Path, help=SAVE_REFERENCE)
+    add("--verify", metavar="REPORT", type=path, help="are the inputs those that were judged?")
+    add("--save-reference", metavar="FILE", type=path, help=SAVE_REFERENCE)
     add("--follow-links", action="store_true", help=FOLLOW_LINKS)
     add(
         "--contamination",
@@ -195,7 +197,7 @@ def _parser() -> Parser:
         help="drawn from a generator: 10,000 images or 100 texts of 1,000 characters; with"
         " --follow, files to wait for",
     )
-    add("--compare", metavar="REPORT", type=Path, nargs="+", help="report.json files side by side")
+    add("--compare", metavar="REPORT", type=path, nargs="+", help="report.json files side by side")
     return parser
 
 

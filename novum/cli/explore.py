@@ -3,9 +3,8 @@
 import argparse
 from collections.abc import Sequence
 from math import isfinite
-from pathlib import Path
 
-from novum.cli.program import FOLLOW_LINKS, TRUST, Parser, one_line_errors
+from novum.cli.program import FOLLOW_LINKS, TRUST, Parser, one_line_errors, path
 from novum.core.security.trust import trusting
 
 DESCRIPTION = """\
@@ -70,7 +69,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         required=True,
         help="of a generator; to extract, of a text model too; or hf://OWNER/NAME of the hub",
     )
-    add("--output", metavar="DIR", type=Path, default="exploration", help="default: exploration")
+    add("--output", metavar="DIR", type=path, default="exploration", help="default: exploration")
     add("--rows", metavar="N", type=int, default=6, help="images, walks or directions shown")
     add("--psi", metavar="X", type=float, default=0.7, help="truncation of mixed images")
     add(

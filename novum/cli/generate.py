@@ -3,10 +3,9 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from novum.cli.program import TRUST, Parser, one_line_errors
+from novum.cli.program import TRUST, Parser, one_line_errors, path
 from novum.core.errors import InputError, printable
 from novum.core.security.trust import trusting
 
@@ -41,7 +40,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--heldout", metavar="PLACE", help="for --train: text like it, never trained on")
     add("--trust", action="store_true", help=TRUST)
     add("--seed", metavar="S", type=int, help="the same text again; default: another each time")
-    add("--output", metavar="DIR", type=Path, help="write 000000.txt, ... there, do not print")
+    add("--output", metavar="DIR", type=path, help="write 000000.txt, ... there, do not print")
     options = parser.parse_args(arguments)
     for name in ("samples", "length"):
         if getattr(options, name) < 1:

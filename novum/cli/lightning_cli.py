@@ -51,7 +51,13 @@ from novum.cli.run_folder import (
 from novum.cli.trainer_flags import apply_flags
 from novum.core.checkpoints import read_checkpoint
 from novum.core.distributed import is_rank_zero
-from novum.core.errors import InputError, NovumError, first_line, out_of_memory
+from novum.core.errors import (
+    InputError,
+    NovumError,
+    first_line,
+    not_enough_memory,
+    out_of_memory,
+)
 from novum.core.lightning_compat import callbacks_of, drop_events_after, model_instantiator
 from novum.core.run_record import settings_of
 from novum.core.security.configs import MEND_LINKS, check_links, config_of_run
@@ -65,7 +71,7 @@ from novum.lightning_modules import networks
 LINKED = {  # what networks take from the data
     "generator": ("image_size", "channels"),
     "discriminator": ("image_size", "channels"),
-    "network": ("image_size", "channels", "num_classes"),
+    "network": ("image_size", "channels", "num_classes", "vocab_size"),
 }
 DEFAULT_CONFIG = CONFIGS / "default.yaml"
 
@@ -194,11 +200,6 @@ class TrainCLI(LightningCLI):
                     f"model.init_args.{network}.init_args.{attribute}",
                     apply_on="instantiate",
                 )
-        parser.link_arguments(
-            "data.vocab_size",
-            "model.init_args.network.init_args.vocab_size",
-            apply_on="instantiate",
-        )
         for part in ("alphabet", "merges"):
             parser.link_arguments(f"data.{part}", f"model.init_args.{part}", apply_on="instantiate")
 
@@ -232,6 +233,8 @@ class TrainCLI(LightningCLI):
         except NovumError:
             raise
         except ValueError as error:  # of values, from jsonargparse or a constructor
+            if out_of_memory(error):
+                raise InputError(not_enough_memory(error)) from error
             raise InputError(explain_value(str(error), _known_names())) from error
         except (ArithmeticError, RuntimeError, TypeError) as error:
             if out_of_memory(error):
@@ -254,6 +257,7 @@ class TrainCLI(LightningCLI):
         return trainer
 
     def after_instantiate_classes(self) -> None:
+        self._check_linked()
         self._check_images()
         trainer = cast(RunTrainer, self.trainer)
         trainer.run_folder = self._place.folder if self._place is not None else None
@@ -282,6 +286,21 @@ class TrainCLI(LightningCLI):
         says = any(isinstance(x, RunSummary) for x in callbacks_of(self.trainer))
         if is_rank_zero() and not says:
             print_figures(self.trainer, self.model)
+
+    def _check_linked(self) -> None:
+        """Networks take what the data says; a config that says otherwise would do nothing."""
+        arguments = self.config[str(self.subcommand)].model.get("init_args") or Namespace()
+        for network, attributes in LINKED.items():
+            given = arguments.get(f"{network}.init_args") or Namespace()
+            made = getattr(self.model, network, None)
+            parameters = inspect.signature(type(made)).parameters if made is not None else {}
+            for name in set(attributes) & set(parameters):
+                value, known = given.get(name), getattr(self.datamodule, name, None)
+                if value not in (None, known, parameters[name].default):
+                    raise InputError(
+                        f"model.{network}.{name} is {value}, but it is the data that says it"
+                        f" ({known}): leave it out of the model"
+                    )
 
     def _check_images(self) -> None:
         """A picture is repeated from the images that it was made of."""
@@ -453,7 +472,8 @@ def _misconfigurations() -> Iterator[None]:
     except MisconfigurationException as error:
         raise InputError(explain_lightning(error)) from error
     except COMPLAINTS as error:
-        if isinstance(error, NovumError) or not complains(error):
+        ours = isinstance(error, NovumError) or out_of_memory(error)
+        if ours or not complains(error):
             raise
         raise InputError(explain_lightning(error)) from error
 

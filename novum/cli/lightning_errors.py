@@ -39,6 +39,7 @@ MENDS = (
     (r"SWA currently works with", "leave it out: this technique averages its generator itself"),
     (r"Early stopping conditioned on metric", "set its monitor to one of them"),
     (r"multiple progress bar callbacks", "set trainer.callbacks to a list with one of them"),
+    (r"is not in bounds, numpy accepts", "give --seed_everything a number from 0 up"),
     (r"Invalid learning rate", "give --model.init_args.lr a number from 0 up"),
     (r"invalid accelerator name", "use --trainer.accelerator=auto"),
     (r"requires a GPU accelerator", "use --trainer.strategy=ddp on CPUs"),
@@ -117,6 +118,8 @@ def explain_value(message: str, known_names: Mapping[str, str]) -> str:
         else:
             mend = did_you_mean(found[1].rsplit(".", 1)[-1], known_names, ": ")
         return f"{where}there is no class {found[1]}{mend}"
+    if re.search(r"arguments are required: .*\b(model|data)\b", text):
+        return f"{text}: give --config NAME, of those that --help lists or a file of yours"
     unknown = UNKNOWN.search(text)
     if unknown is None:
         return text
@@ -136,8 +139,8 @@ def _expected(lines: list[str], given: str, known: Collection[str]) -> str:
     """Expected and given value, from one line for each type that was tried; '' if unclear."""
     kinds: list[str] = []
     for line in lines:
-        line, _, got = line.partition(". Got value: ")
-        given = given or got
+        line, ends, got = line.partition(". Got value:")
+        given = given or got.strip() or (ends and "nothing")
         if name := re.fullmatch(r"Expected a dot import path string: (\S+)", line):
             return f"there is no class {name[1]}{did_you_mean(name[1], known, ': ')}"
         if literal := re.fullmatch(r"Expected a typing\.Literal\[(.*)\]", line):

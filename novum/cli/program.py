@@ -7,6 +7,7 @@ import difflib
 import importlib
 import os
 import re
+import select
 import signal
 import sys
 import threading
@@ -19,8 +20,8 @@ from novum.core.errors import (
     EXIT_BAD_INPUT,
     EXIT_BUG,
     NovumError,
-    first_line,
     full_disk,
+    not_enough_memory,
     out_of_memory,
     printable,
 )
@@ -29,6 +30,7 @@ from novum.core.run_record import novum_version
 EXIT_REQUIREMENT = 5
 EXIT_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: run me again
 EXIT_INTERRUPTED = 130
+EXIT_UNREAD = 141  # as a shell has it of a program that SIGPIPE ended
 STOPS = ("SIGINT", "SIGTERM", "SIGUSR1")
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SHELLS = ("bash", "zsh", "tcsh")
@@ -78,7 +80,16 @@ def stoppable() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # a run that was stopped ignores further signals, until the process is gone
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, handler)
+
+
+def path(text: str) -> Path:
+    """The path that an option names; an empty one would be the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty: give a path")
+    return Path(text)
 
 
 class PrintCompletion(argparse.Action):
@@ -131,6 +142,10 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"{program_name()}: interrupted", file=sys.stderr)
         raise SystemExit(EXIT_INTERRUPTED) from None
+    except BrokenPipeError:
+        if not _unread():
+            raise
+        raise SystemExit(EXIT_UNREAD) from None
     except Exception as error:
         if full_disk(error):
             stop(program_name(), f"{full_disk(error)}: make room, then run it again")
@@ -138,14 +153,29 @@ def one_line_errors() -> Iterator[None]:
             stop(program_name(), str(error), error.exit_code)
         if isinstance(error, OSError) and error.filename and error.strerror:
             stop(program_name(), f"{error.filename}: {error.strerror}")
+        if isinstance(error, RuntimeError) and "determine home directory" in str(error):
+            stop(program_name(), "a path begins with ~ and a name that has no home folder here")
         if isinstance(error, RuntimeError) and (message := lost_process(error)):
             stop(program_name(), message, EXIT_BUG)
         if isinstance(error, MemoryError | RuntimeError) and out_of_memory(error):
-            short = f"not enough memory ({first_line(error)}): lower a size or a number"
-            stop(program_name(), short)
+            stop(program_name(), not_enough_memory(error))
         raise
     finally:
         threading.excepthook = before
+
+
+def _unread() -> bool:
+    """True if nobody reads stdout any more, as after `| head`; what is left of it is dropped."""
+    try:
+        number = sys.stdout.fileno()
+    except (OSError, ValueError):  # no file
+        return False
+    ends = select.poll()
+    ends.register(number, select.POLLOUT)
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in ends.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return True
 
 
 def lost_process(error: BaseException) -> str:

@@ -174,11 +174,22 @@ def images_of_recipe(recipe: str) -> dict[str, str]:
 
 
 def _text(name: str) -> str:
-    """The path of a file that is text."""
+    """The path of a file that is text, and YAML of keys and values."""
+    import yaml
+
     try:
-        Path(name).read_text(encoding="utf-8")
+        values = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        what = getattr(error, "problem", None) or first_line(error)
+        stop(program_name(), f"{name}{where} is not YAML ({what}): mend it")
     except ValueError as error:
         stop(program_name(), f"{name} is not a config: it is not text in UTF-8 ({error})")
+    if not isinstance(values, dict):
+        held = "nothing" if values is None else f"a {type(values).__name__}"
+        keys = "give keys such as model, data and trainer with their values"
+        stop(program_name(), f"{name} is not a config: it holds {held}, {keys}")
     return name
 
 
@@ -244,6 +255,13 @@ def _name_loggers(arguments: list[str]) -> None:
         if option in ("--trainer.logger", "--trainer.logger+"):
             names = [x.strip(" '\"") for x in arguments[i + 1].strip("[]").split(",")]
             known = [LOGGERS.get(name.lower().removesuffix("logger"), "") for name in names]
+            if len(known) > 1 and LOGGERS["none"] in known:
+                stop(program_name(), f"{option} {arguments[i + 1]}: none stands alone")
+            if not any(names):
+                meant = ", ".join(LOGGERS)
+                stop(
+                    program_name(), f"{option} has no name: give one of {meant}, or a list of them"
+                )
             if not all(known):
                 continue
             if option.endswith("+") or len(known) > 1:
@@ -270,7 +288,8 @@ def _check_checkpoint(path: Path) -> None:
         return
     found = sorted(path.glob("checkpoints/*.ckpt")) or sorted(path.glob("*.ckpt"))
     found = found or sorted(path.parent.glob("*.ckpt"))
-    hint = f"did you mean {found[0]}?" if found else "give a .ckpt file of a run, last or best"
+    meant = difflib.get_close_matches(str(path), ("last", "best"), 1) or found[:1]
+    hint = f"did you mean {meant[0]}?" if meant else "give a .ckpt file of a run, last or best"
     stop(program_name(), f"there is no checkpoint {path}: {hint}")
 
 

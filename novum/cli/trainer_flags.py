@@ -56,6 +56,11 @@ def _refuse_without_effect(config: Namespace) -> None:
             "trainer.reload_dataloaders_every_n_epochs has no effect: novum's data is endless;"
             " leave it out"
         )
+    if trainer.get("precision") == "16-true":
+        raise InputError(
+            "trainer.precision 16-true: losses and Adam's terms leave the range of float16: give"
+            " 16-mixed, bf16-mixed or bf16-true"
+        )
     if trainer.get("model_registry"):
         raise InputError(
             "trainer.model_registry is of Lightning's own cloud, which novum does not write to;"

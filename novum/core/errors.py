@@ -5,6 +5,7 @@ and keeps its traceback.
 """
 
 import errno
+import re
 from typing import ClassVar
 
 EXIT_BUG = 1
@@ -52,6 +53,13 @@ class RankError(NovumError, TimeoutError):
     """A process of a distributed job that died or did not answer in time."""
 
 
+def check_at_least(limit: float, **values: float) -> None:
+    """InputError in one line that names the first value below the limit."""
+    for name, value in values.items():
+        if value < limit:
+            raise InputError(f"{name} is {value}: it must be at least {limit}")
+
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -67,6 +75,13 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(
         words in str(error) for words in ("can't allocate memory", "out of memory")
     )
+
+
+def not_enough_memory(error: BaseException) -> str:
+    """One line about such an error; torch's begins with a place in its own source."""
+    asked = re.search(r"tried to allocate (\d+) bytes", str(error))
+    what = f"{int(asked[1]) / 1e9:,.1f} GB at once" if asked else first_line(error)
+    return f"not enough memory ({what}): lower a size or a number"
 
 
 def first_line(error: BaseException) -> str:

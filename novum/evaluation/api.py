@@ -1,6 +1,7 @@
 """`novum.evaluate`: everything that evaluate.py does, from code."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -92,12 +93,12 @@ def evaluate(
                 kind=kind,
                 features=feature_list(features),
                 seed=seed,
-                output=None if output is None else Path(output),
+                output=_folder(output),
                 num_samples=num_samples,
                 follow=follow,
-                classifier=None if classifier is None else str(classifier),
-                calibrate_by=None if calibrate_by is None else str(calibrate_by),
-                groups=None if groups is None else str(groups),
+                classifier=_text(classifier),
+                calibrate_by=_text(calibrate_by),
+                groups=_text(groups),
                 image_column=image_column,
                 text_column=text_column,
                 split=split,
@@ -148,6 +149,16 @@ def at_hand(request: Request) -> Request:
         found = wait_for_files(samples, request.follow, request.num_samples, others)
         request = replace(request, samples=found, num_samples=None, follow=None)
     return request
+
+
+def _text(value: Any) -> Any:
+    """A path as text; anything else as it is, for the request to check."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _folder(output: Any) -> Any:
+    text = _text(output)
+    return Path(text) if isinstance(text, str) and text.strip() else text
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import importlib
+import inspect
 import os
 import re
 import sys
@@ -40,7 +41,7 @@ def named_function(place: str) -> Draw:
                 " this folder"
             ) from error
         raise InputError(f"--samples {place}: {module_name} needs {error.name}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"--samples {place}: importing it failed: {_said(error)}") from error
     found = getattr(module, name, None)
     if found is None:
@@ -59,14 +60,49 @@ def called(function: Draw, n: int, seed: int, name: str) -> Any:
     """Call the user's function; an error in it is one line that says where."""
     try:
         return function(n, seed)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # its exit code is no verdict
         raise InputError(
             f"--samples {name}: called with n={n}, seed={seed} it failed: {_said(error)}; give"
             f" {SIGNATURE}"
         ) from error
 
 
-def _said(error: Exception) -> str:
+def require_method(generator: Any, name: str, *numbers: int) -> None:
+    """Raise InputError unless a method takes these numbers and a seed.
+
+    Args:
+        generator: What was given as samples.
+        name: `sample` or `sample_text`.
+        numbers: Of images, or of texts and their characters.
+    """
+    if isinstance(generator, type):
+        raise InputError(f"samples is the class {generator.__name__}: give an instance of it")
+    try:
+        inspect.signature(getattr(generator, name)).bind(*numbers, seed=0)
+    except ValueError:
+        return  # a signature that Python cannot see
+    except TypeError as error:
+        wanted = "sample(n, seed=...)" if len(numbers) == 1 else f"{name}(n, length, seed=...)"
+        raise InputError(
+            f"samples is a {type(generator).__name__}, whose {name} is no generator's"
+            f" ({error}): give {wanted}, or {SIGNATURE}"
+        ) from error
+
+
+def require_no_file_name(place: str) -> None:
+    """Raise InputError for a function that is named by its file, with the name that is meant."""
+    file, colon, name = place.rpartition(":") if ":" in place else (place, "", "FUNCTION")
+    is_file = file.endswith(".py") and (colon or Path(file).is_file())
+    if "://" in place or Path(place).is_dir() or not (is_file or colon and "/" in file):
+        return
+    module = file.removeprefix("./").removesuffix(".py").strip("/").replace("/", ".")
+    raise InputError(f"--samples {place}: a function is named as {module}:{name}")
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, SyntaxError):
+        where = f"{Path(error.filename or '').name}, line {error.lineno}"
+        return f"{type(error).__name__}: {error.msg} ({where})"
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(last.filename).name}, line {last.lineno}"
     return f"{type(error).__name__}: {first_line(error)} ({where})"

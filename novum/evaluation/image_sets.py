@@ -13,6 +13,7 @@ from novum.core.devices import default_device
 from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError, NovumError
 from novum.core.hub_places import is_hub
+from novum.core.memory import require_memory
 from novum.core.protocols import BLOCK, ImageGenerator, require_styles
 from novum.core.run_record import read_record
 from novum.core.security import Untrusted, arguments_of_run
@@ -30,6 +31,8 @@ from novum.evaluation.generators import (
     function_name,
     is_function_name,
     named_function,
+    require_method,
+    require_no_file_name,
 )
 from novum.evaluation.latent_figures import load_labeller
 from novum.evaluation.onnx_generator import SUFFIX, OnnxGenerator
@@ -94,7 +97,10 @@ def open_samples(request: Request) -> tuple[Opened, ImageGenerator | None]:
     n, seed = request.num_samples or NUM_SAMPLES, request.seed
     if request.is_checkpoint:
         given = load_module(Path(given), "sample", "generator").to(default_device()).eval()
+    if isinstance(request.samples, str):
+        require_no_file_name(request.samples)
     if callable(getattr(given, "sample", None)):
+        require_method(given, "sample", 1)
         if request.classifier:
             require_styles(given, "--classifier")
             load_labeller(request.classifier)  # fail early if it is missing
@@ -194,6 +200,9 @@ def reference_places(options: Request, trained_on: dict[str, Any] | None) -> tup
     known = (trained_on.get("path") or trained_on.get("dataset")) if trained_on else None
     train = known if options.train is None else options.train
     heldout = options.heldout
+    for side, place in (("train", train), ("heldout", heldout)):
+        if is_function_name(place):
+            raise InputError(f"--{side} {place} is a function, which --samples alone may be")
     if heldout is None and is_bundle(train):
         heldout = train if "heldout" in open_bundle(train).sides else None
     elif heldout is None:
@@ -243,6 +252,11 @@ def draw_samples(
     blocks = progress(range(own.start, own.stop), "sampling", unit_scale=block_size, leave=False)
     # torch's CPU generator reads the low 32 bits of a seed alone, so others are hashed
     seeds = (derived_seed(seed, block) if seed else block for block in blocks)
-    images = [generator.sample(block_size, seed=s).cpu() for s in seeds]
+    images: list[torch.Tensor] = []
+    for s in seeds:
+        images.append(generator.sample(block_size, seed=s).cpu())
+        if len(images) == 1:  # with the copy that joins the blocks
+            size = 2 * n * images[0].nbytes / max(1, len(images[0]))
+            require_memory(size, f"drawing {n:,} samples", "give a smaller --num-samples")
     drawn = torch.cat(images) if images else torch.empty(0)
     return distributed.all_gather_rows(drawn, "samples")[:n]

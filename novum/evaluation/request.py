@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from novum.core.errors import InputError, printable
 from novum.core.hub_places import dataset_name, is_hub
 from novum.datamodules.sources.suffixes import BUNDLE
+from novum.evaluation.request_fields import PLACES, check_fields, is_whole, option, require_apart
 
 KINDS = ("image", "text")
 LARGEST_SEED = 2**31 - 1
@@ -70,13 +71,21 @@ class Request:
     save_reference: Path | None = None
 
     def __post_init__(self) -> None:
-        for name in ("samples", "train", "heldout"):
+        for name in PLACES:
             place = getattr(self, name)
             if isinstance(place, os.PathLike):
                 object.__setattr__(self, name, os.fspath(place))
-            elif isinstance(place, str) and not place.strip():
-                raise InputError(f"--{name} is empty: give a path or a name")
+        for name in ("seed", "num_samples"):
+            if is_whole(number := getattr(self, name)):
+                object.__setattr__(self, name, int(number))
+        check_fields(self)
         check(self)
+        for name in ("output", "save_reference"):
+            require_apart(option(name), getattr(self, name), self.places())
+
+    def places(self) -> dict[str, Any]:
+        """Samples, training and held-out data as they were given."""
+        return {name: getattr(self, name) for name in PLACES}
 
     @property
     def is_checkpoint(self) -> bool:
@@ -93,8 +102,7 @@ class Request:
         """All that figures depend on beside the sets themselves, as JSON has it."""
         places = {
             name: place if place is None or isinstance(place, str) else None
-            for name in ("samples", "train", "heldout")
-            for place in (getattr(self, name),)
+            for name, place in self.places().items()
         }
         others = (
             "kind seed num_samples classifier calibrate_by groups image_column text_column split"
@@ -106,7 +114,7 @@ class Request:
 
 def check_bundle(request: Request) -> None:
     """Raise InputError for a bundle that cannot be asked for."""
-    places = (request.samples, request.train, request.heldout)
+    places = request.places().values()
     if request.kind == "text" and any(isinstance(x, str) and x.endswith(BUNDLE) for x in places):
         raise InputError(f"a bundle of references ({BUNDLE}) is of images: texts have none")
     path = request.save_reference
@@ -120,6 +128,8 @@ def check_bundle(request: Request) -> None:
 
 def check(request: Request) -> None:
     """Raise InputError for what is no value of a field, and for fields that contradict."""
+    if request.samples is None and request.save_reference is None:
+        raise InputError("--samples is needed: what to judge")
     check_bundle(request)
     if request.kind not in KINDS:
         near = difflib.get_close_matches(str(request.kind), KINDS, 1)
@@ -128,11 +138,13 @@ def check(request: Request) -> None:
     for name in ("on_bad_image", "on_bad_text"):
         if getattr(request, name) not in ON_BAD:
             raise InputError(f"{option(name)} {getattr(request, name)!r}: give error or skip")
-    if not isinstance(request.seed, int) or not 0 <= request.seed <= LARGEST_SEED:
-        raise InputError(f"--seed {request.seed}: give a number from 0 to {LARGEST_SEED}")
+    if not is_whole(request.seed) or not 0 <= request.seed <= LARGEST_SEED:
+        raise InputError(f"--seed {request.seed!r}: give a number from 0 to {LARGEST_SEED}")
     if request.num_samples is not None:
-        if not isinstance(request.num_samples, int) or request.num_samples < 2:
-            raise InputError(f"--num-samples {request.num_samples}: at least 2 are needed")
+        if not is_whole(request.num_samples) or request.num_samples < 2:
+            raise InputError(
+                f"--num-samples {request.num_samples!r}: at least 2 are needed, a whole number"
+            )
     for place in filter(is_hub, (request.train, request.heldout)):
         dataset_name(place)
     if request.follow is not None:
@@ -173,8 +185,10 @@ def check(request: Request) -> None:
 
 
 def _check_follow(request: Request) -> None:
-    if not 0 < (request.follow or 0) < MOST_SECONDS:
-        raise InputError(f"--follow {request.follow}: give seconds without a change, such as 60")
+    seconds: Any = request.follow
+    known = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not known or not 0 < seconds < MOST_SECONDS:
+        raise InputError(f"--follow {seconds!r}: give seconds without a change, such as 60")
     place = request.samples
     if not isinstance(place, str) or place.endswith((".ckpt", ".onnx")) or "://" in place:
         raise InputError("--follow is of a folder that samples are written to: leave it out")
@@ -182,11 +196,6 @@ def _check_follow(request: Request) -> None:
 
 def _has_styles(request: Request) -> bool:
     return request.is_checkpoint or hasattr(request.samples, "synthesize")
-
-
-def option(field: str) -> str:
-    """`--num-samples` of num_samples."""
-    return f"--{field.replace('_', '-')}"
 
 
 def for_code(message: str) -> str:
@@ -198,7 +207,10 @@ def feature_list(features: str | Sequence[str] | None) -> list[str] | None:
     """Names of feature spaces, given one by one or parted by commas."""
     if features is None:
         return None
-    if isinstance(features, Mapping) or not isinstance(features, str | Sequence):
-        raise InputError(f"--features {features!r}: give a name, or a list of names")
     listed = features.split(",") if isinstance(features, str) else features
-    return [str(name).strip() for name in listed]
+    known = isinstance(listed, Sequence) and not isinstance(listed, bytes)
+    if not known or not all(isinstance(name, str) for name in listed):
+        raise InputError(f"--features {features!r}: give a name, or a list of names")
+    if not listed or not all(name.strip() for name in listed):
+        raise InputError(f"--features {features!r}: a name is empty; leave it out, or give one")
+    return [name.strip() for name in listed]

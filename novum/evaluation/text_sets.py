@@ -29,6 +29,8 @@ from novum.evaluation.generators import (
     function_name,
     is_function_name,
     named_function,
+    require_method,
+    require_no_file_name,
 )
 from novum.evaluation.onnx_generator import SUFFIX
 from novum.evaluation.request import Request
@@ -124,7 +126,10 @@ def _require_characters(where: str, size: int, left_out: Sequence[Omission]) -> 
 def open_samples(given: Any, options: Request, places: Places) -> tuple[str, Samples]:
     """Samples read, or drawn from a generator, and what they are called."""
     n, seed = options.num_samples or NUM_TEXTS, options.seed
+    if isinstance(given, str):
+        require_no_file_name(given)
     if callable(getattr(given, "sample_text", None)):
+        require_method(given, "sample_text", 1, 1)
         where = options.samples if options.is_checkpoint else type(given).__name__
         with evaluating(given):
             return where, Samples(draw_texts(given, n, seed))
@@ -172,9 +177,9 @@ def texts_in_memory(data: Any, name: str, column: str | None = None) -> list[str
         kind = type(data).__name__
         raise InputError(f"{name} is a {kind}: give a path, or a list of texts (str)")
     texts = list(data)
-    wrong = next((text for text in texts if not isinstance(text, str)), None)
-    if wrong is not None:
-        raise InputError(f"{name} holds a {type(wrong).__name__}: give a list of texts (str)")
+    wrong = [text for text in texts if not isinstance(text, str)]
+    if wrong:
+        raise InputError(f"{name} holds a {type(wrong[0]).__name__}: give a list of texts (str)")
     if not texts:
         raise InputError(f"{name} is empty: give texts")
     return texts

@@ -1,6 +1,7 @@
 """Criteria that a report is held to by a gate: findings that fail it, and limits of figures."""
 
 import difflib
+import math
 import operator
 import re
 from collections.abc import Collection, Sequence
@@ -81,6 +82,8 @@ def parse_requirement(text: str) -> Requirement:
         limit = float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
     except ValueError as error:
         raise InputError(f"--require {text!r}: {value!r} is no number") from error
+    if not math.isfinite(limit):
+        raise InputError(f"--require {text!r}: {value!r} is no number that a figure could reach")
     return Requirement(text.strip(), metric, space or None, sign, limit)
 
 
@@ -116,9 +119,12 @@ def _check_requirement(report: Report, wanted: Requirement) -> Check:
     found = _figure(report, wanted)
     name = f"--require {wanted.text}"
     if found is None:
-        measured = sorted({metric for _, _, metric, _ in report.estimates()})
+        spaces = sorted(
+            {space for space, _, name, _ in report.estimates() if name == wanted.metric}
+        )
+        known = spaces or sorted({metric for _, _, metric, _ in report.estimates()})
         where = f" in {wanted.space}" if wanted.space else ""
-        message = f"{wanted.metric} was not measured{where}: there are {', '.join(measured)}"
+        message = f"{wanted.metric} was not measured{where}: there are {', '.join(known)}"
         return Check(name, False, message, EXIT_REQUIREMENT)
     value, space = found
     passed = OPERATORS[wanted.operator](value, wanted.limit)

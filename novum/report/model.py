@@ -447,7 +447,7 @@ class Provenance:
     redacted: bool = False
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """Result of an evaluation. `verdict` is formed last, when the rest is known.
 
@@ -481,7 +481,12 @@ class Report:
     settings: dict[str, str] = field(default_factory=dict)  # of a training run's model
     cost: Cost | None = None
     made_by: Provenance | None = None
-    page: str = field(default="", repr=False, compare=False)  # report.html; not in report.json
+    page: str = field(default="", compare=False)  # report.html; not in report.json
+
+    def __repr__(self) -> str:
+        """One line; a report of many copies would fill a terminal."""
+        facts = "1 fact" if len(self.facts) == 1 else f"{len(self.facts)} facts"
+        return f"<Report on {self.samples.path or self.kind}: {self.verdict.headline}; {facts}>"
 
     @property
     def finding(self) -> Finding:

@@ -419,7 +419,7 @@ function banner(evaluation) {
   const { finding, headline, details, step, unit, onset } = evaluation;
   const tone = FINDINGS[finding] ?? "unjudged";
   const at = `${step.toLocaleString("en")} ${unit}`;
-  const counts = finding ? ` · ${evaluation.facts} facts, ${evaluation.named} named` : "";
+  const counts = finding ? ` · ${evaluation.facts} ${evaluation.facts === 1 ? "fact" : "facts"}, ${evaluation.named} named` : "";
   return el("div", { class: `banner ${tone}` },
     el("b", {}, headline || "Not judged"), el("span", { class: "soft" }, ` at ${at}${counts}`),
     details ? el("p", {}, details) : null, onset ? el("p", {}, onset) : null);

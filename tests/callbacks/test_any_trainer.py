@@ -227,3 +227,40 @@ def test_a_gan_built_in_python_is_loaded_with_its_networks(tmp_path):
         last, generator=blank.generator, discriminator=blank.discriminator
     )
     assert torch.equal(again.sample(4, seed=0), gan.sample(4, seed=0))
+
+
+class Bare(Yours):
+    """As the docs ask for it: n and a seed, and nothing more."""
+
+    def sample(self, n, *, seed=None):
+        return super().sample(n, seed=seed)
+
+
+def test_a_module_without_labels_has_pictures_too(tmp_path):
+    judges = SampleGrid(), NearestNeighbours("pixels", 256, train=IMAGES.numpy(), heldout=HELDOUT)
+    trainer(tmp_path, *judges, max_epochs=1).fit(Bare(), loader(IMAGES))
+    assert (tmp_path / "pictures/samples/grid/6.png").is_file()
+    assert judges[1].features == ("pixels",) and judges[1].found is not None
+
+
+def test_a_run_that_ends_before_its_first_evaluation_says_so(tmp_path, caplog):
+    fires = Fires()
+    trainer(tmp_path, fires, max_epochs=-1, max_steps=2).fit(Yours(), loader(IMAGES))
+    said = "Fires: nothing was evaluated, since the run ended at step 2, before the first"
+    assert not fires.steps and said in caplog.text
+    caplog.clear()
+    trainer(tmp_path, fires, max_epochs=1).fit(Yours(), loader(IMAGES))
+    assert fires.steps == [6] and "nothing was evaluated" not in caplog.text
+
+
+@pytest.mark.parametrize(("made", "says"), [
+    (lambda: NearestNeighbours(train="data/train"), "train is a str: give images, uint8"),
+    (lambda: NearestNeighbours(heldout=[1, 2]), "heldout is a list: give images, uint8"),
+    (lambda: NearestNeighbours(num_samples=0), "num_samples is 0: it must be at least 2"),
+    (lambda: FrechetDistanceCallback(num_samples=-5), "num_samples is -5"),
+    (lambda: TrainingHealth(num_samples=1), "num_samples is 1"),
+    (lambda: SampleGrid(rows=0), "rows is 0: it must be at least 1"),
+])  # fmt: skip
+def test_slips_with_a_callback_are_one_line(made, says):
+    with pytest.raises(InputError, match=says):
+        made()

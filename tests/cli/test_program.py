@@ -27,6 +27,39 @@ def test_an_interrupt_that_is_swallowed_comes_again(capsys):
     time.sleep(0.1)  # and no more of them come
 
 
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_reader_that_leaves_is_no_error(wide):
+    """As `| head` does; also if more is written than a pipe holds."""
+    code = (
+        "from novum.cli.program import one_line_errors\n"
+        "import sys; sys.stdin.read()\n"
+        f"with one_line_errors(): print('x' * {1_000_000 if wide else 3}, flush=True)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stdin is not None
+    process.stdout.close()
+    process.stdin.close()
+    assert process.stderr is not None
+    with process.stderr:
+        assert process.stderr.read() == ""
+    assert process.wait(60) == 141
+
+
+def test_a_broken_pipe_of_another_kind_keeps_its_traceback():
+    with pytest.raises(BrokenPipeError), one_line_errors():
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def test_a_home_of_nobody_is_one_line(capsys):
+    with pytest.raises(SystemExit) as exit_, one_line_errors():
+        Path("~no-user/runs").expanduser()
+    assert exit_.value.code == 2
+    assert "has no home folder here" in capsys.readouterr().err
+
+
 def test_other_threads_are_left_alone():
     def work() -> None:
         with repeat_sigint():

@@ -199,6 +199,7 @@ def test_the_report_answers(sets, tmp_path, capsys):
     frame = report._repr_html_()
     assert frame is not None and frame.startswith("<iframe srcdoc=") and "sandbox" in frame
     assert "<script" not in frame
+    assert repr(report) == "<Report on samples (in memory): Copying found; 20 facts>"
     report.show()
     shown = capsys.readouterr().out
     assert shown.startswith("Copying found\n") and len(shown.splitlines()) < 15

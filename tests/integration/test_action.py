@@ -76,6 +76,49 @@ def test_inputs_are_no_code(runner, tmp_path):
     assert code == 2 and not (tmp_path / "hacked").exists()
 
 
+RECORD = """#!/bin/sh
+for word in "$@"; do echo "$word" >> words; done
+exit 2
+"""
+
+
+@pytest.fixture
+def recorded(runner, tmp_path):
+    """A function that runs the step with a program that judges nothing, for its arguments."""
+    (tmp_path / "bin" / "novum-evaluate").write_text(RECORD)
+    words = tmp_path / "words"
+
+    def run(given: dict[str, str]) -> tuple[int, list[str]]:
+        words.write_text("")
+        code, summary, outputs = runner(dict(samples="s", train="t", heldout="h") | given)
+        assert summary == outputs == ""
+        return code, words.read_text().splitlines()[12:]  # after sets and files
+
+    return run
+
+
+def test_options_reach_the_program_one_by_one(recorded):
+    gate = ["--fail-on", "copying"]
+    assert recorded({}) == (2, gate)
+    assert recorded({"fail-on": "", "arguments": " \n "}) == (2, [])
+    assert recorded({"redacted": "true"}) == (2, ["--redacted", *gate])
+    lines = """--require "precision>=0.7"\n--groups 'a b' --seed 1\n"""
+    options = ["--require", "precision>=0.7", "--groups", "a b", "--seed", "1"]
+    assert recorded({"arguments": lines}) == (2, [*gate, *options])
+
+
+@pytest.mark.parametrize("given", [{"arguments": '--seed 1 --require "x>1'}, {"redacted": "yes"}])
+def test_what_would_weaken_the_gate_unseen_is_refused(given, recorded):
+    assert recorded(given) == (2, [])
+
+
+def test_a_report_of_an_earlier_step_is_not_shown_for_this_one(recorded, tmp_path):
+    (tmp_path / "novum-report").mkdir()
+    (tmp_path / "novum-report" / "comment.md").write_text("earlier")
+    (tmp_path / "novum-report" / "report.json").write_text('{\n  "finding": "none_found",\n}')
+    assert recorded({})[0] == 2
+
+
 def test_no_step_puts_an_expression_into_its_shell():
     every = [*ACTION["runs"]["steps"], *STEPS]
     texts = [step["run"] for step in every if "run" in step]

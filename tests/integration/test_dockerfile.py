@@ -26,6 +26,9 @@ def instructions(text: str) -> list[tuple[str, str]]:
 def problems(text: str) -> list[str]:
     """Breaches of the rules, named by hadolint's numbers."""
     found, stages, arguments = [], {}, {}
+    for line in re.findall(r"^# hadolint .*", text, re.M):
+        if not re.fullmatch(r"# hadolint ignore=DL\d+(,DL\d+)*", line):
+            found.append(f"{line}: hadolint reads no pragma with more behind it")
     kind, last_user = "", ""
     given = instructions(text)
     for kind, rest in given:
@@ -44,6 +47,8 @@ def problems(text: str) -> list[str]:
             last_user = ""
         elif kind == "USER":
             last_user = rest
+            if not rest.isdecimal():
+                found.append(f"USER {rest} is no number, which every host knows (DL3066)")
         elif kind == "WORKDIR" and not rest.startswith("/"):
             found.append(f"WORKDIR {rest} is relative (DL3000)")
         elif kind == "CMD" and not _is_json_list(rest):
@@ -98,8 +103,10 @@ def test_it_keeps_the_rules_for_either_device(device):
 
 
 @pytest.mark.parametrize(("line", "instead", "says"), [
-    ("USER novum\n", "", "DL3002"),
-    ("USER novum", "USER root", "DL3002"),
+    ("USER 1000\n", "", "DL3002"),
+    ("USER 1000", "USER root", "DL3002"),
+    ("USER 1000", "USER novum", "DL3066"),
+    ("# hadolint ignore=DL3006", "# hadolint ignore=DL3006 -- a stage", "pragma"),
     ("3.11-slim-bookworm", "latest", "DL3006"),
     ("WORKDIR /data", "WORKDIR data", "DL3000"),
     ('CMD ["novum-evaluate", "--help"]', "CMD novum-evaluate", "DL3025"),

@@ -416,7 +416,7 @@ class TestMistakes:
 
     def test_output_that_cannot_be_written(self, sets, fails):
         line = fails("--samples", "fresh.npy", *self.references, "--output", "train.npy")
-        assert "cannot write to train.npy" in line
+        assert "--output train.npy would replace --train" in line
 
     def test_missing_references(self, sets, fails):
         assert "--train is needed" in fails("--samples", "fresh.npy")

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -107,6 +108,31 @@ def test_two_ranks_that_are_told_to_end_do_so_within_ten_seconds(start, tmp_path
     assert process.wait(30) == EXIT_PREEMPTED, process.log.read_text()[-2000:]
     assert time.monotonic() - begin < 10
     assert "stopped after step" in process.log.read_text()
+    goes_on(start, tmp_path, INTERVAL)
+
+
+def test_signals_that_come_again_change_nothing(start, tmp_path):
+    """Up to the end of the process, which takes a while to go; no fork server here."""
+    assert start("--trainer.max_steps=1").wait(WAIT) == 0
+    command = [sys.executable, ROOT / "train.py", "fit", "--config", "tiny.yaml"]
+    with (tmp_path / "again.txt").open("w") as out:
+        process = subprocess.Popen(
+            [*command, "--ckpt_path=last", "--trainer.max_steps=-1"],
+            cwd=tmp_path, stdout=out, stderr=out,
+        )  # fmt: skip
+    try:
+        began = checkpoint(tmp_path).stat().st_mtime
+        end = time.monotonic() + WAIT
+        while checkpoint(tmp_path).stat().st_mtime == began:
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.05)
+        while process.poll() is None and time.monotonic() < end:
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.02)
+        assert process.wait(WAIT) == EXIT_PREEMPTED, (tmp_path / "again.txt").read_text()[-2000:]
+    finally:
+        process.kill()
+        process.wait()
     goes_on(start, tmp_path, INTERVAL)
 
 

@@ -275,6 +275,46 @@ def test_print_config_shows_every_value(run, capsys):
     assert "NearestNeighbours" in names
 
 
+@pytest.mark.parametrize(("text", "says"), [
+    ("a: [1\n", "mine.yaml line 2 is not YAML ("),
+    ("model:\n\tx: 1\n", "mine.yaml line 2 is not YAML (found character"),
+    ("- 1\n", "it holds a list, give keys such as model"),
+    ("", "it holds nothing, give keys such as model"),
+])  # fmt: skip
+def test_a_file_that_is_no_config_is_one_line(fails, tmp_path, text, says):
+    (tmp_path / "mine.yaml").write_text(text)
+    assert says in fails("fit", "--config", "mine.yaml")
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    ((), "give --config NAME"),
+    (("--config=dcgan_digits", "--trainer.max_steps="), "expected a whole number, got nothing"),
+    (("--config=dcgan_digits", "--seed_everything=-1"), "give --seed_everything a number from 0"),
+    (("--config=dcgan_digits", "--ckpt_path=lastt"), "did you mean last?"),
+    (
+        ("--config=dcgan_digits", "--model.init_args.generator.init_args.latent_dim=0"),
+        "latent_dim is 0: it must be at least 1",
+    ),
+    (
+        ("--config=dcgan_digits", "--model.init_args.generator.init_args.image_size=64"),
+        "model.generator.image_size is 64, but it is the data that says it (16)",
+    ),
+    (
+        ("--config=char_lstm_stdlib", "--model.init_args.network.init_args.vocab_size=99"),
+        "model.network.vocab_size is 99, but it is the data that says it",
+    ),
+    (
+        ("--config=dcgan_digits", "--model.init_args.generator.init_args.latent_dim=2000000000"),
+        "not enough memory (",
+    ),
+    (("--config=dcgan_digits", "--trainer.precision=16-true"), "give 16-mixed, bf16-mixed"),
+    (("--config=dcgan_digits", "--trainer.logger", "[csv,none]"), "none stands alone"),
+    (("--config=dcgan_digits", "--trainer.logger="), "give one of tensorboard, wandb"),
+])  # fmt: skip
+def test_slips_with_fit_are_one_line(fails, arguments, says):
+    assert says in fails("fit", *arguments)
+
+
 def test_config_names_and_runs_are_found(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "config.yaml").touch()

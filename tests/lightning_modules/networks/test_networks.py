@@ -1,8 +1,12 @@
 """Shapes, ranges, published sizes, initialisation, conditioning, spectral norm."""
 
+import inspect
+
 import pytest
 import torch
 
+from novum.core.errors import InputError
+from novum.lightning_modules import networks
 from novum.lightning_modules.networks import (
     DCGANDiscriminator,
     DCGANGenerator,
@@ -102,3 +106,24 @@ def test_generator_starts_at_the_mean_image():
     generator.output.weight.data.zero_()
     expected = images.double().mean(0) / 127.5 - 1
     assert torch.allclose(generator(torch.randn(1, 4))[0].double(), expected, atol=1e-5)
+
+
+SIZES = [
+    (name, argument)
+    for name in networks.__all__
+    for argument, parameter in inspect.signature(getattr(networks, name)).parameters.items()
+    if parameter.annotation in (int, "int") and argument != "group"
+]
+
+
+@pytest.mark.parametrize(("name", "argument"), SIZES)
+def test_no_network_has_a_size_below_one(name, argument):
+    """In one line that names it; a network without classes has 0 of them."""
+    network = getattr(networks, name)
+    needed = inspect.signature(network).parameters.values()
+    given = {x.name: 16 for x in needed if x.default is x.empty}
+    with pytest.raises(InputError, match=rf"\b{argument}\b|multiple of patch|context|layers"):
+        network(**{**given, argument: -1})
+    if argument != "num_classes" or name in ("FineTuned", "SmallCNN", "SoftmaxRegression"):
+        with pytest.raises(InputError):
+            network(**{**given, argument: 0})

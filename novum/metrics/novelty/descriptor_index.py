@@ -134,8 +134,9 @@ class DescriptorIndex:
         import faiss
 
         index = cls.__new__(cls)
-        index.index = faiss.deserialize_index(saved)
-        index.index.nprobe = min(PROBES, index.index.nlist)
+        lists: Any = faiss.deserialize_index(saved)
+        lists.nprobe = min(PROBES, lists.nlist)
+        index.index = lists
         return index
 
 

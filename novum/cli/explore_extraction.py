@@ -14,7 +14,7 @@ from novum.core.checkpoints import load_module
 from novum.core.devices import default_device
 from novum.core.errors import InputError, printable
 from novum.core.files import prepare_output, read_blocks, write_text
-from novum.core.protocols import BLOCK, ImageGenerator
+from novum.core.protocols import BLOCK, ImageGenerator, require_new_images
 from novum.core.security import arguments_of_run
 from novum.datamodules.images import ImageDataModule
 from novum.datamodules.resolve_source import open_references
@@ -43,6 +43,8 @@ from novum.metrics.neighbours import knn
 from novum.metrics.subsets import choose_rows
 from novum.report.pictures import captioned_table, encode, to_rgb
 
+OF_IMAGES = ("num_samples", "label")
+OF_TEXT = ("num_prompts", "prefixes", "suffix", "tries", "temperature")
 LISTED = 10  # images that are printed; the file has all
 PICTURED = 12
 
@@ -52,21 +54,24 @@ def extract(options: argparse.Namespace) -> None:
     path = Path(options.checkpoint)
     module: Any = load_module(path, ("sample", "sample_text"), "generator")
     module.to(default_device()).eval()
-    if not callable(getattr(module, "sample_text", None)):
+    writes = callable(getattr(module, "sample_text", None))
+    if not writes:
         _check_images(module, options)
+    for name in OF_IMAGES if writes else OF_TEXT:
+        if name in options.given:
+            raise InputError(
+                f"{options.given[name]} is of generators of {'images' if writes else 'text'}: leave"
+                f" it out for {type(module).__name__}"
+            )
     prepare_output(options.output)
-    if callable(getattr(module, "sample_text", None)):
+    if writes:
         extract_texts(module, options)
     else:
         extract_images(module, options)
 
 
 def _check_images(module: Any, options: argparse.Namespace) -> None:
-    if hasattr(type(module), "titles"):  # the class: some ask their data, which is not here
-        raise InputError(
-            f"explore.py extract needs a generator that makes new images, such as GAN, not"
-            f" {type(module).__name__}"
-        )
+    require_new_images(module, "explore.py extract")
     classes = getattr(module, "num_classes", 0)
     if options.label is not None and not 0 <= options.label < classes:
         has = f"classes 0 to {classes - 1}" if classes else "no classes"

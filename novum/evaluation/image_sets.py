@@ -13,7 +13,7 @@ from novum.core.devices import default_device
 from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError, NovumError
 from novum.core.hub_places import is_hub
-from novum.core.protocols import BLOCK, ImageGenerator, require_styles
+from novum.core.protocols import BLOCK, ImageGenerator, require_new_images, require_styles
 from novum.core.run_record import read_record
 from novum.core.security import Untrusted, arguments_of_run
 from novum.core.seeds import derived_seed
@@ -69,12 +69,14 @@ class Sets(NamedTuple):
 def open_sets(request: Request) -> Sets:
     """The samples first: the references are read at their size."""
     require_tables(request)
+    if callable(getattr(given := given_samples(request), "sample", None)):
+        require_new_images(given, "--samples")  # before it asks for references
     trained_on = data_of_run(request) if request.is_checkpoint else None
     places = reference_places(request, trained_on)
     if request.samples is None:
         samples, generator = open_images(places[0], "train", options=reading(request)), None
     else:
-        samples, generator = open_samples(request)
+        samples, generator = open_samples(request, given)
     follow = request.follow_links or bool(trained_on and trained_on.get("follow_links"))
     read_as = reading(request)._replace(follow_links=follow)
     channels, size, _ = samples.images.shape
@@ -88,12 +90,16 @@ def open_sets(request: Request) -> Sets:
     return sets
 
 
-def open_samples(request: Request) -> tuple[Opened, ImageGenerator | None]:
+def given_samples(request: Request) -> Any:
+    """What the samples are, or are made by; of a checkpoint the module that it holds."""
+    if not request.is_checkpoint:
+        return request.samples
+    return load_module(Path(request.samples), "sample", "generator").to(default_device()).eval()
+
+
+def open_samples(request: Request, given: Any) -> tuple[Opened, ImageGenerator | None]:
     """Samples read, or drawn from a generator; and that generator, if it is a module."""
-    given, generator = request.samples, None
     n, seed = request.num_samples or NUM_SAMPLES, request.seed
-    if request.is_checkpoint:
-        given = load_module(Path(given), "sample", "generator").to(default_device()).eval()
     if callable(getattr(given, "sample", None)):
         if request.classifier:
             require_styles(given, "--classifier")
@@ -102,6 +108,8 @@ def open_samples(request: Request) -> tuple[Opened, ImageGenerator | None]:
         where = request.samples if request.is_checkpoint else type(given).__name__
         with evaluating(given):
             images = draw_samples(generator, n, seed)
+        if images.shape[2] != images.shape[3]:  # cut to a square, as samples that are read
+            images = open_images(images.numpy(), "samples").images[:]
         return Opened(where, ImageArray(images), None), generator
     if isinstance(given, str) and given.endswith(SUFFIX):
         model = OnnxGenerator(given)

@@ -127,7 +127,7 @@ def _tightest_first(
 
 
 def _balls(samples: Tensor, rows: Tensor, centres: Tensor, radius: Tensor) -> Tensor:
-    """Which of these rows are within the radius of each centre, exactly: bool (c, r)."""
+    """True where a row is within the radius of a centre, exactly: (c, r)."""
     within = torch.empty(len(centres), len(rows), dtype=torch.bool)
     sides = sphere_sides(samples[rows], samples[centres], radius[centres])
     for row, column, side in sides:

@@ -91,7 +91,7 @@ def open_sets(request: Request) -> Sets:
 
 
 def given_samples(request: Request) -> Any:
-    """What the samples are, or are made by; of a checkpoint the module that it holds."""
+    """The samples, or what makes them; of a checkpoint the module that it holds."""
     if not request.is_checkpoint:
         return request.samples
     return load_module(Path(request.samples), "sample", "generator").to(default_device()).eval()

@@ -92,9 +92,13 @@ def open_sets(request: Request) -> Sets:
 
 def given_samples(request: Request) -> Any:
     """The samples, or what makes them; of a checkpoint the module that it holds."""
-    if not request.is_checkpoint:
-        return request.samples
-    return load_module(Path(request.samples), "sample", "generator").to(default_device()).eval()
+    given = request.samples
+    if request.is_checkpoint:
+        given = load_module(Path(given), ("sample", "sample_text"), "generator")
+        given = given.to(default_device()).eval()
+    if callable(getattr(given, "sample_text", None)) and not hasattr(given, "sample"):
+        raise InputError(f"--samples is a {type(given).__name__}, which writes: give --kind text")
+    return given
 
 
 def open_samples(request: Request, given: Any) -> tuple[Opened, ImageGenerator | None]:

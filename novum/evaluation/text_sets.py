@@ -92,10 +92,13 @@ def open_texts(options: Request) -> Texts:
         return open_benchmark(options, places)
     given, known, seen = options.samples, None, 0
     if options.is_checkpoint:
-        given = load_module(Path(given), "sample_text", "text generator")
+        given = load_module(Path(given), ("sample_text", "sample"), "text generator")
         given = given.to(default_device()).eval()
-        if options.train is None:
-            known = arguments_of_run(Path(options.samples), TextDataModule)
+    if callable(getattr(given, "sample", None)) and not hasattr(given, "sample_text"):
+        name = type(given).__name__
+        raise InputError(f"--samples is a {name}, which makes images: leave out --kind text")
+    if options.is_checkpoint and options.train is None:
+        known = arguments_of_run(Path(options.samples), TextDataModule)
     if not isinstance(given, str):
         places = places.of_vocabulary(getattr(given, "vocabulary", None))
     train, heldout, named = open_references(options, known, places)

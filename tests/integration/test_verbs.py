@@ -128,7 +128,7 @@ def test_works_or_says_why_not(run_of, verb, monkeypatch, capsys):
         elif verb == "explore":
             explore.main(["mix", "--checkpoint", given, "--output", "out", "--rows", "2"])
         else:
-            kind = ["--num-samples", "2"] if name in OF_TEXT else OF_IMAGES
+            kind = ["--kind", "text", "--num-samples", "2"] if name in OF_TEXT else OF_IMAGES
             evaluate.main(["--samples", given, "--output", "judged", *kind])
         code = 0
     except SystemExit as exit_:
@@ -141,6 +141,18 @@ def test_works_or_says_why_not(run_of, verb, monkeypatch, capsys):
     else:
         assert says in out, out
         assert says not in (NO_TEXT, NO_STYLES, NO_IMAGES, NO_NEW)
+
+
+def test_samples_of_the_other_kind(run_of, monkeypatch, capsys):
+    name, folder, checkpoint = run_of
+    if name not in (*OF_TEXT, *WITH_LATENTS):
+        pytest.skip("of generators of new items alone")
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as exit_:
+        kind = "image" if name in OF_TEXT else "text"
+        evaluate.main(["--samples", str(checkpoint), "--output", "judged", "--kind", kind])
+    says = "give --kind text" if name in OF_TEXT else "leave out --kind text"
+    assert exit_.value.code == 2 and says in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_labels_of_a_folder(run_of, monkeypatch, capsys):

@@ -32,6 +32,7 @@ from novum.evaluation.image_extraction import (
     blocks_of,
     find_returned,
     require_control,
+    require_training,
     root_mean_square,
     rows_by_class,
     thumbnails,
@@ -115,6 +116,7 @@ def references(
     train, heldout = open_references(
         *reference_places(asked, known), size, channels, known, follow_links=follow
     )
+    require_training(train.images)  # before anything is drawn
     return train.images, require_control(heldout and heldout.images)
 
 
@@ -248,6 +250,11 @@ def _caption(item: Item) -> str:
     return f"{item.train_distance:.3g}, {sure}"
 
 
+def share(value: float) -> str:
+    """Format a share of many samples, which may be small."""
+    return f"{100 * value:.3g}%"
+
+
 def print_table(
     options: argparse.Namespace, rows: list[ClassRow], items: list[Item], returned: Returned
 ) -> None:
@@ -264,7 +271,7 @@ def print_table(
         "  of samples"
     )
     for row in rows:
-        rate = f"{row.rate.value:.2%} ({row.rate.low:.2%} to {row.rate.high:.2%})"
+        rate = f"{share(row.rate.value)} ({share(row.rate.low)} to {share(row.rate.high)})"
         name = "all" if row.label is None else str(row.label)
         counts = f"{row.returned:>10,} {row.extracted:>10,} {row.sources:>16,}"
         print(f"{name:>7} {row.samples:>9,} {counts}  {rate}")

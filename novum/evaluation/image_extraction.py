@@ -24,6 +24,7 @@ from novum.metrics.functional.intervals import Interval, clopper_pearson_interva
 from novum.metrics.neighbours import knn, sphere_sides, squared_distances
 from novum.metrics.novelty.altered_copies import AlteredCopyDetector
 from novum.metrics.novelty.combined import surprise
+from novum.metrics.novelty.retrieval import PER_FAMILY
 from novum.metrics.subsets import choose_rows
 
 TIMES = 3  # returns from which an image counts as returned again and again
@@ -242,6 +243,16 @@ def rows_by_class(items: list[Item], returned: Returned, labels: Tensor | None) 
 def root_mean_square(a: Tensor, b: Tensor) -> Tensor:
     """Distance (k,) of rows (k, d), in grey levels."""
     return (squared_distances(a, b) / a.shape[1]).sqrt()
+
+
+def require_training(train: ImageSource) -> None:
+    """Raise InputError for too few training images to tell a copy from what is alike."""
+    distinct = len(np.unique(row_digests(train)[0]))
+    if distinct <= PER_FAMILY:
+        raise InputError(
+            f"{distinct} distinct training images are too few: extraction needs"
+            f" {PER_FAMILY + 1} or more to tell a copy from what is alike"
+        )
 
 
 def require_control(heldout: ImageSource | None) -> ImageSource:

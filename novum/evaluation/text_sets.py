@@ -93,12 +93,12 @@ def open_texts(options: Request) -> Texts:
     given, known, seen = options.samples, None, 0
     if options.is_checkpoint:
         given = load_module(Path(given), ("sample_text", "sample"), "text generator")
+        if not hasattr(given, "sample_text"):
+            name = type(given).__name__
+            raise InputError(f"--samples is a {name}, which writes no text: leave out --kind text")
         given = given.to(default_device()).eval()
-    if callable(getattr(given, "sample", None)) and not hasattr(given, "sample_text"):
-        name = type(given).__name__
-        raise InputError(f"--samples is a {name}, which makes images: leave out --kind text")
-    if options.is_checkpoint and options.train is None:
-        known = arguments_of_run(Path(options.samples), TextDataModule)
+        if options.train is None:
+            known = arguments_of_run(Path(options.samples), TextDataModule)
     if not isinstance(given, str):
         places = places.of_vocabulary(getattr(given, "vocabulary", None))
     train, heldout, named = open_references(options, known, places)

@@ -1,4 +1,4 @@
-"""CharLSTM under Lightning against bare loops, and batched sampling against one stream.
+"""CharLSTM under Lightning against bare loops.
 
     python benchmarks/char_lstm.py [--steps 200] [--rounds 3] [--threads 2] [--output FILE.json]
 
@@ -138,33 +138,6 @@ def training_rows(steps: int, rounds: int, now: Callable[[], float]) -> list[dic
     return rows
 
 
-def sampling_rows(rounds: int, length: int = 200) -> list[dict]:
-    model = CharLSTM(CharRNN(VOCABULARY, 128, 2), ALPHABET).eval()
-
-    def speed(n: int) -> float:
-        start = time.perf_counter()
-        model.sample_text(n, length, seed=0)
-        return n * length / (time.perf_counter() - start)
-
-    speeds = {n: [] for n in (1, 64, 256, 1024)}
-    for i in range(rounds + 1):
-        for n, found in speeds.items():
-            if i:
-                found.append(speed(n))
-            else:
-                speed(n)
-    return [
-        {
-            "streams": n,
-            "characters/s (median)": statistics.median(found),
-            "times one stream (median of rounds)": statistics.median(
-                a / b for a, b in zip(found, speeds[1], strict=True)
-            ),
-        }
-        for n, found in speeds.items()
-    ]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=200)
@@ -178,8 +151,6 @@ def main() -> None:
     now = time.process_time if args.clock == "cpu" else time.perf_counter
     rows = training_rows(args.steps, args.rounds, now)
     show(f"Training, batch {BATCH}, chunks of {CHUNK}", rows, args.output)
-    sampled = args.output and args.output.replace(".json", "_sampling.json")
-    show("Sampling, 2 x 128, 200 characters a stream", sampling_rows(args.rounds), sampled)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""CharTransformer under Lightning against a bare loop, and sampling with the cache against without.
+"""CharTransformer under Lightning against a bare loop.
 
     python benchmarks/char_transformer.py [--steps 200] [--rounds 3] [--output FILE.json]
 
-The peer of sampling reads the whole window again for each token, as nanoGPT's `generate` does.
 Processor time of one thread, so that other processes matter little. Random tokens: the text does
-not matter to the speed.
+not matter to the speed. text_sampling.py times sampling.
 """
 
 import argparse
@@ -98,40 +97,6 @@ def training_rows(steps: int, rounds: int) -> list[dict]:
     ]
 
 
-@torch.inference_mode()
-def read_anew(model: CharTransformer, n: int, length: int) -> None:
-    """Each token from the last `context` tokens, which are all read again."""
-    net = model.network.train()  # which caches nothing; there is no dropout
-    tokens = torch.ones(1, n, dtype=torch.int64)
-    for _ in range(length):
-        p = net(tokens[-CONTEXT:])[0][-1].double().softmax(-1)
-        tokens = torch.cat([tokens, torch.multinomial(p, 1).T])
-
-
-def sampling_rows(rounds: int, length: int = 256) -> list[dict]:
-    model = CharTransformer(CausalTransformer(VOCABULARY), ALPHABET).eval()
-    rows = []
-    for n in (1, 16, 64):
-        seconds = in_turn(
-            {
-                "with its cache": lambda: model.sample_text(n, length, seed=0),  # noqa: B023
-                "reading anew": lambda: read_anew(model, n, length),  # noqa: B023
-            },
-            rounds,
-            clock=time.process_time,
-        )
-        rows += [
-            {
-                "streams": n,
-                "contestant": name,
-                "characters/s (median)": n * length / statistics.median(times),
-                "the cache is faster by": median_ratio(seconds["with its cache"], times),
-            }
-            for name, times in seconds.items()
-        ]
-    return rows
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=200)
@@ -142,8 +107,6 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = training_rows(args.steps, args.rounds)
     show(f"Training, batch {BATCH}, windows of {CONTEXT}", rows, args.output)
-    sampled = args.output and args.output.replace(".json", "_sampling.json")
-    show("Sampling, 256 characters a stream", sampling_rows(args.rounds), sampled)
 
 
 if __name__ == "__main__":

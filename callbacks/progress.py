@@ -67,7 +67,7 @@ class ProgressBar(TQDMProgressBar):
             self._mark = (now, done)
         if isinstance(pl_module, Staged):
             return self._of_stages(pl_module.stage(), items, pl_module.device)
-        shown = {k.split("/")[-1]: v for k, v in items.items()}
+        shown = {on_bar(name): value for name, value in items.items()}
         if not self._rate:
             return shown
         name = unit(pl_module)
@@ -113,6 +113,13 @@ class ProgressBar(TQDMProgressBar):
     def on_train_start(self, *args: Any) -> None:
         super().on_train_start(*args)
         self._mark = None
+
+
+def on_bar(name: str) -> str:
+    """The shortest name of a figure that says which one it is."""
+    if name.startswith("val/"):
+        return name  # val/loss is beside the loss of training
+    return "loss" if name == "loss/train" else name.split("/")[-1]
 
 
 def peak_memory(device: torch.device) -> int:

@@ -93,6 +93,55 @@ def test_no_file_name_occurs_twice_in_a_room(name):
     assert twice - {"__init__"} == set()
 
 
+TECHNIQUES = {  # class -> module or package of it
+    "Adversarial": "adversarial",
+    "CharLSTM": "char_lstm",
+    "CharTransformer": "char_transformer",
+    "ClassVisualisation": "dreams",
+    "Classifier": "classifier",
+    "DeepDream": "dreams",
+    "FlowMatching": "flow_matching",
+    "GAN": "gan",
+    "StyleGAN": "stylegan",
+    "StyleTransfer": "style_transfer",
+}
+PLACES = set(TECHNIQUES.values()) - {"adversarial", "classifier", "gan"}  # other things' names, too
+NAMING = {  # all other files of what techniques share know them by protocols alone
+    "core/security/places.py",  # a list: arguments of classes that name files
+    "callbacks/latent_space.py",  # style spaces
+    "cli/explore_commands.py",  # style spaces
+    "cli/explore_export.py",  # how a graph is told its solver's steps
+}
+
+
+def named_in(path: Path) -> set[str]:
+    """Techniques that a module's code names or imports; not those of docstrings and messages."""
+    named: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Name):
+            named.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            named.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            named.add(node.value.rsplit(".", 1)[-1])
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            whole = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+            named |= {part for name in whole for part in name.split(".")}
+    return {x for x, place in TECHNIQUES.items() if x in named or place in named & PLACES}
+
+
+def test_a_technique_is_a_module_its_networks_a_config_a_test_and_a_page():
+    """So adding one changes no file but these and lists."""
+    from novum import lightning_modules
+
+    classes = {name: getattr(lightning_modules, name) for name in lightning_modules.__all__}
+    known = {name for name, cls in classes.items() if hasattr(cls, "training_step")}
+    assert set(TECHNIQUES) == known
+    shared = [path for path in modules().values() if "lightning_modules" not in path.parts]
+    naming = {str(path.relative_to(ROOT / "novum")) for path in shared if named_in(path)}
+    assert naming == NAMING
+
+
 QUESTION = re.compile(r"(What|Whether|Of|Where|Which|How|When|Why|Who)\b")
 DEFINITIONS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 

@@ -55,6 +55,26 @@ COMMANDS = (
     "export",
     "extract",
 )
+PICTURES = ("mix", "truncate", "walk", "interpolate", "inpaint", "vary")
+GIVEN_IMAGES = ("project", "inpaint", "vary")
+HEEDED = {  # option -> commands that it means something to; the others are of all
+    "rows": (*PICTURES, "directions"),
+    "psi": ("mix",),
+    "label": (*PICTURES, "project", "extract"),
+    "images": GIVEN_IMAGES,
+    "mask": ("inpaint",),
+    "num_images": ("project",),
+    "space": ("project",),
+    "steps": ("project", "export"),
+    "format": ("export",),
+    "features": ("measure",),
+    "classifier": ("measure",),
+    "num_paths": ("measure",),
+    "num_samples": ("measure", "extract"),
+    **dict.fromkeys(("num_prompts", "prefixes", "suffix", "tries"), ("extract",)),
+    **dict.fromkeys(("temperature", "train", "heldout"), ("extract",)),
+    "follow_links": (*GIVEN_IMAGES, "extract"),
+}
 PROJECTION_STEPS = 200
 STEPS = f"updates of a projection, default {PROJECTION_STEPS}; of Heun in an exported flow"
 
@@ -119,6 +139,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--trust", action="store_true", help=TRUST)
     add("--seed", metavar="S", type=int, default=0, help="of the latents")
     options = parser.parse_args(arguments)
+    _refuse_unheeded(options, parser)
     if min(options.prefixes) < 1:
         parser.error(f"--prefixes {min(options.prefixes)}: at least 1")
     if options.heldout == "none":
@@ -128,13 +149,25 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         value = getattr(options, name)
         if value is not None and value < 1:
             parser.error(f"--{name.replace('_', '-')} {value}: at least 1")
-    if options.steps is None and options.command != "export":
+    if options.steps is None and options.command == "project":
         options.steps = PROJECTION_STEPS
     if not isfinite(options.psi):
         parser.error(f"--psi {options.psi}: give a number, usually from 0 to 1")
     if options.seed is not None and not 0 <= options.seed < 2**31:
         parser.error(f"--seed {options.seed}: give a number from 0 to {2**31 - 1}")
     return options
+
+
+def _refuse_unheeded(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Refuse what was given and would change nothing; `options.given` has the flags of the rest."""
+    options.given = {
+        name: "--class" if name == "label" else f"--{name.replace('_', '-')}"
+        for name in HEEDED
+        if getattr(options, name) != parser.get_default(name)
+    }
+    for name, flag in options.given.items():
+        if options.command not in HEEDED[name]:
+            parser.error(f"{flag} is not for {options.command}: leave it out")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -71,8 +71,6 @@ def _check_class(module: object, options: argparse.Namespace) -> None:
     label, classes = options.label, getattr(module, "num_classes", 0)
     if label is None:
         return
-    if options.command in ("directions", "measure"):
-        raise InputError(f"--class is not for {options.command}: leave it out")
     if not 0 <= label < classes:
         has = f"classes 0 to {classes - 1}" if classes else "no classes"
         raise InputError(f"--class {label}: the generator of {options.checkpoint} has {has}")

@@ -14,7 +14,7 @@ from novum.core.checkpoints import load_module
 from novum.core.devices import default_device
 from novum.core.errors import InputError, printable
 from novum.core.files import prepare_output, read_blocks, write_text
-from novum.core.protocols import BLOCK, ImageGenerator
+from novum.core.protocols import BLOCK, ImageGenerator, require_new_images
 from novum.core.security import arguments_of_run
 from novum.datamodules.images import ImageDataModule
 from novum.datamodules.resolve_source import open_references
@@ -32,6 +32,7 @@ from novum.evaluation.image_extraction import (
     blocks_of,
     find_returned,
     require_control,
+    require_training,
     root_mean_square,
     rows_by_class,
     thumbnails,
@@ -43,6 +44,8 @@ from novum.metrics.neighbours import knn
 from novum.metrics.subsets import choose_rows
 from novum.report.pictures import captioned_table, encode, to_rgb
 
+OF_IMAGES = ("num_samples", "label")
+OF_TEXT = ("num_prompts", "prefixes", "suffix", "tries", "temperature")
 LISTED = 10  # images that are printed; the file has all
 PICTURED = 12
 
@@ -52,21 +55,24 @@ def extract(options: argparse.Namespace) -> None:
     path = Path(options.checkpoint)
     module: Any = load_module(path, ("sample", "sample_text"), "generator")
     module.to(default_device()).eval()
-    if not callable(getattr(module, "sample_text", None)):
+    writes = callable(getattr(module, "sample_text", None))
+    if not writes:
         _check_images(module, options)
+    for name in OF_IMAGES if writes else OF_TEXT:
+        if name in options.given:
+            raise InputError(
+                f"{options.given[name]} is of generators of {'images' if writes else 'text'}: leave"
+                f" it out for {type(module).__name__}"
+            )
     prepare_output(options.output)
-    if callable(getattr(module, "sample_text", None)):
+    if writes:
         extract_texts(module, options)
     else:
         extract_images(module, options)
 
 
 def _check_images(module: Any, options: argparse.Namespace) -> None:
-    if hasattr(type(module), "titles"):  # the class: some ask their data, which is not here
-        raise InputError(
-            f"explore.py extract needs a generator that makes new images, such as GAN, not"
-            f" {type(module).__name__}"
-        )
+    require_new_images(module, "explore.py extract")
     classes = getattr(module, "num_classes", 0)
     if options.label is not None and not 0 <= options.label < classes:
         has = f"classes 0 to {classes - 1}" if classes else "no classes"
@@ -110,6 +116,7 @@ def references(
     train, heldout = open_references(
         *reference_places(asked, known), size, channels, known, follow_links=follow
     )
+    require_training(train.images)  # before anything is drawn
     return train.images, require_control(heldout and heldout.images)
 
 
@@ -243,6 +250,11 @@ def _caption(item: Item) -> str:
     return f"{item.train_distance:.3g}, {sure}"
 
 
+def share(value: float) -> str:
+    """Format a share of many samples, which may be small."""
+    return f"{100 * value:.3g}%"
+
+
 def print_table(
     options: argparse.Namespace, rows: list[ClassRow], items: list[Item], returned: Returned
 ) -> None:
@@ -259,7 +271,7 @@ def print_table(
         "  of samples"
     )
     for row in rows:
-        rate = f"{row.rate.value:.2%} ({row.rate.low:.2%} to {row.rate.high:.2%})"
+        rate = f"{share(row.rate.value)} ({share(row.rate.low)} to {share(row.rate.high)})"
         name = "all" if row.label is None else str(row.label)
         counts = f"{row.returned:>10,} {row.extracted:>10,} {row.sources:>16,}"
         print(f"{name:>7} {row.samples:>9,} {counts}  {rate}")

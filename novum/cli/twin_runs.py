@@ -19,6 +19,7 @@ from novum.cli.run_folder import Place, asked_place, newest_whole, same_settings
 from novum.cli.train import TWIN
 from novum.core import distributed
 from novum.core.errors import InputError
+from novum.core.protocols import makes_new_images
 from novum.core.run_record import LOCK, FolderLock, claim_version, read_record, write_record
 from novum.datamodules.halves import HALVES, Half
 from novum.datamodules.images import ImageDataModule
@@ -170,8 +171,7 @@ def _choose(runs: Path, version: str | None, asked: Any, settings: dict[str, Any
 def _require_generator(config: Namespace) -> None:
     """Raise InputError unless the model is one that can be made to learn from half of the data."""
     cls = _imported(config.model.class_path)
-    writes = hasattr(cls, "sample_text")
-    if not writes and (not hasattr(cls, "sample") or hasattr(cls, "titles")):
+    if not hasattr(cls, "sample_text") and not makes_new_images(cls):
         raise InputError(
             f"{TWIN} compares generators that learn from data, such as GAN, FlowMatching or"
             f" CharLSTM: {cls.__name__} is none"

@@ -209,6 +209,18 @@ class AttackedImage(Protocol):
     def classify(self, images: Tensor) -> tuple[list[str], list[float]]: ...
 
 
+def makes_new_images(model: object) -> bool:
+    """True of a generator of images, or its class: one with `sample` that is no `SingleImage`."""
+    cls = model if isinstance(model, type) else type(model)  # instances may ask data for titles
+    return callable(getattr(model, "sample", None)) and not hasattr(cls, "titles")
+
+
+def require_new_images(model: object, who: str) -> None:
+    """Raise InputError for a module whose samples are the images that it holds."""
+    if not makes_new_images(model):
+        raise _lacking(model, who, "a generator that makes new images, such as GAN")
+
+
 def require_styles(module: "LightningModule", who: str) -> StyleGenerator:
     """The module, if it has a style space; else ValueError."""
     if not isinstance(module, StyleGenerator):
@@ -230,5 +242,5 @@ def require_editing(module: "LightningModule", who: str) -> ImageEditor:
     return module
 
 
-def _lacking(module: "LightningModule", who: str, what: str) -> InputError:
+def _lacking(module: object, who: str, what: str) -> InputError:
     return InputError(f"{who} needs {what}, not {type(module).__name__}")

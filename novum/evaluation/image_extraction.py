@@ -21,9 +21,10 @@ from novum.evaluation.audit import row_digests
 from novum.evaluation.gate import NEAR_ERROR
 from novum.metrics.features.extraction import resize
 from novum.metrics.functional.intervals import Interval, clopper_pearson_interval
-from novum.metrics.neighbours import knn, squared_distances
+from novum.metrics.neighbours import knn, sphere_sides, squared_distances
 from novum.metrics.novelty.altered_copies import AlteredCopyDetector
 from novum.metrics.novelty.combined import surprise
+from novum.metrics.novelty.retrieval import PER_FAMILY
 from novum.metrics.subsets import choose_rows
 
 TIMES = 3  # returns from which an image counts as returned again and again
@@ -34,6 +35,7 @@ MOST_HELDOUT = 10_000  # images that nearness is measured by
 MOST_FRESH = 2000  # of these that are judged as if they were returned
 SIDE, MOST_VALUES = 32, 4096  # larger images are compared at that side
 AT_ONCE = 2048  # samples searched for between two steps of the bar
+FEWEST_BALLS, MOST_BALLS = 16, 512  # searched at once
 
 
 class Returned(NamedTuple):
@@ -94,24 +96,44 @@ def find_returned(samples: Tensor, heldout: Tensor, times: int = TIMES) -> Retur
     if len(samples) < times:
         dense = dense[:0]
     tightness = reach[dense] / radius[dense].clamp_min(1e-12)
-    from_centre = _distances(samples, heldout.double().mean(0))
-    leader_of = torch.full((len(samples),), -1)
-    leaders: list[int] = []
-    for row in dense[tightness.argsort(stable=True)].tolist():
-        if leader_of[row] >= 0:
-            continue
-        near = (from_centre - from_centre[row]).abs() <= radius[row] + 1e-6  # triangle inequality
-        rows = (near & (leader_of < 0)).nonzero()[:, 0]
-        rows = rows[_distances(samples[rows], samples[row]) <= radius[row]]
-        if len(rows) >= times:
-            leader_of[rows] = len(leaders)
-            leaders.append(row)
+    leaders, leader_of = _tightest_first(
+        samples, dense[tightness.argsort(stable=True)], radius, times
+    )
     return _ordered(torch.tensor(leaders, dtype=torch.int64), leader_of)
 
 
-def _distances(rows: Tensor, point: Tensor) -> Tensor:
-    """Exact distance (m,) float64 of each row to a point (d,)."""
-    return torch.cat([squared_distances(part, point).sqrt() for part in rows.split(AT_ONCE)])
+def _tightest_first(
+    samples: Tensor, candidates: Tensor, radius: Tensor, times: int
+) -> tuple[list[int], Tensor]:
+    """Leaders, taken in the candidates' order, and the place among them of each sample's, or -1.
+
+    The balls of a few candidates are searched at once, of twice as many the next time: where few
+    images came back, the first ones leave hardly any candidate.
+    """
+    leader_of = torch.full((len(samples),), -1)
+    leaders: list[int] = []
+    at_once = FEWEST_BALLS
+    while len(candidates):
+        part, candidates = candidates[:at_once], candidates[at_once:]
+        rest = (leader_of < 0).nonzero()[:, 0]
+        for row, ball in zip(part.tolist(), _balls(samples, rest, part, radius), strict=True):
+            rows = rest[ball]
+            rows = rows[leader_of[rows] < 0]
+            if leader_of[row] < 0 and len(rows) >= times:
+                leader_of[rows] = len(leaders)
+                leaders.append(row)
+        candidates = candidates[leader_of[candidates] < 0]
+        at_once = min(2 * at_once, MOST_BALLS)
+    return leaders, leader_of
+
+
+def _balls(samples: Tensor, rows: Tensor, centres: Tensor, radius: Tensor) -> Tensor:
+    """True where a row is within the radius of a centre, exactly: (c, r)."""
+    within = torch.empty(len(centres), len(rows), dtype=torch.bool)
+    sides = sphere_sides(samples[rows], samples[centres], radius[centres])
+    for row, column, side in sides:
+        within[column, row] = (side <= 0).T
+    return within
 
 
 def _ordered(leaders: Tensor, leader_of: Tensor) -> Returned:
@@ -221,6 +243,16 @@ def rows_by_class(items: list[Item], returned: Returned, labels: Tensor | None) 
 def root_mean_square(a: Tensor, b: Tensor) -> Tensor:
     """Distance (k,) of rows (k, d), in grey levels."""
     return (squared_distances(a, b) / a.shape[1]).sqrt()
+
+
+def require_training(train: ImageSource) -> None:
+    """Raise InputError for too few training images to tell a copy from what is alike."""
+    distinct = len(np.unique(row_digests(train)[0]))
+    if distinct <= PER_FAMILY:
+        raise InputError(
+            f"{distinct} distinct training images are too few: extraction needs"
+            f" {PER_FAMILY + 1} or more to tell a copy from what is alike"
+        )
 
 
 def require_control(heldout: ImageSource | None) -> ImageSource:

@@ -14,7 +14,7 @@ from novum.core.distributed import rank_zero_warn
 from novum.core.errors import InputError, NovumError
 from novum.core.hub_places import is_hub
 from novum.core.memory import require_memory
-from novum.core.protocols import BLOCK, ImageGenerator, require_styles
+from novum.core.protocols import BLOCK, ImageGenerator, require_new_images, require_styles
 from novum.core.run_record import read_record
 from novum.core.security import Untrusted, arguments_of_run
 from novum.core.seeds import derived_seed
@@ -72,12 +72,14 @@ class Sets(NamedTuple):
 def open_sets(request: Request) -> Sets:
     """The samples first: the references are read at their size."""
     require_tables(request)
+    if callable(getattr(given := given_samples(request), "sample", None)):
+        require_new_images(given, "--samples")  # before it asks for references
     trained_on = data_of_run(request) if request.is_checkpoint else None
     places = reference_places(request, trained_on)
     if request.samples is None:
         samples, generator = open_images(places[0], "train", options=reading(request)), None
     else:
-        samples, generator = open_samples(request)
+        samples, generator = open_samples(request, given)
     follow = request.follow_links or bool(trained_on and trained_on.get("follow_links"))
     read_as = reading(request)._replace(follow_links=follow)
     channels, size, _ = samples.images.shape
@@ -91,14 +93,22 @@ def open_sets(request: Request) -> Sets:
     return sets
 
 
-def open_samples(request: Request) -> tuple[Opened, ImageGenerator | None]:
-    """Samples read, or drawn from a generator; and that generator, if it is a module."""
-    given, generator = request.samples, None
-    n, seed = request.num_samples or NUM_SAMPLES, request.seed
+def given_samples(request: Request) -> Any:
+    """The samples, or what makes them; of a checkpoint the module that it holds."""
+    given = request.samples
     if request.is_checkpoint:
-        given = load_module(Path(given), "sample", "generator").to(default_device()).eval()
-    if isinstance(request.samples, str):
-        require_no_file_name(request.samples)
+        given = load_module(Path(given), ("sample", "sample_text"), "generator")
+        given = given.to(default_device()).eval()
+    if isinstance(given, str):
+        require_no_file_name(given)
+    if callable(getattr(given, "sample_text", None)) and not hasattr(given, "sample"):
+        raise InputError(f"--samples is a {type(given).__name__}, which writes: give --kind text")
+    return given
+
+
+def open_samples(request: Request, given: Any) -> tuple[Opened, ImageGenerator | None]:
+    """Samples read, or drawn from a generator; and that generator, if it is a module."""
+    n, seed = request.num_samples or NUM_SAMPLES, request.seed
     if callable(getattr(given, "sample", None)):
         require_method(given, "sample", 1)
         if request.classifier:
@@ -108,6 +118,8 @@ def open_samples(request: Request) -> tuple[Opened, ImageGenerator | None]:
         where = request.samples if request.is_checkpoint else type(given).__name__
         with evaluating(given):
             images = draw_samples(generator, n, seed)
+        if images.shape[2] != images.shape[3]:  # cut to a square, as samples that are read
+            images = open_images(images.numpy(), "samples").images[:]
         return Opened(where, ImageArray(images), None), generator
     if isinstance(given, str) and given.endswith(SUFFIX):
         model = OnnxGenerator(given)

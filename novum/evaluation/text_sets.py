@@ -94,7 +94,10 @@ def open_texts(options: Request) -> Texts:
         return open_benchmark(options, places)
     given, known, seen = options.samples, None, 0
     if options.is_checkpoint:
-        given = load_module(Path(given), "sample_text", "text generator")
+        given = load_module(Path(given), ("sample_text", "sample"), "text generator")
+        if not hasattr(given, "sample_text"):
+            name = type(given).__name__
+            raise InputError(f"--samples is a {name}, which writes no text: leave out --kind text")
         given = given.to(default_device()).eval()
         if options.train is None:
             known = arguments_of_run(Path(options.samples), TextDataModule)

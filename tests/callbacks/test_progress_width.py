@@ -4,6 +4,7 @@ import pytest
 from tqdm import tqdm
 
 from novum.callbacks import ProgressBar
+from novum.callbacks.progress import on_bar
 
 POSTFIX = "discriminator=0.361, generator=2.240, images/s=258"
 
@@ -16,3 +17,9 @@ def test_losses_are_seen(columns, monkeypatch):
     )
     assert len(shown) <= columns
     assert "discriminator=0.361, generator=2.2" in shown
+
+
+def test_losses_of_training_and_of_held_out_items_differ():
+    names = ["loss/train", "val/loss", "val/train_loss", "val/accuracy", "loss/generator"]
+    shown = ["loss", "val/loss", "val/train_loss", "val/accuracy", "generator"]
+    assert [on_bar(name) for name in names] == shown

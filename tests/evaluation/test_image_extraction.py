@@ -70,6 +70,31 @@ def test_every_return_is_counted_once():
     assert (found.leader_of[110:] == -1).all()
 
 
+def greedy(samples: torch.Tensor, heldout: torch.Tensor, times: int) -> list[int]:
+    """Returns of each image by the definition, one candidate at a time."""
+    x = samples.double()
+    radius = 0.25 * torch.cdist(x, heldout.double()).amin(1)
+    apart = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+    reach = apart.sort(1).values[:, times - 1]
+    free, counts = torch.ones(len(x), dtype=torch.bool), []
+    for row in (reach / radius.clamp_min(1e-12)).argsort(stable=True).tolist():
+        near = (apart[row] <= radius[row]) & free
+        if reach[row] <= radius[row] and free[row] and near.sum() >= times:
+            counts.append(int(near.sum()))
+            free &= ~near
+    return sorted(counts, reverse=True)
+
+
+@pytest.mark.parametrize("sigma", [2, 12, 25])
+def test_many_images_that_came_back(sigma):
+    """More than are searched at once; overlapping ones too."""
+    samples = thumbnails([noisy(TRAIN[:].repeat_interleave(4, 0), 0, sigma)])
+    found = find_returned(samples, TABLE)
+    assert found.times.tolist() == greedy(samples, TABLE, 3)
+    assert found.times.tolist() == found.leader_of[found.leader_of >= 0].bincount().tolist()
+    assert len(found.leaders) > 16 or sigma > 20
+
+
 @pytest.mark.parametrize(("sigma", "kind"), [(0, "identical"), (6, "near_identical")])
 def test_five_planted_images_are_found_among_fresh_ones(control, sigma, kind):
     planted = TRAIN[:5].repeat_interleave(30, 0)

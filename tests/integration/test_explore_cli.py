@@ -133,8 +133,11 @@ def test_classes(checkpoint, tmp_path, capsys, monkeypatch):
         found = []
         for label in ("3", "7"):
             out = tmp_path / label
-            explore.main([command, "--checkpoint", str(path), "--output", str(out), "--class",
-                          label, "--rows", "2", "--num-images", "2", "--steps", "2"])  # fmt: skip
+            few = ["--rows", "2"]
+            if command == "project":
+                few = ["--num-images", "2", "--steps", "2"]
+            given = ["--checkpoint", str(path), "--output", str(out), "--class", label]
+            explore.main([command, *given, *few])
             found.append((out / name).read_bytes())
         assert found[0] != found[1], command
     for given, command, label, says in (
@@ -218,6 +221,8 @@ def test_extraction_goes_on_and_mistakes_are_told(checkpoint, tmp_path, capsys):
                       "--num-samples", "300", *options])  # fmt: skip
         return capsys.readouterr().out
 
+    few = tmp_path / "few.npy"
+    np.save(few, np.arange(16, dtype=np.uint8).repeat(2)[:, None, None] * np.ones((8, 8), np.uint8))
     assert "300 samples: " in run()
     assert "300 of 300 samples were there already" in run()
     for options, says in (
@@ -226,8 +231,15 @@ def test_extraction_goes_on_and_mistakes_are_told(checkpoint, tmp_path, capsys):
         (("--heldout", "none"), "extraction needs held-out data as its control"),
         (("--num-samples", "0"), "--num-samples 0: at least 1"),
         (("--train", "nowhere"), "nowhere"),
+        (("--train", str(few), "--num-samples", "400"), "16 distinct training images are too few"),
     ):
         with pytest.raises(SystemExit) as exit_:
             run(*options)
         err = capsys.readouterr().err.strip().splitlines()
         assert exit_.value.code == 2 and len(err) == 1 and says in err[0]
+    assert len(list((tmp_path / "a b" / "samples").glob("*.npy"))) == 2  # 512: nothing was drawn
+
+
+def test_small_shares_of_many_samples_are_no_zeros():
+    shown = [explore_extraction.share(x) for x in (0.0, 3.7e-5, 0.0004, 0.7281, 1.0)]
+    assert shown == ["0%", "0.0037%", "0.04%", "72.8%", "100%"]

@@ -9,7 +9,7 @@ import torch
 import yaml
 from PIL import Image
 
-from novum.cli import explore, generate
+from novum.cli import evaluate, explore, generate
 from novum.cli.train import CONFIGS, main
 from novum.lightning_modules import Classifier
 from tests.integration.test_device import all_run
@@ -79,20 +79,37 @@ def run_of(request, tmp_path_factory):
 SAMPLES, LABELS, NOTHING = "Samples: ", "Labels: ", "measured nothing"
 NO_IMAGES = "is not a generator checkpoint"
 OF_REAL = "val/discriminator_loss"
-TABLE = {  # technique -> what is printed by validate, test, predict, generate.py, explore.py
-    "dcgan_digits": (OF_REAL, OF_REAL, SAMPLES, NO_TEXT, NO_STYLES),
-    "stylegan_cifar10": (OF_REAL, OF_REAL, SAMPLES, NO_TEXT, "style_mixing.png"),
-    "classifier_fashion_mnist": ("val/accuracy", "val/accuracy", LABELS, NO_TEXT, NO_IMAGES),
-    "flow_digits": ("val/bits_per_dim", "val/train_loss", SAMPLES, NO_TEXT, NO_STYLES),
-    "char_lstm_shakespeare": ("val/nats", "val/nats", SAMPLES, "Texts: out", NO_IMAGES),
-    "char_transformer_shakespeare": ("val/nats", "val/nats", SAMPLES, "Texts: out", NO_IMAGES),
-    "deep_dream": (NOTHING, NOTHING, ONE_IMAGE, NO_TEXT, NO_STYLES),
-    "class_visualisation": (NOTHING, NOTHING, ONE_IMAGE, NO_TEXT, NO_STYLES),
-    "style_transfer": (NOTHING, NOTHING, ONE_IMAGE, NO_TEXT, NO_STYLES),
-    "adversarial": (NOTHING, NOTHING, ONE_IMAGE, NO_TEXT, NO_STYLES),
+NO_NEW = "--samples needs a generator that makes new images"
+FOUND = "Report: "
+TABLE = {  # technique -> what train.py's three, generate.py, explore.py and evaluate.py print
+    "dcgan_digits": (OF_REAL, OF_REAL, SAMPLES, NO_TEXT, NO_STYLES, FOUND),
+    "stylegan_cifar10": (OF_REAL, OF_REAL, SAMPLES, NO_TEXT, "style_mixing.png", FOUND),
+    "classifier_fashion_mnist": (
+        "val/accuracy",
+        "val/accuracy",
+        LABELS,
+        NO_TEXT,
+        NO_IMAGES,
+        NO_IMAGES,
+    ),
+    "flow_digits": ("val/bits_per_dim", "val/train_loss", SAMPLES, NO_TEXT, NO_STYLES, FOUND),
+    "char_lstm_shakespeare": ("val/nats", "val/nats", SAMPLES, "Texts: out", NO_IMAGES, FOUND),
+    "char_transformer_shakespeare": (
+        "val/nats",
+        "val/nats",
+        SAMPLES,
+        "Texts: out",
+        NO_IMAGES,
+        FOUND,
+    ),
+    "deep_dream": (NOTHING, NOTHING, ONE_IMAGE, NO_TEXT, NO_STYLES, NO_NEW),
+    "class_visualisation": (NOTHING, NOTHING, ONE_IMAGE, NO_TEXT, NO_STYLES, NO_NEW),
+    "style_transfer": (NOTHING, NOTHING, ONE_IMAGE, NO_TEXT, NO_STYLES, NO_NEW),
+    "adversarial": (NOTHING, NOTHING, ONE_IMAGE, NO_TEXT, NO_STYLES, NO_NEW),
 }
 OF_TRAIN = ("validate", "test", "predict")
-VERBS = (*OF_TRAIN, "generate", "explore")
+VERBS = (*OF_TRAIN, "generate", "explore", "evaluate")
+OF_IMAGES = ["--num-samples", "40", "--features", "pixels"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -108,8 +125,11 @@ def test_works_or_says_why_not(run_of, verb, monkeypatch, capsys):
             main([verb, "--ckpt_path", given, "--trainer.accelerator=cpu"])
         elif verb == "generate":
             generate.main(["--checkpoint", given, "--output", "out", "--length", "20"])
-        else:
+        elif verb == "explore":
             explore.main(["mix", "--checkpoint", given, "--output", "out", "--rows", "2"])
+        else:
+            kind = ["--kind", "text", "--num-samples", "2"] if name in OF_TEXT else OF_IMAGES
+            evaluate.main(["--samples", given, "--output", "judged", *kind])
         code = 0
     except SystemExit as exit_:
         code = exit_.code
@@ -120,7 +140,19 @@ def test_works_or_says_why_not(run_of, verb, monkeypatch, capsys):
         assert code == 2 and len(mistakes) == 1 and says and says in mistakes[0], err
     else:
         assert says in out, out
-        assert says not in (NO_TEXT, NO_STYLES, NO_IMAGES)
+        assert says not in (NO_TEXT, NO_STYLES, NO_IMAGES, NO_NEW)
+
+
+def test_samples_of_the_other_kind(run_of, monkeypatch, capsys):
+    name, folder, checkpoint = run_of
+    if name not in (*OF_TEXT, *WITH_LATENTS):
+        pytest.skip("of generators of new items alone")
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as exit_:
+        kind = "image" if name in OF_TEXT else "text"
+        evaluate.main(["--samples", str(checkpoint), "--output", "judged", "--kind", kind])
+    says = "give --kind text" if name in OF_TEXT else "leave out --kind text"
+    assert exit_.value.code == 2 and says in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_labels_of_a_folder(run_of, monkeypatch, capsys):
@@ -184,9 +216,9 @@ EXPLORED = {  # command of explore.py -> what it writes, for whom, and what it s
 QUICK = {  # command -> what makes it quick
     "project": ["--num-images", "2", "--steps", "2"],
     "measure": ["--num-paths", "8"],
-    "extract": ["--num-samples", "300", "--num-prompts", "2", "--prefixes", "5", "--suffix", "5",
-                "--tries", "1"],
-}  # fmt: skip
+    "extract": ["--num-samples", "300"],
+}
+QUICK_TEXT = ["--num-prompts", "2", "--prefixes", "5", "--suffix", "5", "--tries", "1"]
 
 
 def test_every_command_is_in_the_table():
@@ -201,7 +233,8 @@ def test_explores_or_says_why_not(run_of, command, monkeypatch, capsys):
     capsys.readouterr()
     picture, able, says = EXPLORED[command]
     arguments = [command, "--checkpoint", str(checkpoint), "--output", f"out_{command}"]
-    arguments += ["--rows", "2", *QUICK.get(command, [])]
+    arguments += ["--rows", "2"] if command in explore.HEEDED["rows"] else []
+    arguments += QUICK_TEXT if command == "extract" and name in OF_TEXT else QUICK.get(command, [])
     if name in able:
         explore.main(arguments)
         assert picture in capsys.readouterr().out
@@ -221,6 +254,28 @@ def test_explores_or_says_why_not(run_of, command, monkeypatch, capsys):
     assert exit_.value.code == 2 and len(err) == 1
     no_images = name.startswith(("classifier", "char")) and command != "export"
     assert (NO_IMAGES if no_images else says) in err[0]
+
+
+def test_options_that_would_change_nothing_are_refused(run_of, monkeypatch, capsys):
+    name, folder, checkpoint = run_of
+    monkeypatch.chdir(folder)
+    values = {"space": "w", "format": "torch", "follow_links": None}
+    for option, commands in explore.HEEDED.items():
+        flag = "--class" if option == "label" else f"--{option.replace('_', '-')}"
+        given = [flag, *([values.get(option, "7")] if option != "follow_links" else [])]
+        for command in set(explore.COMMANDS) - set(commands):
+            with pytest.raises(SystemExit) as exit_:
+                explore.main([command, "--checkpoint", str(checkpoint), *given])
+            err = capsys.readouterr().err.strip().splitlines()
+            assert exit_.value.code == 2 and len(err) == 1
+            assert f"{flag} is not for {command}: leave it out" in err[0]
+    if name not in (*OF_TEXT, *WITH_LATENTS):
+        return
+    flag, kind = ("--num-samples", "images") if name in OF_TEXT else ("--tries", "text")
+    with pytest.raises(SystemExit) as exit_:
+        explore.main(["extract", "--checkpoint", str(checkpoint), flag, "7"])
+    err = capsys.readouterr().err
+    assert exit_.value.code == 2 and f"{flag} is of generators of {kind}: leave it out" in err
 
 
 def test_what_images_are_changed_and_where(run_of, monkeypatch, capsys):
@@ -264,7 +319,7 @@ def test_texts_on_another_device_are_those_of_the_cpu(run_of, monkeypatch, tmp_p
     sides = ["--train", "text.txt", "--heldout", "text.txt", "--output", "on_device_too"]
     commands = {
         "generate": ["generate", *given, *seeded, "on_device"],
-        "extract": ["explore", "extract", *given, *sides, *QUICK["extract"]],
+        "extract": ["explore", "extract", *given, *sides, *QUICK_TEXT],
     }
     all_run({name: [str(folder), *command] for name, command in commands.items()}, tmp_path)
     for text in ("000000.txt", "000001.txt"):

@@ -179,14 +179,17 @@ def test_nan_without_a_checkpoint_stops(tmp_path):
         train_tiny(tmp_path, breaking({1}), max_steps=4)
 
 
-def test_transfer_takes_weights_and_no_more(tmp_path):
+def test_transfer_takes_weights_and_no_more(tmp_path, caplog):
     source = train_tiny(tmp_path, tiny_stylegan(), max_steps=2, **keeping(tmp_path, 2))
     # of another number of classes: what fits is taken
     target = tiny_stylegan(
         num_classes=2, transfer=str(tmp_path / "mid.ckpt"), freeze_discriminator=1
     )
     frozen = source.discriminator.blocks[0].first.weight.clone()
+    caplog.set_level("INFO")
     train_tiny(tmp_path, target, max_steps=1)
+    (said,) = (x for x in caplog.messages if x.startswith("transferred "))
+    assert "these begin anew: generator.mapping" in said and " in it, " in said
     assert target.images_seen == 8
     assert torch.equal(target.discriminator.blocks[0].first.weight, frozen)
     assert not torch.equal(target.discriminator.last.weight, source.discriminator.last.weight)
@@ -213,6 +216,18 @@ def test_samples_depend_on_the_seed_alone_and_heed_truncation():
     gan.truncation_psi = 0.0
     flat = gan.sample(3, seed=3)
     assert torch.equal(flat[0], flat[1])  # the mean image
+
+
+def test_at_psi_0_is_the_mean_of_the_class():
+    gan = tiny_stylegan(num_classes=3)
+    labels = torch.arange(6) % 3
+    ws = gan.map_latents(gan.sample_latents(6, seed=3), labels=labels)
+    flat = gan.synthesize(ws, psi=0.0, labels=labels)
+    means = gan.synthesize(gan.ema.class_means()[:, None].expand(3, gan.ema.num_styles, -1), psi=1)
+    assert torch.equal(flat, means[labels])  # whatever the latents
+    assert len(flat.unique(dim=0)) == 3
+    gan.truncation_psi = 0.0
+    assert torch.equal(gan.sample(6, seed=3, labels=labels), flat)
 
 
 def test_images_from_styles_do_not_depend_on_batch_splits():

@@ -138,7 +138,7 @@ class TestMistakes:
             (np.array([{}], dtype=object), "cannot be read"),
             (np.zeros((3, 4, 4, 2), np.uint8), "with 1 or 3 channels"),
             (np.zeros((4, 4), np.uint8), "with 1 or 3 channels"),
-            (np.zeros((0, 4, 4), np.uint8), "with 1 or 3 channels"),
+            (np.zeros((0, 4, 4), np.uint8), "holds no pixels"),
         ],
     )
     def test_arrays_that_are_no_images(self, array, message, tmp_path):

@@ -28,7 +28,7 @@ def place(tmp_path_factory):
     (folder / "empty").mkdir()
     (folder / "damaged").mkdir()
     (folder / "damaged" / "a.png").write_bytes(b"no picture")
-    (folder / "notes.txt").write_text("some words of no use")
+    (folder / "notes.txt").write_text("some words of no use " * 5)
     (folder / "few.txt").write_text("few")
     (folder / "data.csv").write_text("a,b\n")
     (folder / "broken.json").write_text("{}")

@@ -249,15 +249,13 @@ class EvaluationCallback(Callback):
                 " check_val_every_n_epoch=None and max_steps"
             )
         self.fired = False
-        every = [x for x in callbacks_of(trainer) if isinstance(x, EvaluationCallback)]
+        every, names = _evaluating(trainer)
         if not trainer.limit_val_batches and self is every[0]:
-            names = ", ".join(type(x).__name__ for x in every)
             rank_zero_info(f"limit_val_batches is 0, so these are never called: {names}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        every = [x for x in callbacks_of(trainer) if isinstance(x, EvaluationCallback)]
+        every, names = _evaluating(trainer)
         if trainer.limit_val_batches and self is every[0] and not any(x.fired for x in every):
-            names = ", ".join(type(x).__name__ for x in every)
             rank_zero_info(
                 f"{names}: nothing was evaluated, since the run ended at step"
                 f" {trainer.global_step}, before the first validation: lower val_check_interval"
@@ -281,6 +279,12 @@ class EvaluationCallback(Callback):
         wait_for_pictures()
 
 
+def _evaluating(trainer: Trainer) -> tuple[list[EvaluationCallback], str]:
+    """Callbacks of the trainer that evaluate, and their names."""
+    every = [x for x in callbacks_of(trainer) if isinstance(x, EvaluationCallback)]
+    return every, ", ".join(type(x).__name__ for x in every)
+
+
 def _source(name: str, images: Any) -> Any:
     """A set that was given to a callback, as a source of images by row."""
     if isinstance(images, np.ndarray):
@@ -295,9 +299,9 @@ def _source(name: str, images: Any) -> Any:
     return images
 
 
-def names_of(features: str | Sequence[str]) -> tuple[str, ...]:
-    """Names of feature spaces; one alone needs no list."""
-    return (features,) if isinstance(features, str) else tuple(features)
+def names_of(listed: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of feature spaces, or of figures; one alone needs no list."""
+    return (listed,) if isinstance(listed, str) else tuple(listed)
 
 
 def _check_sample(pl_module: LightningModule) -> None:

@@ -42,6 +42,7 @@ from novum.evaluation.request import Request
 from novum.metrics.functional.intervals import clopper_pearson_interval
 from novum.metrics.neighbours import knn
 from novum.metrics.subsets import choose_rows
+from novum.report.formatting import counted
 from novum.report.pictures import captioned_table, encode, to_rgb
 
 OF_IMAGES = ("num_samples", "label")
@@ -261,7 +262,7 @@ def print_table(
     """Print what came back, what of it is training data, and where all of it is."""
     count, back = len(returned.leaders), int((returned.leader_of >= 0).sum())
     print(
-        f"{options.num_samples:,} samples: {count:,} image{'s' * (count != 1)} came back"
+        f"{options.num_samples:,} samples: {counted(count, 'image')} came back"
         f" {TIMES} times or more, as {back:,} of them; 95% intervals"
     )
     if count > len(items):

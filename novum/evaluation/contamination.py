@@ -6,6 +6,7 @@ import numpy as np
 
 from novum.evaluation.text_sets import LEAST
 from novum.metrics.novelty.text import JudgedTexts
+from novum.report.formatting import counted
 from novum.report.model import Contaminated, Finding, Verdict
 
 EXACT = 0.95  # share of a document that stands in training text, from which all of it does
@@ -48,7 +49,7 @@ def contaminated(judged: JudgedTexts, names: Sequence[str]) -> list[Contaminated
 
 def contamination_verdict(found: Sequence[Contaminated], texts: Sequence[str]) -> Verdict:
     """The verdict on held-out documents."""
-    documents = f"{len(texts):,} document{'s' * (len(texts) != 1)}"
+    documents = counted(len(texts), "document")
     short = sum(len(text) < LEAST for text in texts)
     untold = (f"{short:,} of them with fewer than {LEAST} characters: too few to tell.",)
     untold = untold if short else ()

@@ -19,6 +19,7 @@ from novum.datamodules.sources.walk import HIDDEN_FILES, HIDDEN_FOLDERS
 from novum.evaluation.request import Request
 from novum.evaluation.set_overlap import find_overlap, overlap_lines
 from novum.evaluation.text_sets import Texts
+from novum.report.formatting import counted
 from novum.report.model import Overlap, SetAudit
 
 NAMES = {"samples": "Samples", "train": "Training text", "heldout": "Held-out text"}
@@ -106,10 +107,9 @@ def _audit(
 
 def audit_line(name: str, place: str, audit: SetAudit) -> str:
     """`train: 12 documents, 5,000 characters, of 2 files from x/; left out 1: 1 hidden files`."""
-    plural = "s" * (audit.read != 1)
-    words = f"{audit.read:,} document{plural}, {audit.characters or 0:,} characters"
+    words = f"{counted(audit.read, 'document')}, {audit.characters or 0:,} characters"
     if audit.files is not None and audit.files != audit.read:
-        words += f", of {audit.files:,} file{'s' * (audit.files != 1)}"
+        words += f", of {counted(audit.files, 'file')}"
     parts = [f"{words}, from {place}"]
     if audit.left_out:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in audit.left_out.items())

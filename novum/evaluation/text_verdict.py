@@ -6,6 +6,7 @@ from novum.evaluation.inside import inside_remark
 from novum.metrics.novelty.text.chance import EXCESS_ERROR
 from novum.metrics.novelty.text.near_copies import STEP
 from novum.metrics.novelty.text.texts import NAMED
+from novum.report.formatting import counted
 from novum.report.model import Estimate, Finding, Passage, Recall, Report, Verdict
 
 HARDLY_CHANCE = 0.01  # p-value below which samples are said to favour training data
@@ -127,8 +128,7 @@ def _passages(found: list[Passage]) -> str:
     }
     how = ", ".join(f"{n:,} {words}" for words, n in kinds.items() if n)
     longest = max(p.length for p in found)
-    count = f"{len(found):,} passage{'s' * (len(found) > 1)}"
-    return f"{count} ({how}; the longest of {longest:,} characters)"
+    return f"{counted(len(found), 'passage')} ({how}; the longest of {longest:,} characters)"
 
 
 def _account(report: Report) -> str:
@@ -138,16 +138,12 @@ def _account(report: Report) -> str:
     if not own:
         return (
             "no passage stands in the training text, altered or not, but what chance or set"
-            f" phrases give; the longest word for word has {_characters(longest)}."
+            f" phrases give; the longest word for word has {counted(longest, 'character')}."
         )
     return (
         f"{_passages(own)} in common with the training text; the longest word for word has"
-        f" {_characters(longest)}."
+        f" {counted(longest, 'character')}."
     )
-
-
-def _characters(count: int) -> str:
-    return f"{count:,} character{'s' * (count != 1)}"
 
 
 def _shares(report: Report) -> str:
@@ -160,7 +156,7 @@ def _shares(report: Report) -> str:
     longest = int(_value(report, "longest_copy_heldout", "verbatim") or 0)
     return (
         f"{words}; in held-out text {usual:.2%}, and its longest word for word has"
-        f" {_characters(longest)}."
+        f" {counted(longest, 'character')}."
     )
 
 

@@ -35,6 +35,11 @@ def interval(estimate: Estimate, share: bool = False) -> str:
     return f"at least {low}" if low is not None else f"at most {high}" if high is not None else ""
 
 
+def counted(count: int, noun: str) -> str:
+    """Format how many there are of something, such as "1 passage" or "1,200 passages"."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def listed(words: Iterable[str]) -> str:
     """Join words by commas and a last `and`."""
     *first, last = words

@@ -177,6 +177,19 @@ def test_a_module_with_sample_is_judged_in_evaluation_mode(sets):
     assert module.training and module.dropout.training and not module.frozen.training
 
 
+def test_samples_of_a_module_that_are_no_squares_are_cut_as_an_array_of_them(sets):
+    wide = torch.nn.functional.pad(sets[0], (1, 3))  # (80, 1, 8, 12)
+
+    class Wide:
+        def sample(self, n, *, seed=None):
+            return wide[:n]
+
+    drawn = novum.evaluate(Wide(), *sets[1:], num_samples=80, **FAST)
+    read = novum.evaluate(wide, *sets[1:], **FAST)
+    assert drawn.samples.fingerprint == read.samples.fingerprint
+    assert drawn.facts == read.facts
+
+
 def test_batches_that_a_loader_drops_are_counted(sets):
     loader = DataLoader(sets[1], batch_size=64, drop_last=True)
     report = novum.evaluate(sets[0], loader, **FAST)

@@ -354,11 +354,12 @@ class AlteredCopyDetector:
         others = self._ask(known, name)
         own = images if name == "images" else _coarse(images)
         step = _batch(rows.shape[1], own.shape[-1])
-        found = [
-            self._lay_over(own[part], others[place[part]], placings[part], steps,
-                           None if before is None else before[part])
-            for part in (slice(i, i + step) for i in range(0, len(own), step))
-        ]  # fmt: skip
+        found: list[tuple[Tensor, Tensor]] = []
+        for part in (slice(i, i + step) for i in range(0, len(own), step)):
+            known_before = None if before is None else before[part]
+            found.append(
+                self._lay_over(own[part], others[place[part]], placings[part], steps, known_before)
+            )
         likeness = torch.cat([placings.new_empty(0, rows.shape[1]), *(x for x, _ in found)])
         placings = torch.cat([placings[:0], *(x for _, x in found)])
         likeness, order = _once_each(rows, likeness).sort(1, descending=True)
